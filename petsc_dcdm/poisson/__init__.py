@@ -1,0 +1,1 @@
+"""Pressure systems from surface meshes: voxels, cell flags, distributed assembly, right-hand sides."""

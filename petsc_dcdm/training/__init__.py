@@ -1,0 +1,1 @@
+"""Training of the networks: domains, losses, the loop. torch and numpy only."""
