@@ -1,0 +1,137 @@
+"""How a network sees the grid it works on: boxes, halos and reductions, and what every hierarchy offers.
+
+The networks import neither MPI nor PETSc. They get a `Layout`, which knows this rank's box and how to fill halos; on
+one rank that is `SerialLayout`. Shapes and offsets are (z, y, x) throughout, x fastest as in PETSc's natural ordering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+Shape = tuple[int, int, int]
+
+#: The number of levels no hierarchy reaches: 2**40 cells along an axis.
+UNLIMITED_LEVELS = 41
+
+
+class Layout(Protocol):
+    """This rank's box of a grid that is split over ranks.
+
+    Box edges are multiples of ``2**(max_levels - 1)`` except at the high end of the grid, so that the cells of a coarse
+    cell are never on two ranks. A box may be empty.
+    """
+
+    @property
+    def global_shape(self) -> Shape: ...
+
+    @property
+    def offset(self) -> Shape: ...
+
+    @property
+    def shape(self) -> Shape: ...
+
+    @property
+    def max_levels(self) -> int: ...
+
+    def exchange(self, a: Any, corners: bool = False) -> None:
+        """Fill the one-cell halo of the padded array `a` of any level, in place. Collective.
+
+        `a` is a numpy array or torch tensor whose last three dimensions are (nz + 2, ny + 2, nx + 2). Without
+        `corners` only the halo cells that share a face with the box are filled. Cells outside the grid stay as they are.
+        """
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Element-wise sum over all ranks. Collective."""
+
+    def max(self, values: np.ndarray) -> np.ndarray:
+        """Element-wise maximum over all ranks. Collective."""
+
+
+@dataclass(frozen=True)
+class SerialLayout:
+    """The whole grid on one rank: the halo lies outside the grid and stays zero."""
+
+    global_shape: Shape
+    max_levels: int = UNLIMITED_LEVELS
+
+    @property
+    def offset(self) -> Shape:
+        return (0, 0, 0)
+
+    @property
+    def shape(self) -> Shape:
+        return self.global_shape
+
+    def exchange(self, a: Any, corners: bool = False) -> None:
+        """Nothing to fetch."""
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+    def max(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+
+@dataclass(frozen=True)
+class LevelInfo:
+    """One level of a hierarchy, for views and tests.
+
+    `coarsened` holds the axes (0, 1, 2 = x, y, z) halved on the way to the next level, empty on the coarsest;
+    `unknowns` counts the active cells of all ranks.
+    """
+
+    global_shape: Shape
+    offset: Shape
+    shape: Shape
+    coarsened: tuple[int, ...]
+    unknowns: int
+
+
+@dataclass(frozen=True)
+class CoarseOperator:
+    """The coarsest operator: local float64 arrays in the convention of the fine one.
+
+    ``w[a]`` (a = 0, 1, 2 for x, y, z) and `s` have the shape `shape`; ``w[a]`` is the conductance of the low face.
+    """
+
+    w: tuple[np.ndarray, np.ndarray, np.ndarray]
+    s: np.ndarray
+    offset: Shape
+    shape: Shape
+    global_shape: Shape
+
+
+class Hierarchy(Protocol):
+    """A network made ready for one matrix: the same interface for the C kernels and for torch."""
+
+    levels: list[LevelInfo]
+    coarse: CoarseOperator
+    #: Solves the coarsest system exactly: float32 array of shape `coarse.shape` in, the same out. Set by the owner.
+    coarse_solve: Callable[[np.ndarray], np.ndarray]
+
+    def apply(self, r: np.ndarray, out: np.ndarray, scale_in: float, scale_out: float) -> None:
+        """``out = scale_out * cycle(scale_in * r)``, float64 arrays of this rank's box; zero at inactive cells. Collective."""
+
+
+def coarsened_axes(means: np.ndarray, shape: Shape, threshold: float) -> tuple[int, ...]:
+    """Axes to halve: longer than one cell and of a mean conductance within `threshold` of the strongest such axis.
+
+    `means` holds the mean over the positive face conductances along x, y, z (0 where there is none).
+    """
+    candidates = [a for a in range(3) if shape[2 - a] > 1 and means[a] > 0]
+    if not candidates:
+        return ()
+    strongest = max(means[a] for a in candidates)
+    return tuple(a for a in candidates if means[a] * threshold >= strongest)
+
+
+def coarse_box(shape: Shape, offset: Shape, axes: tuple[int, ...]) -> tuple[Shape, Shape]:
+    """Shape and offset of a box after halving `axes`; an odd size leaves a last coarse cell that is one cell thick."""
+    halve = [2 - i in axes for i in range(3)]
+    new_shape = [(n + 1) // 2 if h else n for n, h in zip(shape, halve, strict=True)]
+    new_offset = [o // 2 if h else o for o, h in zip(offset, halve, strict=True)]
+    return (new_shape[0], new_shape[1], new_shape[2]), (new_offset[0], new_offset[1], new_offset[2])

@@ -1,0 +1,192 @@
+"""The weights file: safetensors that describe themselves, read with numpy only.
+
+Every file carries in its metadata the kind of network, the dimensions it serves, what it was trained on and how, the
+network's hyper-parameters, and a hash over its tensors that is checked on load. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+import petsc_dcdm
+
+KINDS = ("multigrid", "cnn")
+#: Metadata that every file has; hyper-parameters of the network come on top, as text.
+REQUIRED_META = ("kind", "dims", "training_domain", "seed", "package_version", "command", "hash")
+
+
+class WeightsError(ValueError):
+    """A weights file that cannot be used; the message names the file, what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A weights file in memory. `tensors` are as stored (float32), `meta` is the file's metadata as text."""
+
+    kind: str
+    dims: tuple[int, ...]
+    tensors: dict[str, np.ndarray]
+    meta: dict[str, str] = field(default_factory=dict)
+    source: str = "(in memory)"
+
+    def number(self, name: str) -> float:
+        """The hyper-parameter `name`, e.g. ``steps``; `WeightsError` when the file has none or it is no number."""
+        try:
+            return float(self.meta[name])
+        except KeyError:
+            raise WeightsError(
+                f"{self.source}: no hyper-parameter '{name}' in its metadata; train the file anew with 'petsc-dcdm train'"
+            ) from None
+        except ValueError:
+            raise WeightsError(
+                f"{self.source}: hyper-parameter '{name}' is '{self.meta[name]}', expected a number"
+            ) from None
+
+    def require_dimension(self, dimension: int) -> None:
+        """Raise `WeightsError` unless the network serves grids of this dimension (2 or 3)."""
+        if dimension not in self.dims:
+            served = " and ".join(f"{d}D" for d in self.dims)
+            raise WeightsError(
+                f"{self.source}: these weights serve {served} grids but the grid is {dimension}D; "
+                f"choose other weights with -pc_dcdm_model"
+            )
+
+
+def tensor_hash(tensors: dict[str, np.ndarray]) -> str:
+    """sha256 over the sorted names, dtypes, shapes and bytes of the tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        a = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name}|{a.dtype.str}|{a.shape}|".encode())
+        digest.update(a.tobytes())
+    return digest.hexdigest()
+
+
+def save(
+    path: str | Path,
+    kind: str,
+    dims: tuple[int, ...],
+    tensors: dict[str, np.ndarray],
+    *,
+    training_domain: str,
+    seed: int,
+    command: str,
+    hyper: dict[str, float | int | str] | None = None,
+) -> None:
+    """Write a weights file.
+
+    Args:
+        kind: one of `KINDS`.
+        dims: dimensions the network serves, e.g. ``(2, 3)``.
+        training_domain: one line of text on what it was trained on.
+        command: the command that makes the file again.
+        hyper: hyper-parameters, stored as text under their own names.
+
+    Raises:
+        WeightsError: unknown kind, a missing or misshapen tensor, or a value that is not finite.
+    """
+    clean = {name: np.ascontiguousarray(a) for name, a in tensors.items()}
+    meta = {name: str(value) for name, value in (hyper or {}).items()}
+    meta.update(
+        kind=kind,
+        dims=",".join(str(d) for d in dims),
+        training_domain=training_domain,
+        seed=str(seed),
+        package_version=petsc_dcdm.__version__,
+        command=command,
+        hash=tensor_hash(clean),
+    )
+    _check(ModelFile(kind, dims, clean, meta, str(path)))
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    save_file(clean, str(path), metadata=meta)
+    Path(path).chmod(0o644)
+
+
+def shipped(kind: str) -> Path:
+    """Where the package keeps its own weights of this kind."""
+    return Path(str(resources.files("petsc_dcdm.models"))) / "weights" / f"{kind}.safetensors"
+
+
+def load(name: str | Path) -> ModelFile:
+    """Read weights: ``"multigrid"`` or ``"cnn"`` for the shipped ones, else the path of a file. Not collective.
+
+    Raises:
+        WeightsError: the file is missing, is not safetensors, lacks metadata or tensors, or its hash does not match.
+    """
+    path = shipped(str(name)) if str(name) in KINDS else Path(name)
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}: no such weights file; give {' or '.join(KINDS)} for the shipped weights, or the path of a "
+            f"file written by 'petsc-dcdm train'"
+        )
+    try:
+        with safe_open(str(path), framework="numpy") as f:
+            meta = dict(f.metadata() or {})
+            tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (safe_open is no mapping)
+    except (SafetensorError, OSError, TypeError) as error:
+        raise WeightsError(
+            f"{path}: not a readable safetensors file ({error}); write it anew with 'petsc-dcdm train'"
+        ) from error
+    missing = [key for key in REQUIRED_META if key not in meta]
+    if missing:
+        raise WeightsError(
+            f"{path}: its metadata lacks {', '.join(missing)}; this is not a file of 'petsc-dcdm train'"
+        )
+    found = tensor_hash(tensors)
+    if found != meta["hash"]:
+        raise WeightsError(
+            f"{path}: the tensors hash to {found[:12]} but the file says {meta['hash'][:12]}; "
+            f"it is damaged, fetch or train it again"
+        )
+    try:
+        dims = tuple(int(d) for d in meta["dims"].split(","))
+    except ValueError:
+        raise WeightsError(f"{path}: dimensions '{meta['dims']}' are not a list such as '2,3'") from None
+    file = ModelFile(meta["kind"], dims, tensors, meta, str(path))
+    _check(file)
+    return file
+
+
+def _check(file: ModelFile) -> None:
+    """Raise `WeightsError` unless kind, shapes and values make sense."""
+    if file.kind not in KINDS:
+        raise WeightsError(
+            f"{file.source}: unknown kind of network '{file.kind}'; this version knows {', '.join(KINDS)}"
+        )
+    for name, a in file.tensors.items():
+        if not np.isfinite(a).all():
+            raise WeightsError(f"{file.source}: tensor '{name}' holds NaN or infinity; train it again")
+    if file.kind == "multigrid":
+        steps, hidden = int(file.number("steps")), int(file.number("hidden"))
+        if file.number("threshold") < 1 or file.number("coarse_limit") < 1 or steps < 1:
+            raise WeightsError(f"{file.source}: steps, threshold and coarse_limit must be at least 1; train it again")
+        for name, shape in multigrid_shapes(steps, hidden).items():
+            got = file.tensors.get(name)
+            if got is None or got.shape != shape or got.dtype != np.float32:
+                what = "missing" if got is None else f"{got.dtype} of shape {got.shape}"
+                raise WeightsError(
+                    f"{file.source}: tensor '{name}' is {what}, expected float32 of shape {shape} "
+                    f"(steps {steps}, hidden {hidden})"
+                )
+
+
+def multigrid_shapes(steps: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of a `multigrid` file with `steps` smoothing steps and `hidden` channels."""
+    fields = steps + 5
+    return {
+        "conv.weight": (hidden, 8, 3, 3, 3),
+        "conv.bias": (hidden,),
+        "conv.flags": (3, hidden),
+        "hidden.weight": (16, hidden),
+        "hidden.bias": (16,),
+        "out.weight": (fields, 16),
+        "out.bias": (fields,),
+        "log_c": (fields,),
+    }
