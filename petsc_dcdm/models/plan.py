@@ -1,0 +1,54 @@
+"""Which axes each level of the hierarchy coarsens, decided once from the finest grid.
+
+The plan depends on the grid's size and on the mean conductance of each axis only, so that it is known before the grid is
+split over ranks (box edges are aligned to it) and is the same on any number of ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+COARSE_LIMIT = 5000
+"""Cells at which the hierarchy stops: 17^3 still fits, which is what 129^3 and 65^3 grids come down to."""
+
+
+def coarse_size(n: int) -> int:
+    """Cells along an axis after coarsening ``n`` of them; an odd one out forms a coarse cell alone."""
+    return (n + 1) // 2
+
+
+def plan_coarsening(
+    shape: Sequence[int], mean_w: Sequence[float], threshold: float, coarse_limit: int = COARSE_LIMIT
+) -> tuple[tuple[int, ...], ...]:
+    """The axes coarsened from each level to the next.
+
+    Semi-coarsening (DESIGN 3.3): an axis is coarsened while its mean conductance is within ``threshold`` of the
+    strongest, since smoothing damps errors along strong couplings only. The means are evolved by the factors
+    of a uniform medium: halving the axis itself doubles the distance (1/2), halving another axis doubles the area (2).
+
+    Parameters
+    ----------
+    shape : (nz, ny, nx) of the global finest grid.
+    mean_w : mean conductance (wx, wy, wz) over the faces that conduct; 0 where an axis has none.
+    threshold : ratio to the strongest axis up to which an axis is coarsened with it, >= 1.
+    coarse_limit : stop at this many cells (solids included).
+
+    Returns
+    -------
+    One tuple of axes (0 = x, 1 = y, 2 = z) per coarsening, the finest first; empty if the grid is small already.
+    """
+    size = [int(shape[2 - axis]) for axis in range(3)]
+    strength = [float(mean_w[axis]) if size[axis] > 1 else 0.0 for axis in range(3)]
+    plan: list[tuple[int, ...]] = []
+    while size[0] * size[1] * size[2] > coarse_limit:
+        candidates = [axis for axis in range(3) if size[axis] > 1 and strength[axis] > 0.0]
+        if not candidates:
+            break
+        strongest = max(strength[axis] for axis in candidates)
+        axes = tuple(axis for axis in candidates if strength[axis] * threshold >= strongest)
+        for axis in axes:
+            size[axis] = coarse_size(size[axis])
+            for other in range(3):
+                strength[other] *= 0.5 if other == axis else 2.0
+        plan.append(axes)
+    return tuple(plan)
