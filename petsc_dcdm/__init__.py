@@ -1,6 +1,7 @@
 """petsc_dcdm: the Deep Conjugate Direction Method as a PETSc Krylov solver and preconditioner.
 
-Nothing is imported until it is asked for, so that ``import petsc_dcdm`` initialises neither PETSc nor MPI and does not load torch.
+Nothing is imported until it is asked for, so that ``import petsc_dcdm`` initialises neither PETSc
+nor MPI and does not load torch.
 
     KSP         Python type of the Krylov solver        (``-ksp_python_type petsc_dcdm.KSP``)
     PC          Python type of the preconditioner       (``-pc_python_type petsc_dcdm.PC``)

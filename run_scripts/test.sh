@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# All checks: ruff, mypy, pytest. Arguments go to pytest:  bash run_scripts/test.sh -k halo -x
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash run_scripts/setup.sh
+
+# The tests run many small processes: one thread each. Open MPI as root has to be told that this is meant.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+
+.venv/bin/ruff check .
+.venv/bin/mypy
+exec .venv/bin/python -m pytest "$@"

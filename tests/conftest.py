@@ -1,0 +1,51 @@
+"""Fixtures for every test: a clean PETSc, mpirun, the meshes that not every checkout has."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness import ROOT, clear_options
+from harness import mpirun as run_under_mpirun
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+# A Python KSP or PC that outlives the interpreter crashes PETSc 3.18, so PETSc ends first. Only here: in the plugin
+# it would end the PETSc of the program that Python is embedded in.
+atexit.register(lambda: "petsc4py.PETSc" in sys.modules and sys.modules["petsc4py.PETSc"]._finalize())
+
+
+@pytest.fixture(autouse=True)
+def clean_options() -> Iterator[None]:
+    """No test sees the PETSc options of another, nor those of the caller's PETSC_OPTIONS."""
+    clear_options()
+    yield
+    clear_options()
+
+
+@pytest.fixture
+def options() -> object:
+    """PETSc's options database, empty before and after the test: ``options["ksp_rtol"] = 1e-8``."""
+    from petsc4py import PETSc
+
+    clear_options()
+    return PETSc.Options()
+
+
+@pytest.fixture
+def mpirun() -> Callable[..., str]:
+    """``mpirun(ranks, script_or_code, *args, timeout=120, env=None, expect=0) -> output``: ``harness.mpirun``."""
+    return run_under_mpirun
+
+
+@pytest.fixture(scope="session")
+def bunny() -> Path:
+    """The paper's mesh, which lies beside the checkout and is not part of it."""
+    path = ROOT.parent / "shared" / "meshes" / "stanford-bunny.obj"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not beside this checkout")
+    return path
