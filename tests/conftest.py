@@ -14,8 +14,8 @@ from harness import mpirun as run_under_mpirun
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
-# A Python KSP or PC that outlives the interpreter crashes PETSc 3.18, so PETSc ends first. Only here: in the plugin
-# it would end the PETSc of the program that Python is embedded in.
+# A Python KSP or PC that outlives the interpreter crashes PETSc 3.18, so PETSc ends first. Only here: in the
+# plugin it would end the PETSc of the program that Python is embedded in.
 atexit.register(lambda: "petsc4py.PETSc" in sys.modules and sys.modules["petsc4py.PETSc"]._finalize())
 
 
@@ -38,7 +38,7 @@ def options() -> object:
 
 @pytest.fixture
 def mpirun() -> Callable[..., str]:
-    """``mpirun(ranks, script_or_code, *args, timeout=120, env=None, expect=0) -> output``: ``harness.mpirun``."""
+    """``mpirun(ranks, script_or_code, *args, timeout=120, env=None, expect=0)`` -> output."""
     return run_under_mpirun
 
 

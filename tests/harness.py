@@ -1,8 +1,8 @@
 """Running things under mpirun for the tests: never hangs, shows the output when something fails.
 
-``mpirun(2, "check.py")`` and ``mpirun(2, "print(1)")`` run Python, through ``tests/mpi/runner.py``, which finalises
-PETSc before Python ends and aborts every rank when one fails; ``mpirun_program(2, ["./ex45", "-python"])`` runs a
-program.
+``mpirun(2, "check.py")`` and ``mpirun(2, "print(1)")`` run Python, through ``tests/mpi/runner.py``, which
+finalises PETSc before Python ends and aborts every rank when one fails; ``mpirun_program(2, ["./ex45",
+"-python"])`` runs a program.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def mpirun_program(
     cwd: str | Path | None = None,
     expect: int | None = 0,
 ) -> str:
-    """:func:`run_program` under ``mpirun -n ranks``: more ranks than cores allowed, ranks not bound to cores."""
+    """:func:`run_program` under ``mpirun -n ranks``: more ranks than cores allowed, no binding."""
     launcher = ["mpirun", "-n", str(ranks), "--oversubscribe", "--bind-to", "none"]
     return run_program([*launcher, *argv], timeout=timeout, env=env, cwd=cwd, expect=expect)
 
@@ -120,7 +120,7 @@ def mpirun(
 
 
 def iterations(output: str) -> int:
-    """The iterations in the last line that ``-ksp_converged_reason`` printed; fails if that did not converge."""
+    """Iterations, from the last line of ``-ksp_converged_reason``; fails if that solve did not converge."""
     line = r"Linear (?:\S+ )?solve (converged|did not converge) due to (\w+) iterations (\d+)"
     found = re.findall(line, output)
     assert found, f"no -ksp_converged_reason line in:\n{output}"
@@ -134,7 +134,7 @@ def true_residuals(output: str) -> list[float]:
 
 
 def clear_options() -> None:
-    """Empties PETSc's options database, if PETSc is loaded (``Options().clear()`` leaves the global one as it is)."""
+    """Empties PETSc's options database, if PETSc is loaded (``Options().clear()`` does not on 3.18)."""
     petsc = sys.modules.get("petsc4py.PETSc")
     if petsc is not None:
         options = petsc.Options()

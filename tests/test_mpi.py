@@ -1,7 +1,7 @@
 """Runs each file ``tests/mpi/check_*.py`` under mpirun: its ``test_*`` functions, on all ranks together.
 
-A line ``RANKS = (1, 2, 4)`` in the file says on how many ranks (2 without it), ``TIMEOUT = 200`` gives it other than
-120 seconds.
+A line ``RANKS = (1, 2, 4)`` in the file says on how many ranks (2 without it), ``TIMEOUT = 200`` gives it
+other than 120 seconds.
 """
 
 from __future__ import annotations

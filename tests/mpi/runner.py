@@ -1,8 +1,8 @@
-"""Runs a Python file on every rank: ``mpirun -n 2 python tests/mpi/runner.py tests/mpi/check_halo.py [arguments]``.
+"""Runs a Python file on every rank: ``mpirun -n 2 python tests/mpi/runner.py tests/mpi/check_halo.py``.
 
-The file runs as ``__main__``; then its functions named ``test_*`` are called in order, on all ranks. An uncaught
-exception on any rank prints its traceback with the rank and aborts them all, so that the others do not wait for it
-forever.
+The file runs as ``__main__``; then its functions named ``test_*`` are called in order, on all ranks. An
+uncaught exception on any rank prints its traceback with the rank and aborts them all, so that the others do not
+wait for it forever.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def finalize() -> None:
-    """Ends PETSc while Python is alive: 3.18 crashes at exit when a Python KSP or PC outlives the interpreter."""
+    """Ends PETSc before Python: 3.18 crashes when a Python KSP or PC outlives the interpreter."""
     if "petsc4py.PETSc" in sys.modules:
         sys.modules["petsc4py.PETSc"]._finalize()
 
