@@ -1,8 +1,8 @@
 """Runs a Python file on every rank: ``mpirun -n 2 python tests/mpi/runner.py tests/mpi/check_halo.py``.
 
 The file runs as ``__main__``; then its functions named ``test_*`` are called in order, on all ranks. An
-uncaught exception on any rank prints its traceback with the rank and aborts them all, so that the others do not
-wait for it forever.
+uncaught exception on any rank prints its traceback with the rank and aborts them all, so that the others do
+not wait for it forever.
 """
 
 from __future__ import annotations
