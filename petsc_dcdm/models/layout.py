@@ -13,16 +13,15 @@ from typing import Any, Protocol
 import numpy as np
 
 Shape = tuple[int, int, int]
-
-#: The number of levels no hierarchy reaches: 2**40 cells along an axis.
-UNLIMITED_LEVELS = 41
+Plan = tuple[tuple[int, ...], ...]
 
 
 class Layout(Protocol):
     """This rank's box of a grid that is split over ranks.
 
-    Box edges are multiples of ``2**(max_levels - 1)`` except at the high end of the grid, so that the cells of a coarse
-    cell are never on two ranks. A box may be empty.
+    `plan` holds the axes coarsened from each level to the next (`petsc_dcdm.models.plan`). Along every axis the box's
+    edges are multiples of 2 to the number of times the plan coarsens it, except at the high end of the grid: the
+    cells of a coarse cell are never on two ranks. A box may be empty.
     """
 
     @property
@@ -35,7 +34,7 @@ class Layout(Protocol):
     def shape(self) -> Shape: ...
 
     @property
-    def max_levels(self) -> int: ...
+    def plan(self) -> Plan: ...
 
     def exchange(self, a: Any, corners: bool = False) -> None:
         """Fill the one-cell halo of the padded array `a` of any level, in place. Collective.
@@ -56,7 +55,7 @@ class SerialLayout:
     """The whole grid on one rank: the halo lies outside the grid and stays zero."""
 
     global_shape: Shape
-    max_levels: int = UNLIMITED_LEVELS
+    plan: Plan
 
     @property
     def offset(self) -> Shape:
@@ -115,18 +114,6 @@ class Hierarchy(Protocol):
 
     def apply(self, r: np.ndarray, out: np.ndarray, scale_in: float, scale_out: float) -> None:
         """``out = scale_out * cycle(scale_in * r)``, float64 arrays of this rank's box; zero at inactive cells. Collective."""
-
-
-def coarsened_axes(means: np.ndarray, shape: Shape, threshold: float) -> tuple[int, ...]:
-    """Axes to halve: longer than one cell and of a mean conductance within `threshold` of the strongest such axis.
-
-    `means` holds the mean over the positive face conductances along x, y, z (0 where there is none).
-    """
-    candidates = [a for a in range(3) if shape[2 - a] > 1 and means[a] > 0]
-    if not candidates:
-        return ()
-    strongest = max(means[a] for a in candidates)
-    return tuple(a for a in candidates if means[a] * threshold >= strongest)
 
 
 def coarse_box(shape: Shape, offset: Shape, axes: tuple[int, ...]) -> tuple[Shape, Shape]:
