@@ -1,4 +1,4 @@
-"""Compiles C and Fortran programs against petsc4py's PETSc; skips, with the reason, where that is not possible."""
+"""Compiles C and Fortran programs against the PETSc of petsc4py; skips, with the reason, where it cannot."""
 
 from __future__ import annotations
 

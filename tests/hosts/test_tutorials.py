@@ -1,7 +1,7 @@
 """PETSc's own tutorials, compiled as they are, solve with the plugin chosen on the command line.
 
-Each system runs on one rank and on two. What counts: few iterations, a true residual below the tolerance, every
-option used.
+Each system runs on one rank and on two. What counts: few iterations, a true residual below the tolerance,
+every option used.
 """
 
 from __future__ import annotations
