@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from harness import ROOT, clear_options
 from harness import mpirun as run_under_mpirun
+from petsc_sources import compile_program, find_tutorial
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -49,3 +50,17 @@ def bunny() -> Path:
     if not path.exists():
         pytest.skip(f"{path.name} is not beside this checkout")
     return path
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """``build(source) -> program``: a C or Fortran source compiled against PETSc, once per session."""
+    pytest.importorskip("petsc4py")
+    folder = tmp_path_factory.mktemp("programs")
+    return lambda source: compile_program(source, folder)
+
+
+@pytest.fixture(scope="session")
+def tutorial(build: Callable[[Path], Path]) -> Callable[[str], Path]:
+    """``tutorial("ex45.c") -> program``: PETSc's own tutorial, unmodified; skips where there is none."""
+    return lambda name: build(find_tutorial(name))

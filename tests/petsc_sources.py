@@ -1,0 +1,50 @@
+"""PETSc's tutorials, and compiling against the PETSc of petsc4py; skips, with the reason, where it cannot."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from harness import run_program
+
+TUTORIALS = "ksp/ksp/tutorials"
+
+
+def find_tutorial(name: str) -> Path:
+    """The source of PETSc's own tutorial, in its source tree or where Debian puts the examples."""
+    import petsc4py
+
+    debian = Path("/usr/share/petsc").glob(f"*/share/petsc/examples/src/{TUTORIALS}")
+    folders = [Path(petsc4py.get_config()["PETSC_DIR"]) / "src" / TUTORIALS, *sorted(debian, reverse=True)]
+    for folder in folders:
+        if (folder / name).exists():
+            return folder / name
+    pytest.skip(f"PETSc's tutorial {name} is not here (Debian: libpetsc*-dev-examples)")
+
+
+def flags() -> list[str]:
+    """Compiler and linker flags of PETSc, from pkg-config (PETSC_DIR and PETSC_ARCH first)."""
+    import petsc4py
+
+    config = petsc4py.get_config()
+    own = Path(config["PETSC_DIR"]) / config.get("PETSC_ARCH", "") / "lib" / "pkgconfig"
+    env = {"PKG_CONFIG_PATH": str(own)} if own.is_dir() else {}
+    for name in ("petsc", "PETSc"):
+        try:
+            return run_program(["pkg-config", "--cflags", "--libs", name], env=env).split()
+        except (AssertionError, FileNotFoundError):
+            continue
+    pytest.skip("pkg-config does not know PETSc")
+
+
+def compile_program(source: Path, folder: Path) -> Path:
+    """Compiles a C or Fortran source into ``folder`` with mpicc or mpif90; once."""
+    # PETSc's Fortran macros make long lines
+    compiler, *options = ["mpicc"] if source.suffix == ".c" else ["mpif90", "-ffree-line-length-none"]
+    program = folder / source.stem
+    if not program.exists():
+        if shutil.which(compiler) is None:
+            pytest.skip(f"no {compiler} here")
+        run_program([compiler, *options, source, "-o", program, *flags(), "-lm"])
+    return program

@@ -1,0 +1,62 @@
+"""The README is right: its examples run, and its table of options is that of options.py."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness import ROOT, RUNNER, iterations, run_program
+from petsc_sources import find_tutorial
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(blocks("python"))))
+def test_python(number: int, tmp_path: Path) -> None:
+    script = tmp_path / "example.py"
+    script.write_text(blocks("python")[number])
+    output = run_program([sys.executable, script], cwd=tmp_path)
+    steps = re.search(r"(\d+) iterations", output)
+    assert steps and 1 <= int(steps[1]) <= 15, output
+    assert run_program([sys.executable, RUNNER, script], cwd=tmp_path)  # and when PETSc ends before Python
+
+
+@pytest.mark.hosts
+@pytest.mark.parametrize("number", range(len(blocks("bash"))))
+def test_bash(number: int, tmp_path: Path, tutorial: Callable[[str], Path]) -> None:
+    tutorial("ex45.c")  # skips where PETSc's tutorials or mpicc are not
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    output = run_program(["bash", "-euc", blocks("bash")[number]], cwd=tmp_path)
+    assert output.count("Linear solve converged") == 2 and iterations(output) <= 8, output
+
+
+@pytest.mark.hosts
+def test_c(tmp_path: Path, build: Callable[[Path], Path]) -> None:
+    """The lines of the C example, put into PETSc's tutorial 2, choose the plugin without any option."""
+    (fragment,) = blocks("c")
+    source = find_tutorial("ex2.c").read_text()
+    place = "  PetscCall(KSPSetFromOptions(ksp));"
+    assert source.count(place) == 1
+    changed = tmp_path / "ex2_changed.c"
+    changed.write_text(source.replace(place, fragment + place))
+    output = run_program([build(changed), "-m", "40", "-n", "30", "-ksp_converged_reason", "-ksp_view"])
+    assert iterations(output) <= 8 and "petsc_dcdm.KSP" in output, output
+
+
+def test_options_table() -> None:
+    options = pytest.importorskip("petsc_dcdm.options")
+    rows = dict(re.findall(r"^\| `-(\w+)` \| `?(.*?)`? \|", README, re.MULTILINE))
+    declared = (*options.KSP_OPTIONS, *options.PC_OPTIONS)
+    assert rows == {option.name: "" if option.default is None else str(option.default) for option in declared}
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
+        assert (ROOT / target).exists(), target
