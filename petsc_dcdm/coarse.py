@@ -1,0 +1,140 @@
+"""The coarsest level as an ordinary sparse matrix, solved by PETSc.
+
+The grid ends where the hierarchy's plan ends; what is left is solved exactly by a Cholesky factorisation when it is small and by
+BoomerAMG (GAMG where PETSc has no hypre) when it is not. Options prefix: that of the PC + ``pc_dcdm_coarse_``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from petsc_dcdm.models.layout import CoarseOperator, Layout
+
+DIRECT_LIMIT = 20000
+"""Unknowns up to which a factorisation is the default."""
+
+
+class CoarseSolver:
+    """Callable on the local array of the right-hand side; collective on all ranks of ``comm``.
+
+    A small system is held and solved by every rank: one gather per solve, no scatter back. A large one stays distributed.
+    """
+
+    def __init__(self, comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, prefix: str) -> None:
+        """Collective: assembles the matrix and sets its solver up."""
+        self._mpi = comm.tompi4py()
+        self._active = _diagonal(operator, layout) > 0
+        indptr, column, value = _rows(self._mpi, operator, layout, self._active)
+        self._counts = np.array(self._mpi.allgather(indptr.size - 1))
+        self.unknowns = int(self._counts.sum())
+        self._redundant = self.unknowns <= DIRECT_LIMIT
+        if self._redundant:
+            comm = PETSc.COMM_SELF
+            parts = self._mpi.allgather((indptr, column, value))
+            lengths = np.concatenate([np.diff(part[0]) for part in parts])
+            indptr = np.concatenate(([0], np.cumsum(lengths))).astype(PETSc.IntType)
+            column, value = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
+        n = (indptr.size - 1, PETSc.DECIDE)
+        self._matrix = PETSc.Mat().createAIJ((n, n), csr=(indptr, column, value), comm=comm)
+        self._matrix.setOption(PETSc.Mat.Option.SPD, True)
+        self._x, self._b = self._matrix.createVecs()
+        self._gathered = np.zeros(self.unknowns, dtype=np.float32)
+        self._out = np.zeros(operator.shape, dtype=np.float32)
+        self.ksp = PETSc.KSP().create(comm)
+        self.ksp.setOptionsPrefix(prefix)
+        self.ksp.setOperators(self._matrix)
+        self.ksp.setType(PETSc.KSP.Type.PREONLY)
+        self._choose_pc()
+        self.ksp.setFromOptions()
+        if self.unknowns:
+            self.ksp.setUp()
+
+    def _choose_pc(self) -> None:
+        pc = self.ksp.getPC()
+        if self._redundant:
+            pc.setType(PETSc.PC.Type.CHOLESKY)
+            pc.setFactorOrdering("nd")
+        elif PETSc.Sys.hasExternalPackage("hypre"):
+            pc.setType(PETSc.PC.Type.HYPRE)
+            pc.setHYPREType("boomeramg")
+        else:
+            pc.setType(PETSc.PC.Type.GAMG)
+
+    def __call__(self, r: np.ndarray) -> np.ndarray:
+        """The solution for the float32 right-hand side ``r`` of this rank's coarse box; 0 at inactive cells. Collective.
+
+        The array returned is overwritten by the next call.
+        """
+        if not self.unknowns:
+            return self._out
+        own = r[self._active]
+        rank = self._mpi.Get_rank()
+        if self._redundant and self._mpi.Get_size() > 1:
+            self._mpi.Allgatherv(own, [self._gathered, self._counts])
+            own = self._gathered
+        self._b.setArray(own)
+        self.ksp.solve(self._b, self._x)
+        first = int(self._counts[:rank].sum()) if self._redundant else 0
+        self._out[self._active] = self._x.getArray(readonly=True)[first : first + self._counts[rank]]
+        return self._out
+
+    def destroy(self) -> None:
+        """Collective."""
+        for petsc_object in (self.ksp, self._matrix, self._x, self._b):
+            petsc_object.destroy()
+
+
+def _padded(a: np.ndarray, layout: Layout) -> np.ndarray:
+    out = np.zeros(tuple(n + 2 for n in a.shape))
+    out[1:-1, 1:-1, 1:-1] = a
+    layout.exchange(out)
+    return out
+
+
+def _high(padded: np.ndarray, axis: int) -> np.ndarray:
+    """The values of the high neighbours along ``axis`` (0 = x)."""
+    inner = [slice(1, -1)] * 3
+    inner[2 - axis] = slice(2, None)
+    return padded[tuple(inner)]
+
+
+def _low(padded: np.ndarray, axis: int) -> np.ndarray:
+    inner = [slice(1, -1)] * 3
+    inner[2 - axis] = slice(0, -2)
+    return padded[tuple(inner)]
+
+
+def _diagonal(operator: CoarseOperator, layout: Layout) -> np.ndarray:
+    d = np.array(operator.s, dtype=float)
+    for axis in range(3):
+        d += operator.w[axis] + _high(_padded(operator.w[axis], layout), axis)
+    return d
+
+
+def _rows(
+    mpi: MPI.Comm, operator: CoarseOperator, layout: Layout, active: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """This rank's rows of the coarse matrix in CSR, global columns: the active cells numbered rank by rank. Collective.
+
+    The diagonal is raised by a thousandth of a lower bound of the smallest eigenvalue of an open box of this size: regions without any
+    Dirichlet coupling (all of a pure Neumann problem, or a pocket in the solid) stay definite, and no other mode feels it.
+    """
+    count = int(np.count_nonzero(active))
+    first = mpi.exscan(count) or 0
+    number = np.full(active.shape, -1.0)
+    number[active] = first + np.arange(count)
+    numbers = _padded(number + 1.0, layout) - 1.0
+    diagonal = _diagonal(operator, layout)
+    shift = 1e-3 * (np.pi / (2 * max(operator.global_shape))) ** 2 / 6
+    columns, values = [number[active]], [diagonal[active] * (1.0 + shift)]
+    for axis in range(3):
+        w_high = _high(_padded(operator.w[axis], layout), axis)
+        for w, neighbour in ((operator.w[axis], _low(numbers, axis)), (w_high, _high(numbers, axis))):
+            columns.append(neighbour[active])
+            values.append(-w[active])
+    column, value = np.stack(columns, axis=1), np.stack(values, axis=1)
+    present = (column >= 0) & (value != 0)
+    indptr = np.concatenate(([0], np.cumsum(present.sum(axis=1))))
+    return indptr.astype(PETSc.IntType), column[present].astype(PETSc.IntType), value[present]

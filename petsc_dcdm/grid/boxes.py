@@ -1,0 +1,119 @@
+"""The split of a grid into one box per rank: index geometry only, no communication.
+
+Box edges are multiples of the coarse cells of the coarsening plan (except at the high end of the grid), so that
+restriction and prolongation never leave a box and every level of the hierarchy is split the same way. On
+grids with fewer coarse planes than ranks some boxes are empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+import numpy as np
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class BoxPartition:
+    """A tensor-product split of a grid (z, y, x). ``edges[i]`` are the cuts of array axis i, from 0 to its size.
+
+    The boxes are numbered x fastest; ranks from their number on have an empty box.
+    """
+
+    shape: Shape
+    edges: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+    @property
+    def procs(self) -> Shape:
+        pz, py, px = (len(e) - 1 for e in self.edges)
+        return pz, py, px
+
+    def position(self, rank: int) -> Shape | None:
+        """Where the rank's box is among the boxes, (z, y, x); None if it has none."""
+        pz, py, px = self.procs
+        return (rank // (py * px), rank // px % py, rank % px) if rank < pz * py * px else None
+
+    def box(self, rank: int) -> tuple[Shape, Shape]:
+        """Offset and shape of the rank's box; shape (0, 0, 0) if it is empty."""
+        position = self.position(rank)
+        if position is None:
+            return (0, 0, 0), (0, 0, 0)
+        low = [e[p] for e, p in zip(self.edges, position, strict=True)]
+        high = [e[p + 1] for e, p in zip(self.edges, position, strict=True)]
+        return (low[0], low[1], low[2]), (high[0] - low[0], high[1] - low[1], high[2] - low[2])
+
+    def neighbour(self, rank: int, array_axis: int, step: int) -> int:
+        """The rank behind the low (step -1) or high (+1) face of the box, or -1."""
+        position = self.position(rank)
+        if position is None:
+            return -1
+        there = list(position)
+        there[array_axis] += step
+        if not 0 <= there[array_axis] < self.procs[array_axis]:
+            return -1
+        _, py, px = self.procs
+        return (there[0] * py + there[1]) * px + there[2]
+
+    def owner(self, cells: np.ndarray) -> np.ndarray:
+        """The rank whose box holds each global cell number."""
+        _, ny, nx = self.shape
+        pz, py, px = (
+            np.searchsorted(np.asarray(e), index, side="right") - 1
+            for e, index in zip(self.edges, (cells // (ny * nx), cells // nx % ny, cells % nx), strict=True)
+        )
+        return (pz * self.procs[1] + py) * self.procs[2] + px
+
+    def local_index(self, rank: int, cells: np.ndarray) -> np.ndarray:
+        """Index of global cells within the rank's box, x fastest."""
+        (z0, y0, x0), (_, my, mx) = self.box(rank)
+        _, ny, nx = self.shape
+        return ((cells // (ny * nx) - z0) * my + (cells // nx % ny - y0)) * mx + (cells % nx - x0)
+
+
+def alignment(plan: Sequence[Sequence[int]]) -> Shape:
+    """Cells of the finest grid in a cell of the coarsest one, (z, y, x)."""
+    z, y, x = (2 ** sum(axis in axes for axes in plan) for axis in (2, 1, 0))
+    return z, y, x
+
+
+def _cut(cells: int, parts: int, unit: int) -> tuple[int, ...]:
+    """Even cuts of an axis at multiples of ``unit``; fewer parts where there are fewer units."""
+    units = -(-cells // unit)
+    parts = min(parts, units)
+    return tuple(min(cells, unit * (units * i // parts)) for i in range(parts + 1))
+
+
+def _snap(edges: Sequence[int], cells: int, unit: int) -> tuple[int, ...]:
+    """Given cuts moved to the nearest multiple of ``unit``; cuts that fall together are merged."""
+    inner = {min(cells, round(e / unit) * unit) for e in edges[1:-1]}
+    return tuple(sorted(inner | {0, cells}))
+
+
+def partition(shape: Shape, ranks: int, plan: Sequence[Sequence[int]], hint: Sequence[Sequence[int]] | None = None) -> BoxPartition:
+    """The boxes of ``ranks`` ranks.
+
+    hint  cuts (z, y, x) that the rows of the matrix already have (a DMDA's); they are moved to the alignment of ``plan``
+          and used if that leaves a box to every rank. Otherwise the split is the one with the smallest surface.
+    """
+    unit = alignment(plan)
+    if hint is not None:
+        z, y, x = (_snap(e, n, u) for e, n, u in zip(hint, shape, unit, strict=True))
+        if all(len(snapped) == len(given) for snapped, given in zip((z, y, x), hint, strict=True)):
+            return BoxPartition(shape, (z, y, x))
+
+    def cost(procs: Shape) -> tuple[int, int, tuple[int, int]]:
+        """Ranks in use first; then the cells of the largest box, a cell of its surface counting twice; then long rows."""
+        cuts = [_cut(n, p, u) for n, p, u in zip(shape, procs, unit, strict=True)]
+        box = [max(b - a for a, b in zip(c, c[1:], strict=False)) for c in cuts]
+        area = sum(prod(box) // box[i] for i in range(3) if procs[i] > 1)
+        return -prod(len(c) - 1 for c in cuts), prod(box) + 2 * area, (procs[2], procs[1])
+
+    divisors = [d for d in range(1, ranks + 1) if ranks % d == 0]
+    candidates = [(a, b, ranks // (a * b)) for a, b in product(divisors, divisors) if ranks % (a * b) == 0]
+    best = min(candidates, key=cost)
+    z, y, x = (_cut(n, p, u) for n, p, u in zip(shape, best, unit, strict=True))
+    return BoxPartition(shape, (z, y, x))

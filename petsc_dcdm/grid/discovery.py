@@ -1,0 +1,154 @@
+"""Where the rows of a matrix lie on a structured grid.
+
+First hit wins (DESIGN section 6): the DMDA on the PC or the matrix; an index set composed on the matrix as
+``dcdm_cells`` together with ``-pc_dcdm_grid``; ``-pc_dcdm_grid`` with one row per cell; the matrix's own
+off-diagonal offsets when its rows are in lexicographic order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from petsc_dcdm.grid.errors import GridError, raise_together
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A global grid and this rank's rows on it.
+
+    shape   (nz, ny, nx), x fastest; nz = 1 in 2D.
+    cells   int64, global lexicographic cell number of each local row; None if local row i is cell ``first + i``.
+    first   the first local row.
+    source  how the grid was found, for the view.
+    procs   (pz, py, px) and edges of the DMDA the rows belong to, None elsewhere: a hint for the split into boxes.
+    """
+
+    shape: Shape
+    cells: np.ndarray | None
+    first: int
+    source: str
+    edges: tuple[tuple[int, ...], ...] | None = None
+
+    @property
+    def dimension(self) -> int:
+        """2 or 3: the number of axes the stencil can have; a 3D grid that is one cell thick in z is 2D."""
+        return 3 if self.shape[0] > 1 else 2
+
+
+def size_text(shape: Shape) -> str:
+    """The grid as users write it: ``nx x ny x nz``."""
+    nz, ny, nx = shape
+    return f"{nx} x {ny}" + (f" x {nz}" if nz > 1 else "")
+
+
+def _is_dmda(dm: Any) -> bool:
+    return bool(dm) and dm.getType() == PETSc.DM.Type.DA
+
+
+def _from_dmda(dm: PETSc.DM, A: PETSc.Mat) -> Grid:
+    """The DMDA's grid; its rows are in PETSc ordering, each rank's box in x-fastest order."""
+    da = dm if isinstance(dm, PETSc.DMDA) else PETSc.DMDA()
+    if da is not dm:
+        da.handle = dm.handle
+        da.incRef()
+    if da.getDof() != 1:
+        raise GridError(
+            f"the DMDA has {da.getDof()} unknowns per cell (dof); petsc_dcdm solves scalar systems, with one: "
+            "use it on the pressure block, or choose another -pc_type"
+        )
+    sizes = (*da.getSizes(), 1, 1)[:3]
+    shape = (sizes[2], sizes[1], sizes[0])
+    rows = A.getSize()[0]
+    if prod(shape) != rows:
+        raise GridError(f"the DMDA is {size_text(shape)} = {prod(shape)} cells but the matrix has {rows} rows; attach the DMDA it was made with")
+    (x0, y0, z0), (mx, my, mz) = ((*part, *fill)[:3] for part, fill in zip(da.getCorners(), ((0, 0), (1, 1)), strict=True))
+    first, last = A.getOwnershipRange()
+    if mx * my * mz != last - first:
+        raise GridError(
+            f"this rank owns {mx * my * mz} cells of the DMDA but {last - first} rows of the matrix; create the matrix with DMCreateMatrix"
+        )
+    ranges = (*da.getOwnershipRanges(), [1], [1])[:3]
+    edges = tuple(tuple(int(e) for e in np.concatenate(([0], np.cumsum(ranges[2 - i])))) for i in range(3))
+    cells = None
+    if A.getComm().getSize() > 1:
+        z, y, x = np.ix_(np.arange(z0, z0 + mz), np.arange(y0, y0 + my), np.arange(x0, x0 + mx))
+        cells = ((z.astype(np.int64) * shape[1] + y) * shape[2] + x).ravel()
+    return Grid(shape, cells, first, "DMDA", edges)
+
+
+def _from_cells(cells_is: PETSc.IS, shape: Shape | None, A: PETSc.Mat) -> Grid:
+    if shape is None:
+        raise GridError("the matrix carries an index set 'dcdm_cells' but no grid size was given: add -pc_dcdm_grid nx,ny[,nz]")
+    first, last = A.getOwnershipRange()
+    cells = np.array(cells_is.getIndices(), dtype=np.int64)
+    if cells.size != last - first:
+        raise GridError(f"'dcdm_cells' numbers {cells.size} cells on this rank but the matrix has {last - first} rows here: one cell per local row")
+    bad = np.flatnonzero((cells < 0) | (cells >= prod(shape)))
+    if bad.size:
+        raise GridError(
+            f"'dcdm_cells' gives row {first + int(bad[0])} the cell {int(cells[bad[0]])}, outside the {size_text(shape)} grid of -pc_dcdm_grid"
+        )
+    if np.unique(cells).size != cells.size:
+        raise GridError("'dcdm_cells' gives two rows the same cell: petsc_dcdm needs one unknown per cell")
+    return Grid(shape, cells, first, "index set dcdm_cells")
+
+
+def _from_offsets(A: PETSc.Mat, comm: MPI.Comm) -> Grid:
+    """The grid that a lexicographic matrix shows in its offsets column - row: {1, nx} or {1, nx, nx ny}."""
+    first, last = A.getOwnershipRange()
+    rows = A.getSize()[0]
+    indptr, indices, values = A.getValuesCSR()
+    offsets = np.abs(indices - np.repeat(np.arange(first, last), np.diff(indptr)))
+    found = np.unique(offsets[(values != 0) & (offsets > 0)])[:8]
+    offsets = sorted(set().union(*comm.allgather({int(o) for o in found})))
+    failure = (
+        "no grid could be found: there is no DMDA, no index set 'dcdm_cells' and no -pc_dcdm_grid, and the matrix is not that of a "
+        f"lexicographic 5- or 7-point grid ({rows} rows, off-diagonals at distance {', '.join(map(str, offsets[:6])) or 'none'}"
+        f"{', ...' if len(offsets) > 6 else ''}); give -pc_dcdm_grid nx,ny[,nz]"
+    )
+    if not 1 <= len(offsets) <= 3 or offsets[0] != 1:
+        raise GridError(failure)
+    nx = offsets[1] if len(offsets) > 1 else rows
+    plane = offsets[2] if len(offsets) > 2 else rows
+    if plane % nx or rows % plane:
+        raise GridError(failure)
+    return Grid((rows // plane, plane // nx, nx), None, first, "offsets of the matrix")
+
+
+def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None) -> Grid:
+    """The grid of the square matrix ``A``. Collective.
+
+    pc     its DM is asked first, then that of ``A``.
+    shape  (nz, ny, nx) from ``-pc_dcdm_grid`` or None.
+
+    Raises GridError, on all ranks alike, when there is none or it does not fit.
+    """
+    comm = A.getComm().tompi4py()
+    grid, error = None, None
+    try:
+        cells_is = A.query("dcdm_cells")
+        dm = next((d for d in (pc.getDM(), A.getDM()) if _is_dmda(d)), None)
+        if dm is not None:
+            grid = _from_dmda(dm, A)
+        elif cells_is:
+            grid = _from_cells(cells_is, shape, A)
+        elif shape is not None:
+            rows = A.getSize()[0]
+            if prod(shape) != rows:
+                raise GridError(
+                    f"-pc_dcdm_grid is {size_text(shape)} = {prod(shape)} cells but the matrix has {rows} rows; where only some cells "
+                    "have a row, compose an index set 'dcdm_cells' on the matrix"
+                )
+            grid = Grid(shape, None, A.getOwnershipRange()[0], "-pc_dcdm_grid")
+    except GridError as problem:
+        error = problem
+    raise_together(comm, error)
+    return grid if grid is not None else _from_offsets(A, comm)

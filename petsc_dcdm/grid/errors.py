@@ -1,0 +1,32 @@
+"""Failures that all ranks report together: an error on one rank must neither hang nor surprise the others."""
+
+from __future__ import annotations
+
+from mpi4py import MPI
+
+
+class UnsupportedSystem(ValueError):
+    """Base of what can be wrong with the user's system; the message is one sentence that says what, where and what to do."""
+
+
+class GridError(UnsupportedSystem):
+    """No grid was found, or it does not fit the matrix."""
+
+
+class MatrixError(UnsupportedSystem):
+    """The matrix is not one the network can serve."""
+
+
+def raise_together(comm: MPI.Comm, error: Exception | None) -> None:
+    """Raise on every rank the error of the lowest rank that has one. Collective; one small reduction when all is well.
+
+    The type is kept if it takes a single message, which those of this package do.
+    """
+    size = comm.Get_size()
+    first = comm.allreduce(comm.Get_rank() if error is not None else size, op=MPI.MIN)
+    if first == size:
+        return
+    kind, message = comm.bcast((type(error), str(error)) if comm.Get_rank() == first else None, root=first)
+    if error is not None and comm.Get_rank() == first:
+        raise error
+    raise kind(message)

@@ -1,0 +1,114 @@
+"""Every option of the package once: its name, default, help and check.
+
+petsc4py has no PetscOptionsBegin, so ``-help`` does not list the options of a Python KSP or PC: :func:`print_help` does.
+Reading an option through PETSc marks it as used, which keeps ``-options_left`` silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from petsc4py import PETSc
+
+
+class OptionError(ValueError):
+    """An option has a value that cannot be used; the message names the option, the value and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One entry of the options database. ``parse`` turns the text into the value or raises ValueError saying what is allowed."""
+
+    name: str
+    default: Any
+    help: str
+    parse: Callable[[str], Any]
+
+
+def _integer(minimum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum:
+            raise ValueError(f"an integer of at least {minimum}")
+        return value
+
+    return parse
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in allowed:
+            raise ValueError("one of " + ", ".join(allowed))
+        return text.lower()
+
+    return parse
+
+
+def _grid(text: str) -> tuple[int, int, int]:
+    """``nx,ny[,nz]``, x first as in PETSc, to the shape (nz, ny, nx)."""
+    try:
+        size = [int(n) for n in text.replace("x", ",").split(",")]
+    except ValueError:
+        size = []
+    if len(size) not in (2, 3) or min(size) < 1:
+        raise ValueError("two or three positive integers nx,ny[,nz]")
+    nx, ny, nz = (*size, 1)[:3]
+    return nz, ny, nx
+
+
+def _device(text: str) -> str:
+    value = text.lower()
+    kind, _, index = value.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdigit())):
+        raise ValueError("auto, cpu, cuda or cuda:N")
+    return value
+
+
+KSP_OPTIONS = (
+    Option("ksp_dcdm_history", 2, "directions kept to make the next one A-orthogonal to (m of the paper)", _integer(0)),
+    Option(
+        "ksp_dcdm_true_residual_every", 50, "steps between replacements of r by b - A x; 0: only before convergence is claimed", _integer(0)
+    ),
+)
+
+PC_OPTIONS = (
+    Option("pc_dcdm_model", "multigrid", "network: multigrid, cnn, or a weights file", str),
+    Option("pc_dcdm_grid", None, "cells of the grid as nx,ny[,nz] where no DMDA tells it", _grid),
+    Option("pc_dcdm_device", "auto", "where the network runs: auto, cpu, cuda or cuda:N", _device),
+    Option("pc_dcdm_compile", "auto", "compiled kernels: on, off (plain torch), or auto: on where there is a compiler", _choice("auto", "on", "off")),
+    Option("pc_dcdm_fallback", "none", "PETSc PC type used when the matrix is not one the network can serve; none: it is an error", str),
+)
+
+
+def read(options: Sequence[Option], prefix: str | None) -> dict[str, Any]:
+    """The values of ``options`` after ``prefix`` in the options database, defaults where unset.
+
+    Raises OptionError naming the option and what it may be. Not collective: PETSc's database is the same on all ranks.
+    """
+    database = PETSc.Options()
+    values: dict[str, Any] = {}
+    for option in options:
+        key = (prefix or "") + option.name
+        values[option.name] = option.default
+        if not database.hasName(key):
+            continue
+        text = database.getString(key, "")
+        try:
+            values[option.name] = option.parse(text)
+        except ValueError as problem:
+            raise OptionError(f"-{key} is {text!r}; it must be {problem}") from None
+    return values
+
+
+def print_help(options: Sequence[Option], prefix: str | None, title: str, comm: PETSc.Comm) -> None:
+    """Lists ``options`` in PETSc's own layout if ``-help`` was given. Collective on ``comm`` (rank 0 prints)."""
+    if not PETSc.Options().hasName("help"):
+        return
+    lines = [f"{title} options", "-" * 40]
+    lines += [f"  -{prefix or ''}{option.name} <{'' if option.default is None else option.default}>: {option.help}" for option in options]
+    PETSc.Sys.Print("\n".join(lines), comm=comm)

@@ -1,0 +1,282 @@
+"""The network as a PETSc preconditioner: matrix in, approximate inverse out.
+
+This is the only place where PETSc meets the networks. Set-up finds the grid, extracts and checks the stencil, splits the grid
+into boxes and makes the network ready for it; apply hands the residual over without a copy where the layout allows.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from petsc_dcdm.coarse import CoarseSolver
+from petsc_dcdm.grid.discovery import find_grid, size_text
+from petsc_dcdm.grid.errors import UnsupportedSystem, raise_together
+from petsc_dcdm.grid.system import GridSystem, build_system
+from petsc_dcdm.models import weights
+from petsc_dcdm.models.layout import Hierarchy
+from petsc_dcdm.options import PC_OPTIONS, OptionError, print_help, read
+from petsc_dcdm.threads import threads_per_rank
+
+
+class PC:
+    """Python type ``petsc_dcdm.PC``; see :mod:`petsc_dcdm.options` for its options. All methods are collective."""
+
+    def __init__(self) -> None:
+        self._options: dict[str, Any] | None = None
+        self._comm: MPI.Comm | None = None
+        self._file: weights.ModelFile | None = None
+        self._system: GridSystem | None = None
+        self._network: Hierarchy | None = None
+        self._coarse: CoarseSolver | None = None
+        self._fallback: PETSc.PC | None = None
+        self._key: tuple[int, int] | None = None
+        self._set_guess = False
+        self._backend = ""
+
+    # Life cycle ---------------------------------------------------------------------------------------------------
+
+    def setFromOptions(self, pc: PETSc.PC) -> None:
+        prefix = pc.getOptionsPrefix()
+        print_help(PC_OPTIONS, prefix, "Deep conjugate direction preconditioner (petsc_dcdm.PC)", pc.getComm())
+        with _Explained(pc):
+            self._options = read(PC_OPTIONS, prefix)
+
+    def setUp(self, pc: PETSc.PC) -> None:
+        """Once per matrix: nothing is done again while the matrix and its values stay the same."""
+        with _Explained(pc):
+            self._set_up(pc)
+
+    def reset(self, pc: PETSc.PC) -> None:
+        if self._coarse is not None:
+            self._coarse.destroy()
+        if self._system is not None:
+            self._system.destroy()
+        if self._fallback is not None:
+            self._fallback.destroy()
+        self._coarse = self._system = self._network = self._fallback = self._key = None
+
+    def destroy(self, pc: PETSc.PC) -> None:
+        self.reset(pc)
+        if self._comm is not None and not MPI.Is_finalized():
+            self._comm.Free()
+        self._comm = None
+
+    # Set-up -------------------------------------------------------------------------------------------------------
+
+    def _set_up(self, pc: PETSc.PC) -> None:
+        _, P = pc.getOperators()
+        key = (P.handle, P.stateGet())
+        if key == self._key:
+            return
+        self.reset(pc)
+        if self._options is None:
+            self._options = read(PC_OPTIONS, pc.getOptionsPrefix())
+        if self._comm is None:
+            self._comm = pc.getComm().tompi4py().Dup()
+        try:
+            self._build(pc, P)
+        except UnsupportedSystem as problem:
+            self.reset(pc)
+            fallback = self._options["pc_dcdm_fallback"]
+            if fallback == "none":
+                raise
+            _warn(pc, f"using -pc_type {fallback} instead (-pc_dcdm_fallback): {problem}")
+            self._fallback = PETSc.PC().create(pc.getComm())
+            self._fallback.setOptionsPrefix((pc.getOptionsPrefix() or "") + "pc_dcdm_fallback_")
+            self._fallback.setOperators(*pc.getOperators())
+            self._fallback.setType(fallback)
+            self._fallback.setFromOptions()
+            self._fallback.setUp()
+        self._key = key
+
+    def _build(self, pc: PETSc.PC, P: PETSc.Mat) -> None:
+        assert self._options is not None and self._comm is not None
+        self._file = self._load_weights(self._options["pc_dcdm_model"])
+        grid = find_grid(pc, P, self._options["pc_dcdm_grid"])
+        self._file.require_dimension(grid.dimension)
+        threshold = float(self._file.meta.get("threshold", "inf"))
+        self._system = build_system(P, grid, self._comm, threshold)
+        self._network = self._make_network(pc)
+        if self._network.coarse is not None:
+            prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
+            self._coarse = CoarseSolver(pc.getComm(), self._network.coarse, self._system.layout, prefix)
+            self._network.coarse_solve = self._coarse
+
+    def _load_weights(self, name: str) -> weights.ModelFile:
+        """Rank 0 reads, all get it, or its error."""
+        assert self._comm is not None
+        file, error = None, None
+        if self._comm.Get_rank() == 0:
+            try:
+                file = weights.load(name)
+            except weights.WeightsError as problem:
+                error = problem
+        raise_together(self._comm, error)
+        return self._comm.bcast(file)
+
+    def _make_network(self, pc: PETSc.PC) -> Hierarchy:
+        """The network on the device that was asked for: compiled kernels on the CPU, torch on a GPU or where nothing can be compiled."""
+        assert self._options is not None and self._comm is not None and self._file is not None and self._system is not None
+        system, layout, threads = self._system, self._system.layout, threads_per_rank(self._comm)
+        device = self._device(pc)
+        if self._file.kind == "cnn":
+            from petsc_dcdm.models.cnn import CnnOperator
+
+            self._backend = f"torch on {device}"
+            return CnnOperator(self._file, system.w, system.s, layout, device)
+        if device == "cpu" and self._options["pc_dcdm_compile"] != "off":
+            from petsc_dcdm.models.kernels import KernelsUnavailable
+
+            try:
+                from petsc_dcdm.models.cpu import CpuHierarchy
+
+                network = CpuHierarchy(self._file, system.w, system.s, layout, threads)
+                missing = None
+            except KernelsUnavailable as problem:
+                missing = problem
+            if not self._comm.allreduce(missing is not None, op=MPI.LOR):
+                self._backend = f"compiled kernels, {threads} thread{'s' * (threads > 1)} per rank"
+                return network
+            if self._options["pc_dcdm_compile"] == "on":
+                raise_together(self._comm, OptionError(f"-pc_dcdm_compile on: {missing}") if missing else None)
+            _warn(pc, f"{missing or 'kernels unavailable on another rank'}; running the network in plain torch, which is slower")
+        import torch
+
+        from petsc_dcdm.models.multigrid import TorchHierarchy
+
+        torch.set_num_threads(threads)
+        self._backend = f"torch on {device}"
+        return TorchHierarchy(self._file, system.w, system.s, layout, device)
+
+    def _device(self, pc: PETSc.PC) -> str:
+        """The torch device of ``-pc_dcdm_device``. torch is only imported where a GPU may be used."""
+        assert self._options is not None and self._comm is not None
+        wish = self._options["pc_dcdm_device"]
+        if wish == "cpu" or (wish == "auto" and not _has_gpu()):
+            return "cpu"
+        import torch
+
+        found = torch.cuda.is_available()
+        if wish != "auto":
+            raise_together(self._comm, None if found else OptionError(f"-pc_dcdm_device {wish}: torch finds no CUDA device here; use cpu or auto"))
+            return wish
+        return "cuda" if self._comm.allreduce(found, op=MPI.LAND) else "cpu"
+
+    # Apply --------------------------------------------------------------------------------------------------------
+
+    def preSolve(self, pc: PETSc.PC, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
+        """Solve the decoupled Dirichlet rows exactly, once.
+
+        After this their residual is 0 and stays 0, so that the loop only ever sees the symmetric operator of the other rows, even
+        where those couple to Dirichlet rows that do not couple back (PETSc's tutorial ex45).
+        """
+        self._set_guess = False
+        if self._system is None or not self._system.any_dirichlet or ksp.getType() == PETSc.KSP.Type.PREONLY:
+            return
+        system = self._system
+        boundary = b.getArray(readonly=True)[system.dirichlet] / system.dirichlet_diagonal
+        assert self._comm is not None
+        if not self._comm.allreduce(bool(boundary.any()), op=MPI.LOR):
+            return
+        if not ksp.getInitialGuessNonzero():
+            x.set(0.0)
+            ksp.setInitialGuessNonzero(True)
+            self._set_guess = True
+        with x as values:
+            values[system.dirichlet] = boundary
+
+    def postSolve(self, pc: PETSc.PC, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
+        if self._set_guess:
+            ksp.setInitialGuessNonzero(False)
+            self._set_guess = False
+
+    def apply(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
+        """z = c A^-1 r approximately, with c near 1. Collective; linear in r for the multigrid network, homogeneous for any."""
+        if self._key is None:  # a second setFromOptions made a new context without a set-up
+            self.setUp(pc)
+        if self._fallback is not None:
+            self._fallback.apply(r, z)
+            return
+        assert self._system is not None and self._network is not None
+        system = self._system
+        norm = r.norm()  # known to PETSc already where the Krylov method tests it
+        if norm == 0.0 or not np.isfinite(norm):
+            r.copy(z)
+            return
+        box = system.rows.to_box(r)
+        if system.rows.copies:
+            out = np.empty(box.shape)
+            self._network.apply(box, out, 1.0 / norm, norm / system.scale)
+            system.rows.from_box(out, z)
+        else:
+            with z as values:
+                self._network.apply(box, values.reshape(box.shape), 1.0 / norm, norm / system.scale)
+        if system.dirichlet.size:
+            with z as values:
+                values[system.dirichlet] = r.getArray(readonly=True)[system.dirichlet] / system.dirichlet_diagonal
+        if system.singular and not pc.getOperators()[1].getNullSpace():
+            self._remove_constant(z)
+
+    def _remove_constant(self, z: PETSc.Vec) -> None:
+        """Projects the output of a pure Neumann problem whose null space the user has not attached."""
+        assert self._comm is not None and self._system is not None
+        with z as values:
+            values[self._system.dirichlet] = 0.0
+            values -= self._comm.allreduce(float(values.sum())) / self._system.active_cells
+            values[self._system.dirichlet] = 0.0
+
+    def view(self, pc: PETSc.PC, viewer: PETSc.Viewer) -> None:
+        if viewer.getType() != PETSc.Viewer.Type.ASCII:
+            return
+        if self._fallback is not None:
+            viewer.printfASCII("    the network cannot serve this matrix; fallback:\n")
+            self._fallback.view(viewer)
+            return
+        if self._system is None or self._network is None or self._file is None:
+            viewer.printfASCII("    not set up yet\n")
+            return
+        grid, layout = self._system.grid, self._system.layout
+        lines = [
+            f"network {self._file.kind}, weights {self._file.source} (hash {self._file.meta.get('hash', '')[:12]})",
+            f"grid {size_text(grid.shape)} from {grid.source}, {self._system.active_cells} active cells; boxes {size_text(layout.boxes.procs)}",
+            f"{self._backend}; applied in single precision",
+        ]
+        for number, level in enumerate(self._network.levels):
+            axes = "".join("xyz"[a] for a in level.coarsened) or "-"
+            lines.append(f"level {number}: {size_text(level.global_shape)}, {level.unknowns} unknowns, coarsened along {axes}")
+        viewer.printfASCII("".join(f"    {line}\n" for line in lines))
+        if self._coarse is not None:
+            viewer.printfASCII("    solver of the coarsest level:\n")
+            self._coarse.ksp.view(viewer)
+
+
+def _has_gpu() -> bool:
+    """Whether a CUDA device may be there, told without importing torch (which takes a second)."""
+    from pathlib import Path
+
+    return Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()
+
+
+def _warn(pc: PETSc.PC, text: str) -> None:
+    if pc.getComm().getRank() == 0:
+        print(f"petsc_dcdm.PC: {text}", file=sys.stderr)
+
+
+class _Explained:
+    """Prints the sentence of an error where the host would swallow it: PETSc 3.18 in a C program shows no Python exception."""
+
+    def __init__(self, pc: PETSc.PC) -> None:
+        self._pc = pc
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, problem: BaseException | None, traceback: Any) -> None:
+        embedded = not hasattr(sys.modules["__main__"], "__file__") and not hasattr(sys, "ps1") and sys.argv[:1] != ["-c"]
+        if isinstance(problem, (UnsupportedSystem, weights.WeightsError, OptionError)) and embedded:
+            _warn(self._pc, str(problem))
