@@ -1,0 +1,111 @@
+"""Right-hand sides of pressure systems, one float64 per owned cell (box.shape); nothing is of global size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from petsc4py import PETSc
+
+from petsc_dcdm.poisson.assemble import System
+from petsc_dcdm.poisson.flags import CLOSED_SIDE, FLUID, INFLOW_SIDE, OPEN, SOLID, core, normal
+from petsc_dcdm.poisson.scene import World, neighbours
+
+
+def make(kind: str, system: System, seed: int = 0) -> PETSc.Vec:
+    """The right-hand side of a System by name: "flow", "random" or "smooth". Collective.
+
+    Where the constant is in the null space the mean over the unknowns is taken off, so that a solution
+    exists. ValueError with the list of names for an unknown one.
+    """
+    if kind not in kinds:
+        raise ValueError(f"There is no right-hand side {kind!r}; there are {', '.join(kinds)}.")
+    return compatible(system, kinds[kind](system.world, seed))
+
+
+def compatible(system: System, values: np.ndarray) -> PETSc.Vec:
+    """The vector with these values on the owned cells, minus their mean if A is singular. Collective."""
+    if system.singular:
+        total = system.dm.comm.tompi4py().allreduce(float(values[system.active].sum()))
+        values = values - total / system.unknowns
+    return system.vector(values)
+
+
+def divergence(world: World, velocity: tuple[float, float, float]) -> np.ndarray:
+    """Minus the divergence of a velocity that is uniform in the fluid and zero through solids and closed
+    sides.
+
+    This is the right-hand side of a projection step: A p = -div u, and u - grad p is free of divergence.
+    Faces to air and open sides let the flow through, and so do the closed sides marked as inflow. Its sum
+    over each connected part that is closed all round is zero.
+    """
+    fluid = world.fluid
+    out = np.zeros(world.box.shape)
+    for a in range(3):
+        if world.shape[2 - a] == 1 or velocity[a] == 0:
+            continue
+        for is_high, beyond in enumerate(neighbours(world.flags, a)):
+            passes = (beyond == FLUID) | (beyond == OPEN)
+            if world.sides[2 * a + is_high] == INFLOW_SIDE:
+                axis = 2 - a
+                layer = [slice(None)] * 3
+                layer[axis] = slice(-1, None) if is_high else slice(0, 1)
+                if world.box.offset[axis] + (world.box.shape[axis] if is_high else 0) == (
+                    world.shape[axis] * is_high
+                ):
+                    passes[tuple(layer)] = True
+            out += np.where(passes & fluid, -velocity[a] if is_high else velocity[a], 0.0)
+    return out
+
+
+def flow(world: World, seed: int = 0) -> np.ndarray:
+    """Minus the divergence of the scene's own velocity (the seed is not used)."""
+    return divergence(world, world.flow)
+
+
+def random(world: World, seed: int = 0) -> np.ndarray:
+    """Independent standard normal values: all frequencies alike."""
+    return normal(seed, 1000, world.box.numbers(world.shape))
+
+
+def smooth(world: World, seed: int = 0) -> np.ndarray:
+    """A sum of eight low plane waves: what is left to the coarse levels."""
+    rng = np.random.default_rng(seed)
+    k, j, i = world.box.indices()
+    out = np.zeros(world.box.shape)
+    for _ in range(8):
+        wave = rng.integers(-2, 3, 3)
+        angle = sum((c + 0.5) / n * m for c, n, m in zip((i, j, k), world.shape[::-1], wave, strict=True))
+        out += rng.normal() * np.cos(2 * np.pi * (angle + rng.uniform()))
+    return out
+
+
+def manufactured(world: World) -> tuple[np.ndarray, np.ndarray]:
+    """(right-hand side, exact pressure at the cell centres) of a product of sines and cosines, on a box full
+    of fluid.
+
+    Along each axis the factor vanishes on open sides and is flat on closed ones; the grid's longest edge is
+    1. The discrete solution converges to the exact one at second order. ValueError on worlds with obstacles
+    or coefficients.
+    """
+    if (
+        (core(world.flags) == SOLID).any()
+        or (core(world.flags) == OPEN).any()
+        or world.coefficient is not None
+    ):
+        raise ValueError("The manufactured solution needs a box that is full of fluid of coefficient 1.")
+    h = 1.0 / max(world.shape)
+    exact, rate = np.ones(world.box.shape), 0.0
+    for a, c in enumerate(world.box.indices()[::-1]):
+        n = world.shape[2 - a]
+        if n == 1:
+            continue
+        low, high = (side == CLOSED_SIDE or side == INFLOW_SIDE for side in world.sides[2 * a : 2 * a + 2])
+        waves = (1.0, 2.0, 1.0)[a] - (0.5 if low != high else 0.0)
+        angle = np.pi * waves * (c + 0.5) / n
+        exact = exact * (np.cos(angle) if low else np.sin(angle))
+        rate += world.axis[a] * (np.pi * waves / (n * h)) ** 2
+    return h * h * rate * exact, exact
+
+
+kinds: dict[str, Callable[[World, int], np.ndarray]] = {"flow": flow, "random": random, "smooth": smooth}
