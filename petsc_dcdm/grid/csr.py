@@ -1,0 +1,332 @@
+"""The stencil of the local rows of an AIJ matrix, read by compiled code: `CsrRows` and its helpers.
+
+numpy in, numpy out: neither PETSc nor MPI is imported, and nothing here is collective. Axes are 0, 1, 2 for
+x, y, z, shapes (nz, ny, nx). All functions raise `KernelsUnavailable` (petsc_dcdm.models.kernels.build) where
+there is no C compiler.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from petsc_dcdm.models.kernels.build import library
+
+Shape = tuple[int, int, int]
+
+
+class Problem(IntEnum):
+    """Why a matrix is no stencil of a Poisson problem; the codes of csr.c."""
+
+    NOT_FINITE = 1
+    DIAGONAL = 2
+    SIGN = 3
+    ROW_SUM = 4
+    NOT_NEIGHBOUR = 5
+    PERIODIC = 6
+    OUTSIDE = 7
+
+
+class StencilError(ValueError):
+    """The first local row (lowest number) that does not fit, and why.
+
+    row      local row number
+    column   column as stored in the matrix, -1 where the whole row is meant; for OUTSIDE in a row whose own
+             cell lies outside of the grid or box, the cell number
+    value    what was found, with the matrix already multiplied by its sign: the entry; for ROW_SUM, the row
+             sum
+    """
+
+    def __init__(self, problem: Problem, row: int, column: int, value: float) -> None:
+        super().__init__(
+            f"local row {row}, column {column}: {problem.name.lower().replace('_', ' ')} ({value:g})"
+        )
+        self.problem, self.row, self.column, self.value = problem, row, column, value
+
+
+@dataclass(frozen=True)
+class StencilReport:
+    """What was found in the local rows; conductances as in the matrix but for the sign, not scaled.
+
+    max_diagonal     over the rows that are no Dirichlet rows
+    w_min, w_max     smallest and largest positive conductance per axis, 0 where there is none
+    w_sum, w_count   over the positive conductances per axis; each face is seen from the row on its high side,
+                     so that sums over ranks count it once
+    dirichlet_rows   how many
+    symmetry         checksum: the sum over all ranks modulo 2**64 is 0 if every coupling between two rows has
+                     bitwise the same value from both sides. Not 0 may also mean that they differ by rounding.
+    """
+
+    max_diagonal: float
+    w_min: tuple[float, float, float]
+    w_max: tuple[float, float, float]
+    w_sum: tuple[float, float, float]
+    w_count: tuple[int, int, int]
+    dirichlet_rows: int
+    symmetry: int
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = [
+        ("rows", ctypes.c_int64),
+        ("indptr", ctypes.c_void_p),
+        ("indices", ctypes.c_void_p),
+        ("values", ctypes.c_void_p),
+        ("wide", ctypes.c_int64),
+        ("first_column", ctypes.c_int64),
+        ("cell", ctypes.c_void_p),
+        ("first_cell", ctypes.c_int64),
+        ("ghosts", ctypes.c_int64),
+        ("ghost_column", ctypes.c_void_p),
+        ("ghost_cell", ctypes.c_void_p),
+        ("ghost_dirichlet", ctypes.c_void_p),
+        ("dirichlet", ctypes.c_void_p),
+        ("nx", ctypes.c_int64),
+        ("ny", ctypes.c_int64),
+        ("nz", ctypes.c_int64),
+        ("sign", ctypes.c_double),
+        ("scale", ctypes.c_double),
+        ("rounding", ctypes.c_double),
+    ]
+
+
+class _Output(ctypes.Structure):
+    _fields_ = [
+        ("w_low", ctypes.c_void_p * 3),
+        ("w_high", ctypes.c_void_p * 3),
+        ("s", ctypes.c_void_p),
+        ("diagonal", ctypes.c_void_p),
+        ("single", ctypes.c_int64),
+        ("pitch_y", ctypes.c_int64),
+        ("pitch_z", ctypes.c_int64),
+        ("origin", ctypes.c_int64),
+        ("box", ctypes.c_int64 * 3),
+        ("offset", ctypes.c_int64 * 3),
+    ]
+
+
+class _Report(ctypes.Structure):
+    _fields_ = [
+        ("code", ctypes.c_int64),
+        ("row", ctypes.c_int64),
+        ("column", ctypes.c_int64),
+        ("value", ctypes.c_double),
+        ("max_diagonal", ctypes.c_double),
+        ("w_min", ctypes.c_double * 3),
+        ("w_max", ctypes.c_double * 3),
+        ("w_sum", ctypes.c_double * 3),
+        ("w_count", ctypes.c_int64 * 3),
+        ("dirichlet_rows", ctypes.c_int64),
+        ("symmetry", ctypes.c_uint64),
+    ]
+
+
+def _pointer(a: np.ndarray | None) -> int | None:
+    return None if a is None else a.ctypes.data
+
+
+class CsrRows:
+    """The local rows of a matrix, in compressed rows, on a grid of cells.
+
+    Args:
+        indptr, indices: int32 or int64 (both the same), columns are global. As from ``Mat.getValuesCSR``.
+        values: float64.
+        shape: (nz, ny, nx) of the global grid.
+        first_column: local row r is column ``first_column + r`` (the start of the ownership range).
+        cells: int64 [rows], global cell number of each local row; None: local row r is cell ``first_cell +
+        r``.
+        threads: OpenMP threads of every call.
+
+    Usage: ``rows.find_dirichlet()``; on several ranks ``rows.set_ghosts(...)`` for the columns that
+    ``rows.ghost_columns()`` names; then ``rows.extract(...)``. The arrays are kept by reference and used in
+    place.
+    """
+
+    def __init__(
+        self,
+        indptr: np.ndarray,
+        indices: np.ndarray,
+        values: np.ndarray,
+        shape: Shape,
+        *,
+        first_column: int = 0,
+        cells: np.ndarray | None = None,
+        first_cell: int = 0,
+        threads: int = 1,
+    ) -> None:
+        kind = np.int64 if indptr.dtype == np.int64 or indices.dtype == np.int64 else np.int32
+        self._indptr = np.ascontiguousarray(indptr, kind)
+        self._indices = np.ascontiguousarray(indices, kind)
+        self._values = np.ascontiguousarray(values, np.float64)
+        self._cells = None if cells is None else np.ascontiguousarray(cells, np.int64)
+        self.rows = indptr.size - 1
+        if self._indices.size != self._values.size or (
+            self.rows >= 0 and self._indptr[-1] > self._values.size
+        ):
+            raise ValueError("indptr, indices and values do not belong together")
+        if self._cells is not None and self._cells.size != self.rows:
+            raise ValueError(f"{self._cells.size} cell numbers for {self.rows} rows")
+        self._threads = threads
+        self._library = library()
+        self.dirichlet = np.zeros(self.rows, np.uint8)
+        self._ghosts: tuple[np.ndarray, ...] = ()
+        self._c = _Matrix(
+            rows=self.rows,
+            indptr=_pointer(self._indptr),
+            indices=_pointer(self._indices),
+            values=_pointer(self._values),
+            wide=int(kind is np.int64),
+            first_column=first_column,
+            cell=_pointer(self._cells),
+            first_cell=first_cell,
+            dirichlet=_pointer(self.dirichlet),
+            nx=shape[2],
+            ny=shape[1],
+            nz=shape[0],
+            sign=1.0,
+            scale=1.0,
+        )
+        for name in ("dcdm_csr_dirichlet", "dcdm_csr_outside", "dcdm_csr_offsets"):
+            getattr(self._library, name).restype = ctypes.c_int64
+        self._library.dcdm_csr_sign.restype = ctypes.c_double
+
+    def find_dirichlet(self) -> np.ndarray:
+        """uint8 [rows], 1 for rows whose off-diagonal entries are all zero or absent. Kept as `dirichlet`."""
+        self._library.dcdm_csr_dirichlet(
+            ctypes.byref(self._c), ctypes.c_void_p(_pointer(self.dirichlet)), self._threads
+        )
+        return self.dirichlet
+
+    def first_sign(self) -> float:
+        """Sign (1.0 or -1.0) of the first non-zero local diagonal entry, 0.0 if there is none."""
+        return float(self._library.dcdm_csr_sign(ctypes.byref(self._c)))
+
+    def ghost_columns(self) -> np.ndarray:
+        """int64, sorted: the columns that belong to no local row."""
+        room = max(1024, self.rows // 8)
+        while True:
+            found = np.empty(room, np.int64)
+            count = self._library.dcdm_csr_outside(
+                ctypes.byref(self._c), ctypes.c_void_p(_pointer(found)), ctypes.c_int64(room), self._threads
+            )
+            if count <= room:
+                return np.unique(found[:count])
+            room = count
+
+    def set_ghosts(self, columns: np.ndarray, cells: np.ndarray, dirichlet: np.ndarray) -> None:
+        """Cell numbers and Dirichlet flags of the columns that `ghost_columns` names, in its order."""
+        self._ghosts = (
+            np.ascontiguousarray(columns, np.int64),
+            np.ascontiguousarray(cells, np.int64),
+            np.ascontiguousarray(dirichlet, np.uint8),
+        )
+        self._c.ghosts = self._ghosts[0].size
+        self._c.ghost_column, self._c.ghost_cell, self._c.ghost_dirichlet = map(_pointer, self._ghosts)
+
+    def offsets(self, room: int = 8) -> np.ndarray | None:
+        """Sorted distinct |column - row| > 0 of the non-zero entries; None if more than `room`."""
+        found = np.empty(room, np.int64)
+        count = self._library.dcdm_csr_offsets(
+            ctypes.byref(self._c), ctypes.c_void_p(_pointer(found)), ctypes.c_int64(room), self._threads
+        )
+        return None if count > room else np.sort(found[:count])
+
+    def extract(
+        self,
+        w_low: Sequence[np.ndarray | None],
+        s: np.ndarray | None,
+        *,
+        w_high: Sequence[np.ndarray | None] = (None, None, None),
+        diagonal: np.ndarray | None = None,
+        sign: float = 1.0,
+        scale: float = 1.0,
+        rounding: float = 1e-12,
+        box: tuple[Shape, Shape] | None = None,
+    ) -> StencilReport:
+        """Read the stencil of all local rows into the given arrays (None: not wanted), and check it.
+
+        Arrays are all float64 or all float32 and C-contiguous. Without `box` they have one element per local
+        row. With ``box = (offset, shape)`` (z, y, x) they are grid arrays with a one-cell halo, (nz + 2, ny +
+        2, nx + 2): the row of cell (k, j, i) goes to element [k - offset[0] + 1, j - offset[1] + 1, i -
+        offset[2] + 1], everything else is left as it is, and rows outside of the box are an error.
+
+        w_low, w_high   conductance >= 0 to the low and high neighbour along x, y, z; 0 where there is none,
+                        where that neighbour is a Dirichlet row, and in Dirichlet rows
+        s               diagonal - sum of w, which includes the coupling to Dirichlet rows; 0 in Dirichlet
+                        rows and where it is less than `rounding` times the diagonal
+        diagonal        of every row, Dirichlet rows included
+        sign, scale     all are multiplied by both; the matrix times `sign` must have a positive diagonal
+        rounding        relative to the diagonal: what is below is taken for zero in row sums and wrong signs
+
+        Raises StencilError for the first local row that does not fit; the arrays are then half filled.
+        """
+        given = [a for a in (*w_low, *w_high, s, diagonal) if a is not None]
+        kind = given[0].dtype if given else np.dtype(np.float64)
+        shape = (self.rows,) if box is None else tuple(n + 2 for n in box[1])
+        for a in given:
+            if (
+                a.dtype != kind
+                or kind not in (np.float32, np.float64)
+                or a.shape != shape
+                or not a.flags.c_contiguous
+            ):
+                raise ValueError(
+                    f"expected contiguous float arrays {shape}, all alike; got {a.dtype} {a.shape}"
+                )
+        out = _Output(s=_pointer(s), diagonal=_pointer(diagonal), single=int(kind == np.float32))
+        for axis in range(3):
+            out.w_low[axis] = _pointer(w_low[axis])
+            out.w_high[axis] = _pointer(w_high[axis])
+        if box is not None:
+            out.pitch_y, out.pitch_z = shape[2], shape[1] * shape[2]
+            out.origin = out.pitch_z + out.pitch_y + 1
+            for axis in range(3):
+                out.offset[axis], out.box[axis] = box[0][2 - axis], box[1][2 - axis]
+        self._c.sign, self._c.scale, self._c.rounding = sign, scale, rounding
+        report = _Report()
+        self._library.dcdm_csr_extract(
+            ctypes.byref(self._c), ctypes.byref(out), ctypes.byref(report), self._threads
+        )
+        if report.code:
+            raise StencilError(Problem(report.code), report.row, report.column, report.value)
+        return StencilReport(
+            report.max_diagonal,
+            tuple(report.w_min),
+            tuple(report.w_max),
+            tuple(report.w_sum),
+            tuple(report.w_count),
+            int(self.dirichlet.sum()),
+            report.symmetry,
+        )
+
+
+def scatter(
+    rows: np.ndarray, positions: np.ndarray | None, grid: np.ndarray, factor: float = 1.0, threads: int = 1
+) -> None:
+    """``grid.flat[positions[r]] = factor * rows[r]``, float64; int32 positions, None for 0, 1, 2, ..."""
+    library().dcdm_scatter(
+        ctypes.c_int64(rows.size),
+        ctypes.c_void_p(_pointer(positions)),
+        ctypes.c_void_p(_pointer(rows)),
+        ctypes.c_void_p(_pointer(grid)),
+        ctypes.c_double(factor),
+        threads,
+    )
+
+
+def gather(
+    rows: np.ndarray, positions: np.ndarray | None, grid: np.ndarray, factor: float = 1.0, threads: int = 1
+) -> None:
+    """``rows[r] = factor * grid.flat[positions[r]]``, float64; int32 positions, None for 0, 1, 2, ..."""
+    library().dcdm_gather(
+        ctypes.c_int64(rows.size),
+        ctypes.c_void_p(_pointer(positions)),
+        ctypes.c_void_p(_pointer(grid)),
+        ctypes.c_void_p(_pointer(rows)),
+        ctypes.c_double(factor),
+        threads,
+    )

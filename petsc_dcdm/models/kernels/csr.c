@@ -1,0 +1,461 @@
+/* From the rows of an AIJ matrix to the conductances of a 5- or 7-point stencil, and between rows and grid.
+ *
+ * Memory bound by design: one pass over the values to find the Dirichlet rows, one over everything to read the
+ * stencil. Nothing is allocated. Errors are not printed here: the first offending row (lowest number) is returned with a
+ * code, and Python makes the sentence.
+ */
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum {
+    CSR_OK = 0,
+    CSR_NOT_FINITE = 1,     /* NaN or infinity */
+    CSR_DIAGONAL = 2,       /* a coupled row whose diagonal is zero or of the other sign */
+    CSR_SIGN = 3,           /* an off-diagonal entry of the sign of the diagonal */
+    CSR_ROW_SUM = 4,        /* not diagonally dominant */
+    CSR_NOT_NEIGHBOUR = 5,  /* couples cells that share no face */
+    CSR_PERIODIC = 6,       /* couples the two ends of a grid line */
+    CSR_OUTSIDE = 7         /* a cell number or column outside what was described */
+};
+
+/* The matrix as PETSc hands it out; shared with the ctypes Structure in petsc_dcdm/grid/csr.py. */
+typedef struct {
+    int64_t rows;
+    const void *indptr, *indices; /* int32 or int64, see wide */
+    const double *values;
+    int64_t wide;            /* 1: indptr and indices are int64 */
+    int64_t first_column;    /* columns first_column .. first_column + rows - 1 are the local rows themselves */
+    const int64_t *cell;     /* global cell number of each local row, or NULL: first_cell + row */
+    int64_t first_cell;
+    int64_t ghosts;          /* the other columns, sorted: global column, cell number, Dirichlet flag */
+    const int64_t *ghost_column, *ghost_cell;
+    const uint8_t *ghost_dirichlet;
+    const uint8_t *dirichlet; /* flag of each local row */
+    int64_t nx, ny, nz;      /* the global grid */
+    double sign;             /* 1 or -1: multiplies the whole matrix */
+    double scale;            /* multiplies the outputs only */
+    double rounding;         /* relative to the diagonal: smaller row sums and wrong signs are taken for zero */
+} csr_matrix;
+
+/* Where the stencil goes. Arrays may be NULL. In grid mode (pitch_y > 0) element (i, j, k) of a local box lies at
+ * origin + k pitch_z + j pitch_y + i, else element r belongs to local row r. */
+typedef struct {
+    void *w_low[3], *w_high[3], *s, *diagonal; /* float or double, see single */
+    int64_t single;
+    int64_t pitch_y, pitch_z, origin;
+    int64_t box[3], offset[3]; /* x, y, z; grid mode only */
+} csr_output;
+
+/* What was found; w_min and w_max are over the positive conductances, unscaled, 0 if there are none. */
+typedef struct {
+    int64_t code, row, column;
+    double value;
+    double max_diagonal;     /* over coupled rows */
+    double w_min[3], w_max[3], w_sum[3];
+    int64_t w_count[3];
+    int64_t dirichlet_rows;
+    uint64_t symmetry;       /* 0 (summed over all ranks) if every coupling has the same bits from both sides */
+} csr_report;
+
+INLINE int64_t get_index(const void *p, int64_t i, int wide) {
+    return wide ? ((const int64_t *)p)[i] : (int64_t)((const int32_t *)p)[i];
+}
+
+/* A row is a Dirichlet row if all its off-diagonal entries are zero. Only rows with fewer than two non-zeros need a look at
+ * their columns. Returns the number of such rows. */
+INLINE int64_t dirichlet_rows(const csr_matrix *m, uint8_t *flags, int threads, int wide) {
+    int64_t count = 0;
+#pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : count)
+    for (int64_t r = 0; r < m->rows; r++) {
+        int64_t begin = get_index(m->indptr, r, wide), end = get_index(m->indptr, r + 1, wide);
+        int nonzero = 0;
+        int64_t last = 0;
+        for (int64_t e = begin; e < end && nonzero < 2; e++)
+            if (m->values[e] != 0) nonzero++, last = e;
+        int lone = nonzero == 0 || (nonzero == 1 && get_index(m->indices, last, wide) == r + m->first_column);
+        flags[r] = (uint8_t)lone;
+        count += lone;
+    }
+    return count;
+}
+
+int64_t dcdm_csr_dirichlet(const csr_matrix *m, uint8_t *flags, int threads) {
+    return m->wide ? dirichlet_rows(m, flags, threads, 1) : dirichlet_rows(m, flags, threads, 0);
+}
+
+/* Sign of the first non-zero diagonal entry, 0 if there is none. */
+double dcdm_csr_sign(const csr_matrix *m) {
+    for (int64_t r = 0; r < m->rows; r++)
+        for (int64_t e = get_index(m->indptr, r, (int)m->wide); e < get_index(m->indptr, r + 1, (int)m->wide); e++)
+            if (get_index(m->indices, e, (int)m->wide) == r + m->first_column && m->values[e] != 0)
+                return m->values[e] < 0 ? -1.0 : 1.0;
+    return 0.0;
+}
+
+static int64_t find_ghost(const csr_matrix *m, int64_t column) {
+    int64_t low = 0, high = m->ghosts;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (m->ghost_column[middle] < column) low = middle + 1;
+        else high = middle;
+    }
+    return low < m->ghosts && m->ghost_column[low] == column ? low : -1;
+}
+
+/* Why a coupling between two cells is none of a face: both ends of a grid line, or anything else. */
+static int64_t explain_coupling(const csr_matrix *m, int64_t a, int64_t b) {
+    int64_t n[3] = {m->nx, m->ny, m->nz}, differing = 0, wrapped = 0;
+    for (int axis = 0; axis < 3; axis++) {
+        int64_t d = a % n[axis] - b % n[axis];
+        differing += d != 0;
+        wrapped += d != 0 && (d == n[axis] - 1 || d == 1 - n[axis]);
+        a /= n[axis], b /= n[axis];
+    }
+    return differing == 1 && wrapped ? CSR_PERIODIC : CSR_NOT_NEIGHBOUR;
+}
+
+/* One face as one of its cells sees it. A coupling that both rows agree on adds and subtracts the same number; none counts 0. */
+INLINE uint64_t face_hash(uint64_t face, double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits ^= bits << 12 | bits >> 52; /* else numbers that differ in the exponent alone would hardly differ */
+    return bits * (face * 0x9E3779B97F4A7C15u | 1);
+}
+
+static __attribute__((noinline, cold)) void report_error(csr_report *p, int64_t code, int64_t row, int64_t column, double value) {
+    if (p->code != CSR_OK && p->row <= row) return;
+    p->code = code, p->row = row, p->column = column, p->value = value;
+}
+
+/* A row's place on the grid: its cell, the strides to its neighbours (0 along an axis one cell long, where nothing may couple),
+ * and whether there is a neighbour, in the order low x, high x, low y, ... */
+typedef struct {
+    int64_t cell, step[3];
+    int inside[6];
+} row_place;
+
+/* Rows of consecutive cells on one grid line, entries by place: low and high x, y, z, diagonal; as in the matrix. */
+enum { RUN = 256, DIAGONAL = 6 };
+typedef struct {
+    double v[7][RUN];
+} row_run;
+
+/* Any row, with all checks, into place t of the run: couplings to Dirichlet rows as zero. */
+static __attribute__((noinline)) void read_row(const csr_matrix *m, int64_t r, const row_place *at, row_run *run, int t,
+                                               csr_report *report) {
+    const int wide = (int)m->wide, alone = m->dirichlet[r];
+    const int64_t end = get_index(m->indptr, r + 1, wide);
+    double total = 0, lowest = 0, magnitude = 0, diagonal = 0;
+    int64_t wrong = -1;
+    for (int f = 0; f < 7; f++) run->v[f][t] = 0;
+    for (int64_t e = get_index(m->indptr, r, wide); e < end; e++) {
+        const double v = m->sign * m->values[e];
+        const int64_t column = get_index(m->indices, e, wide), local = column - m->first_column;
+        magnitude += fabs(v);
+        if (local == r) diagonal = v;
+        if (local == r || v == 0) continue;
+        int64_t there;
+        int lone;
+        if (local >= 0 && local < m->rows) {
+            there = m->cell ? m->cell[local] : m->first_cell + local;
+            lone = m->dirichlet[local];
+        } else {
+            const int64_t g = find_ghost(m, column);
+            if (g < 0) {
+                report_error(report, CSR_OUTSIDE, r, column, v);
+                continue;
+            }
+            there = m->ghost_cell[g], lone = m->ghost_dirichlet[g];
+        }
+        const int64_t distance = there - at->cell;
+        const int high = distance > 0;
+        const int64_t length = high ? distance : -distance;
+        const int axis = length == at->step[0] ? 0 : length == at->step[1] ? 1 : length == at->step[2] ? 2 : 3;
+        if (axis == 3 || !at->inside[2 * axis + high]) {
+            report_error(report, isfinite(v) ? explain_coupling(m, at->cell, there) : CSR_NOT_FINITE, r, column, v);
+            continue;
+        }
+        if (v > -lowest) lowest = -v, wrong = column;
+        if (lone || v > 0) continue;
+        run->v[2 * axis + high][t] = m->values[e];
+        total -= v;
+    }
+    run->v[DIAGONAL][t] = m->sign * diagonal;
+    const double tolerance = m->rounding * diagonal;
+    if (!isfinite(magnitude)) report_error(report, CSR_NOT_FINITE, r, -1, magnitude);
+    else if (alone ? diagonal < 0 : !(diagonal > 0)) report_error(report, CSR_DIAGONAL, r, r + m->first_column, diagonal);
+    else if (!alone && lowest < -tolerance) report_error(report, CSR_SIGN, r, wrong, -lowest);
+    else if (!alone && diagonal - total < -tolerance) report_error(report, CSR_ROW_SUM, r, -1, diagonal - total);
+}
+
+/* The common case, up to BLOCK rows at a time: 7 local entries (5 in 2D) in order, neighbours on all sides, none of them a
+ * Dirichlet row. Returns 0 for any other. The values are looked at later. */
+enum { BLOCK = 32, SHORTEST = 4 };
+INLINE int read_block(const csr_matrix *m, int64_t r, const row_place *at, row_run *run, int t0, int n, int wide,
+                      int width) {
+    static const int places[2][7] = {{2, 0, DIAGONAL, 1, 3}, {4, 2, 0, DIAGONAL, 1, 3, 5}};
+    const int *place = places[width == 7];
+    const int64_t e = get_index(m->indptr, r, wide);
+    int64_t base[7], odd = 0;
+    for (int t = 0; t < n; t++) odd |= (get_index(m->indptr, r + t + 1, wide) - e) ^ (width * (t + 1));
+    if (odd) return 0;
+    for (int f = 0; f < width; f++) {
+        const int side = place[f];
+        const int64_t distance = side == DIAGONAL ? 0 : side & 1 ? at->step[side / 2] : -at->step[side / 2];
+        base[f] = get_index(m->indices, e + f, wide) - m->first_column;
+        if ((side != DIAGONAL && !at->inside[side]) || base[f] < 0 || base[f] + n > m->rows) return 0;
+        if (m->cell)
+            for (int t = 0; t < n; t++) odd |= (m->cell[base[f] + t] - at->cell - t) ^ distance;
+        else odd |= (base[f] - r) ^ distance;
+    }
+    if (wide) {
+        int64_t expected[7 * BLOCK];
+        for (int t = 0; t < n; t++)
+            for (int f = 0; f < width; f++) expected[width * t + f] = base[f] + t + m->first_column;
+        for (int q = 0; q < width * n; q++) odd |= expected[q] ^ ((const int64_t *)m->indices)[e + q];
+    } else {
+        int32_t expected[7 * BLOCK], other = 0;
+        for (int t = 0; t < n; t++)
+            for (int f = 0; f < width; f++) expected[width * t + f] = (int32_t)(base[f] + t + m->first_column);
+        for (int q = 0; q < width * n; q++) other |= expected[q] ^ ((const int32_t *)m->indices)[e + q];
+        odd |= other;
+    }
+    uint8_t lone = 0;
+    for (int f = 0; f < width; f++)
+        for (int t = 0; t < n; t++) lone |= m->dirichlet[base[f] + t];
+    if (odd | lone) return 0;
+    for (int t = 0; t < n; t++)
+        for (int f = 0; f < width; f++) run->v[place[f]][t0 + t] = m->values[e + width * t + f];
+    if (width == 5)
+        for (int t = 0; t < n; t++) run->v[4][t0 + t] = run->v[5][t0 + t] = 0;
+    return 1;
+}
+
+typedef int block_reader(const csr_matrix *, int64_t, const row_place *, row_run *, int, int);
+static int read_block_3d(const csr_matrix *m, int64_t r, const row_place *at, row_run *run, int t0, int n) {
+    return read_block(m, r, at, run, t0, n, 0, 7);
+}
+static int read_block_2d(const csr_matrix *m, int64_t r, const row_place *at, row_run *run, int t0, int n) {
+    return read_block(m, r, at, run, t0, n, 0, 5);
+}
+static int read_block_wide(const csr_matrix *m, int64_t r, const row_place *at, row_run *run, int t0, int n) {
+    return read_block(m, r, at, run, t0, n, 1, m->nz == 1 ? 5 : 7);
+}
+
+/* From entries to conductances, in place (w, diagonal normalised, s); the statistics go to `report`. Returns whether any
+ * row is odd: a wrong sign, NaN, not diagonally dominant. */
+static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, int64_t row, int64_t cell, int n, csr_report *report) {
+    const double sign = m->sign, opposite = -m->sign, rounding = m->rounding;
+    const uint8_t *restrict dirichlet = m->dirichlet + row;
+    int odd = 0;
+    double max_diagonal = report->max_diagonal;
+#pragma omp simd reduction(| : odd) reduction(max : max_diagonal)
+    for (int t = 0; t < n; t++) {
+        double total = 0, least = 0;
+        for (int f = 0; f < 6; f++) {
+            const double w = opposite * run->v[f][t] + 0.0; /* + 0.0: never a negative zero */
+            run->v[f][t] = w;
+            total += w;
+            least = w < least ? w : least;
+        }
+        const double d = sign * run->v[DIAGONAL][t], sum = d - total, tolerance = rounding * d;
+        const double coupled = dirichlet[t] ? 0.0 : 1.0;
+        odd |= !(least >= 0) | !(sum >= -tolerance) | !(d < HUGE_VAL) | !(d >= 0);
+        run->v[DIAGONAL][t] = d;
+        s[t] = sum < tolerance || coupled == 0.0 ? 0.0 : sum;
+        max_diagonal = coupled * d > max_diagonal ? coupled * d : max_diagonal;
+    }
+    if (odd) return 1;
+    report->max_diagonal = max_diagonal;
+    const uint64_t step[3] = {3, 3 * (uint64_t)m->nx, 3 * (uint64_t)m->nx * (uint64_t)m->ny};
+    for (int f = 0; f < 3; f++) {
+        const double *restrict low = run->v[2 * f], *restrict high = run->v[2 * f + 1];
+        double least = report->w_min[f], most = report->w_max[f], sum = 0;
+        int64_t count = 0;
+        uint64_t hash = 0;
+#pragma omp simd reduction(+ : sum, count, hash) reduction(min : least) reduction(max : most)
+        for (int t = 0; t < n; t++) {
+            const uint64_t face = 3 * (uint64_t)(cell + t) + (uint64_t)f;
+            hash += face_hash(face + step[f], high[t]) - face_hash(face, low[t]);
+            const double present = low[t] > 0 ? low[t] : HUGE_VAL;
+            least = present < least ? present : least;
+            most = low[t] > most ? low[t] : most;
+            sum += low[t];
+            count += low[t] > 0;
+        }
+        report->w_min[f] = least, report->w_max[f] = most;
+        report->w_sum[f] += sum, report->w_count[f] += count;
+        report->symmetry += hash;
+    }
+    return 0;
+}
+
+static void write_run(void *to, int64_t at, const double *restrict v, double scale, int n, int single) {
+    if (!to) return;
+    if (single) {
+        float *restrict p = (float *)to + at;
+        for (int t = 0; t < n; t++) p[t] = (float)(scale * v[t]);
+    } else {
+        double *restrict p = (double *)to + at;
+        for (int t = 0; t < n; t++) p[t] = scale * v[t];
+    }
+}
+
+static void extract_rows(const csr_matrix *m, const csr_output *out, csr_report *report, int64_t begin_row, int64_t end_row) {
+    const int64_t nx = m->nx, ny = m->ny, nz = m->nz, plane = nx * ny, cells = plane * nz;
+    row_place at = {.step = {nx > 1 ? 1 : 0, ny > 1 ? nx : 0, nz > 1 ? plane : 0}};
+    block_reader *read = m->wide ? read_block_wide : nz == 1 ? read_block_2d : read_block_3d;
+    row_run run;
+    double s[RUN];
+    for (int64_t r = begin_row; r < end_row;) {
+        const int64_t cell = m->cell ? m->cell[r] : m->first_cell + r;
+        if (cell < 0 || cell >= cells) {
+            report_error(report, CSR_OUTSIDE, r, cell, 0);
+            return;
+        }
+        const int64_t k = cell / plane, j = cell / nx - k * ny, i = cell % nx;
+        at.inside[2] = j > 0, at.inside[3] = j + 1 < ny, at.inside[4] = k > 0, at.inside[5] = k + 1 < nz;
+        int64_t to = r, longest = nx - i;
+        if (out->pitch_y > 0) {
+            const int64_t x = i - out->offset[0], y = j - out->offset[1], z = k - out->offset[2];
+            if (x < 0 || x >= out->box[0] || y < 0 || y >= out->box[1] || z < 0 || z >= out->box[2]) {
+                report_error(report, CSR_OUTSIDE, r, cell, 0);
+                return;
+            }
+            to = out->origin + z * out->pitch_z + y * out->pitch_y + x;
+            if (longest > out->box[0] - x) longest = out->box[0] - x;
+        }
+        if (longest > end_row - r) longest = end_row - r;
+        if (longest > RUN) longest = RUN;
+        int n = 0;
+        while (n < longest && (!m->cell || m->cell[r + n] == cell + n)) {
+            at.cell = cell + n;
+            at.inside[0] = i + n > 0, at.inside[1] = 1;
+            const int64_t room = i + longest < nx ? longest - n : longest - n - 1; /* the last of a line is no inner cell */
+            int block = room < BLOCK ? (int)room : BLOCK;
+            while (block >= SHORTEST && !read(m, r + n, &at, &run, n, block)) block /= 4;
+            if (block >= SHORTEST) {
+                n += block;
+                continue;
+            }
+            const int some = i + n == 0 ? 1 : SHORTEST;
+            for (int end = n + some; n < end && n < longest && (!m->cell || m->cell[r + n] == cell + n); n++) {
+                at.cell = cell + n;
+                at.inside[0] = i + n > 0, at.inside[1] = i + n + 1 < nx;
+                read_row(m, r + n, &at, &run, n, report);
+            }
+        }
+        if (evaluate_run(m, &run, s, r, cell, n, report)) {
+            /* Once more with all checks: rounding is cleaned away, anything worse is reported. */
+            for (int t = 0; t < n; t++) {
+                at.cell = cell + t;
+                at.inside[0] = i + t > 0, at.inside[1] = i + t + 1 < nx;
+                read_row(m, r + t, &at, &run, t, report);
+            }
+            if (evaluate_run(m, &run, s, r, cell, n, report)) return;
+        }
+        for (int f = 0; f < 3; f++) {
+            write_run(out->w_low[f], to, run.v[2 * f], m->scale, n, (int)out->single);
+            write_run(out->w_high[f], to, run.v[2 * f + 1], m->scale, n, (int)out->single);
+        }
+        write_run(out->s, to, s, m->scale, n, (int)out->single);
+        write_run(out->diagonal, to, run.v[DIAGONAL], m->scale, n, (int)out->single);
+        r += n;
+    }
+}
+
+void dcdm_csr_extract(const csr_matrix *m, const csr_output *out, csr_report *report, int threads) {
+    csr_report all = {.w_min = {HUGE_VAL, HUGE_VAL, HUGE_VAL}};
+#pragma omp parallel num_threads(threads)
+    {
+        csr_report mine = {.w_min = {HUGE_VAL, HUGE_VAL, HUGE_VAL}};
+        /* Chunks, so that threads share the work evenly where rows differ in length. */
+        const int64_t chunk = 1 << 14;
+#pragma omp for schedule(static)
+        for (int64_t c = 0; c < (m->rows + chunk - 1) / chunk; c++) {
+            const int64_t a = c * chunk, b = a + chunk < m->rows ? a + chunk : m->rows;
+            extract_rows(m, out, &mine, a, b);
+        }
+#pragma omp critical
+        {
+            if (mine.code != CSR_OK) report_error(&all, mine.code, mine.row, mine.column, mine.value);
+            if (mine.max_diagonal > all.max_diagonal) all.max_diagonal = mine.max_diagonal;
+            for (int f = 0; f < 3; f++) {
+                if (mine.w_min[f] < all.w_min[f]) all.w_min[f] = mine.w_min[f];
+                if (mine.w_max[f] > all.w_max[f]) all.w_max[f] = mine.w_max[f];
+                all.w_sum[f] += mine.w_sum[f];
+                all.w_count[f] += mine.w_count[f];
+            }
+            all.symmetry += mine.symmetry;
+        }
+    }
+    for (int f = 0; f < 3; f++)
+        if (all.w_count[f] == 0) all.w_min[f] = 0;
+    all.dirichlet_rows = report->dirichlet_rows;
+    *report = all;
+}
+
+/* Columns other than those of the local rows, in any order and with repetitions, at most `room` of them; returns how many
+ * there are. */
+int64_t dcdm_csr_outside(const csr_matrix *m, int64_t *columns, int64_t room, int threads) {
+    int64_t count = 0;
+    const int wide = (int)m->wide;
+    const int64_t entries = get_index(m->indptr, m->rows, wide);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t e = get_index(m->indptr, 0, wide); e < entries; e++) {
+        const int64_t c = get_index(m->indices, e, wide);
+        if (c >= m->first_column && c < m->first_column + m->rows) continue;
+        int64_t at;
+#pragma omp atomic capture
+        at = count++;
+        if (at < room) columns[at] = c;
+    }
+    return count;
+}
+
+/* The distinct positive values of |column - row| over the non-zero entries, at most `room` of them, unsorted; returns how
+ * many were found, room + 1 if there are more. */
+int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t room, int threads) {
+    int64_t count = 0;
+    const int wide = (int)m->wide;
+#pragma omp parallel num_threads(threads)
+    {
+        int64_t mine[16], known = 0;
+#pragma omp for schedule(static)
+        for (int64_t r = 0; r < m->rows; r++) {
+            const int64_t end = get_index(m->indptr, r + 1, wide), row = r + m->first_column;
+            for (int64_t e = get_index(m->indptr, r, wide); e < end; e++) {
+                int64_t d = get_index(m->indices, e, wide) - row;
+                if (d < 0) d = -d;
+                int64_t i = 0;
+                while (i < known && mine[i] != d) i++;
+                if (i < known || d == 0 || known == 16 || m->values[e] == 0) continue;
+                mine[known++] = d;
+            }
+        }
+#pragma omp critical
+        for (int64_t i = 0; i < known; i++) {
+            int64_t o = 0;
+            while (o < count && o < room && offsets[o] != mine[i]) o++;
+            if (o == count && count < room) offsets[count++] = mine[i];
+            else if (o == room) count = room + 1;
+        }
+    }
+    return count;
+}
+
+/* grid[position[r]] = factor * rows[r]; position NULL: r itself. */
+void dcdm_scatter(int64_t rows, const int32_t *position, const double *from, double *grid, double factor, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t r = 0; r < rows; r++) grid[position ? position[r] : r] = factor * from[r];
+}
+
+/* rows[r] = factor * grid[position[r]] */
+void dcdm_gather(int64_t rows, const int32_t *position, const double *grid, double *to, double factor, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t r = 0; r < rows; r++) to[r] = factor * grid[position ? position[r] : r];
+}

@@ -1,0 +1,244 @@
+"""The compiled stencil extraction against numpy references, and what it says about matrices that do not
+fit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from petsc_dcdm.grid.csr import CsrRows, Problem, StencilError, gather, scatter
+
+Shape = tuple[int, int, int]
+System = tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]
+
+
+def random_system(shape: Shape, rng: np.random.Generator, solid: float, lone: float) -> System:
+    """w [3], s, and which cells have a row (`present`) and which rows are Dirichlet rows (`fixed`)."""
+    present = rng.random(shape) >= solid
+    fixed = present & (rng.random(shape) < lone)
+    w = []
+    for a in range(3):
+        wa = rng.uniform(0.5, 2.0, shape)
+        low = [slice(None)] * 3
+        low[2 - a] = slice(0, 1)
+        neighbour = np.roll(present, 1, 2 - a)
+        neighbour[tuple(low)] = False
+        w.append(np.where(present & neighbour, wa, 0.0))
+    s = np.where(present, rng.choice([0.0, 0.7], shape), 0.0)
+    return w, s, present, fixed
+
+
+def assemble(w: list[np.ndarray], s: np.ndarray, present: np.ndarray, fixed: np.ndarray) -> sparse.csr_matrix:
+    """Rows of the present cells, x fastest; Dirichlet rows are identity rows, couplings to them stay."""
+    shape = s.shape
+    number = np.arange(s.size).reshape(shape)
+    rows, columns, values = [number.ravel()], [number.ravel()], [np.zeros(s.size)]
+    d = s.copy()
+    for a in range(3):
+        axis = 2 - a
+        high = np.roll(w[a], -1, axis)
+        d += w[a] + high
+        here, there = number[w[a] > 0], np.roll(number, 1, axis)[w[a] > 0]
+        rows += [here, there]
+        columns += [there, here]
+        values += [-w[a][w[a] > 0]] * 2
+    values[0] = np.where(d > 0, d, 1.0).ravel()
+    m = sparse.coo_matrix((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))).tolil()
+    for r in np.flatnonzero(fixed):
+        m[r] = 0
+        m[r, r] = 1.0
+    cells = np.flatnonzero(present)
+    m = m.tocsr()[cells][:, cells]
+    m.sort_indices()
+    return m
+
+
+def expected(
+    w: list[np.ndarray], s: np.ndarray, present: np.ndarray, fixed: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+    """w_low, w_high, s of every cell as `extract` defines them."""
+    lows, highs, extra = [], [], s.copy()
+    for a in range(3):
+        axis = 2 - a
+        high = np.roll(w[a], -1, axis)
+        fixed_low, fixed_high = np.roll(fixed, 1, axis), np.roll(fixed, -1, axis)
+        lows.append(np.where(fixed | fixed_low, 0.0, w[a]))
+        highs.append(np.where(fixed | fixed_high, 0.0, high))
+        extra += np.where(fixed_low, w[a], 0.0) + np.where(fixed_high, high, 0.0)
+    extra[fixed | ~present] = 0.0
+    return lows, highs, extra
+
+
+sizes = st.tuples(st.integers(1, 6), st.integers(1, 7), st.integers(1, 70))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=sizes,
+    solid=st.sampled_from([0.0, 0.1, 0.5]),
+    lone=st.sampled_from([0.0, 0.1]),
+    seed=st.integers(0, 999),
+    wide=st.booleans(),
+)
+def test_extraction_of_a_matrix(shape: Shape, solid: float, lone: float, seed: int, wide: bool) -> None:
+    rng = np.random.default_rng(seed)
+    w, s, present, fixed = random_system(shape, rng, solid, lone)
+    sign = rng.choice([-1.0, 1.0])
+    m = assemble(w, s, present, fixed)
+    m.data *= sign
+    lows, highs, extra = expected(w, s, present, fixed)
+    kind = np.int64 if wide else np.int32
+    cells = np.flatnonzero(present)
+    where = None if present.all() else cells
+    pattern = m.indptr.astype(kind), m.indices.astype(kind)
+    rows = CsrRows(*pattern, m.data, shape, cells=where, threads=1 + seed % 2)
+    dirichlet = rows.find_dirichlet()
+    # a row whose neighbours are all Dirichlet rows still couples; one without any neighbour has only its
+    # diagonal
+    off = m.copy()
+    off.setdiag(0)
+    assert np.array_equal(dirichlet, np.abs(off).sum(axis=1).A1 == 0)
+    if cells.size:
+        assert rows.first_sign() == sign
+    n = cells.size
+    w_low, w_high = [np.full(n, np.nan) for _ in range(3)], [np.full(n, np.nan) for _ in range(3)]
+    s_out, diagonal = np.full(n, np.nan), np.full(n, np.nan)
+    report = rows.extract(w_low, s_out, w_high=w_high, diagonal=diagonal, sign=sign)
+    assert report.symmetry == 0
+    lonely = dirichlet.astype(bool)
+    for a in range(3):
+        # an isolated cell counts as a Dirichlet row too, so nothing changes for its (absent) neighbours
+        assert np.array_equal(w_low[a], lows[a].ravel()[cells])
+        assert np.array_equal(w_high[a], highs[a].ravel()[cells])
+        positive = w_low[a][w_low[a] > 0]
+        assert report.w_count[a] == positive.size
+        assert np.isclose(report.w_sum[a], positive.sum())
+        limits = (positive.min(), positive.max()) if positive.size else (0, 0)
+        assert (report.w_min[a], report.w_max[a]) == limits
+    assert np.allclose(s_out, np.where(lonely, 0, extra.ravel()[cells]), rtol=0, atol=1e-12)
+    assert np.array_equal(diagonal, sign * m.diagonal())
+    assert report.dirichlet_rows == lonely.sum()
+
+    single = [np.zeros([k + 2 for k in shape], np.float32) for _ in range(4)]
+    rows.extract(single[:3], single[3], sign=sign, scale=0.25, box=((0, 0, 0), shape))
+    inner = (slice(1, -1),) * 3
+    for a in range(3):
+        assert np.array_equal(single[a][inner].ravel()[cells], (0.25 * w_low[a]).astype(np.float32))
+        assert np.count_nonzero(single[a]) == np.count_nonzero(single[a][inner])
+    assert np.array_equal(single[3][inner].ravel()[cells], (0.25 * s_out).astype(np.float32))
+
+
+def poisson(shape: Shape) -> sparse.csr_matrix:
+    rng = np.random.default_rng(0)
+    w, s, present, fixed = random_system(shape, rng, 0.0, 0.0)
+    return assemble(w, s + 0.5, present, fixed)
+
+
+def read(m: sparse.csr_matrix, shape: Shape, **arguments: float) -> None:
+    rows = CsrRows(m.indptr, m.indices, m.data, shape)
+    rows.find_dirichlet()
+    rows.extract([np.zeros(rows.rows) for _ in range(3)], np.zeros(rows.rows), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value", "problem"),
+    [
+        (70, 70, np.nan, Problem.NOT_FINITE),
+        (70, 71, np.inf, Problem.NOT_FINITE),
+        (70, 70, -1.0, Problem.DIAGONAL),
+        (70, 70, 0.0, Problem.DIAGONAL),
+        (70, 71, 0.3, Problem.SIGN),
+        (70, 71, -50.0, Problem.ROW_SUM),
+        (70, 100, -0.1, Problem.NOT_NEIGHBOUR),
+        (39, 40, -0.1, Problem.NOT_NEIGHBOUR),  # the end of a line and the start of the next
+        (40, 79, -0.1, Problem.PERIODIC),
+    ],
+)
+def test_offending_rows_are_named(row: int, column: int, value: float, problem: Problem) -> None:
+    shape = (3, 4, 40)
+    m = poisson(shape).tolil()
+    m[row, column] = value
+    with pytest.raises(StencilError) as caught:
+        read(m.tocsr(), shape)
+    assert (caught.value.problem, caught.value.row) == (problem, row)
+
+
+def test_the_first_offending_row_is_named_on_any_number_of_threads() -> None:
+    shape = (30, 30, 30)
+    m = poisson(shape)
+    m.data[m.indptr[20000] : m.indptr[20001]] = np.nan
+    m.data[m.indptr[300] : m.indptr[301]] = np.nan
+    for threads in (1, 3):
+        rows = CsrRows(m.indptr, m.indices, m.data, shape, threads=threads)
+        rows.find_dirichlet()
+        with pytest.raises(StencilError) as caught:
+            rows.extract([None] * 3, None)
+        assert caught.value.row == 300
+
+
+def test_rounding_is_no_offence() -> None:
+    shape = (4, 5, 40)
+    m = poisson(shape).tolil()
+    m[60, 61] = 1e-14
+    m[100, 100] = -m[100].sum() + m[100, 100] - 1e-14
+    read(m.tocsr(), shape)
+
+
+def test_a_one_sided_coupling_shows_in_the_checksum() -> None:
+    shape = (4, 5, 40)
+    m = poisson(shape).tolil()
+    m[60, 61] *= 0.5
+    m = m.tocsr()
+    rows = CsrRows(m.indptr, m.indices, m.data, shape)
+    rows.find_dirichlet()
+    assert rows.extract([None] * 3, None).symmetry != 0
+
+
+@pytest.mark.parametrize("lone", [0.0, 0.2])
+def test_parts_of_a_matrix_with_ghost_columns(lone: float) -> None:
+    """Two halves read apart say what the whole says; their checksums cancel."""
+    shape = (6, 5, 40)
+    rng = np.random.default_rng(3)
+    w, s, present, fixed = random_system(shape, rng, 0.2, lone)
+    m = assemble(w, s, present, fixed)
+    cells = np.flatnonzero(present)
+    whole = CsrRows(m.indptr, m.indices, m.data, shape, cells=cells)
+    flags = whole.find_dirichlet()
+    total = np.zeros((4, cells.size))
+    whole.extract(list(total[:3]), total[3])
+    symmetry = 0
+    half = cells.size // 2
+    for first, last in ((0, half), (half, cells.size)):
+        part = m[first:last]
+        own = cells[first:last]
+        rows = CsrRows(part.indptr, part.indices, part.data, shape, first_column=first, cells=own)
+        assert np.array_equal(rows.find_dirichlet(), flags[first:last])
+        ghosts = rows.ghost_columns()
+        outside = part.indices[(part.indices < first) | (part.indices >= last)]
+        assert np.array_equal(ghosts, np.unique(outside))
+        rows.set_ghosts(ghosts, cells[ghosts], flags[ghosts])
+        found = np.zeros((4, last - first))
+        symmetry += rows.extract(list(found[:3]), found[3]).symmetry
+        assert np.array_equal(found, total[:, first:last])
+    assert symmetry % 2**64 == 0
+
+
+def test_offsets() -> None:
+    m = poisson((3, 4, 40))
+    assert CsrRows(m.indptr, m.indices, m.data, (1, 1, 480)).offsets().tolist() == [1, 40, 160]
+    assert CsrRows(m.indptr, m.indices, m.data, (1, 1, 480)).offsets(room=2) is None
+
+
+def test_scatter_and_gather_are_inverse() -> None:
+    rng = np.random.default_rng(0)
+    positions = rng.permutation(50)[:20].astype(np.int32)
+    rows, grid, back = rng.random(20), np.zeros(50), np.zeros(20)
+    scatter(rows, positions, grid, 2.0)
+    assert np.array_equal(grid[positions], 2 * rows)
+    assert np.count_nonzero(grid) == 20
+    gather(back, positions, grid, 0.5)
+    assert np.array_equal(back, rows)
