@@ -171,7 +171,7 @@ class CnnOperator:
         self._net = from_file(file).to(self._device, memory_format=torch.channels_last_3d)
         self._alone = tuple(layout.shape) == tuple(layout.global_shape)
         active = _diagonal(w, s, layout) > 0
-        self._active = torch.from_numpy(active)
+        self._active = active
         self._count = float(layout.sum(np.array([active.sum()], dtype=np.float64))[0])
         self.levels = [LevelInfo(layout.global_shape, layout.offset, layout.shape, (), int(self._count))]
 
@@ -180,19 +180,18 @@ class CnnOperator:
 
         `r` and `out` are float64 arrays of this rank's box. f is not linear, so r' is normalised here.
         """
-        active = self._active
-        full = torch.from_numpy(r) * active
-        square = np.array([float((full * full).sum())])
+        full = np.where(self._active, r, 0.0)
+        square = np.array([float(np.vdot(full, full))])
         rms = abs(scale_in) * np.sqrt(float(self._layout.sum(square)[0]) / max(self._count, 1.0))
         if rms == 0.0 or not np.isfinite(rms):
             out[...] = 0.0 if rms == 0.0 else np.nan
             return
-        x = (full * (scale_in / rms)).to(self._device, torch.float32)[None, None]
+        x = torch.from_numpy(full * (scale_in / rms)).to(self._device, torch.float32)[None, None]
         with torch.no_grad():
             y = self._net(
                 x.contiguous(memory_format=torch.channels_last_3d), _convolve if self._alone else self._wide
             )
-        out[...] = (y[0, 0].to("cpu", torch.float64) * active * (scale_out * rms)).numpy()
+        np.multiply(y[0, 0].to("cpu", torch.float64).numpy(), self._active * (scale_out * rms), out=out)
 
     def _wide(self, layer: nn.Conv3d, x: Tensor) -> Tensor:
         """A convolution on several ranks: its whole halo comes from the neighbours. Collective."""
