@@ -1,7 +1,8 @@
 """How a network sees the grid it works on: boxes, halos and reductions, and what every hierarchy offers.
 
-The networks import neither MPI nor PETSc. They get a `Layout`, which knows this rank's box and how to fill halos; on
-one rank that is `SerialLayout`. Shapes and offsets are (z, y, x) throughout, x fastest as in PETSc's natural ordering.
+The networks import neither MPI nor PETSc. They get a `Layout`, which knows this rank's box and how to fill
+halos; on one rank that is `SerialLayout`. Shapes and offsets are (z, y, x) throughout, x fastest as in
+PETSc's natural ordering.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ Plan = tuple[tuple[int, ...], ...]
 class Layout(Protocol):
     """This rank's box of a grid that is split over ranks.
 
-    `plan` holds the axes coarsened from each level to the next (`petsc_dcdm.models.plan`). Along every axis the box's
-    edges are multiples of 2 to the number of times the plan coarsens it, except at the high end of the grid: the
-    cells of a coarse cell are never on two ranks. A box may be empty.
+    `plan` holds the axes coarsened from each level to the next (`petsc_dcdm.models.plan`). Along every axis
+    the box's edges are multiples of 2 to the number of times the plan coarsens it, except at the high end
+    of the grid: the cells of a coarse cell are never on two ranks. A box may be empty.
     """
 
     @property
@@ -40,7 +41,8 @@ class Layout(Protocol):
         """Fill the one-cell halo of the padded array `a` of any level, in place. Collective.
 
         `a` is a numpy array or torch tensor whose last three dimensions are (nz + 2, ny + 2, nx + 2). Without
-        `corners` only the halo cells that share a face with the box are filled. Cells outside the grid stay as they are.
+        `corners` only the halo cells that share a face with the box are filled. Cells outside the grid stay
+        as they are.
         """
 
     def sum(self, values: np.ndarray) -> np.ndarray:
@@ -94,7 +96,8 @@ class LevelInfo:
 class CoarseOperator:
     """The coarsest operator: local float64 arrays in the convention of the fine one.
 
-    ``w[a]`` (a = 0, 1, 2 for x, y, z) and `s` have the shape `shape`; ``w[a]`` is the conductance of the low face.
+    ``w[a]`` (a = 0, 1, 2 for x, y, z) and `s` have the shape `shape`; ``w[a]`` is the conductance of the
+    low face.
     """
 
     w: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -109,15 +112,20 @@ class Hierarchy(Protocol):
 
     levels: list[LevelInfo]
     coarse: CoarseOperator
-    #: Solves the coarsest system exactly: float32 array of shape `coarse.shape` in, the same out. Set by the owner.
+    #: Solves the coarsest system exactly: float32 array of shape `coarse.shape` in, the same out. Set by
+    #: the owner.
     coarse_solve: Callable[[np.ndarray], np.ndarray]
 
     def apply(self, r: np.ndarray, out: np.ndarray, scale_in: float, scale_out: float) -> None:
-        """``out = scale_out * cycle(scale_in * r)``, float64 arrays of this rank's box; zero at inactive cells. Collective."""
+        """``out = scale_out * cycle(scale_in * r)``, float64 arrays of this rank's box; zero at inactive
+        cells. Collective.
+        """
 
 
 def coarse_box(shape: Shape, offset: Shape, axes: tuple[int, ...]) -> tuple[Shape, Shape]:
-    """Shape and offset of a box after halving `axes`; an odd size leaves a last coarse cell that is one cell thick."""
+    """Shape and offset of a box after halving `axes`; an odd size leaves a last coarse cell that is one
+    cell thick.
+    """
     halve = [2 - i in axes for i in range(3)]
     new_shape = [(n + 1) // 2 if h else n for n, h in zip(shape, halve, strict=True)]
     new_offset = [o // 2 if h else o for o, h in zip(offset, halve, strict=True)]

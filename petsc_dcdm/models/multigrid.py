@@ -1,7 +1,7 @@
 """The `multigrid` network: a V-cycle whose numbers are generated from the matrix, in torch.
 
-Linear in the residual and symmetric. Used for training (differentiable), on CUDA, and where no C compiler is found.
-The C kernels mirror it, and a test holds the two together.
+Linear in the residual and symmetric. Used for training (differentiable), on CUDA, and where no C compiler
+is found. The C kernels mirror it, and a test holds the two together.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from petsc_dcdm.models.weights import ModelFile, WeightsError
 
 @dataclass(frozen=True)
 class Smoother:
-    """A level that has a coarser one: `omega` [p, nz, ny, nx] is already divided by d, `tau` [nz, ny, nx]; 0 at inactive cells."""
+    """A level with a coarser one: `omega` [p, nz, ny, nx] is already divided by d, 0 at inactive cells."""
 
     op: Operator
     axes: Axes
     omega: torch.Tensor
-    tau: torch.Tensor
 
 
 def apply_operator(op: Operator, x: torch.Tensor, exchange: Exchange) -> torch.Tensor:
@@ -66,8 +65,9 @@ def coarsen(
 ) -> Operator:
     """The operator of the next level: 7-point again, whatever the fields are. Collective.
 
-    A coarse conductance is the sum over the fine faces it consists of, each scaled by the mean of gamma on its two sides;
-    faces inside a coarse cell vanish. `sigma` [nz, ny, nx] scales s, `gamma` [3, nz, ny, nx]; `shape` is the coarse level's global one.
+    A coarse conductance is the sum over the fine faces it consists of, each scaled by the mean of gamma on
+    its two sides; faces inside a coarse cell vanish. `sigma` [nz, ny, nx] scales s, `gamma` is
+    [3, nz, ny, nx]; `shape` is the coarse level's global one.
     """
     faces = []
     padded = pad_cells(gamma, exchange)
@@ -89,8 +89,8 @@ def build(
     layout: Layout,
     exchange: Exchange,
 ) -> tuple[list[Smoother], Operator, list[LevelInfo]]:
-    """All levels of the cycle: smoothed ones, the coarsest operator, and what they are. Differentiable. Collective."""
-    steps = weights["log_c"].shape[0] - 5
+    """The smoothed levels, the coarsest operator, and what the levels are. Differentiable. Collective."""
+    steps = weights["log_c"].shape[0] - 4
     shape, offset = layout.shape, layout.offset
     global_shape = layout.global_shape
     smoothers: list[Smoother] = []
@@ -101,11 +101,13 @@ def build(
         if not axes:
             break
         f = fields.evaluate(weights, fields.features(op, exchange), axes, global_shape)
-        inverse = torch.where(op.d > 0, 1 / op.d.clamp_min(torch.finfo(op.d.dtype).tiny), torch.zeros_like(op.d))
-        smoothers.append(Smoother(op, axes, f[:steps] * inverse, f[steps] * op.active))
+        inverse = torch.where(
+            op.d > 0, 1 / op.d.clamp_min(torch.finfo(op.d.dtype).tiny), torch.zeros_like(op.d)
+        )
+        smoothers.append(Smoother(op, axes, f[:steps] * inverse))
         shape, offset = coarse_box(shape, offset, axes)
         global_shape, _ = coarse_box(global_shape, (0, 0, 0), axes)
-        op = coarsen(op, axes, f[steps + 1], f[steps + 2 :], exchange, global_shape)
+        op = coarsen(op, axes, f[steps], f[steps + 1 :], exchange, global_shape)
     return smoothers, op, infos
 
 
@@ -123,9 +125,9 @@ def cycle(
     x = omega[0] * r
     for i in range(1, steps):
         x = x + omega[i] * (r - apply_operator(level.op, x, exchange))
-    residual = level.tau * (r - apply_operator(level.op, x, exchange))
+    residual = level.op.active * (r - apply_operator(level.op, x, exchange))
     e = cycle(smoothers[1:], coarse_solve, sum_blocks(residual, level.axes), exchange)
-    x = x + level.tau * spread_blocks(e, level.axes, level.op.shape)
+    x = x + level.op.active * spread_blocks(e, level.axes, level.op.shape)
     for i in reversed(range(steps)):
         x = x + omega[i] * (r - apply_operator(level.op, x, exchange))
     return x
@@ -139,13 +141,18 @@ def operator_from_arrays(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Operator:
-    """The operator with low-face conductances ``w[0..2]`` and extra diagonal `s`, each (nz, ny, nx) of a grid of global `shape`. Collective."""
+    """The operator of low-face conductances ``w[0..2]`` and extra diagonal `s`. Collective.
+
+    Each is (nz, ny, nx) of this rank's box; `shape` is that of the whole grid.
+    """
     faces = []
     for a in range(3):
         wa = torch.as_tensor(w[a]).to(device=device, dtype=dtype)
         padded = pad_cells(wa, exchange)
         faces.append(face_pair(padded, a)[1])
-    return fields.make_operator((faces[0], faces[1], faces[2]), torch.as_tensor(s).to(device=device, dtype=dtype), shape)
+    return fields.make_operator(
+        (faces[0], faces[1], faces[2]), torch.as_tensor(s).to(device=device, dtype=dtype), shape
+    )
 
 
 def unset_coarse_solve(r: np.ndarray) -> np.ndarray:
@@ -154,12 +161,12 @@ def unset_coarse_solve(r: np.ndarray) -> np.ndarray:
 
 
 class TorchHierarchy:
-    """The network made ready for one matrix, in eager torch on `device`; see `petsc_dcdm.models.layout.Hierarchy`.
+    """The network made ready for one matrix, in eager torch; see `petsc_dcdm.models.layout.Hierarchy`.
 
     Args:
         file: weights of kind ``multigrid``.
-        w, s: low-face conductances along x, y, z and extra diagonal, each (nz, ny, nx) of this rank's box, scaled to a
-            largest diagonal of 1.
+        w, s: low-face conductances along x, y, z and extra diagonal, each (nz, ny, nx) of this rank's box,
+            scaled to a largest diagonal of 1.
         layout: this rank's box.
         device: torch device, ``"cpu"`` or ``"cuda"``.
 
@@ -178,7 +185,9 @@ class TorchHierarchy:
             raise WeightsError(f"{file.source}: a '{file.kind}' network, expected 'multigrid'")
         self._device = torch.device(device)
         self._exchange: Exchange = (
-            fields.no_exchange if isinstance(layout, SerialLayout) else lambda a, corners: layout.exchange(a, corners)
+            fields.no_exchange
+            if isinstance(layout, SerialLayout)
+            else lambda a, corners: layout.exchange(a, corners)
         )
         weights = {name: torch.from_numpy(a).to(self._device) for name, a in file.tensors.items()}
         with torch.no_grad():
@@ -187,20 +196,26 @@ class TorchHierarchy:
         last = self.levels[-1]
         cells = [low(coarse.faces[a], a).cpu().numpy().astype(np.float64) for a in range(3)]
         self.coarse = CoarseOperator(
-            (cells[0], cells[1], cells[2]), coarse.s.cpu().numpy().astype(np.float64), last.offset, last.shape, last.global_shape
+            (cells[0], cells[1], cells[2]),
+            coarse.s.cpu().numpy().astype(np.float64),
+            last.offset,
+            last.shape,
+            last.global_shape,
         )
         self.coarse_solve: Callable[[np.ndarray], np.ndarray] = unset_coarse_solve
         self._active = op.active.cpu().numpy() > 0
 
     def _solve_coarse(self, r: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(self.coarse_solve(r.cpu().numpy()))).to(self._device, r.dtype)
+        e = np.ascontiguousarray(self.coarse_solve(r.cpu().numpy()))
+        return torch.from_numpy(e).to(self._device, r.dtype)
 
     def apply(self, r: np.ndarray, out: np.ndarray, scale_in: float, scale_out: float) -> None:
-        """``out = scale_out * cycle(scale_in * r)``; float64 (nz, ny, nx) of this rank's box, zero at inactive cells. Collective."""
+        """``out = scale_out * cycle(scale_in * r)``, zero at inactive cells. Collective.
+
+        `r` and `out` are float64 arrays (nz, ny, nx) of this rank's box.
+        """
         with torch.no_grad():
             x = torch.from_numpy(np.multiply(r, scale_in).astype(np.float32)).to(self._device)
             y = cycle(self._smoothers, self._solve_coarse, x, self._exchange)
             np.multiply(y.cpu().numpy(), scale_out, out=out, where=self._active)
             out[~self._active] = 0.0
-
-

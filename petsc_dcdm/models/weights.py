@@ -1,7 +1,7 @@
 """The weights file: safetensors that describe themselves, read with numpy only.
 
-Every file carries in its metadata the kind of network, the dimensions it serves, what it was trained on and how, the
-network's hyper-parameters, and a hash over its tensors that is checked on load. Nothing is unpickled.
+Every file carries in its metadata the kind of network, the dimensions it serves, what it was trained on and
+how, the network's hyper-parameters, and a hash over its tensors, checked on load. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class ModelFile:
     source: str = "(in memory)"
 
     def number(self, name: str) -> float:
-        """The hyper-parameter `name`, e.g. ``steps``; `WeightsError` when the file has none or it is no number."""
+        """The hyper-parameter `name`, e.g. ``steps``; `WeightsError` when it is missing or no number."""
         try:
             return float(self.meta[name])
         except KeyError:
             raise WeightsError(
-                f"{self.source}: no hyper-parameter '{name}' in its metadata; train the file anew with 'petsc-dcdm train'"
+                f"{self.source}: no hyper-parameter '{name}' in its metadata; train anew with 'petsc-dcdm train'"
             ) from None
         except ValueError:
             raise WeightsError(
@@ -115,21 +115,21 @@ def shipped(kind: str) -> Path:
 
 
 def load(name: str | Path) -> ModelFile:
-    """Read weights: ``"multigrid"`` or ``"cnn"`` for the shipped ones, else the path of a file. Not collective.
+    """Read weights: ``"multigrid"`` or ``"cnn"`` for the shipped ones, else a path. Not collective.
 
     Raises:
-        WeightsError: the file is missing, is not safetensors, lacks metadata or tensors, or its hash does not match.
+        WeightsError: the file is missing, not safetensors, lacks metadata or tensors, or does not match its hash.
     """
     path = shipped(str(name)) if str(name) in KINDS else Path(name)
     if not path.is_file():
         raise WeightsError(
-            f"{path}: no such weights file; give {' or '.join(KINDS)} for the shipped weights, or the path of a "
-            f"file written by 'petsc-dcdm train'"
+            f"{path}: no such weights file; give {' or '.join(KINDS)} for the shipped weights, "
+            f"or the path of a file written by 'petsc-dcdm train'"
         )
     try:
         with safe_open(str(path), framework="numpy") as f:
             meta = dict(f.metadata() or {})
-            tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (safe_open is no mapping)
+            tensors = {key: f.get_tensor(key) for key in f.keys()}
     except (SafetensorError, OSError, TypeError) as error:
         raise WeightsError(
             f"{path}: not a readable safetensors file ({error}); write it anew with 'petsc-dcdm train'"
@@ -166,7 +166,9 @@ def _check(file: ModelFile) -> None:
     if file.kind == "multigrid":
         steps, hidden = int(file.number("steps")), int(file.number("hidden"))
         if file.number("threshold") < 1 or file.number("coarse_limit") < 1 or steps < 1:
-            raise WeightsError(f"{file.source}: steps, threshold and coarse_limit must be at least 1; train it again")
+            raise WeightsError(
+                f"{file.source}: steps, threshold and coarse_limit must be at least 1; train it again"
+            )
         for name, shape in multigrid_shapes(steps, hidden).items():
             got = file.tensors.get(name)
             if got is None or got.shape != shape or got.dtype != np.float32:
@@ -178,8 +180,8 @@ def _check(file: ModelFile) -> None:
 
 
 def multigrid_shapes(steps: int, hidden: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors of a `multigrid` file with `steps` smoothing steps and `hidden` channels."""
-    fields = steps + 5
+    """Tensors of a `multigrid` file: `steps` smoothing steps, `hidden` channels of the convolution."""
+    fields = steps + 4
     return {
         "conv.weight": (hidden, 8, 3, 3, 3),
         "conv.bias": (hidden,),

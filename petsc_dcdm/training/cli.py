@@ -1,0 +1,31 @@
+"""`petsc-dcdm train`: which network's command is meant. Imports torch only once a training is asked for."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+
+_COMMANDS = {
+    "multigrid": "petsc_dcdm.training.multigrid_run",
+    "cnn": "petsc_dcdm.training.cnn_run",
+}
+
+
+def add_train_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``train``; the parsed arguments carry the function to call as ``run``, which returns the exit
+    code.
+    """
+    parser = subparsers.add_parser("train", help="train a network and write its weights file")
+    parser.add_argument(
+        "network", choices=sorted(_COMMANDS), help="its options: petsc-dcdm train NETWORK --help"
+    )
+    parser.add_argument("options", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Parse the network's own options and train it."""
+    command = import_module(_COMMANDS[args.network])
+    parser = argparse.ArgumentParser(prog=f"petsc-dcdm train {args.network}")
+    command.add_arguments(parser)
+    return int(command.run(parser.parse_args(args.options)))

@@ -1,0 +1,81 @@
+"""What training minimises: the residual after a few steps of the DCDM loop, unrolled through a cycle. torch
+only.
+
+Source of the loop: Kaneda et al., ICML 2023 (arXiv 2205.10763), algorithm 1, with a history of two
+directions; the paper's own loss is one step of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from petsc_dcdm.models.fields import Operator, low, no_exchange
+from petsc_dcdm.models.multigrid import apply_operator
+
+HISTORY = 2
+
+
+def dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Inner products of a batch [B, nz, ny, nx], as [B, 1, 1, 1]."""
+    return (a * b).sum(dim=(-3, -2, -1), keepdim=True)
+
+
+def unrolled_loss(
+    op: Operator, precondition: Callable[[torch.Tensor], torch.Tensor], b: torch.Tensor, steps: int
+) -> torch.Tensor:
+    """Mean over the batch of log(|r_steps| / |b|) / steps: the logarithm of the mean convergence factor."""
+    tiny = torch.finfo(b.dtype).tiny
+    r = b / dot(b, b).sqrt()
+    directions: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    for _ in range(steps):
+        d = precondition(r)
+        for p, ap, pap in directions:
+            d = d - dot(d, ap) / pap * p
+        ad = apply_operator(op, d, no_exchange)
+        dad = dot(d, ad).clamp_min(tiny)
+        r = r - dot(r, d) / dad * ad
+        directions = [*directions[1 - HISTORY :], (d, ad, dad)] if HISTORY > 1 else [(d, ad, dad)]
+    return 0.5 * torch.log(dot(r, r).clamp_min(tiny)).mean() / steps
+
+
+def dense(op: Operator) -> torch.Tensor:
+    """The operator as a float64 matrix [n, n] over its active cells in natural order. Differentiable."""
+    index = torch.full(op.shape, -1, dtype=torch.long)
+    cells = op.active > 0
+    count = int(cells.sum())
+    index[cells] = torch.arange(count)
+    matrix = torch.diag(op.d[cells].double())
+    for a in range(3):
+        dim = 2 - a
+        n = op.shape[dim]
+        w = low(op.faces[a], a).narrow(dim, 1, n - 1)
+        i, j = index.narrow(dim, 0, n - 1), index.narrow(dim, 1, n - 1)
+        face = (w > 0) & (i >= 0) & (j >= 0)
+        value = -w[face].double()
+        matrix = matrix.index_put((i[face], j[face]), value).index_put((j[face], i[face]), value)
+    return matrix
+
+
+def exact_solver(op: Operator, closed: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Differentiable exact solve of a small operator for r [B, nz, ny, nx], by dense Cholesky in float64.
+
+    `closed`: constants are the null space; the right-hand side and the solution are freed of them.
+    """
+    cells = op.active > 0
+    matrix = dense(op)
+    count = matrix.shape[0]
+    if closed:  # shifts the eigenvalue of the constant vector, and that alone
+        matrix = matrix + matrix.diagonal().mean().detach() / count
+    factor = torch.linalg.cholesky(matrix)
+
+    def solve(r: torch.Tensor) -> torch.Tensor:
+        rhs = r[:, cells].double()
+        if closed:
+            rhs = rhs - rhs.mean(dim=1, keepdim=True)
+        x = torch.cholesky_solve(rhs.T, factor).T
+        out = torch.zeros_like(r)
+        return out.masked_scatter(cells.expand_as(r), x.to(r.dtype))
+
+    return solve

@@ -1,0 +1,178 @@
+"""`petsc-dcdm train multigrid`: the command around `training.train`: progress, table of iterations, weights
+file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from petsc_dcdm.models import weights
+from petsc_dcdm.models.initial import HYPER, initial_tensors
+from petsc_dcdm.training import validation
+from petsc_dcdm.training.domains import FAMILIES
+from petsc_dcdm.training.train import COARSE_LIMITS, Settings, prepare, train_multigrid
+
+#: Sizes of the validation systems: small, so that their coarse systems are solved densely in seconds.
+VALIDATION_SHAPES = ((48, 48, 48), (1, 192, 192))
+_DEFAULTS = Settings()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `petsc-dcdm train multigrid`."""
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("multigrid.safetensors"), help="file to write (default %(default)s)")
+    add("--steps", type=int, default=_DEFAULTS.steps, help="optimiser steps (default %(default)s)")
+    add(
+        "--seed",
+        type=int,
+        default=_DEFAULTS.seed,
+        help="of the weights and of all systems (default %(default)s)",
+    )
+    add(
+        "--learning-rate",
+        type=float,
+        default=_DEFAULTS.learning_rate,
+        help="Adam's peak (default %(default)s)",
+    )
+    add("--batch", type=int, default=_DEFAULTS.batch, help="systems a step (default %(default)s)")
+    add(
+        "--share-2d",
+        type=float,
+        default=_DEFAULTS.share_2d,
+        help="part of the systems in 2D (default %(default)s)",
+    )
+    add("--unroll", type=int, default=_DEFAULTS.unroll, help="DCDM steps in the loss (default %(default)s)")
+    add(
+        "--smoothing",
+        type=int,
+        default=_DEFAULTS.smoothing,
+        help="p of the cycle V(p,p) (default %(default)s)",
+    )
+    add(
+        "--hidden",
+        type=int,
+        default=_DEFAULTS.hidden,
+        help="channels of the convolution (default %(default)s)",
+    )
+    add(
+        "--threshold",
+        type=float,
+        default=_DEFAULTS.threshold,
+        help="coarsen axes within it (default %(default)s)",
+    )
+    add("--threads", type=int, default=1, help="torch threads; changes the last digits (default %(default)s)")
+    add("--no-validation", action="store_true", help="skip the table of iterations before and after")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, show the loss while it goes, print iterations before and after, write the file. Returns the
+    exit code.
+    """
+    torch.set_num_threads(args.threads)
+    console = Console()
+    settings = Settings(**{f.name: getattr(args, f.name) for f in fields(Settings)})
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+    )
+    begun = time.perf_counter()
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+        task = progress.add_task("training", total=settings.steps, loss=float("nan"))
+        mean = float("nan")
+
+        def report(step: int, loss: float) -> None:
+            nonlocal mean
+            mean = (
+                loss if step == 1 else 0.98 * mean + 0.02 * loss
+            )  # single steps jump with the systems they drew
+            progress.update(task, completed=step, loss=mean)
+
+        tensors = train_multigrid(settings, report)
+    console.print(f"trained in {time.perf_counter() - begun:.0f} s")
+    if not args.no_validation:
+        untrained = initial_tensors(settings.smoothing, settings.hidden, settings.seed)
+        console.print(validation_table(untrained, tensors, settings.threshold))
+    weights.save(
+        args.out,
+        "multigrid",
+        (2, 3),
+        tensors,
+        training_domain=training_domain(settings),
+        seed=settings.seed,
+        command=command(settings),
+        hyper={
+            **HYPER,
+            "steps": settings.smoothing,
+            "hidden": settings.hidden,
+            "threshold": settings.threshold,
+        },
+    )
+    console.print(f"wrote {args.out}")
+    return 0
+
+
+def command(settings: Settings) -> str:
+    """The command that repeats a training: only what differs from the defaults."""
+    default = Settings()
+    words = [
+        f"--{f.name.replace('_', '-')} {getattr(settings, f.name)}"
+        for f in fields(Settings)
+        if f.name in ("steps", "seed") or getattr(settings, f.name) != getattr(default, f.name)
+    ]
+    return "petsc-dcdm train multigrid " + " ".join(words)
+
+
+def training_domain(settings: Settings) -> str:
+    """One line on what the network saw."""
+    return (
+        f"random systems of 2D ({settings.share_2d:.0%}) and 3D, up to 20000 cells in 2D and 39000 in 3D: "
+        f"{', '.join(FAMILIES)}; right-hand sides random, smooth and rich in low frequencies"
+    )
+
+
+def count(tensors: dict[str, np.ndarray], threshold: float, system: validation.System, kind: str) -> int:
+    """Iterations to 1e-6 on a validation system."""
+    import_tensors = {name: torch.from_numpy(a) for name, a in tensors.items()}
+    with torch.no_grad():
+        _, precondition = prepare(import_tensors, system, threshold, COARSE_LIMITS[-1])
+        op = validation.double_operator(system)
+        b = torch.from_numpy(validation.right_hand_side(system, kind, 0))
+        return validation.iterations(
+            op, lambda r: precondition(r.float()[None])[0].double(), b, closed=system.closed
+        )[0]
+
+
+def validation_table(before: dict[str, np.ndarray], after: dict[str, np.ndarray], threshold: float) -> Table:
+    """Iterations to 1e-6 of two sets of weights on systems kept apart from training."""
+    table = Table(title="iterations to 1e-6, untrained > trained, random / smooth right-hand side")
+    table.add_column("system")
+    for shape in VALIDATION_SHAPES:
+        table.add_column("x".join(str(n) for n in shape[::-1] if n > 1), justify="right")
+    for name, make in validation.FAMILIES.items():
+        cells = []
+        for shape in VALIDATION_SHAPES:
+            system = make(shape, 0)
+            pairs = [
+                [count(t, threshold, system, kind) for t in (before, after)] for kind in ("random", "smooth")
+            ]
+            cells.append(" / ".join(f"{old} > {new}" for old, new in pairs))
+        table.add_row(name, *cells)
+    return table

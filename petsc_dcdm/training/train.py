@@ -1,0 +1,130 @@
+"""The training loop of the `multigrid` network. torch and numpy only; one process, deterministic for a seed
+and thread count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from petsc_dcdm.models import multigrid
+from petsc_dcdm.models.fields import no_exchange
+from petsc_dcdm.models.initial import HYPER, initial_tensors
+from petsc_dcdm.models.layout import SerialLayout
+from petsc_dcdm.models.plan import plan_coarsening
+from petsc_dcdm.training.domains import System, random_system, smooth_noise
+from petsc_dcdm.training.losses import exact_solver, unrolled_loss
+
+#: Sizes at which the hierarchy stops in training: deep enough to use every level's fields, small enough for
+#: dense solves.
+COARSE_LIMITS = (100, 600)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train. `share_2d`: part of the systems that are 2D; `batch`: systems per step; `unroll`: DCDM
+    steps in the loss.
+    """
+
+    steps: int = 1000
+    seed: int = 0
+    learning_rate: float = 3e-3
+    batch: int = 2
+    share_2d: float = 0.3
+    unroll: int = 5
+    smoothing: int = int(HYPER["steps"])
+    hidden: int = int(HYPER["hidden"])
+    threshold: float = float(HYPER["threshold"])
+
+
+def mean_conductances(system: System) -> list[float]:
+    """Mean over the positive face conductances along x, y, z; 0 where there is none."""
+    return [float(wa[wa > 0].mean()) if (wa > 0).any() else 0.0 for wa in system.w]
+
+
+def prepare(
+    weights: dict[str, torch.Tensor], system: System, threshold: float, coarse_limit: int
+) -> tuple[multigrid.Operator, Callable[[torch.Tensor], torch.Tensor]]:
+    """The system as an operator, and its differentiable preconditioner with an exact solve on the coarsest
+    level.
+    """
+    plan = plan_coarsening(system.shape, mean_conductances(system), threshold, coarse_limit)
+    op = multigrid.operator_from_arrays(system.w, system.s, system.shape)
+    smoothers, coarse, _ = multigrid.build(weights, op, SerialLayout(system.shape, plan), no_exchange)
+    solve = exact_solver(coarse, system.closed)
+    return op, lambda r: multigrid.cycle(smoothers, solve, r, no_exchange)
+
+
+def consistent(b: torch.Tensor, active: torch.Tensor, closed: bool) -> torch.Tensor:
+    """`b` [B, nz, ny, nx] at active cells, freed of its mean where the system is closed, at a root mean
+    square of 1.
+    """
+    b = b * active
+    count = active.sum()
+    if closed:
+        b = b - active * (b.sum(dim=(-3, -2, -1), keepdim=True) / count)
+    return b / (b.square().sum(dim=(-3, -2, -1), keepdim=True) / count).sqrt()
+
+
+def right_hand_sides(
+    op: multigrid.Operator,
+    precondition: Callable[[torch.Tensor], torch.Tensor],
+    closed: bool,
+    rng: np.random.Generator,
+) -> torch.Tensor:
+    """[3, nz, ny, nx]: white noise, a smooth field, and noise rich in low eigenvectors (the
+    preconditioner's answer to noise).
+    """
+    noise = torch.from_numpy(rng.standard_normal((2, *op.shape)).astype(np.float32))
+    smooth = torch.from_numpy(smooth_noise(op.shape, rng).astype(np.float32))
+    with torch.no_grad():
+        first = consistent(torch.stack([noise[0], smooth]), op.active, closed)
+        rich = consistent(precondition(consistent(noise[1:], op.active, closed)), op.active, closed)
+    return torch.cat([first, rich])
+
+
+def train_multigrid(
+    settings: Settings,
+    report: Callable[[int, float], None] | None = None,
+    start: dict[str, np.ndarray] | None = None,
+    draw: Callable[[np.random.Generator], System] | None = None,
+) -> dict[str, np.ndarray]:
+    """Train a `multigrid` network on random systems.
+
+    Args:
+        settings: length, seed and shape of the network.
+        report: called after every step with its number (from 1) and its loss.
+        start: tensors to start from; default: an untrained network.
+        draw: where the systems come from; default: `domains.random_system`.
+
+    Returns:
+        The tensors of a weights file, float32.
+    """
+    initial = initial_tensors(settings.smoothing, settings.hidden, settings.seed) if start is None else start
+    weights = {name: torch.from_numpy(a.copy()).requires_grad_() for name, a in initial.items()}
+    optimiser = torch.optim.Adam(list(weights.values()), lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda step: 0.5 * (1 + math.cos(math.pi * step / settings.steps)) * min(1.0, (step + 1) / 20),
+    )
+    for step in range(settings.steps):
+        rng = np.random.default_rng([settings.seed, step])
+        optimiser.zero_grad()
+        total = 0.0
+        for _ in range(settings.batch):
+            system = draw(rng) if draw else random_system(rng, bool(rng.random() < settings.share_2d))[1]
+            op, precondition = prepare(weights, system, settings.threshold, int(rng.choice(COARSE_LIMITS)))
+            b = right_hand_sides(op, precondition, system.closed, rng)
+            loss = unrolled_loss(op, precondition, b, settings.unroll) / settings.batch
+            loss.backward()
+            total += float(loss.detach())
+        torch.nn.utils.clip_grad_norm_(list(weights.values()), 1.0)
+        optimiser.step()
+        schedule.step()
+        if report:
+            report(step + 1, total)
+    return {name: w.detach().numpy().copy() for name, w in weights.items()}
