@@ -62,6 +62,17 @@ def test_operator_is_the_matrix():
     assert torch.allclose(multigrid.apply_operator(op, x, no_exchange)[:, cells], expected)
 
 
+def test_gradients_of_the_operator():
+    system = domains.family_mixed((3, 2, 4), np.random.default_rng(5))
+    op = multigrid.operator_from_arrays(system.w, system.s, system.shape, dtype=torch.float64)
+
+    def product(x, s, *faces):
+        return multigrid.apply_operator(fields.Operator(faces, s, op.d, op.active, op.axes), x, no_exchange)
+
+    inputs = [torch.randn(2, *op.shape, dtype=torch.float64), op.s, *op.faces]
+    assert torch.autograd.gradcheck(product, [a.clone().requires_grad_() for a in inputs])
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_coarse_operators_are_m_matrices(shape):
     system = domains.family_jumps(shape, np.random.default_rng(2))
@@ -100,9 +111,7 @@ def test_fields_turn_with_a_reflection(axis):
     levels = []
     for each in (system, mirrored):
         op = multigrid.operator_from_arrays(each.w, each.s, each.shape, dtype=torch.float64)
-        levels.append(
-            multigrid.build(random_weights(1), op, SerialLayout(each.shape, ((0, 1, 2),)), no_exchange)
-        )
+        levels.append(multigrid.build(random_weights(1), op, SerialLayout(each.shape, ((0, 1, 2),)), no_exchange))
     (a,), (b,) = levels[0][0], levels[1][0]
     assert torch.allclose(a.omega.flip(dim + 1), b.omega)
     for other in range(3):
@@ -134,9 +143,7 @@ def test_hierarchy_equals_the_functions(shape):
     hierarchy: Hierarchy = multigrid.TorchHierarchy(file, system.w, system.s, layout)
     with pytest.raises(RuntimeError, match="coarse_solve"):
         hierarchy.apply(np.ones(shape), np.empty(shape), 1.0, 1.0)
-    coarse = multigrid.operator_from_arrays(
-        hierarchy.coarse.w, hierarchy.coarse.s, hierarchy.coarse.global_shape
-    )
+    coarse = multigrid.operator_from_arrays(hierarchy.coarse.w, hierarchy.coarse.s, hierarchy.coarse.global_shape)
     solve = losses.exact_solver(coarse, system.closed)
     hierarchy.coarse_solve = lambda r: solve(torch.from_numpy(r)[None])[0].numpy()
     r = np.random.default_rng(0).standard_normal(shape) * system.active
@@ -167,9 +174,7 @@ def test_hierarchy_of_no_active_cell_gives_zero():
 def test_cnn_weights_are_refused():
     file = weights.ModelFile("cnn", (3,), {}, {})
     with pytest.raises(weights.WeightsError, match="expected 'multigrid'"):
-        multigrid.TorchHierarchy(
-            file, [np.zeros((2, 2, 2))] * 3, np.zeros((2, 2, 2)), SerialLayout((2, 2, 2), ())
-        )
+        multigrid.TorchHierarchy(file, [np.zeros((2, 2, 2))] * 3, np.zeros((2, 2, 2)), SerialLayout((2, 2, 2), ()))
 
 
 @pytest.mark.parametrize(
@@ -181,9 +186,7 @@ def test_shipped_weights_need_few_iterations(name, most, shape):
     tensors = {key: torch.from_numpy(a) for key, a in weights.load("multigrid").tensors.items()}
     op = multigrid.operator_from_arrays(system.w, system.s, shape)
     with torch.no_grad():
-        smoothers, coarse, _ = multigrid.build(
-            tensors, op, SerialLayout(shape, plan_of(system, 600)), no_exchange
-        )
+        smoothers, coarse, _ = multigrid.build(tensors, op, SerialLayout(shape, plan_of(system, 600)), no_exchange)
         solve = losses.exact_solver(coarse, system.closed)
         needed = validation.iterations(
             validation.double_operator(system),

@@ -118,7 +118,7 @@ def load(name: str | Path) -> ModelFile:
     """Read weights: ``"multigrid"`` or ``"cnn"`` for the shipped ones, else a path. Not collective.
 
     Raises:
-        WeightsError: the file is missing, not safetensors, lacks metadata or tensors, or does not match its hash.
+        WeightsError: missing, not safetensors, without metadata or tensors, or the hash does not match.
     """
     path = shipped(str(name)) if str(name) in KINDS else Path(name)
     if not path.is_file():
