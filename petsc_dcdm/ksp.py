@@ -10,6 +10,7 @@ Three reductions a step, whatever m is: all d . A p_i at once, (d . A d, r . d) 
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections import deque
 
@@ -17,6 +18,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from petsc_dcdm.options import KSP_OPTIONS, print_help, read
+from petsc_dcdm.petsc_library import petsc_library
 
 Reason = PETSc.KSP.ConvergedReason
 
@@ -33,7 +35,13 @@ class KSP:
         self._work: list[PETSc.Vec] = []
 
     def create(self, ksp: PETSc.KSP) -> None:
-        """True residuals: right preconditioning and the unpreconditioned norm, unless the user says none."""
+        """True residuals: the unpreconditioned norm, unless the user says none (inside another solver)."""
+        library = petsc_library()
+        if library is not None:  # petsc4py's KSP declares no support for it
+            for side in (PETSc.PC.Side.LEFT, PETSc.PC.Side.RIGHT):
+                library.KSPSetSupportedNorm(
+                    ctypes.c_void_p(ksp.handle), int(PETSc.KSP.NormType.NONE), int(side), 1
+                )
         ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
 
     def destroy(self, ksp: PETSc.KSP) -> None:
@@ -173,13 +181,13 @@ class _Loop:
         if its and not exact and np.isfinite(norm) and self.ksp.callConvergenceTest(its, norm) > 0:
             self.true_residual()
             norm = self.r.norm()
-        self.ksp.setResidualNorm(norm)
         self.ksp.logConvergenceHistory(norm)
         if not np.isfinite(norm):
             self.ksp.monitor(its, norm)
             what = "the right-hand side or the initial guess has" if its == 0 else "the residual became"
             self.stop(its, Reason.DIVERGED_NANORINF, f"{what} NaN or Inf")
             return True
+        self.ksp.setResidualNorm(norm)
         reason = self.ksp.callConvergenceTest(its, norm)
         self.ksp.setConvergedReason(reason)
         self.ksp.monitor(its, norm)

@@ -28,7 +28,7 @@ class PC:
 
     def __init__(self) -> None:
         self._options: dict[str, Any] | None = None
-        self._comm: MPI.Comm | None = None
+        self._comm: MPI.Intracomm | None = None
         self._file: weights.ModelFile | None = None
         self._system: GridSystem | None = None
         self._network: Hierarchy | None = None
@@ -37,6 +37,7 @@ class PC:
         self._key: tuple[int, int] | None = None
         self._set_guess = False
         self._backend = ""
+        self._threads = 1
 
     # Life cycle ---------------------------------------------------------------------------------------------------
 
@@ -97,10 +98,11 @@ class PC:
     def _build(self, pc: PETSc.PC, P: PETSc.Mat) -> None:
         assert self._options is not None and self._comm is not None
         self._file = self._load_weights(self._options["pc_dcdm_model"])
+        self._threads = threads_per_rank(self._comm)
         grid = find_grid(pc, P, self._options["pc_dcdm_grid"])
         self._file.require_dimension(grid.dimension)
         threshold = float(self._file.meta.get("threshold", "inf"))
-        self._system = build_system(P, grid, self._comm, threshold)
+        self._system = build_system(P, grid, self._comm, threshold=threshold, threads=self._threads)
         self._network = self._make_network(pc)
         if self._network.coarse is not None:
             prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
@@ -122,20 +124,22 @@ class PC:
     def _make_network(self, pc: PETSc.PC) -> Hierarchy:
         """The network on the device that was asked for: compiled kernels on the CPU, torch on a GPU or where nothing can be compiled."""
         assert self._options is not None and self._comm is not None and self._file is not None and self._system is not None
-        system, layout, threads = self._system, self._system.layout, threads_per_rank(self._comm)
+        layout, threads = self._system.layout, self._threads
+        w = [interior(face) for face in self._system.w]
+        s = interior(self._system.s)
         device = self._device(pc)
         if self._file.kind == "cnn":
             from petsc_dcdm.models.cnn import CnnOperator
 
             self._backend = f"torch on {device}"
-            return CnnOperator(self._file, system.w, system.s, layout, device)
+            return CnnOperator(self._file, w, s, layout, device)
         if device == "cpu" and self._options["pc_dcdm_compile"] != "off":
-            from petsc_dcdm.models.kernels import KernelsUnavailable
+            from petsc_dcdm.models.kernels.build import KernelsUnavailable
 
             try:
                 from petsc_dcdm.models.cpu import CpuHierarchy
 
-                network = CpuHierarchy(self._file, system.w, system.s, layout, threads)
+                network = CpuHierarchy(self._file, w, s, layout, threads)
                 missing = None
             except KernelsUnavailable as problem:
                 missing = problem
@@ -151,7 +155,7 @@ class PC:
 
         torch.set_num_threads(threads)
         self._backend = f"torch on {device}"
-        return TorchHierarchy(self._file, system.w, system.s, layout, device)
+        return TorchHierarchy(self._file, w, s, layout, device)
 
     def _device(self, pc: PETSc.PC) -> str:
         """The torch device of ``-pc_dcdm_device``. torch is only imported where a GPU may be used."""
@@ -253,6 +257,11 @@ class PC:
         if self._coarse is not None:
             viewer.printfASCII("    solver of the coarsest level:\n")
             self._coarse.ksp.view(viewer)
+
+
+def interior(padded: np.ndarray) -> np.ndarray:
+    """The box without its halo, a view."""
+    return padded[1:-1, 1:-1, 1:-1]
 
 
 def _has_gpu() -> bool:

@@ -16,6 +16,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import GridError, raise_together
+from petsc_dcdm.grid.local_csr import local_csr
 
 Shape = tuple[int, int, int]
 
@@ -101,13 +102,13 @@ def _from_cells(cells_is: PETSc.IS, shape: Shape | None, A: PETSc.Mat) -> Grid:
     return Grid(shape, cells, first, "index set dcdm_cells")
 
 
-def _from_offsets(A: PETSc.Mat, comm: MPI.Comm) -> Grid:
+def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
     """The grid that a lexicographic matrix shows in its offsets column - row: {1, nx} or {1, nx, nx ny}."""
     first, last = A.getOwnershipRange()
     rows = A.getSize()[0]
-    indptr, indices, values = A.getValuesCSR()
-    offsets = np.abs(indices - np.repeat(np.arange(first, last), np.diff(indptr)))
-    found = np.unique(offsets[(values != 0) & (offsets > 0)])[:8]
+    with local_csr(A) as (indptr, indices, values):
+        distance = np.abs(indices - np.repeat(np.arange(first, last), np.diff(indptr)))
+        found = np.unique(distance[(values != 0) & (distance > 0)])[:8]
     offsets = sorted(set().union(*comm.allgather({int(o) for o in found})))
     failure = (
         "no grid could be found: there is no DMDA, no index set 'dcdm_cells' and no -pc_dcdm_grid, and the matrix is not that of a "

@@ -17,7 +17,7 @@ class MatrixError(UnsupportedSystem):
     """The matrix is not one the network can serve."""
 
 
-def raise_together(comm: MPI.Comm, error: Exception | None) -> None:
+def raise_together(comm: MPI.Intracomm, error: Exception | None) -> None:
     """Raise on every rank the error of the lowest rank that has one. Collective; one small reduction when all is well.
 
     The type is kept if it takes a single message, which those of this package do.

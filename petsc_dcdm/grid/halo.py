@@ -31,7 +31,7 @@ class BoxLayout:
     ``messages`` and ``bytes`` count what this rank has sent in halo exchanges, ``reductions`` its global reductions.
     """
 
-    def __init__(self, comm: MPI.Comm, boxes: BoxPartition, plan: Plan) -> None:
+    def __init__(self, comm: MPI.Intracomm, boxes: BoxPartition, plan: Plan) -> None:
         """Not collective. ``comm`` must carry no other messages; call :meth:`close` at the end."""
         self.comm = comm
         self.boxes = boxes

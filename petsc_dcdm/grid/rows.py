@@ -15,7 +15,7 @@ from petsc_dcdm.grid.boxes import BoxPartition
 from petsc_dcdm.grid.discovery import Grid
 
 
-def _send_to_owners(comm: MPI.Comm, owner: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _send_to_owners(comm: MPI.Intracomm, owner: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Every column of the int64 array ``values`` (k, n) goes to the rank ``owner`` names. Collective; returns (k, received)."""
     order = np.argsort(owner, kind="stable")
     counts = np.bincount(owner, minlength=comm.Get_size())
@@ -33,7 +33,7 @@ class RowMap:
     box_index   index in the box (x fastest) of each row that lies in it; None if the rows are the box.
     """
 
-    def __init__(self, A: PETSc.Mat, grid: Grid, boxes: BoxPartition, comm: MPI.Comm) -> None:
+    def __init__(self, A: PETSc.Mat, grid: Grid, boxes: BoxPartition, comm: MPI.Intracomm) -> None:
         """Collective."""
         rank = comm.Get_rank()
         self.shape = boxes.box(rank)[1]
@@ -81,11 +81,6 @@ class RowMap:
         assert self._box is not None
         self._box[self.box_index] = values
         return self._box.reshape(self.shape)
-
-    def array_to_box(self, values: np.ndarray, work: PETSc.Vec) -> np.ndarray:
-        """A local array in the order of the rows, brought to the box as float64 of its own. Collective. ``work`` is overwritten."""
-        work.setArray(values)
-        return self.to_box(work).copy()
 
     def from_box(self, box: np.ndarray, vec: PETSc.Vec) -> None:
         """Write the box's values into the rows of ``vec``. Collective. Rows outside every box do not exist."""

@@ -1,0 +1,157 @@
+"""`CsrRows` in plain numpy: the same questions and answers where no compiler can be had, several times slower."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from petsc_dcdm.grid.csr import Problem, Shape, StencilError, StencilReport
+
+
+class NumpyRows:
+    """See :class:`petsc_dcdm.grid.csr.CsrRows`, whose methods and arguments these are."""
+
+    def __init__(
+        self,
+        indptr: np.ndarray,
+        indices: np.ndarray,
+        values: np.ndarray,
+        shape: Shape,
+        *,
+        first_column: int = 0,
+        cells: np.ndarray | None = None,
+        first_cell: int = 0,
+        threads: int = 1,
+    ) -> None:
+        self.rows = indptr.size - 1
+        self._row = np.repeat(np.arange(self.rows), np.diff(indptr))
+        self._column = indices.astype(np.int64)
+        self._values = values
+        self._shape = shape
+        self._first = first_column
+        self._cells = np.arange(first_cell, first_cell + self.rows) if cells is None else cells
+        self._on_diagonal = self._column == self._row + first_column
+        self._ghosts: tuple[np.ndarray, np.ndarray, np.ndarray] = (np.zeros(0, np.int64),) * 3
+        self.dirichlet = np.zeros(self.rows, np.uint8)
+
+    def find_dirichlet(self) -> np.ndarray:
+        coupled = ~self._on_diagonal & (self._values != 0)
+        self.dirichlet[:] = 1
+        self.dirichlet[self._row[coupled]] = 0
+        return self.dirichlet
+
+    def first_sign(self) -> float:
+        diagonal = self._values[self._on_diagonal]
+        nonzero = diagonal[diagonal != 0]
+        return float(np.sign(nonzero[0])) if nonzero.size else 0.0
+
+    def ghost_columns(self) -> np.ndarray:
+        outside = (self._column < self._first) | (self._column >= self._first + self.rows)
+        return np.unique(self._column[outside])
+
+    def set_ghosts(self, columns: np.ndarray, cells: np.ndarray, dirichlet: np.ndarray) -> None:
+        self._ghosts = (columns, cells, dirichlet)
+
+    def offsets(self, room: int = 8) -> np.ndarray | None:
+        distance = np.abs(self._column - self._row - self._first)
+        found = np.unique(distance[(self._values != 0) & (distance > 0)])
+        return None if found.size > room else found
+
+    def extract(
+        self,
+        w_low: Sequence[np.ndarray | None],
+        s: np.ndarray | None,
+        *,
+        w_high: Sequence[np.ndarray | None] = (None, None, None),
+        diagonal: np.ndarray | None = None,
+        sign: float = 1.0,
+        scale: float = 1.0,
+        rounding: float = 1e-12,
+    ) -> StencilReport:
+        row, column, value = self._row, self._column, sign * self._values
+        self._fail(Problem.NOT_FINITE, ~np.isfinite(value), value)
+        d = np.zeros(self.rows)
+        np.add.at(d, row[self._on_diagonal], value[self._on_diagonal])
+        wrong = (d < 0) | ((d == 0) & (self.dirichlet == 0))
+        if wrong.any():
+            bad = int(np.flatnonzero(wrong)[0])
+            raise StencilError(Problem.DIAGONAL, bad, self._first + bad, float(d[bad]))
+        coupled = ~self._on_diagonal & (value != 0)
+        row, column, value = row[coupled], column[coupled], value[coupled]
+        self._fail(Problem.SIGN, value > rounding * d[row], value, row, column)
+        weight = np.maximum(-value, 0.0)
+
+        local = (column >= self._first) & (column < self._first + self.rows)
+        at = np.where(local, column - self._first, 0)
+        there, fixed = self._cells[at], self.dirichlet[at] > 0
+        if self._ghosts[0].size:
+            ghost = np.searchsorted(self._ghosts[0], column) % self._ghosts[0].size
+            there = np.where(local, there, self._ghosts[1][ghost])
+            fixed = np.where(local, fixed, self._ghosts[2][ghost] > 0)
+        nz, ny, nx = self._shape
+        here = self._cells[row]
+        step = [there % nx - here % nx, there // nx % ny - here // nx % ny, there // (nx * ny) - here // (nx * ny)]
+        distance = sum(np.abs(along) for along in step)
+        wrapped = np.zeros(row.size, bool)
+        for axis, n in enumerate((nx, ny, nz)):
+            wrapped |= (np.abs(step[axis]) == n - 1) & (distance == n - 1) & (n > 2)
+        self._fail(Problem.PERIODIC, wrapped, value, row, column)
+        self._fail(Problem.NOT_NEIGHBOUR, distance != 1, value, row, column)
+
+        active = ~fixed
+        rest = d.copy()
+        np.subtract.at(rest, row[active], weight[active])
+        rest[self.dirichlet > 0] = 0.0
+        short = rest < -rounding * d
+        if short.any():
+            bad = int(np.flatnonzero(short)[0])
+            raise StencilError(Problem.ROW_SUM, bad, -1, float(rest[bad]))
+        rest[rest < rounding * d] = 0.0
+        sums, counts, least, most = [], [], [], []
+        for axis in range(3):
+            for target, direction in ((w_low[axis], -1), (w_high[axis], 1)):
+                chosen = active & (step[axis] == direction)
+                if direction < 0:
+                    positive = weight[chosen][weight[chosen] > 0]
+                    sums.append(float(positive.sum()))
+                    counts.append(positive.size)
+                    least.append(float(positive.min(initial=np.inf)) if positive.size else 0.0)
+                    most.append(float(positive.max(initial=0.0)))
+                if target is not None:
+                    target[:] = 0
+                    target[row[chosen]] = scale * weight[chosen]
+        if s is not None:
+            s[:] = scale * rest
+        if diagonal is not None:
+            diagonal[:] = scale * d
+        free = d[self.dirichlet == 0]
+        return StencilReport(
+            max_diagonal=float(free.max(initial=0.0)),
+            w_min=(least[0], least[1], least[2]),
+            w_max=(most[0], most[1], most[2]),
+            w_sum=(sums[0], sums[1], sums[2]),
+            w_count=(counts[0], counts[1], counts[2]),
+            dirichlet_rows=int(self.dirichlet.sum()),
+            symmetry=self._symmetry(row[active], here[active], there[active], weight[active]),
+        )
+
+    def _symmetry(self, row: np.ndarray, here: np.ndarray, there: np.ndarray, weight: np.ndarray) -> int:
+        """Checksum that cancels between both sides of every face, as long as all ranks compute it this way."""
+        face = np.minimum(here, there).astype(np.uint64) * np.uint64(3) + np.uint64(1)
+        bits = weight.view(np.uint64) * (face | np.uint64(1))
+        return int(bits[there > here].sum(dtype=np.uint64)) - int(bits[there < here].sum(dtype=np.uint64))
+
+    def _fail(
+        self,
+        problem: Problem,
+        wrong: np.ndarray,
+        value: np.ndarray,
+        row: np.ndarray | None = None,
+        column: np.ndarray | None = None,
+    ) -> None:
+        """Raise for the first entry that is wrong."""
+        if wrong.any():
+            bad = int(np.flatnonzero(wrong)[0])
+            rows, columns = (self._row, self._column) if row is None or column is None else (row, column)
+            raise StencilError(problem, int(rows[bad]), int(columns[bad]), float(value[bad]))

@@ -1,0 +1,134 @@
+"""The same answer on any number of ranks: against the one-rank solve that every rank does for itself."""
+
+from __future__ import annotations
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+from systems import conductances, matrix, random_solids, relative_residual, right_hand_side, solve
+
+RANKS = (1, 2, 3, 4, 8)
+TIMEOUT = 240
+COMM = PETSc.COMM_WORLD
+SHAPE = (17, 24, 35)
+
+
+def uneven(n):
+    """Rows of this rank: the first rank has most, the last but one has none."""
+    size, rank = COMM.getSize(), COMM.getRank()
+    if size == 1:
+        return n
+    share = [n // (2 * size)] * size
+    share[-2 if size > 2 else -1] = 0
+    share[0] += n - sum(share)
+    return share[rank]
+
+
+def compare(w, s, *, cells=None, rows=None, null_space=False, dirichlet=None):
+    """Iterations within one, solutions to 1e-9 at rtol 1e-10."""
+    results = []
+    for comm, own in ((PETSc.COMM_SELF, None), (COMM, rows)):
+        A = matrix(w, s, cells=cells, comm=comm, rows=own)
+        if dirichlet is not None:
+            A.zeroRows(dirichlet if COMM.getRank() == 0 or comm == PETSc.COMM_SELF else [], diag=2.0)
+        if null_space:
+            A.setNullSpace(PETSc.NullSpace().create(constant=True, comm=comm))
+        if cells is not None:
+            first, last = A.getOwnershipRange()
+            A.compose("dcdm_cells", PETSc.IS().createGeneral(np.asarray(cells[first:last], PETSc.IntType), comm=comm))
+        b = right_hand_side(A)
+        if null_space or not s.any():
+            A.mult(right_hand_side(A, 5), b)
+        options = {} if cells is None else {"pc_dcdm_grid": "{2},{1},{0}".format(*s.shape)}
+        ksp, x = solve(A, b, ksp_rtol=1e-10, ksp_max_it=40, **options)
+        assert ksp.getConvergedReason() > 0, ksp.getConvergedReason()
+        assert relative_residual(A, x, b) <= 1e-10
+        values = np.concatenate(COMM.tompi4py().allgather(x.getArray().copy())) if comm == COMM else x.getArray().copy()
+        results.append((ksp.getIterationNumber(), values))
+    (one, x), (many, y) = results
+    assert abs(one - many) <= 1, (one, many)
+    if not s.any() and not null_space:
+        y = y + (x - y).mean()
+    assert np.linalg.norm(x - y) <= 1e-9 * np.linalg.norm(x), np.linalg.norm(x - y) / np.linalg.norm(x)
+
+
+def test_inferred_grid():
+    compare(*conductances(SHAPE, random_solids(SHAPE, fraction=0.1)))
+
+
+def test_fluid_cells_only_in_any_order_and_uneven_parts():
+    active = random_solids(SHAPE, fraction=0.3)
+    cells = np.random.default_rng(0).permutation(np.flatnonzero(active.ravel()))
+    compare(*conductances(SHAPE, active), cells=cells, rows=uneven(cells.size))
+
+
+def test_uneven_rows_and_jumps():
+    k = np.where(np.random.default_rng(0).random((5, 6, 9)) > 0.5, 1.0, 100.0)
+    k = np.kron(k, np.ones((4, 4, 4)))[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
+    compare(*conductances(SHAPE, coefficient=k), rows=uneven(int(np.prod(SHAPE))))
+
+
+def test_pure_neumann_with_and_without_its_null_space():
+    w, s = conductances(SHAPE, walls=0.0)
+    compare(w, s, null_space=True)
+    compare(w, s)
+
+
+def test_anisotropic_2d_with_one_sided_dirichlet_rows():
+    w, s = conductances((1, 90, 101), ratio=(1.0, 30.0, 1.0))
+    compare(w, s, dirichlet=np.arange(0, 404, dtype=PETSc.IntType))
+
+
+def test_fewer_cells_than_ranks():
+    compare(*conductances((1, 1, 3)))
+
+
+def test_dmda_with_uneven_ownership():
+    da = PETSc.DMDA().create(SHAPE[::-1], stencil_width=1, comm=COMM)
+    A = da.createMat() if hasattr(da, "createMat") else da.createMatrix()
+    first, last = A.getOwnershipRange()
+    to_petsc = da.getAO()
+    natural = np.arange(int(np.prod(SHAPE)), dtype=PETSc.IntType)
+    w, s = conductances(SHAPE, random_solids(SHAPE, fraction=0.1))
+    serial = matrix(w, s, comm=PETSc.COMM_SELF)
+    where = to_petsc.app2petsc(natural.copy())
+    for cell in natural[(where >= first) & (where < last)]:
+        columns, values = serial.getRow(int(cell))
+        A.setValues(int(where[cell]), where[columns], values)
+    A.assemble()
+    full = np.random.default_rng(1).standard_normal(natural.size)
+    b = A.createVecLeft()
+    mine = natural[(where >= first) & (where < last)]
+    b.setValues(where[mine], full[mine])
+    b.assemble()
+    ksp, x = solve(A, b, dm=da, ksp_rtol=1e-10)
+    assert ksp.getPC().getPythonContext()._system.grid.source == "DMDA"
+    reference = right_hand_side(serial)
+    reference.setArray(full)
+    one, y = solve(serial, reference, ksp_rtol=1e-10)
+    assert abs(ksp.getIterationNumber() - one.getIterationNumber()) <= 1
+    local = y.getArray()[mine]
+    got = x.getArray()[where[mine] - first]
+    assert MPI.COMM_WORLD.allreduce(np.linalg.norm(local - got)) <= 1e-9 * y.norm()
+
+
+def test_an_error_on_one_rank_ends_all_with_the_same_sentence():
+    A = matrix(*conductances(SHAPE))
+    row = A.getSize()[0] - 2
+    if A.getOwnershipRange()[0] <= row < A.getOwnershipRange()[1]:
+        A.setValue(row, row, np.nan)
+    A.assemble()
+    try:
+        solve(A, right_hand_side(A))
+        said = "nothing"
+    except Exception as error:
+        said = str(error.__cause__ or error)
+    everyone = COMM.tompi4py().allgather(said)
+    assert len(set(everyone)) == 1 and f"nan in row {row}" in said, everyone
+    good = matrix(*conductances(SHAPE))
+    b = right_hand_side(good)
+    if COMM.getRank() == COMM.getSize() - 1:
+        b.setValue(good.getSize()[0] - 1, np.nan)
+    b.assemble()
+    ksp, _ = solve(good, b)
+    assert ksp.getConvergedReason() == PETSc.KSP.ConvergedReason.DIVERGED_NANORINF

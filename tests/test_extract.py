@@ -1,0 +1,141 @@
+"""Stencil extraction: what was assembled comes back, by compiled code and by numpy; what is no Poisson matrix is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mpi4py import MPI
+from petsc4py import PETSc
+from systems import conductances, matrix, poisson, random_solids
+
+from petsc_dcdm.grid import extract as extract_module
+from petsc_dcdm.grid.csr_numpy import NumpyRows
+from petsc_dcdm.grid.discovery import Grid
+from petsc_dcdm.grid.errors import MatrixError
+from petsc_dcdm.grid.system import build_system
+
+READERS = ["compiled", "numpy"]
+
+
+@pytest.fixture(params=READERS)
+def reader(request, monkeypatch):
+    if request.param == "numpy":
+        monkeypatch.setattr(extract_module, "_reader", lambda comm: NumpyRows)
+    return request.param
+
+
+def system_of(A, shape, cells=None):
+    grid = Grid(shape, None if cells is None else np.asarray(cells, np.int64), 0, "test")
+    return build_system(A, grid, MPI.COMM_SELF, threshold=2.5, threads=1)
+
+
+def interior(a):
+    return a[1:-1, 1:-1, 1:-1]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(2, 6)),
+    seed=st.integers(0, 100),
+    sign=st.sampled_from([1.0, -1.0]),
+    compressed=st.booleans(),
+    numpy_reader=st.booleans(),
+)
+def test_what_was_assembled_comes_back(shape, seed, sign, compressed, numpy_reader):
+    active = random_solids(shape, seed)
+    coefficient = np.exp(np.random.default_rng(seed).standard_normal(shape))
+    w, s = conductances(shape, active, coefficient, ratio=(1.0, 3.0, 0.5))
+    coupled = np.flatnonzero(active.ravel())
+    if not coupled.size:
+        return
+    cells = np.random.default_rng(seed).permutation(coupled) if compressed else None
+    A = matrix(w, s, cells=cells, sign=sign)
+    before = A.copy()
+    with pytest.MonkeyPatch.context() as patch:
+        if numpy_reader:
+            patch.setattr(extract_module, "_reader", lambda comm: NumpyRows)
+        system = system_of(A, shape, cells)
+    assert A.equal(before)
+    for axis in range(3):
+        np.testing.assert_allclose(abs(system.scale) * interior(system.w[axis]), w[axis], rtol=1e-6)
+    # a cell without neighbours is a Dirichlet row, solved exactly: its s is its diagonal
+    alone = np.ones(shape, bool)
+    for axis, face in enumerate(w):
+        beyond = np.roll(face, -1, axis=2 - axis)  # the low faces of the grid are closed, so that nothing comes around
+        alone &= (face == 0) & (beyond == 0)
+    np.testing.assert_allclose(
+        abs(system.scale) * interior(system.s), np.where(alone, 0.0, s), rtol=2e-6, atol=1e-7 * max(s.max(), 1.0)
+    )
+    assert np.sign(system.scale) == sign
+    system.destroy()
+
+
+def test_dirichlet_rows_count_into_s_even_when_they_couple_one_way(reader):
+    A = poisson((1, 3, 3))
+    A.zeroRows([4], diag=7.0)  # the middle row, its column stays in the others: not symmetric
+    system = system_of(A, (1, 3, 3))
+    assert list(system.dirichlet) == [4] and system.dirichlet_diagonal[0] == 7.0
+    assert interior(system.s)[0, 1, 1] == 0 and system.any_dirichlet and not system.singular
+    np.testing.assert_allclose(abs(system.scale) * interior(system.s)[0, 0, 1], 2.0 + 1.0, rtol=1e-6)
+    assert interior(system.w[0])[0, 1, 1] == 0
+
+
+def test_neumann_is_found_singular(reader):
+    assert system_of(matrix(*conductances((3, 4, 5), walls=0.0)), (3, 4, 5)).singular
+    assert not system_of(poisson((3, 4, 5)), (3, 4, 5)).singular
+
+
+def with_entry(row, column, value, shape=(3, 4, 5)):
+    A = poisson(shape)
+    A.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, False)
+    A.setValue(row, column, value, addv=PETSc.InsertMode.ADD_VALUES)
+    A.assemble()
+    return A
+
+
+@pytest.mark.parametrize(
+    "row, column, value, message",
+    [
+        (7, 7, np.nan, "nan in row 7"),
+        (7, 8, np.inf, "inf in row 7"),
+        (7, 9, -0.1, r"row 7 \(cell \(2, 1, 0\) of the 5 x 4 x 3 grid from test\) is coupled to column 9"),
+        (7, 13, -0.1, "no face neighbour"),
+        (5, 9, -0.1, "periodic"),
+        (7, 8, 1.5, "row 7, column 8: the off-diagonal entry 0.5 has the sign of the diagonal"),
+        (7, 7, -20.0, "row 7.*has diagonal"),
+        (7, 7, -4.0, "not diagonally dominant"),
+        (7, 8, 0.5, r"not symmetric: cell \(2, 1, 0\).*high neighbour along x with -0.5 and coupled back with -1"),
+    ],
+)
+def test_refusals(reader, row, column, value, message):
+    with pytest.raises(MatrixError, match=message):
+        system_of(with_entry(row, column, value), (3, 4, 5))
+
+
+def test_mixed_signs_are_refused(reader):
+    w, s = conductances((1, 3, 3))
+    A = matrix(w, s, sign=-1.0)
+    A.zeroRowsColumns([4], diag=1.0)
+    with pytest.raises(MatrixError, match="diagonals of one sign"):
+        system_of(A, (1, 3, 3))
+
+
+def test_other_matrix_types_are_refused():
+    shell = PETSc.Mat().createPython([4, 4], context=object())
+    for A, message in [
+        (shell, "type python"),
+        (PETSc.Mat().createDense([4, 4]), "dense"),
+        (PETSc.Mat().createAIJ([4, 5], nnz=1), "4 x 5"),
+        (PETSc.Mat().createAIJ([4, 4], bsize=2, nnz=1), "block size 2"),
+    ]:
+        A.setUp()
+        A.assemble()
+        with pytest.raises(MatrixError, match=message):
+            system_of(A, (1, 2, 2))
+
+
+def test_rounding_of_the_assembly_is_not_taken_for_asymmetry(reader):
+    A = with_entry(7, 8, 1e-14)
+    assert system_of(A, (3, 4, 5)).scale > 0

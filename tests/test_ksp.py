@@ -1,0 +1,203 @@
+"""The DCDM loop: PETSc's fcg with the same PC, a direct solve, and what the method promises for any network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from petsc4py import PETSc
+from systems import conductances, matrix, poisson, random_solids, relative_residual, right_hand_side, solve
+
+Reason = PETSc.KSP.ConvergedReason
+
+
+class RandomPC:
+    """A network of random weights: not linear, not symmetric, not definite, different at each call."""
+
+    def __init__(self, seed=0):
+        self.random = np.random.default_rng(seed)
+
+    def apply(self, pc, r, z):
+        values = r.getArray(readonly=True)
+        z.setArray(np.tanh(values * self.random.standard_normal(values.size)) + 0.3 * values)
+
+
+def random_pc_solver(A, history, seed=0):
+    PETSc.Options()["ksp_dcdm_history"] = history
+    ksp = PETSc.KSP().create()
+    ksp.setOperators(A)
+    ksp.setType("python")
+    ksp.setPythonType("petsc_dcdm.KSP")
+    ksp.getPC().setType("python")
+    ksp.getPC().setPythonContext(RandomPC(seed))
+    ksp.setFromOptions()
+    return ksp
+
+
+@pytest.fixture(scope="module")
+def obstacle():
+    shape = (20, 24, 28)
+    A = matrix(*conductances(shape, random_solids(shape, fraction=0.1)))
+    return A, right_hand_side(A)
+
+
+def test_solution_against_a_direct_solve(obstacle):
+    A, b = obstacle
+    _, x = solve(A, b, ksp_rtol=1e-11, pc_dcdm_grid="28,24,20")
+    direct = PETSc.KSP().create()
+    direct.setOperators(A)
+    direct.setType("preonly")
+    direct.getPC().setType("cholesky")
+    y = b.duplicate()
+    direct.solve(b, y)
+    assert (x - y).norm() < 1e-9 * y.norm()
+
+
+@pytest.mark.parametrize("truncation", ["standard", "notay"])
+def test_residual_history_is_that_of_fcg(obstacle, truncation):
+    A, b = obstacle
+    ours, _ = solve(A, b, ksp_rtol=1e-10)
+    theirs = PETSc.KSP().create()
+    theirs.setOperators(A)
+    theirs.setType("fcg")
+    theirs.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
+    options = PETSc.Options()
+    options["ksp_fcg_mmax"] = 2
+    options["ksp_fcg_truncation_type"] = truncation
+    options["pc_type"] = "python"
+    options["pc_python_type"] = "petsc_dcdm.PC"
+    theirs.setTolerances(rtol=1e-10)
+    theirs.setConvergenceHistory()
+    theirs.setFromOptions()
+    theirs.solve(b, b.duplicate())
+    a, c = ours.getConvergenceHistory()[:11], theirs.getConvergenceHistory()[:11]
+    np.testing.assert_allclose(a, c, rtol=1e-6)
+
+
+@pytest.mark.parametrize("history", [0, 1, 2, 4])
+def test_error_never_grows_in_the_energy_norm_whatever_the_network(history):
+    A = poisson((5, 6, 7))
+    exact = right_hand_side(A, seed=3)
+    b = A.createVecLeft()
+    A.mult(exact, b)
+    energies = []
+    for steps in range(12):
+        ksp = random_pc_solver(A, history)
+        ksp.setTolerances(rtol=0.0, atol=0.0, max_it=steps)
+        x = b.duplicate()
+        ksp.solve(b, x)
+        e = exact - x
+        energies.append(np.sqrt(e.dot(A * e)))
+    assert all(new <= old * (1 + 1e-12) for old, new in zip(energies, energies[1:], strict=False))
+    assert energies[-1] < 0.9 * energies[0]
+
+
+def test_directions_are_a_orthogonal_to_the_two_before():
+    A = poisson((5, 6, 7))
+    b = right_hand_side(A)
+    ksp = random_pc_solver(A, 2)
+    points = []
+    ksp.setMonitor(lambda ksp, its, norm: points.append(ksp.getSolution().copy()))
+    ksp.setTolerances(rtol=1e-30, atol=0.0, max_it=12)
+    ksp.solve(b, b.duplicate())
+    steps = [new - old for old, new in zip(points, points[1:], strict=False)]
+    for k, d in enumerate(steps):
+        for p in steps[max(0, k - 2) : k]:
+            assert abs(d.dot(A * p)) < 1e-6 * np.sqrt(d.dot(A * d) * p.dot(A * p))
+    assert len(steps) == 12
+
+
+def test_claims_convergence_on_the_true_residual_only():
+    A = poisson((18, 19, 20))
+    b = right_hand_side(A)
+    ksp, x = solve(A, b, ksp_rtol=1e-13)
+    assert ksp.getConvergedReason() == Reason.CONVERGED_RTOL
+    assert relative_residual(A, x, b) <= 1e-13
+    np.testing.assert_allclose(ksp.getResidualNorm() / b.norm(), relative_residual(A, x, b), rtol=1e-6)
+
+
+def test_initial_guess_monitors_and_history():
+    A = poisson((18, 19, 20))
+    b = right_hand_side(A)
+    _, x = solve(A, b, ksp_rtol=1e-6)
+    seen = []
+    ksp = PETSc.KSP().create()
+    ksp.setOperators(A)
+    ksp.setType("python")
+    ksp.setPythonType("petsc_dcdm.KSP")
+    ksp.setInitialGuessNonzero(True)
+    ksp.setTolerances(rtol=1e-10)
+    ksp.setConvergenceHistory()
+    ksp.setMonitor(lambda ksp, its, norm: seen.append((its, norm)))
+    ksp.setFromOptions()
+    ksp.solve(b, x)
+    history = ksp.getConvergenceHistory()
+    assert [its for its, _ in seen] == list(range(len(history)))
+    np.testing.assert_array_equal([norm for _, norm in seen], history)
+    assert history[0] < 1.1e-6 * b.norm() and history[-1] < 1e-10 * b.norm()
+    assert ksp.getIterationNumber() == len(history) - 1
+
+
+def test_iteration_limit_and_no_norm():
+    A = poisson((18, 19, 20))
+    b = right_hand_side(A)
+    ksp, _ = solve(A, b, ksp_max_it=2, ksp_rtol=1e-12)
+    assert ksp.getConvergedReason() == Reason.DIVERGED_MAX_IT and ksp.getIterationNumber() == 2
+    ksp, x = solve(A, b, ksp_max_it=4, ksp_norm_type="none")
+    assert ksp.getConvergedReason() == Reason.CONVERGED_ITS and ksp.getIterationNumber() == 4
+    assert relative_residual(A, x, b) < 1e-2
+
+
+def test_other_norms_are_refused_in_a_sentence():
+    A = poisson((3, 4, 5))
+    with pytest.raises(Exception, match="-ksp_norm_type must be unpreconditioned or none") as caught:
+        solve(A, right_hand_side(A), ksp_norm_type="preconditioned")
+    assert caught.value is not None
+
+
+def test_zero_right_hand_side_and_nan(capsys):
+    A = poisson((3, 4, 5))
+    b = A.createVecLeft()
+    ksp, x = solve(A, b)
+    assert ksp.getConvergedReason() > 0 and ksp.getIterationNumber() == 0 and x.norm() == 0
+    b.setValue(7, np.nan)
+    b.assemble()
+    ksp, _ = solve(A, b)
+    assert ksp.getConvergedReason() == Reason.DIVERGED_NANORINF
+    assert "right-hand side or the initial guess has NaN or Inf" in capsys.readouterr().err
+
+
+def test_a_preconditioner_that_gives_nothing_is_a_breakdown(capsys):
+    A = poisson((3, 4, 5))
+    ksp = random_pc_solver(A, 2)
+    ksp.getPC().setPythonContext(type("Zero", (), {"apply": lambda self, pc, r, z: z.set(0.0)})())
+    ksp.solve(right_hand_side(A), A.createVecRight())
+    assert ksp.getConvergedReason() == Reason.DIVERGED_BREAKDOWN
+    assert "no direction" in capsys.readouterr().err
+
+
+def test_true_residual_every_step_changes_nothing_but_rounding(obstacle):
+    A, b = obstacle
+    often, _ = solve(A, b, ksp_rtol=1e-10, ksp_dcdm_true_residual_every=1)
+    seldom, _ = solve(A, b, ksp_rtol=1e-10, ksp_dcdm_true_residual_every=0)
+    np.testing.assert_allclose(often.getConvergenceHistory()[:8], seldom.getConvergenceHistory()[:8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("attach", [True, False])
+def test_pure_neumann(attach):
+    A = matrix(*conductances((18, 20, 22), random_solids((18, 20, 22), fraction=0.05), walls=0.0), identity=1.0)
+    if attach:
+        A = matrix(*conductances((18, 20, 22), walls=0.0))
+        A.setNullSpace(PETSc.NullSpace().create(constant=True))
+    b = A.createVecLeft()
+    A.mult(right_hand_side(A), b)  # consistent
+    ksp, x = solve(A, b, ksp_rtol=1e-9, ksp_max_it=40)
+    assert ksp.getConvergedReason() > 0 and relative_residual(A, x, b) < 1e-9
+    if attach:
+        assert abs(x.sum()) < 1e-6 * x.norm()
+
+
+@pytest.mark.parametrize("option, value", [("ksp_dcdm_history", "-1"), ("ksp_dcdm_true_residual_every", "often")])
+def test_bad_option_values(option, value):
+    A = poisson((3, 4, 5))
+    with pytest.raises(Exception, match=f"-{option} is '{value}'; it must be an integer of at least 0"):
+        solve(A, right_hand_side(A), **{option: value})
