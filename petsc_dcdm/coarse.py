@@ -114,7 +114,7 @@ def _diagonal(operator: CoarseOperator, layout: Layout) -> np.ndarray:
 
 
 def _rows(
-    mpi: MPI.Comm, operator: CoarseOperator, layout: Layout, active: np.ndarray
+    mpi: MPI.Intracomm, operator: CoarseOperator, layout: Layout, active: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """This rank's rows of the coarse matrix in CSR, global columns: the active cells numbered rank by rank. Collective.
 

@@ -10,7 +10,7 @@ import os
 from mpi4py import MPI
 
 
-def threads_per_rank(comm: MPI.Comm) -> int:
+def threads_per_rank(comm: MPI.Intracomm) -> int:
     """OMP_NUM_THREADS if the user set it, else this rank's cores divided by the ranks that share them. Collective."""
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     mine = frozenset(os.sched_getaffinity(0))
