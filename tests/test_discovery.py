@@ -8,7 +8,7 @@ from petsc4py import PETSc
 from systems import conductances, matrix, poisson, random_solids
 
 from petsc_dcdm.grid.discovery import find_grid
-from petsc_dcdm.grid.errors import GridError
+from petsc_dcdm.grid.errors import GridError, MatrixError
 
 
 def pc_for(A, dm=None):
@@ -86,3 +86,17 @@ def test_dof_and_size_of_a_dmda():
     other = PETSc.DMDA().create([5, 4, 4], stencil_width=1)
     with pytest.raises(GridError, match="5 x 4 x 4 = 80 cells but the matrix has 60 rows"):
         find_grid(pc_for(A, other), A, None)
+
+
+def test_other_matrix_types_are_refused():
+    shell = PETSc.Mat().createPython([4, 4], context=object())
+    for A, message in [
+        (shell, "type python"),
+        (PETSc.Mat().createDense([4, 4]), "dense"),
+        (PETSc.Mat().createAIJ([4, 5], nnz=1), "4 x 5"),
+        (PETSc.Mat().createAIJ([4, 4], bsize=2, nnz=1), "block size 2"),
+    ]:
+        A.setUp()
+        A.assemble()
+        with pytest.raises(MatrixError, match=message):
+            find_grid(pc_for(A), A, None)

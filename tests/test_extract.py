@@ -22,7 +22,7 @@ READERS = ["compiled", "numpy"]
 @pytest.fixture(params=READERS)
 def reader(request, monkeypatch):
     if request.param == "numpy":
-        monkeypatch.setattr(extract_module, "_reader", lambda comm: NumpyRows)
+        monkeypatch.setattr(extract_module, "row_reader", lambda comm: NumpyRows)
     return request.param
 
 
@@ -55,7 +55,7 @@ def test_what_was_assembled_comes_back(shape, seed, sign, compressed, numpy_read
     before = A.copy()
     with pytest.MonkeyPatch.context() as patch:
         if numpy_reader:
-            patch.setattr(extract_module, "_reader", lambda comm: NumpyRows)
+            patch.setattr(extract_module, "row_reader", lambda comm: NumpyRows)
         system = system_of(A, shape, cells)
     assert A.equal(before)
     for axis in range(3):
@@ -120,20 +120,6 @@ def test_mixed_signs_are_refused(reader):
     A.zeroRowsColumns([4], diag=1.0)
     with pytest.raises(MatrixError, match="diagonals of one sign"):
         system_of(A, (1, 3, 3))
-
-
-def test_other_matrix_types_are_refused():
-    shell = PETSc.Mat().createPython([4, 4], context=object())
-    for A, message in [
-        (shell, "type python"),
-        (PETSc.Mat().createDense([4, 4]), "dense"),
-        (PETSc.Mat().createAIJ([4, 5], nnz=1), "4 x 5"),
-        (PETSc.Mat().createAIJ([4, 4], bsize=2, nnz=1), "block size 2"),
-    ]:
-        A.setUp()
-        A.assemble()
-        with pytest.raises(MatrixError, match=message):
-            system_of(A, (1, 2, 2))
 
 
 def test_rounding_of_the_assembly_is_not_taken_for_asymmetry(reader):

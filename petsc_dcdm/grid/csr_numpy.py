@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from mpi4py import MPI
 
-from petsc_dcdm.grid.csr import Problem, Shape, StencilError, StencilReport
+from petsc_dcdm.grid.csr import CsrRows, Problem, Shape, StencilError, StencilReport
+from petsc_dcdm.models.kernels.build import KernelsUnavailable, library
 
 
 class NumpyRows:
@@ -155,3 +157,13 @@ class NumpyRows:
             bad = int(np.flatnonzero(wrong)[0])
             rows, columns = (self._row, self._column) if row is None or column is None else (row, column)
             raise StencilError(problem, int(rows[bad]), int(columns[bad]), float(value[bad]))
+
+
+def row_reader(comm: MPI.Intracomm) -> type[CsrRows] | type[NumpyRows]:
+    """Compiled code, unless a rank has none. Collective."""
+    try:
+        library()
+        compiled = True
+    except KernelsUnavailable:
+        compiled = False
+    return CsrRows if comm.allreduce(compiled, op=MPI.LAND) else NumpyRows

@@ -15,7 +15,8 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.errors import GridError, raise_together
+from petsc_dcdm.grid.csr_numpy import row_reader
+from petsc_dcdm.grid.errors import GridError, MatrixError, raise_together
 from petsc_dcdm.grid.local_csr import local_csr
 
 Shape = tuple[int, int, int]
@@ -102,20 +103,38 @@ def _from_cells(cells_is: PETSc.IS, shape: Shape | None, A: PETSc.Mat) -> Grid:
     return Grid(shape, cells, first, "index set dcdm_cells")
 
 
+def _refuse(A: PETSc.Mat) -> MatrixError | None:
+    """What can be told without looking at the entries."""
+    if np.issubdtype(PETSc.ScalarType, np.complexfloating):
+        return MatrixError("this PETSc has complex scalars; petsc_dcdm needs one configured with real scalars")
+    rows, columns = A.getSize()
+    if rows != columns:
+        return MatrixError(f"the matrix is {rows} x {columns}; petsc_dcdm solves square systems")
+    if A.getBlockSize() > 1:
+        return MatrixError(
+            f"the matrix has block size {A.getBlockSize()}; petsc_dcdm solves scalar systems, with one unknown per cell"
+        )
+    if "aij" not in A.getType() or "baij" in A.getType():
+        return MatrixError(
+            f"the matrix is of type {A.getType()}; petsc_dcdm reads its stencil from an AIJ matrix (-mat_type aij)"
+        )
+    return None
+
+
 def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
     """The grid that a lexicographic matrix shows in its offsets column - row: {1, nx} or {1, nx, nx ny}."""
     first, last = A.getOwnershipRange()
     rows = A.getSize()[0]
     with local_csr(A) as (indptr, indices, values):
-        distance = np.abs(indices - np.repeat(np.arange(first, last), np.diff(indptr)))
-        found = np.unique(distance[(values != 0) & (distance > 0)])[:8]
-    offsets = sorted(set().union(*comm.allgather({int(o) for o in found})))
+        found = row_reader(comm)(indptr, indices, values, (1, 1, rows), first_column=first, first_cell=first).offsets(8)
+    parts = comm.allgather(None if found is None else found.tolist())
+    offsets = sorted({offset for part in parts for offset in part or ()})
     failure = (
         "no grid could be found: there is no DMDA, no index set 'dcdm_cells' and no -pc_dcdm_grid, and the matrix is not that of a "
-        f"lexicographic 5- or 7-point grid ({rows} rows, off-diagonals at distance {', '.join(map(str, offsets[:6])) or 'none'}"
-        f"{', ...' if len(offsets) > 6 else ''}); give -pc_dcdm_grid nx,ny[,nz]"
+        f"lexicographic 5- or 7-point grid ({rows} rows, off-diagonals at "
+        f"{'many distances' if None in parts else 'distance ' + (', '.join(map(str, offsets)) or 'none')}); give -pc_dcdm_grid nx,ny[,nz]"
     )
-    if not 1 <= len(offsets) <= 3 or offsets[0] != 1:
+    if None in parts or not 1 <= len(offsets) <= 3 or offsets[0] != 1:
         raise GridError(failure)
     nx = offsets[1] if len(offsets) > 1 else rows
     plane = offsets[2] if len(offsets) > 2 else rows
@@ -130,9 +149,10 @@ def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None) -> Grid:
     pc     its DM is asked first, then that of ``A``.
     shape  (nz, ny, nx) from ``-pc_dcdm_grid`` or None.
 
-    Raises GridError, on all ranks alike, when there is none or it does not fit.
+    Raises GridError, on all ranks alike, when there is none or it does not fit, MatrixError when ``A`` is of a kind that cannot be read.
     """
     comm = A.getComm().tompi4py()
+    raise_together(comm, _refuse(A))
     grid, error = None, None
     try:
         cells_is = A.query("dcdm_cells")

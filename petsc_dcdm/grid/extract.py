@@ -17,11 +17,10 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.csr import CsrRows, Problem, Shape, StencilError
-from petsc_dcdm.grid.csr_numpy import NumpyRows
+from petsc_dcdm.grid.csr_numpy import NumpyRows, row_reader
 from petsc_dcdm.grid.discovery import Grid, size_text
 from petsc_dcdm.grid.errors import MatrixError, raise_together
 from petsc_dcdm.grid.local_csr import local_csr
-from petsc_dcdm.models.kernels.build import KernelsUnavailable, library
 
 ROUNDING = 1e-9
 """Relative to the diagonal: entries and row sums that are smaller are taken for rounding of the assembly."""
@@ -49,24 +48,6 @@ class RowStencil:
     scale: float
     active: int
     extra: int
-
-
-def _refuse(A: PETSc.Mat) -> MatrixError | None:
-    """What can be told without looking at the entries."""
-    if np.issubdtype(PETSc.ScalarType, np.complexfloating):
-        return MatrixError("this PETSc has complex scalars; petsc_dcdm needs one configured with real scalars")
-    rows, columns = A.getSize()
-    if rows != columns:
-        return MatrixError(f"the matrix is {rows} x {columns}; petsc_dcdm solves square systems")
-    if A.getBlockSize() > 1:
-        return MatrixError(
-            f"the matrix has block size {A.getBlockSize()}; petsc_dcdm solves scalar systems, with one unknown per cell"
-        )
-    if "aij" not in A.getType() or "baij" in A.getType():
-        return MatrixError(
-            f"the matrix is of type {A.getType()}; petsc_dcdm reads its stencil from an AIJ matrix (-mat_type aij)"
-        )
-    return None
 
 
 def _cell_text(cell: int, shape: Shape) -> str:
@@ -114,16 +95,6 @@ def _set_ghosts(A: PETSc.Mat, rows: CsrRows | NumpyRows, cells: np.ndarray) -> N
         petsc_object.destroy()
 
 
-def _reader(comm: MPI.Intracomm) -> type[CsrRows] | type[NumpyRows]:
-    """Compiled code, unless a rank has none. Collective."""
-    try:
-        library()
-        compiled = True
-    except KernelsUnavailable:
-        compiled = False
-    return CsrRows if comm.allreduce(compiled, op=MPI.LAND) else NumpyRows
-
-
 def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
     """Reads and checks the local rows of ``A``. Collective; raises MatrixError on all ranks alike.
 
@@ -131,11 +102,10 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
     order of the rows, float64. The symmetry of couplings is settled in :mod:`petsc_dcdm.grid.system` if w_high is set.
     """
     comm = A.getComm().tompi4py()
-    raise_together(comm, _refuse(A))
     first, last = A.getOwnershipRange()
     n = last - first
     with local_csr(A) as (indptr, indices, values):
-        reader = _reader(comm)
+        reader = row_reader(comm)
         rows = reader(
             indptr, indices, values, grid.shape, first_column=first, cells=grid.cells, first_cell=first, threads=threads
         )
