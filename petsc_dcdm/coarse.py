@@ -1,6 +1,7 @@
 """The coarsest level as an ordinary sparse matrix, solved by PETSc.
 
-The grid ends where the hierarchy's plan ends; what is left is solved exactly by a Cholesky factorisation when it is small and by
+The grid ends where the hierarchy's plan ends; what is left is solved exactly by a Cholesky factorisation when it is
+small and by
 BoomerAMG (GAMG where PETSc has no hypre) when it is not. Options prefix: that of the PC + ``pc_dcdm_coarse_``.
 """
 
@@ -19,7 +20,8 @@ DIRECT_LIMIT = 20000
 class CoarseSolver:
     """Callable on the local array of the right-hand side; collective on all ranks of ``comm``.
 
-    A small system is held and solved by every rank: one gather per solve, no scatter back. A large one stays distributed.
+    A small system is held and solved by every rank: one gather per solve, no scatter back. A large one stays
+    distributed.
     """
 
     def __init__(self, comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, prefix: str) -> None:
@@ -63,7 +65,8 @@ class CoarseSolver:
             pc.setType(PETSc.PC.Type.GAMG)
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
-        """The solution for the float32 right-hand side ``r`` of this rank's coarse box; 0 at inactive cells. Collective.
+        """The solution for the float32 right-hand side ``r`` of this rank's coarse box; 0 at inactive cells.
+        Collective.
 
         The array returned is overwritten by the next call.
         """
@@ -118,8 +121,10 @@ def _rows(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """This rank's rows of the coarse matrix in CSR, global columns: the active cells numbered rank by rank. Collective.
 
-    The diagonal is raised by a thousandth of a lower bound of the smallest eigenvalue of an open box of this size: regions without any
-    Dirichlet coupling (all of a pure Neumann problem, or a pocket in the solid) stay definite, and no other mode feels it.
+    The diagonal is raised by a thousandth of a lower bound of the smallest eigenvalue of an open box of this size:
+    regions without any
+    Dirichlet coupling (all of a pure Neumann problem, or a pocket in the solid) stay definite, and no other mode feels
+    it.
     """
     count = int(np.count_nonzero(active))
     first = mpi.exscan(count) or 0

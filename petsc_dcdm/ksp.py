@@ -1,6 +1,7 @@
 """The Deep Conjugate Direction Method as a PETSc Krylov solver.
 
-Kaneda, Akar, Chen, Kala, Hyde, Teran: A Deep Conjugate Direction Method for Iteratively Solving Linear Systems, ICML 2023
+Kaneda, Akar, Chen, Kala, Hyde, Teran: A Deep Conjugate Direction Method for Iteratively Solving Linear Systems, ICML
+2023
 (arXiv 2205.10763). The preconditioner's output is made A-orthogonal to the last m directions and an exact line search
 steps along it; nothing is asked of the preconditioner, not even linearity. With the same PC it is PETSc's
 ``-ksp_type fcg -ksp_fcg_mmax m -ksp_fcg_truncation_type standard``.
@@ -23,7 +24,9 @@ from petsc_dcdm.petsc_library import petsc_library
 Reason = PETSc.KSP.ConvergedReason
 
 _UNSET_PC = (None, PETSc.PC.Type.NONE, PETSc.PC.Type.ILU, PETSc.PC.Type.ICC, PETSc.PC.Type.BJACOBI)
-"""PC types that count as not chosen: none, and PETSc's defaults, which KSPSetFromOptions has set before ours is called."""
+"""PC types that count as not chosen: none, and PETSc's defaults, which KSPSetFromOptions has set before ours is
+called.
+"""
 
 
 class KSP:
@@ -39,9 +42,7 @@ class KSP:
         library = petsc_library()
         if library is not None:  # petsc4py's KSP declares no support for it
             for side in (PETSc.PC.Side.LEFT, PETSc.PC.Side.RIGHT):
-                library.KSPSetSupportedNorm(
-                    ctypes.c_void_p(ksp.handle), int(PETSc.KSP.NormType.NONE), int(side), 1
-                )
+                library.KSPSetSupportedNorm(ctypes.c_void_p(ksp.handle), int(PETSc.KSP.NormType.NONE), int(side), 1)
         ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
 
     def destroy(self, ksp: PETSc.KSP) -> None:
@@ -61,7 +62,9 @@ class KSP:
         self._install_pc(ksp, prefix)
 
     def _install_pc(self, ksp: PETSc.KSP, prefix: str | None) -> None:
-        """Choosing only the KSP brings its preconditioner; a type of none that the program set counts as unset (clients do that)."""
+        """Choosing only the KSP brings its preconditioner; a type of none that the program set counts as unset
+        (clients do that).
+        """
         if PETSc.Options().hasName((prefix or "") + "pc_type"):
             return
         pc = ksp.getPC()
@@ -110,14 +113,19 @@ class KSP:
                 null_space.remove(d)
             if directions:
                 betas = _dots(d, [Ap for _, Ap, _ in directions])
-                d.maxpy([-beta / pAp for beta, (_, _, pAp) in zip(betas, directions, strict=True)], [p for p, _, _ in directions])
+                d.maxpy(
+                    [-beta / pAp for beta, (_, _, pAp) in zip(betas, directions, strict=True)],
+                    [p for p, _, _ in directions],
+                )
             A.mult(d, Ad)
             dAd, rd = _dots(d, [Ad, r])
             if not np.isfinite(dAd) or not np.isfinite(rd):
                 loop.stop(its, Reason.DIVERGED_NANORINF, "the preconditioner or the matrix produced NaN or Inf")
                 return
             if dAd == 0.0 or rd == 0.0:
-                loop.stop(its, Reason.DIVERGED_BREAKDOWN, "the preconditioner gave no direction (d . A d or r . d is 0)")
+                loop.stop(
+                    its, Reason.DIVERGED_BREAKDOWN, "the preconditioner gave no direction (d . A d or r . d is 0)"
+                )
                 return
             alpha = rd / dAd
             x.axpy(alpha, d)
@@ -197,4 +205,3 @@ class _Loop:
         self.ksp.setConvergedReason(reason)
         if why and self.ksp.getComm().getRank() == 0:
             print(f"petsc_dcdm.KSP: stopped at step {its}: {why}", file=sys.stderr)
-

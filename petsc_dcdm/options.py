@@ -1,6 +1,7 @@
 """Every option of the package once: its name, default, help and check.
 
-petsc4py has no PetscOptionsBegin, so ``-help`` does not list the options of a Python KSP or PC: :func:`print_help` does.
+petsc4py has no PetscOptionsBegin, so ``-help`` does not list the options of a Python KSP or PC: :func:`print_help`
+does.
 Reading an option through PETSc marks it as used, which keeps ``-options_left`` silent.
 """
 
@@ -19,7 +20,9 @@ class OptionError(ValueError):
 
 @dataclass(frozen=True)
 class Option:
-    """One entry of the options database. ``parse`` turns the text into the value or raises ValueError saying what is allowed."""
+    """One entry of the options database. ``parse`` turns the text into the value or raises ValueError saying what is
+    allowed.
+    """
 
     name: str
     default: Any
@@ -72,7 +75,10 @@ def _device(text: str) -> str:
 KSP_OPTIONS = (
     Option("ksp_dcdm_history", 2, "directions kept to make the next one A-orthogonal to (m of the paper)", _integer(0)),
     Option(
-        "ksp_dcdm_true_residual_every", 50, "steps between replacements of r by b - A x; 0: only before convergence is claimed", _integer(0)
+        "ksp_dcdm_true_residual_every",
+        50,
+        "steps between replacements of r by b - A x; 0: only before convergence is claimed",
+        _integer(0),
     ),
 )
 
@@ -80,8 +86,18 @@ PC_OPTIONS = (
     Option("pc_dcdm_model", "multigrid", "network: multigrid, cnn, or a weights file", str),
     Option("pc_dcdm_grid", None, "cells of the grid as nx,ny[,nz] where no DMDA tells it", _grid),
     Option("pc_dcdm_device", "auto", "where the network runs: auto, cpu, cuda or cuda:N", _device),
-    Option("pc_dcdm_compile", "auto", "compiled kernels: on, off (plain torch), or auto: on where there is a compiler", _choice("auto", "on", "off")),
-    Option("pc_dcdm_fallback", "none", "PETSc PC type used when the matrix is not one the network can serve; none: it is an error", str),
+    Option(
+        "pc_dcdm_compile",
+        "auto",
+        "compiled kernels: on, off (plain torch), or auto: on where there is a compiler",
+        _choice("auto", "on", "off"),
+    ),
+    Option(
+        "pc_dcdm_fallback",
+        "none",
+        "PETSc PC type used when the matrix is not one the network can serve; none: it is an error",
+        str,
+    ),
 )
 
 
@@ -110,5 +126,8 @@ def print_help(options: Sequence[Option], prefix: str | None, title: str, comm: 
     if not PETSc.Options().hasName("help"):
         return
     lines = [f"{title} options", "-" * 40]
-    lines += [f"  -{prefix or ''}{option.name} <{'' if option.default is None else option.default}>: {option.help}" for option in options]
+    lines += [
+        f"  -{prefix or ''}{option.name} <{'' if option.default is None else option.default}>: {option.help}"
+        for option in options
+    ]
     PETSc.Sys.Print("\n".join(lines), comm=comm)

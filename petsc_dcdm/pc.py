@@ -1,6 +1,7 @@
 """The network as a PETSc preconditioner: matrix in, approximate inverse out.
 
-This is the only place where PETSc meets the networks. Set-up finds the grid, extracts and checks the stencil, splits the grid
+This is the only place where PETSc meets the networks. Set-up finds the grid, extracts and checks the stencil, splits
+the grid
 into boxes and makes the network ready for it; apply hands the residual over without a copy where the layout allows.
 """
 
@@ -122,8 +123,12 @@ class PC:
         return self._comm.bcast(file)
 
     def _make_network(self, pc: PETSc.PC) -> Hierarchy:
-        """The network on the device that was asked for: compiled kernels on the CPU, torch on a GPU or where nothing can be compiled."""
-        assert self._options is not None and self._comm is not None and self._file is not None and self._system is not None
+        """The network on the device that was asked for: compiled kernels on the CPU, torch on a GPU or where nothing
+        can be compiled.
+        """
+        assert (
+            self._options is not None and self._comm is not None and self._file is not None and self._system is not None
+        )
         layout, threads = self._system.layout, self._threads
         w = [interior(face) for face in self._system.w]
         s = interior(self._system.s)
@@ -148,7 +153,11 @@ class PC:
                 return network
             if self._options["pc_dcdm_compile"] == "on":
                 raise_together(self._comm, OptionError(f"-pc_dcdm_compile on: {missing}") if missing else None)
-            _warn(pc, f"{missing or 'kernels unavailable on another rank'}; running the network in plain torch, which is slower")
+            _warn(
+                pc,
+                f"{missing or 'kernels unavailable on another rank'}; running the network in plain torch, which "
+                f"is slower",
+            )
         import torch
 
         from petsc_dcdm.models.multigrid import TorchHierarchy
@@ -167,7 +176,12 @@ class PC:
 
         found = torch.cuda.is_available()
         if wish != "auto":
-            raise_together(self._comm, None if found else OptionError(f"-pc_dcdm_device {wish}: torch finds no CUDA device here; use cpu or auto"))
+            raise_together(
+                self._comm,
+                None
+                if found
+                else OptionError(f"-pc_dcdm_device {wish}: torch finds no CUDA device here; use cpu or auto"),
+            )
             return wish
         return "cuda" if self._comm.allreduce(found, op=MPI.LAND) else "cpu"
 
@@ -176,7 +190,8 @@ class PC:
     def preSolve(self, pc: PETSc.PC, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
         """Solve the decoupled Dirichlet rows exactly, once.
 
-        After this their residual is 0 and stays 0, so that the loop only ever sees the symmetric operator of the other rows, even
+        After this their residual is 0 and stays 0, so that the loop only ever sees the symmetric operator of the other
+        rows, even
         where those couple to Dirichlet rows that do not couple back (PETSc's tutorial ex45).
         """
         self._set_guess = False
@@ -200,7 +215,9 @@ class PC:
             self._set_guess = False
 
     def apply(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
-        """z = c A^-1 r approximately, with c near 1. Collective; linear in r for the multigrid network, homogeneous for any."""
+        """z = c A^-1 r approximately, with c near 1. Collective; linear in r for the multigrid network, homogeneous
+        for any.
+        """
         if self._key is None:  # a second setFromOptions made a new context without a set-up
             self.setUp(pc)
         if self._fallback is not None:
@@ -247,12 +264,15 @@ class PC:
         grid, layout = self._system.grid, self._system.layout
         lines = [
             f"network {self._file.kind}, weights {self._file.source} (hash {self._file.meta.get('hash', '')[:12]})",
-            f"grid {size_text(grid.shape)} from {grid.source}, {self._system.active_cells} active cells; boxes {size_text(layout.boxes.procs)}",
+            f"grid {size_text(grid.shape)} from {grid.source}, {self._system.active_cells} active cells; boxes "
+            f"{size_text(layout.boxes.procs)}",
             f"{self._backend}; applied in single precision",
         ]
         for number, level in enumerate(self._network.levels):
             axes = "".join("xyz"[a] for a in level.coarsened) or "-"
-            lines.append(f"level {number}: {size_text(level.global_shape)}, {level.unknowns} unknowns, coarsened along {axes}")
+            lines.append(
+                f"level {number}: {size_text(level.global_shape)}, {level.unknowns} unknowns, coarsened along {axes}"
+            )
         viewer.printfASCII("".join(f"    {line}\n" for line in lines))
         if self._coarse is not None:
             viewer.printfASCII("    solver of the coarsest level:\n")
@@ -277,7 +297,9 @@ def _warn(pc: PETSc.PC, text: str) -> None:
 
 
 class _Explained:
-    """Prints the sentence of an error where the host would swallow it: PETSc 3.18 in a C program shows no Python exception."""
+    """Prints the sentence of an error where the host would swallow it: PETSc 3.18 in a C program shows no Python
+    exception.
+    """
 
     def __init__(self, pc: PETSc.PC) -> None:
         self._pc = pc
@@ -286,6 +308,8 @@ class _Explained:
         return None
 
     def __exit__(self, kind: Any, problem: BaseException | None, traceback: Any) -> None:
-        embedded = not hasattr(sys.modules["__main__"], "__file__") and not hasattr(sys, "ps1") and sys.argv[:1] != ["-c"]
+        embedded = (
+            not hasattr(sys.modules["__main__"], "__file__") and not hasattr(sys, "ps1") and sys.argv[:1] != ["-c"]
+        )
         if isinstance(problem, (UnsupportedSystem, weights.WeightsError, OptionError)) and embedded:
             _warn(self._pc, str(problem))

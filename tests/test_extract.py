@@ -1,4 +1,6 @@
-"""Stencil extraction: what was assembled comes back, by compiled code and by numpy; what is no Poisson matrix is refused."""
+"""Stencil extraction: what was assembled comes back, by compiled code and by numpy; what is no Poisson matrix is
+refused.
+"""
 
 from __future__ import annotations
 

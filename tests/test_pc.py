@@ -1,4 +1,6 @@
-"""The preconditioner's life: installed by the KSP, set up once per matrix, safe when the matrix is not one it can serve."""
+"""The preconditioner's life: installed by the KSP, set up once per matrix, safe when the matrix is not one it can
+serve.
+"""
 
 from __future__ import annotations
 
@@ -146,7 +148,13 @@ def test_scale_of_the_residual_and_of_the_matrix_do_not_matter():
 def test_the_pc_works_under_petscs_own_methods(A, ksp_type):
     b = right_hand_side(A)
     ksp, x = solve(
-        A, b, ksp_type=ksp_type, pc_type="python", pc_python_type="petsc_dcdm.PC", ksp_rtol=1e-8, ksp_max_it=60,
+        A,
+        b,
+        ksp_type=ksp_type,
+        pc_type="python",
+        pc_python_type="petsc_dcdm.PC",
+        ksp_rtol=1e-8,
+        ksp_max_it=60,
         ksp_norm_type="preconditioned" if ksp_type in ("gmres", "bcgs") else "unpreconditioned",
     )
     assert ksp.getConvergedReason() > 0 and relative_residual(A, x, b) < 1e-6
@@ -199,7 +207,13 @@ def test_view_says_what_was_chosen(A, tmp_path):
     ksp.view(viewer)
     viewer.destroy()
     text = (tmp_path / "view.txt").read_text()
-    for words in ("history 2", "network multigrid", "grid 22 x 20 x 18 from offsets", "level 1: 11 x 10 x 9", "pc_dcdm_coarse_"):
+    for words in (
+        "history 2",
+        "network multigrid",
+        "grid 22 x 20 x 18 from offsets",
+        "level 1: 11 x 10 x 9",
+        "pc_dcdm_coarse_",
+    ):
         assert words in text
 
 
@@ -232,8 +246,16 @@ def test_bad_weights_files(A, tmp_path):
         solve(A, b, pc_dcdm_model=str(broken))
     file = weights.load("multigrid")
     flat = tmp_path / "flat.safetensors"
-    weights.save(flat, "multigrid", (2,), file.tensors, training_domain="test", seed=0, command="test", hyper={
-        k: v for k, v in file.meta.items() if k not in weights.REQUIRED_META})
+    weights.save(
+        flat,
+        "multigrid",
+        (2,),
+        file.tensors,
+        training_domain="test",
+        seed=0,
+        command="test",
+        hyper={k: v for k, v in file.meta.items() if k not in weights.REQUIRED_META},
+    )
     with pytest.raises(Exception, match="2D grids but the grid is 3D"):
         solve(A, b, pc_dcdm_model=str(flat))
 

@@ -93,10 +93,13 @@ def _snap(edges: Sequence[int], cells: int, unit: int) -> tuple[int, ...]:
     return tuple(sorted(inner | {0, cells}))
 
 
-def partition(shape: Shape, ranks: int, plan: Sequence[Sequence[int]], hint: Sequence[Sequence[int]] | None = None) -> BoxPartition:
+def partition(
+    shape: Shape, ranks: int, plan: Sequence[Sequence[int]], hint: Sequence[Sequence[int]] | None = None
+) -> BoxPartition:
     """The boxes of ``ranks`` ranks.
 
-    hint  cuts (z, y, x) that the rows of the matrix already have (a DMDA's); they are moved to the alignment of ``plan``
+    hint  cuts (z, y, x) that the rows of the matrix already have (a DMDA's); they are moved to the alignment of
+          ``plan``
           and used if that leaves a box to every rank. Otherwise the split is the one with the smallest surface.
     """
     unit = alignment(plan)
@@ -106,7 +109,9 @@ def partition(shape: Shape, ranks: int, plan: Sequence[Sequence[int]], hint: Seq
             return BoxPartition(shape, (z, y, x))
 
     def cost(procs: Shape) -> tuple[int, int, tuple[int, int]]:
-        """Ranks in use first; then the cells of the largest box, a cell of its surface counting twice; then long rows."""
+        """Ranks in use first; then the cells of the largest box, a cell of its surface counting twice; then long
+        rows.
+        """
         cuts = [_cut(n, p, u) for n, p, u in zip(shape, procs, unit, strict=True)]
         box = [max(b - a for a, b in zip(c, c[1:], strict=False)) for c in cuts]
         area = sum(prod(box) // box[i] for i in range(3) if procs[i] > 1)

@@ -70,12 +70,18 @@ def _from_dmda(dm: PETSc.DM, A: PETSc.Mat) -> Grid:
     shape = (sizes[2], sizes[1], sizes[0])
     rows = A.getSize()[0]
     if prod(shape) != rows:
-        raise GridError(f"the DMDA is {size_text(shape)} = {prod(shape)} cells but the matrix has {rows} rows; attach the DMDA it was made with")
-    (x0, y0, z0), (mx, my, mz) = ((*part, *fill)[:3] for part, fill in zip(da.getCorners(), ((0, 0), (1, 1)), strict=True))
+        raise GridError(
+            f"the DMDA is {size_text(shape)} = {prod(shape)} cells but the matrix has {rows} rows; attach the "
+            f"DMDA it was made with"
+        )
+    (x0, y0, z0), (mx, my, mz) = (
+        (*part, *fill)[:3] for part, fill in zip(da.getCorners(), ((0, 0), (1, 1)), strict=True)
+    )
     first, last = A.getOwnershipRange()
     if mx * my * mz != last - first:
         raise GridError(
-            f"this rank owns {mx * my * mz} cells of the DMDA but {last - first} rows of the matrix; create the matrix with DMCreateMatrix"
+            f"this rank owns {mx * my * mz} cells of the DMDA but {last - first} rows of the matrix; create the "
+            f"matrix with DMCreateMatrix"
         )
     ranges = (*da.getOwnershipRanges(), [1], [1])[:3]
     edges = tuple(tuple(int(e) for e in np.concatenate(([0], np.cumsum(ranges[2 - i])))) for i in range(3))
@@ -88,15 +94,21 @@ def _from_dmda(dm: PETSc.DM, A: PETSc.Mat) -> Grid:
 
 def _from_cells(cells_is: PETSc.IS, shape: Shape | None, A: PETSc.Mat) -> Grid:
     if shape is None:
-        raise GridError("the matrix carries an index set 'dcdm_cells' but no grid size was given: add -pc_dcdm_grid nx,ny[,nz]")
+        raise GridError(
+            "the matrix carries an index set 'dcdm_cells' but no grid size was given: add -pc_dcdm_grid nx,ny[,nz]"
+        )
     first, last = A.getOwnershipRange()
     cells = np.array(cells_is.getIndices(), dtype=np.int64)
     if cells.size != last - first:
-        raise GridError(f"'dcdm_cells' numbers {cells.size} cells on this rank but the matrix has {last - first} rows here: one cell per local row")
+        raise GridError(
+            f"'dcdm_cells' numbers {cells.size} cells on this rank but the matrix has {last - first} rows here: "
+            f"one cell per local row"
+        )
     bad = np.flatnonzero((cells < 0) | (cells >= prod(shape)))
     if bad.size:
         raise GridError(
-            f"'dcdm_cells' gives row {first + int(bad[0])} the cell {int(cells[bad[0]])}, outside the {size_text(shape)} grid of -pc_dcdm_grid"
+            f"'dcdm_cells' gives row {first + int(bad[0])} the cell {int(cells[bad[0]])}, outside the "
+            f"{size_text(shape)} grid of -pc_dcdm_grid"
         )
     if np.unique(cells).size != cells.size:
         raise GridError("'dcdm_cells' gives two rows the same cell: petsc_dcdm needs one unknown per cell")
@@ -130,9 +142,11 @@ def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
     parts = comm.allgather(None if found is None else found.tolist())
     offsets = sorted({offset for part in parts for offset in part or ()})
     failure = (
-        "no grid could be found: there is no DMDA, no index set 'dcdm_cells' and no -pc_dcdm_grid, and the matrix is not that of a "
+        "no grid could be found: there is no DMDA, no index set 'dcdm_cells' and no -pc_dcdm_grid, and the "
+        "matrix is not that of a "
         f"lexicographic 5- or 7-point grid ({rows} rows, off-diagonals at "
-        f"{'many distances' if None in parts else 'distance ' + (', '.join(map(str, offsets)) or 'none')}); give -pc_dcdm_grid nx,ny[,nz]"
+        f"{'many distances' if None in parts else 'distance ' + (', '.join(map(str, offsets)) or 'none')}); "
+        f"give -pc_dcdm_grid nx,ny[,nz]"
     )
     if None in parts or not 1 <= len(offsets) <= 3 or offsets[0] != 1:
         raise GridError(failure)
@@ -149,7 +163,8 @@ def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None) -> Grid:
     pc     its DM is asked first, then that of ``A``.
     shape  (nz, ny, nx) from ``-pc_dcdm_grid`` or None.
 
-    Raises GridError, on all ranks alike, when there is none or it does not fit, MatrixError when ``A`` is of a kind that cannot be read.
+    Raises GridError, on all ranks alike, when there is none or it does not fit, MatrixError when ``A`` is of a kind
+    that cannot be read.
     """
     comm = A.getComm().tompi4py()
     raise_together(comm, _refuse(A))
@@ -165,7 +180,8 @@ def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None) -> Grid:
             rows = A.getSize()[0]
             if prod(shape) != rows:
                 raise GridError(
-                    f"-pc_dcdm_grid is {size_text(shape)} = {prod(shape)} cells but the matrix has {rows} rows; where only some cells "
+                    f"-pc_dcdm_grid is {size_text(shape)} = {prod(shape)} cells but the matrix has {rows} rows; "
+                    f"where only some cells "
                     "have a row, compose an index set 'dcdm_cells' on the matrix"
                 )
             grid = Grid(shape, None, A.getOwnershipRange()[0], "-pc_dcdm_grid")

@@ -6,7 +6,9 @@ from mpi4py import MPI
 
 
 class UnsupportedSystem(ValueError):
-    """Base of what can be wrong with the user's system; the message is one sentence that says what, where and what to do."""
+    """Base of what can be wrong with the user's system; the message is one sentence that says what, where and what
+    to do.
+    """
 
 
 class GridError(UnsupportedSystem):

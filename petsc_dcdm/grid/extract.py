@@ -11,6 +11,7 @@ into their ``s`` (DESIGN 3.2). Matrices that are not of this form are refused wi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -61,7 +62,7 @@ def _explain(error: StencilError, grid: Grid, first: int) -> MatrixError:
     entry = f"row {row}, column {error.column}"
     cell = int(grid.cells[error.row]) if grid.cells is not None else row
     where = f"row {row} (cell {_cell_text(cell, grid.shape)} of the {size_text(grid.shape)} grid from {grid.source})"
-    neighbours = "petsc_dcdm serves 5- and 7-point stencils, one unknown per cell"
+    serves = "petsc_dcdm serves 5- and 7-point stencils"
     return MatrixError(
         {
             Problem.NOT_FINITE: f"the matrix has {value} in row {row}; check its assembly",
@@ -71,10 +72,10 @@ def _explain(error: StencilError, grid: Grid, first: int) -> MatrixError:
             "matrix are <= 0 where the diagonal is > 0, or all signs the other way round",
             Problem.ROW_SUM: f"{where} has row sum {value:g} against the sign of its diagonal: it is not diagonally "
             "dominant, so this is no Poisson matrix",
-            Problem.PERIODIC: f"{where} is coupled to column {error.column} at the other end of its grid line: periodic "
-            "boundaries are not supported",
-            Problem.NOT_NEIGHBOUR: f"{where} is coupled to column {error.column}, which is no face neighbour; {neighbours}",
-            Problem.OUTSIDE: f"{where} is coupled to column {error.column}, which has no cell of the grid; {neighbours}",
+            Problem.PERIODIC: f"{where} is coupled to column {error.column} at the other end of its grid line: "
+            "periodic boundaries are not supported",
+            Problem.NOT_NEIGHBOUR: f"{where} is coupled to column {error.column}, which is no face neighbour; {serves}",
+            Problem.OUTSIDE: f"{where} is coupled to column {error.column}, which has no cell of the grid; {serves}",
         }[error.problem]
     )
 
@@ -119,12 +120,14 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
         scale = 1.0 / largest if np.isfinite(largest) and largest > 0 else 1.0
         on_grid = comm.Get_size() == 1 and isinstance(rows, CsrRows)
         shape = tuple(size + 2 for size in grid.shape) if on_grid else (n,)
-        place = {"box": ((0, 0, 0), grid.shape)} if on_grid else {}
+        options: dict[str, Any] = {"sign": sign, "scale": scale, "rounding": ROUNDING}
+        if on_grid:
+            options["box"] = ((0, 0, 0), grid.shape)
         kind = np.float32 if on_grid else np.float64
         w_low, s = [np.zeros(shape, kind) for _ in range(3)], np.zeros(shape, kind)
         error, report = None, None
         try:
-            report = rows.extract(w_low, s, sign=sign, scale=scale, rounding=ROUNDING, **place)
+            report = rows.extract(w_low, s, **options)
         except StencilError as problem:
             error = _explain(problem, grid, first)
         raise_together(comm, error)
@@ -132,7 +135,7 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
         w_high = None
         if comm.allreduce(report.symmetry) % 2**64:
             w_high = [np.zeros(shape, kind) for _ in range(3)]
-            rows.extract(w_low, s, w_high=w_high, sign=sign, scale=scale, rounding=ROUNDING, **place)
+            rows.extract(w_low, s, w_high=w_high, **options)
         dirichlet = np.flatnonzero(rows.dirichlet)
         diagonal = _sums(indptr, values, dirichlet)
     totals = comm.allreduce(

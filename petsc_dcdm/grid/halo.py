@@ -27,7 +27,8 @@ class _Face:
 class BoxLayout:
     """This rank's box of a `BoxPartition` (see :class:`petsc_dcdm.models.layout.Layout`).
 
-    The exchange sends one message per neighbour through persistent requests, one set per shape of array, made on first use.
+    The exchange sends one message per neighbour through persistent requests, one set per shape of array, made on first
+    use.
     ``messages`` and ``bytes`` count what this rank has sent in halo exchanges, ``reductions`` its global reductions.
     """
 
@@ -38,7 +39,9 @@ class BoxLayout:
         self.plan = plan
         self.global_shape: Shape = boxes.shape
         self.offset, self.shape = boxes.box(comm.Get_rank())
-        self._neighbours = [(axis, step, boxes.neighbour(comm.Get_rank(), axis, step)) for axis in range(3) for step in (-1, 1)]
+        self._neighbours = [
+            (axis, step, boxes.neighbour(comm.Get_rank(), axis, step)) for axis in range(3) for step in (-1, 1)
+        ]
         self._neighbours = [n for n in self._neighbours if n[2] >= 0]
         self._faces: dict[tuple[Any, ...], list[list[_Face]]] = {}
         self.messages = self.bytes = self.reductions = 0
@@ -58,7 +61,8 @@ class BoxLayout:
     def exchange(self, a: Any, corners: bool = False) -> None:
         """Fill the one-cell halo of the padded array ``a`` (numpy or torch, last three dimensions padded). Collective.
 
-        Face halos take one message per neighbour, all at once; with ``corners`` three rounds, axis by axis, that carry the edges along.
+        Face halos take one message per neighbour, all at once; with ``corners`` three rounds, axis by axis, that carry
+        the edges along.
         """
         if not self._neighbours or 0 in self.shape:
             return
@@ -103,7 +107,9 @@ class BoxLayout:
                 self.comm.Recv_init(receive_buffer, source=rank, tag=tags[1]),
                 self.comm.Send_init(send_buffer, dest=rank, tag=tags[0]),
             )
-            stages[axis if corners else 0].append(_Face((*lead, *send), (*lead, *receive), send_buffer, receive_buffer, requests))
+            stages[axis if corners else 0].append(
+                _Face((*lead, *send), (*lead, *receive), send_buffer, receive_buffer, requests)
+            )
         return stages
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ On one rank with one row per cell nothing is copied: the box is a view of the ve
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -16,7 +17,10 @@ from petsc_dcdm.grid.discovery import Grid
 
 
 def _send_to_owners(comm: MPI.Intracomm, owner: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Every column of the int64 array ``values`` (k, n) goes to the rank ``owner`` names. Collective; returns (k, received)."""
+    """Every column of the int64 array ``values`` (k, n) goes to the rank ``owner`` names.
+
+    Collective; returns (k, received).
+    """
     order = np.argsort(owner, kind="stable")
     counts = np.bincount(owner, minlength=comm.Get_size())
     received = np.empty_like(counts)
@@ -39,8 +43,8 @@ class RowMap:
         self.shape = boxes.box(rank)[1]
         first, last = A.getOwnershipRange()
         cells = np.arange(first, last, dtype=np.int64) if grid.cells is None else grid.cells
-        self._scatter: PETSc.Scatter | None = None
-        self._box_vec: PETSc.Vec | None = None
+        self._scatter: Any = None
+        self._box_vec: Any = None
         if comm.Get_size() == 1:
             index = cells
         else:

@@ -67,8 +67,10 @@ def _check_symmetry(
             at = np.unravel_index(int(np.argmax(difference * wrong)), wrong.shape)
             z, y, x = (int(o + i) for o, i in zip(layout.offset, at, strict=True))
             error = MatrixError(
-                f"the matrix is not symmetric: cell ({x}, {y}, {z}) is coupled to its high neighbour along {'xyz'[axis]} "
-                f"with {-here[at] * scale:g} and coupled back with {-there[at] * scale:g}; petsc_dcdm needs a symmetric "
+                f"the matrix is not symmetric: cell ({x}, {y}, {z}) is coupled to its high neighbour along "
+                f"{'xyz'[axis]} "
+                f"with {-here[at] * scale:g} and coupled back with {-there[at] * scale:g}; petsc_dcdm needs a "
+                f"symmetric "
                 "matrix (only Dirichlet rows may couple one way)"
             )
     return error
@@ -86,9 +88,7 @@ def _to_box(stencil: RowStencil, rows: RowMap, work: PETSc.Vec) -> list[list[np.
     return boxes
 
 
-def build_system(
-    A: PETSc.Mat, grid: Grid, comm: MPI.Intracomm, *, threshold: float, threads: int
-) -> GridSystem:
+def build_system(A: PETSc.Mat, grid: Grid, comm: MPI.Intracomm, *, threshold: float, threads: int) -> GridSystem:
     """Extracts, checks and distributes the stencil of ``A``. Collective; raises MatrixError on all ranks alike.
 
     comm       a private duplicate of the matrix's communicator, used for halos as long as the system lives
