@@ -1,0 +1,124 @@
+"""The paper's comparison: its scenes, deflated CG, and the whole way from solvers to tables at a toy size."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from petsc4py import PETSc
+
+from petsc_dcdm.compare import paper, paper_ablation, paper_report
+from petsc_dcdm.compare.deflation import DeflatedCG, low_sines
+from petsc_dcdm.compare.paper_scenes import right_hand_sides, scenes, training_box
+from petsc_dcdm.models import weights
+from petsc_dcdm.models.cnn import DcdmNet, to_tensors
+from petsc_dcdm.poisson import dmda
+from petsc_dcdm.poisson.assemble import System, assemble
+from petsc_dcdm.training.ritz import box_eigenvalues, box_operator
+
+
+def box_system(n: int) -> System:
+    world = training_box(n)
+    return assemble(world, dmda.create(world.shape, PETSc.COMM_SELF))
+
+
+def almost_identity() -> DcdmNet:
+    """Weights by hand: f(r) = r + its mean over blocks of 2^3 cells, by carrying the parts r > 0 and r < 0."""
+    net = DcdmNet("64")
+    with torch.no_grad():
+        for p in net.parameters():
+            p.zero_()
+        net.head[0].weight[:2, 0, 1, 1, 1] = torch.tensor([1.0, -1.0])
+        for layer in (net.head[1], net.head[-1]):
+            layer.weight[:2, :2, 1, 1, 1] = torch.eye(2)
+        net.last.weight[0, :2, 0, 0, 0] = torch.tensor([1.0, -1.0])
+    return net
+
+
+@pytest.fixture
+def cnn_file(tmp_path):
+    path = tmp_path / "by-hand.safetensors"
+    weights.save(
+        path,
+        "cnn",
+        (3,),
+        to_tensors(almost_identity()),
+        training_domain="none",
+        seed=0,
+        command="none",
+        hyper={"variant": "64"},
+    )
+    return path
+
+
+def test_training_box_is_the_operator_of_the_training():
+    system = box_system(6)
+    values = np.random.default_rng(0).standard_normal((6, 6, 6))
+    y = system.field(system.A * system.vector(values))
+    assert np.allclose(y, box_operator(torch.from_numpy(values)).numpy(), atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["training operator", "obstacle", "moving obstacle", "free surface"])
+def test_scenes_keep_the_outer_walls(name):
+    for world in scenes(12, None)[name]():
+        d = world.diagonal()
+        assert d[0, 0, 0] == 6.0 and set(np.unique(d)) <= set(range(7))
+        assert 0.3 < world.fluid.mean() <= 1.0
+        assert (d[world.fluid] > 0).all()
+
+
+def test_low_sines_are_the_lowest_eigenvectors_in_order():
+    system = box_system(6)
+    exact = box_eigenvalues(6).numpy()
+    vectors = [system.vector(v) for v in low_sines((6, 6, 6), 16)]
+    for v, value in zip(vectors, exact, strict=False):
+        residual = system.A * v - float(value) * v
+        assert residual.norm() < 1e-12 * v.norm()
+
+
+def test_deflation_saves_iterations_and_solves_the_system():
+    system = box_system(16)
+    b = system.vector(right_hand_sides(16)["random"])
+    x = b.duplicate()
+    steps = {}
+    for count in (1, 16):
+        norms = []
+
+        def report(_step, norm, norms=norms):
+            norms.append(norm)
+            return norm <= 1e-8 * norms[0]
+
+        steps[count] = DeflatedCG(system.A, [system.vector(v) for v in low_sines((16, 16, 16), count)]).solve(
+            b, x, report
+        )
+        r = b - system.A * x
+        assert r.norm() <= 1.01e-8 * b.norm()
+    assert steps[16] < 0.85 * steps[1], steps
+
+
+def test_from_solvers_to_tables(tmp_path, cnn_file, capsys):
+    file = tmp_path / "size-8.json"
+    words = ["--size", "8", "--repeats", "1", "--scene", "training operator", "--model", f"cnn={cnn_file}"]
+    assert paper.main([*words, "--json", str(file)]) == 0
+    rows = json.loads(file.read_text())
+    assert {row["solver"] for row in rows} == {"DCDM, cnn", "CG", "deflated PCG (16)", "IC PCG"}
+    for row in rows:
+        assert row["true_relative_residual"] <= 1.01e-6
+        first, last = row["iterations"]
+        assert 0 < first < last == len(row["residuals"]) - 1
+        assert 0 < row["solve_s"][0] <= row["solve_s"][1]
+    ablation = tmp_path / "ablation.json"
+    assert paper_ablation.main(["--model", str(cnn_file), "--size", "8", "--steps", "0", "--json", str(ablation)]) == 0
+    counts = json.loads(ablation.read_text())["solver"]
+    assert counts["m = 2"]["random"][1] <= (counts["m = 0"]["random"][1] or 101)
+    out = tmp_path / "report"
+    assert paper_report.main([str(file), "--ablation", str(ablation), "--output", str(out)]) == 0
+    assert "| training operator | smooth | IC PCG |" in (out / "tables.md").read_text()
+    assert (out / "size-8.png").stat().st_size > 10_000
+
+
+def test_a_missing_mesh_is_an_error_of_one_sentence(tmp_path, capsys):
+    assert paper.main(["--mesh", str(tmp_path / "none.obj")]) == 2
+    assert "no such mesh file" in capsys.readouterr().err
