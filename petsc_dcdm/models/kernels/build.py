@@ -78,9 +78,7 @@ def _key(compiler: Sequence[str]) -> str:
     binary = Path(compiler[0]).resolve()
     status = binary.stat()
     digest.update(
-        repr(
-            (list(compiler), str(binary), status.st_size, status.st_mtime_ns, FLAG_SETS, _processor())
-        ).encode()
+        repr((list(compiler), str(binary), status.st_size, status.st_mtime_ns, FLAG_SETS, _processor())).encode()
     )
     return digest.hexdigest()[:24]
 
@@ -92,10 +90,7 @@ def _compile(compiler: Sequence[str], target: Path) -> None:
         library = Path(work) / "kernels.so"
         for flags in FLAG_SETS:
             objects = [Path(work) / f"{source.stem}.o" for source in sources()]
-            jobs = [
-                [*compiler, *flags, "-c", str(c), "-o", str(o)]
-                for c, o in zip(sources(), objects, strict=True)
-            ]
+            jobs = [[*compiler, *flags, "-c", str(c), "-o", str(o)] for c, o in zip(sources(), objects, strict=True)]
             message = _run_all(jobs) or _run_all(
                 [[*compiler, *flags, "-shared", *map(str, objects), "-o", str(library), "-lm"]]
             )
@@ -109,9 +104,7 @@ def _run_all(commands: Sequence[Sequence[str]]) -> str:
     """Run the commands side by side; the first error in one line, empty if all went well."""
     try:
         running = [
-            subprocess.Popen(
-                c, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-            )
+            subprocess.Popen(c, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             for c in commands
         ]
     except OSError as error:

@@ -1,0 +1,344 @@
+"""The `multigrid` network on CPUs: set-up and cycle in compiled, threaded kernels. numpy only.
+
+Mirrors `petsc_dcdm.models.multigrid` (torch), to rounding; a test holds the two together. Coefficients are stored
+as bfloat16: they enter a preconditioner, the conductances stay symmetric and positive, and half the bytes are half
+the time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from petsc_dcdm.models.kernels.binding import (
+    ALIGN,
+    CHANNELS,
+    MAX_STEPS,
+    Geometry,
+    Level,
+    Network,
+    Padded,
+    SetUp,
+    aligned_zeros,
+    kernels,
+)
+from petsc_dcdm.models.kernels.build import KernelsUnavailable
+from petsc_dcdm.models.layout import CoarseOperator, Layout, LevelInfo, Shape, coarse_box
+from petsc_dcdm.models.weights import ModelFile, WeightsError
+
+Axes = tuple[int, ...]
+
+
+def pack_network(tensors: dict[str, np.ndarray], axes: Axes, global_shape: Shape, flat: bool) -> Network:
+    """The tensors in the order of the kernels, for a level of this global shape that is coarsened along `axes`.
+
+    The kernels go by roles (see common.h): x, then r and w, which are y and z, or z and y on a flat grid.
+    """
+    steps = tensors["log_c"].shape[0] - 4
+    hidden = tensors["conv.bias"].shape[0]
+    roles = (0, 2, 1) if flat else (0, 1, 2)
+    channels = [c for axis in roles for c in (2 * axis, 2 * axis + 1)] + [6, 7]
+    net = Network()
+    conv = np.ctypeslib.as_array(net.conv)
+    for parity in itertools.product((0, 1), repeat=3):
+        odd = [axis for axis, p in zip(roles, parity, strict=True) if p and axis in axes]
+        # Stored are (towards the sibling, away from it); cells know (low, high), and even cells have it on the high side.
+        order = list(range(8))
+        for a in axes:
+            if a not in odd:
+                order[2 * a], order[2 * a + 1] = 2 * a + 1, 2 * a
+        kernel = np.flip(tensors["conv.weight"][:, order], [4 - a for a in odd])[:, channels]  # [H, 8, z, y, x]
+        by_role = kernel.transpose(3, 2, 4, 1, 0) if flat else kernel.transpose(2, 3, 4, 1, 0)  # [w, r, x, 8, H]
+        conv[parity[0] + 2 * parity[1] + 4 * parity[2], :, :, :hidden] = by_role.reshape(9, 24, hidden)
+    bias = tensors["conv.bias"] + sum((tensors["conv.flags"][a] for a in axes), np.zeros(hidden, np.float32))
+    np.ctypeslib.as_array(net.conv_bias)[:hidden] = bias
+    np.ctypeslib.as_array(net.hidden)[:hidden] = tensors["hidden.weight"].T
+    np.ctypeslib.as_array(net.hidden_bias)[:] = tensors["hidden.bias"]
+    everywhere = all(a in axes for a in range(3) if global_shape[2 - a] > 1)
+    base = [1.0] * steps + [0.5 if everywhere else 0.75] + [0.5 if a in axes else 1.0 for a in range(3)]
+    outputs = [*range(steps + 1), *(steps + 1 + axis for axis in roles)]
+    np.ctypeslib.as_array(net.out)[:, : steps + 4] = tensors["out.weight"].T[:, outputs]
+    np.ctypeslib.as_array(net.out_bias)[: steps + 4] = tensors["out.bias"][outputs]
+    np.ctypeslib.as_array(net.base)[: steps + 4] = (np.array(base) * np.exp(tensors["log_c"].astype(float)))[outputs]
+    return net
+
+
+class _Stage:
+    """A level of the cycle: what the kernels see of it, and the arrays that this keeps alive."""
+
+    def __init__(self, geometry: Geometry, axes: Axes, steps: int, half: bool, halo: bool) -> None:
+        self.geometry = geometry
+        c = self.level = geometry.level()
+        roles = (0, 2, 1) if geometry.flat else (0, 1, 2)
+        c.half_x, c.half_r, c.half_w = (int(axis in axes) for axis in roles)
+        c.steps, c.half, c.halo = steps, int(half), int(halo)
+        self.range = np.zeros((c.n_w, c.n_r, 2), np.int32)
+        c.range = self.range.ctypes.data
+        self.x = self.y = self.r = None
+        if axes:
+            kind = np.uint16 if half else np.float32
+            self.coefficients = [geometry.zeros(kind) for _ in range(4 + steps)]
+            c.w_x, c.w_r, c.w_w, c.s = (a.address for a in self.coefficients[:4])
+            for m in range(steps):
+                c.omega[m] = self.coefficients[4 + m].address
+
+    def add_fields(self, x: bool, y: bool, r: bool) -> None:
+        """Allocate the fields the cycle works on here."""
+        for name, wanted in (("x", x), ("y", y), ("r", r)):
+            if wanted:
+                field = self.geometry.zeros()
+                setattr(self, name, field)
+                setattr(self.level, name, field.address)
+
+    def share_out(self, threads: int) -> None:
+        """Divide the planes among the threads by their active cells, and get each a workspace."""
+        c = self.level
+        work = np.maximum(self.range[..., 1] - self.range[..., 0], 0).sum(axis=1, dtype=np.int64)
+        filled = np.flatnonzero(work)
+        begin, end = (int(filled[0]), int(filled[-1]) + 1) if filled.size else (0, 0)
+        unit = 2 if c.half_w else 1
+        c.w_begin, c.w_end = begin // unit * unit, min(-(-end // unit) * unit, c.n_w)
+        # A part of few planes would mostly repeat what its neighbours do.
+        parts = max(1, min(threads, (c.w_end - c.w_begin) // (4 * int(c.steps) + 4)))
+        total = np.concatenate(([0], np.cumsum(work)))
+        cuts = [int(np.searchsorted(total, total[-1] * q / parts)) // unit * unit for q in range(1, parts)]
+        self.part = np.array([c.w_begin, *cuts, c.w_end], np.int64)
+        c.parts, c.part = parts, self.part.ctypes.data
+        plane = (c.n_r + 2 * c.has_r) * c.pitch_r + 4 * ALIGN
+        self.work = aligned_zeros(parts * kernels().dcdm_work_floats(ctypes.byref(c)) + plane, np.float32)
+
+
+class CpuHierarchy:
+    """The network made ready for one matrix; see `petsc_dcdm.models.layout.Hierarchy`.
+
+    Args:
+        file: weights of kind ``multigrid``.
+        w, s: low-face conductances along x, y, z and extra diagonal, each float32 or float64 (nz, ny, nx) of this
+            rank's box, scaled to a largest diagonal of 1. Not kept.
+        layout: this rank's box.
+        threads: OpenMP threads of this rank.
+        half: store coefficients as bfloat16, else as float32.
+
+    Collective. Raises `WeightsError` for weights of another kind and `KernelsUnavailable` where the kernels can not
+    be compiled or the network is wider than they are made for.
+    """
+
+    def __init__(
+        self,
+        file: ModelFile,
+        w: Sequence[np.ndarray],
+        s: np.ndarray,
+        layout: Layout,
+        threads: int,
+        half: bool = True,
+    ) -> None:
+        if file.kind != "multigrid":
+            raise WeightsError(f"{file.source}: a '{file.kind}' network, expected 'multigrid'")
+        self._kernels = kernels()
+        self._steps = file.tensors["log_c"].shape[0] - 4
+        if self._steps > MAX_STEPS or file.tensors["conv.bias"].shape[0] > CHANNELS:
+            raise KernelsUnavailable(
+                f"{file.source}: the kernels serve up to {MAX_STEPS} smoothing steps and {CHANNELS} channels, and "
+                f"this network has {self._steps} and {file.tensors['conv.bias'].shape[0]}"
+            )
+        self._layout = layout
+        self._threads = threads
+        self._halo = layout.shape != layout.global_shape
+        self._flat = layout.global_shape[0] == 1
+        self._empty = 0 in layout.shape
+        self._stages: list[_Stage] = []
+        self.levels: list[LevelInfo] = []
+        self._build(file, list(w), s, half)
+        self.coarse_solve: Callable[[np.ndarray], np.ndarray] = _unset_coarse_solve
+        self._prepare()
+
+    # Set-up -----------------------------------------------------------------------------------------------------
+
+    def _build(self, file: ModelFile, w: list[np.ndarray], s: np.ndarray, half: bool) -> None:
+        layout = self._layout
+        shape, offset, global_shape = layout.shape, layout.offset, layout.global_shape
+        source = [*w, s]  # x, y, z, s
+        for axes in layout.plan:
+            stage = _Stage(Geometry(shape, self._flat), axes, self._steps, half, self._halo)
+            net = pack_network(file.tensors, axes, global_shape, self._flat)
+            next_shape, next_offset = coarse_box(shape, offset, axes)
+            coarse = Geometry(next_shape, self._flat)
+            active, source = self._set_up_level(stage, net, source, coarse)
+            self._add_level(stage, LevelInfo(global_shape, offset, shape, axes, active))
+            global_shape, _ = coarse_box(global_shape, (0, 0, 0), axes)
+            shape, offset = next_shape, next_offset
+        last = _Stage(Geometry(shape, self._flat), (), self._steps, half, self._halo)
+        arrays = [np.array(a, np.float64) for a in source]
+        active = self._find_active(last, arrays)
+        self._add_level(last, LevelInfo(global_shape, offset, shape, (), active))
+        self.coarse = CoarseOperator((arrays[0], arrays[1], arrays[2]), arrays[3], offset, shape, global_shape)
+
+    def _add_level(self, stage: _Stage, info: LevelInfo) -> None:
+        unknowns = int(self._layout.sum(np.array([float(info.unknowns)]))[0])
+        self._stages.append(stage)
+        self.levels.append(LevelInfo(info.global_shape, info.offset, info.shape, info.coarsened, unknowns))
+
+    def _set_up_level(
+        self, stage: _Stage, net: Network, source: list[np.ndarray], coarse: Geometry
+    ) -> tuple[int, list[np.ndarray]]:
+        """Coefficients of a level from its conductances; returns its active cells and what the next level starts from."""
+        new = [coarse.zeros() for _ in range(4)]
+        shares = [coarse.zeros() for _ in range(3)]
+        high: list[Padded] = []
+        if self._halo:
+            source, high = self._with_halo(stage.geometry, source)
+        kind = np.float64 if any(a.dtype == np.float64 for a in source) else np.float32
+        item = np.dtype(kind).itemsize
+        # The kernels take any pitches, but the same for all four, and whole rows.
+        strides = source[0].strides
+        if any(a.dtype != kind or a.strides != strides or a.strides[2] != item for a in source):
+            source = [np.ascontiguousarray(a, kind) for a in source]
+            strides = source[0].strides
+        x, r, w = (0, 2, 1) if self._flat else (0, 1, 2)
+        pitch_w, pitch_r = (strides[1], strides[1]) if self._flat else (strides[0], strides[1])
+        setup = SetUp(
+            w_x=source[x].ctypes.data,
+            w_r=source[r].ctypes.data,
+            w_w=source[w].ctypes.data,
+            s=source[3].ctypes.data,
+            is_double=int(kind is np.float64),
+            pitch_w=pitch_w // item,
+            pitch_r=pitch_r // item,
+            origin=0,
+            c_pitch_w=coarse.pitches[0],
+            c_pitch_r=coarse.pitches[1],
+            c_origin=coarse.origin,
+            range=stage.range.ctypes.data,
+        )
+        for name, axis in (("x", x), ("r", r), ("w", w)):
+            setattr(setup, f"c_{name}", new[axis].address)
+            setattr(setup, f"share_{name}", shares[axis].address)
+            if high:
+                setattr(setup, f"high_{name}", high[axis].inner.ctypes.data)
+        setup.c_s = new[3].address
+        c = ctypes.byref(stage.level)
+        if not self._empty:
+            memory = aligned_zeros(self._threads * self._kernels.dcdm_setup_bytes(c), np.uint8)
+            self._kernels.dcdm_set_up(c, net, setup, memory.ctypes.data, self._threads)
+        for share in shares:
+            self._layout.exchange(share.view)
+        if not self._empty:
+            self._kernels.dcdm_join_shares(coarse.level(), setup, self._threads)
+        if self._halo:
+            self._layout.exchange(stage.coefficients[4].view)  # omega_1 smooths before anything has been exchanged
+        return int(setup.active), [a.inner for a in new]
+
+    def _with_halo(self, geometry: Geometry, source: list[np.ndarray]) -> tuple[list[np.ndarray], list[Padded]]:
+        """The source and the high conductances with what the boxes around have. Collective."""
+        padded, high = [geometry.zeros() for _ in range(4)], [geometry.zeros() for _ in range(3)]
+        for a, from_ in zip(padded, source, strict=True):
+            a.inner[...] = from_
+            self._layout.exchange(a.view, corners=True)
+        for axis in range(3):
+            beyond = [slice(1, -1)] * 3
+            beyond[2 - axis] = slice(2, None)
+            high[axis].inner[...] = padded[axis].view[tuple(beyond)]
+            self._layout.exchange(high[axis].view, corners=True)
+        return [a.inner for a in padded], high
+
+    def _find_active(self, stage: _Stage, source: list[np.ndarray]) -> int:
+        """Where the coarsest level has active cells; faces of other ranks' cells count too. Collective."""
+        padded = stage.geometry.zeros(np.float64)
+        d = source[3] + source[0] + source[1] + source[2]
+        for axis in range(3):
+            padded.inner[...] = source[axis]
+            self._layout.exchange(padded.view)
+            beyond = [slice(1, -1)] * 3
+            beyond[2 - axis] = slice(2, None)
+            d = d + padded.view[tuple(beyond)]
+        active = d > 0
+        any_ = active.any(axis=2)
+        first = active.argmax(axis=2) // ALIGN * ALIGN
+        last = active.shape[2] - active[..., ::-1].argmax(axis=2) if active.size else first
+        shape = stage.range.shape[:2]
+        stage.range[..., 0] = np.where(any_, first, 0).reshape(shape)
+        stage.range[..., 1] = np.where(any_, -(-last // ALIGN) * ALIGN, 0).reshape(shape)
+        return int(active.sum())
+
+    def _prepare(self) -> None:
+        """Everything that apply must not do: fields, workspaces, pointers."""
+        count = len(self._stages) - 1
+        for i, stage in enumerate(self._stages):
+            finest, coarsest = i == 0, i == count
+            stage.add_fields(
+                x=not coarsest, y=self._halo or not finest or coarsest, r=self._halo or not finest or coarsest
+            )
+            if not coarsest:
+                stage.share_out(self._threads)
+        self._levels = (Level * (count + 1))(*(stage.level for stage in self._stages))
+        size = ctypes.sizeof(Level)
+        self._addresses = [ctypes.addressof(self._levels) + i * size for i in range(count + 1)]
+        self._work = (ctypes.c_void_p * max(count, 1))(*(stage.work.ctypes.data for stage in self._stages[:-1]))
+        self._count = count
+
+    # Apply ------------------------------------------------------------------------------------------------------
+
+    def apply(self, r: np.ndarray, out: np.ndarray, scale_in: float, scale_out: float) -> None:
+        """``out = scale_out * cycle(scale_in * r)``; C-contiguous float64 (nz, ny, nx) of this rank's box, zero at
+        inactive cells. Collective.
+        """
+        if self._count == 0:
+            out[...] = scale_out * self.coarse_solve((scale_in * r).astype(np.float32))
+            return
+        if self._halo:
+            self._apply_with_halo(r, out, scale_in, scale_out)
+            return
+        k, levels, work = self._kernels, self._addresses[0], ctypes.addressof(self._work)
+        r_at, out_at = r.ctypes.data, out.ctypes.data
+        k.dcdm_down(levels, work, self._count, r_at, scale_in)
+        self._solve_coarsest()
+        k.dcdm_up(levels, work, self._count, r_at, scale_in, out_at, scale_out)
+
+    def _solve_coarsest(self) -> None:
+        last = self._stages[-1]
+        assert last.r is not None and last.y is not None
+        last.y.inner[...] = self.coarse_solve(np.ascontiguousarray(last.r.inner))
+
+    def _apply_with_halo(self, r: np.ndarray, out: np.ndarray, scale_in: float, scale_out: float) -> None:
+        """The same pass by pass, with the halos filled in between."""
+        k, exchange, steps, run = self._kernels, self._layout.exchange, self._steps, not self._empty
+        if run:
+            k.dcdm_load(self._levels[0], r.ctypes.data, scale_in, self._threads)
+        # Passes alternate between x and y; the first target is chosen so that the iterate of the way down ends in x.
+        for i, stage in enumerate(self._stages[:-1]):
+            level, work = self._addresses[i], stage.work.ctypes.data
+            exchange(stage.r.view)
+            a, b = (stage.x, stage.y) if steps < 3 or steps % 2 == 0 else (stage.y, stage.x)
+            if run:
+                k.dcdm_down_passes(level, work, 0, min(1, steps - 1), None, a.address)
+            for q in range(2, steps):
+                exchange(a.view)
+                if run:
+                    k.dcdm_down_passes(level, work, q, q, a.address, b.address)
+                a, b = b, a
+            exchange(stage.x.view)
+            if run:
+                k.dcdm_down_passes(level, work, steps, steps, stage.x.address, None)
+        self._solve_coarsest()
+        correction = self._stages[-1].y
+        for i in range(self._count - 1, -1, -1):
+            stage, level, work = self._stages[i], self._addresses[i], self._stages[i].work.ctypes.data
+            exchange(correction.view)
+            target = out.ctypes.data if i == 0 else None
+            a, b = stage.x, stage.y
+            for first, q in [(0, 1), *((q, q) for q in range(2, steps + 1))]:
+                if q > 1:
+                    exchange(a.view)
+                final = target if q == steps else None
+                if run:
+                    k.dcdm_up_passes(level, work, first, q, a.address, b.address, correction.address, final, scale_out)
+                a, b = b, a
+            correction = a
+
+
+def _unset_coarse_solve(r: np.ndarray) -> np.ndarray:
+    """Stands in until the owner of a hierarchy has set `coarse_solve`."""
+    raise RuntimeError("the hierarchy has no coarse solver yet: set its coarse_solve attribute before apply")

@@ -1,0 +1,86 @@
+/* Shared by the kernels of the cycle: vectors, coefficient formats, and the level they all work on.
+ *
+ * Axes by role: the kernels sweep along w (planes), within a plane along r (rows), and vectorise along x. In 3D w is z and
+ * r is y; on a grid one cell thick in z, w is y and there is no r. Every array of a level has the same layout: a halo of one
+ * cell, rows at a pitch that is a multiple of the vector length, the first cell of each row aligned. The left halo cell
+ * of a row is the last element of the row before. Along x the kernels work in whole vectors: what they write beyond the end of a
+ * row falls into its padding.
+ */
+#ifndef DCDM_COMMON_H
+#define DCDM_COMMON_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#else
+static inline int omp_get_thread_num(void) { return 0; }
+static inline int omp_get_num_threads(void) { return 1; }
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* Rows are padded to multiples of this; any vector length below divides it. Known to petsc_dcdm/models/cpu.py. */
+enum { ALIGN = 16, MAX_STEPS = 8 };
+
+#if defined(__AVX512F__)
+enum { VL = 16 };
+#elif defined(__AVX__)
+enum { VL = 8 };
+#else
+enum { VL = 4 };
+#endif
+
+typedef float vf __attribute__((vector_size(4 * VL)));
+typedef int32_t vi __attribute__((vector_size(4 * VL)));
+typedef uint32_t vu __attribute__((vector_size(4 * VL)));
+typedef uint16_t vh __attribute__((vector_size(2 * VL)));
+
+INLINE vf load(const float *p) {
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE void store(float *p, vf v) { memcpy(p, &v, sizeof v); }
+
+INLINE vf splat(float a) { return a - (vf){0}; }
+
+/* v where mask, 0 elsewhere */
+INLINE vf masked(vf v, vi mask) { return (vf)((vi)v & mask); }
+
+/* bfloat16 has the range of float and a relative precision of 2^-9: enough for numbers that only precondition. */
+INLINE vf load_half(const uint16_t *p) {
+    vh h;
+    memcpy(&h, p, sizeof h);
+    return (vf)(__builtin_convertvector(h, vu) << 16);
+}
+
+INLINE void store_half(uint16_t *p, vf v) {
+    vu u = (vu)v;
+    u = (u + 0x7FFF + ((u >> 16) & 1)) >> 16; /* to nearest even */
+    vh h = __builtin_convertvector(u, vh);
+    memcpy(p, &h, sizeof h);
+}
+
+/* One level on this rank; mirrored by petsc_dcdm/models/cpu.py. Coefficients are float or bfloat16, all in the layout above. */
+typedef struct {
+    int64_t n_w, n_r, n_x;     /* cells of this rank's box */
+    int64_t pitch_w, pitch_r;  /* elements from plane to plane and row to row */
+    int64_t origin;            /* element of cell (0, 0, 0) */
+    int64_t has_r;             /* the grid has an r axis */
+    int64_t half_w, half_r, half_x; /* coarsened on the way to the next level */
+    int64_t halo;              /* 1: boxes of other ranks may adjoin, halos are exchanged between the passes */
+    int64_t steps;
+    int64_t half;              /* coefficients are bfloat16 */
+    const void *w_x, *w_r, *w_w, *s; /* conductances of the low faces, extra diagonal */
+    const void *omega[MAX_STEPS];    /* smoothing weights over the diagonal, 0 at inactive cells */
+    float *x, *y, *r;          /* iterate, result, right-hand side (coarse levels; all levels with halo) */
+    const int32_t *range;      /* [n_w][n_r][2]: of each row, begin and end of the part with active cells, multiples of ALIGN */
+    int64_t w_begin, w_end;    /* planes with active cells, even where w is coarsened */
+    int64_t parts;             /* the planes are worked on in this many parts, one per thread */
+    const int64_t *part;       /* [parts + 1] first planes; multiples of 2 where w is coarsened */
+} dcdm_level;
+
+#endif
