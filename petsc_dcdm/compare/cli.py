@@ -1,0 +1,167 @@
+"""``petsc-dcdm compare``: any solvers on any system."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+from petsc_dcdm.compare.baselines import BASELINES, DEFAULT, resolve
+from petsc_dcdm.compare.job import SystemSpec
+from petsc_dcdm.poisson.flags import Shape
+
+EXAMPLES = """examples:
+  petsc-dcdm compare --family mixed --size 32 64 96 128 --ranks 1 2 --json out/mixed.json --plot out/mixed.png
+  petsc-dcdm compare --mesh bunny.obj --size 128,96,96 --solver dcdm --solver ml
+  petsc-dcdm compare --matrix A.bin --rhs b.bin --grid 64,64,64 --solver dcdm --solver 'mine=-ksp_type cg -pc_type gamg'
+  petsc-dcdm compare --family box --size 128 --solver dcdm --solver pfmg --solver mg
+  petsc-dcdm compare --family dam_break --size 96 --fluid-only --solves 20 --moving
+"""
+
+
+def shape_of(text: str) -> Shape:
+    """``n`` (a cube), ``nx,ny`` or ``nx,ny,nz`` to the shape (nz, ny, nx); ArgumentTypeError otherwise."""
+    try:
+        sizes = [int(n) for n in text.replace("x", ",").split(",")]
+    except ValueError:
+        sizes = []
+    if not 1 <= len(sizes) <= 3 or min(sizes) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is no grid: n for a cube, nx,ny or nx,ny,nz")
+    nx, ny, nz = {1: sizes * 3, 2: [*sizes, 1], 3: sizes}[len(sizes)]
+    return nz, ny, nx
+
+
+def add_compare_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``compare`` to the program's subcommands; its ``run`` takes the parsed arguments."""
+    parser = subparsers.add_parser(
+        "compare",
+        help="any solvers on any system: set-up and solve time, true residual, memory",
+        description="Runs solvers in turn on the same system, each time in fresh processes, and prints medians.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_argument_group("system").add_mutually_exclusive_group(required=True)
+    what.add_argument("--family", help="a family of worlds; --family list names them")
+    what.add_argument("--mesh", type=Path, help="flow past a surface mesh (OBJ, STL, PLY)")
+    what.add_argument("--vertex", action="store_true", help="the 3D Laplacian of PETSc's tutorial ex45")
+    what.add_argument("--matrix", type=Path, help="a matrix written with -ksp_view_mat binary:FILE")
+    more = parser.add_argument_group("more about the system")
+    more.add_argument(
+        "--size", type=shape_of, nargs="+", help="grids, n or nx,ny[,nz] each: a sweep (default 64)"
+    )
+    more.add_argument("--seed", type=int, default=0, help="of the family and the right-hand side (default 0)")
+    more.add_argument("--fluid-only", action="store_true", help="number only the fluid cells")
+    more.add_argument(
+        "--rhs", default="", help="flow, random or smooth (default random); for a matrix, a file"
+    )
+    more.add_argument("--grid", type=shape_of, help="grid of a matrix file, nx,ny[,nz]")
+    more.add_argument("--cells", type=Path, help="file with the cell of each row of a matrix file")
+    how = parser.add_argument_group("solvers and runs")
+    how.add_argument(
+        "--solver",
+        action="append",
+        metavar="NAME|OPTIONS|NAME=OPTIONS",
+        help=f"repeatable; names: {', '.join(BASELINES)} (default {', '.join(DEFAULT)})",
+    )
+    how.add_argument("--ranks", type=int, nargs="+", default=[1], help="numbers of MPI ranks (default 1)")
+    how.add_argument("--threads", type=int, default=0, help="threads per rank (default: cores / ranks)")
+    how.add_argument("--rtol", type=float, default=1e-6, help="relative residual to reach (default 1e-6)")
+    how.add_argument("--max-it", type=int, default=2000, help="iterations allowed (default 2000)")
+    how.add_argument("--runs", type=int, default=3, help="runs that count, after a warm-up (default 3)")
+    how.add_argument("--solves", type=int, default=1, help="solves in a row, times are then sums (default 1)")
+    how.add_argument("--moving", action="store_true", help="with --solves: the geometry changes every time")
+    how.add_argument("--launcher", default="", help="instead of mpirun, such as 'srun -n {ranks}'")
+    how.add_argument("--timeout", type=float, default=600, help="seconds for one run (default 600)")
+    out = parser.add_argument_group("output")
+    out.add_argument("--json", type=Path, help="write the results, one object per solver and number of ranks")
+    out.add_argument("--plot", type=Path, help="write a plot: time against size, residual against time")
+    parser.set_defaults(run=run)
+
+
+def systems_of(args: argparse.Namespace) -> list[SystemSpec]:
+    """The systems that the arguments describe. ValueError with one sentence if they contradict each other."""
+    if args.matrix:
+        if args.size or args.fluid_only or args.moving:
+            raise ValueError(
+                "--size, --fluid-only and --moving do not go with --matrix; its grid is given by --grid."
+            )
+        files = [
+            str(path.resolve()) if path else "" for path in (args.cells, Path(args.rhs) if args.rhs else None)
+        ]
+        name = str(args.matrix.resolve())
+        return [SystemSpec("matrix", name, args.grid, args.seed, rhs=files[1], cells=files[0])]
+    if args.grid or args.cells:
+        raise ValueError("--grid and --cells describe a matrix file; the grid of a scene is given by --size.")
+    if args.moving and (args.solves < 2 or args.vertex):
+        raise ValueError("--moving needs a scene that can move and --solves of at least 2.")
+    if args.vertex and (args.fluid_only or args.rhs):
+        raise ValueError("--vertex has neither fluid cells nor another right-hand side than its own.")
+    kind = "family" if args.family else "mesh" if args.mesh else "vertex"
+    name = args.family or (str(args.mesh.resolve()) if args.mesh else "")
+    shapes = args.size or [(64, 64, 64)]
+    return [SystemSpec(kind, name, shape, args.seed, args.fluid_only, args.rhs) for shape in shapes]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare and print; 0 if this package's solvers (all, if it has none here) converged, else 1.
+
+    ValueError, with one sentence, for arguments that make no comparison.
+    """
+    from rich.console import Console
+
+    from petsc_dcdm.compare.driver import compare
+    from petsc_dcdm.compare.report import print_tables
+    from petsc_dcdm.poisson.families import families
+
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    if args.family == "list":
+        for name, family in families.items():
+            console.print(f"{name:15} {(family.__doc__ or '').splitlines()[0]}", highlight=False)
+        return 0
+    systems = systems_of(args)
+    solvers = [resolve(text) for text in args.solver or DEFAULT]
+    if args.family and args.family not in families:
+        raise ValueError(f"There is no family {args.family!r}; the families are {', '.join(families)}.")
+    with console.status("starting") as status:
+        results = compare(
+            systems,
+            solvers,
+            args.ranks,
+            rtol=args.rtol,
+            max_it=args.max_it,
+            runs=args.runs,
+            solves=args.solves,
+            moving=args.moving,
+            launcher=args.launcher,
+            timeout=args.timeout,
+            threads=args.threads,
+            told=status.update,
+        )
+    console.print(
+        f"{_machine()}; relative residual {args.rtol:g}; medians of {args.runs} runs", highlight=False
+    )
+    print_tables(results, console)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps([result.to_json() for result in results], indent=1) + "\n")
+        console.print(f"wrote {args.json}")
+    if args.plot:
+        from petsc_dcdm.compare.plots import plot
+
+        plot(results, args.plot)
+        console.print(f"wrote {args.plot}")
+    wanted = [r for r in results if r.solver.ours] or results
+    return 0 if all(r.converged for r in wanted) else 1
+
+
+def _machine() -> str:
+    """Processor and number of cores."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.machine()
+    return f"{model}, {len(os.sched_getaffinity(0))} cores"
