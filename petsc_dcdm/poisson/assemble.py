@@ -117,9 +117,7 @@ def _attach_null_space(system: System) -> None:
     space.destroy()
 
 
-def _numbering(
-    world: World, dm: PETSc.DMDA, active: np.ndarray, fluid_only: bool
-) -> tuple[np.ndarray, int, int]:
+def _numbering(world: World, dm: PETSc.DMDA, active: np.ndarray, fluid_only: bool) -> tuple[np.ndarray, int, int]:
     """(global row of every cell, padded and of PETSc's integer type; rows of this rank; first of them).
 
     Only rows of active cells are meaningful in the halo.
@@ -149,6 +147,9 @@ def _matrix(
     A.setSizes(((rows, PETSc.DETERMINE), (rows, PETSc.DETERMINE)))
     A.setType(PETSc.Mat.Type.AIJ)
     A.setPreallocationNNZ((inner[kept], outer[kept]))
+    # A rank without rows takes its empty counts for no preallocation; the assembly then waits for it in vain unless
+    # all ranks agree that no entry is new.
+    A.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, True)
     # A row with only its diagonal, of the size of the others, so that no method sees an outlier.
     values = np.where(active, diagonal, largest)
     per_slab = max(1, ROWS_PER_SLAB // max(1, active.shape[1] * active.shape[2]))

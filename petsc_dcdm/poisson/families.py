@@ -100,9 +100,7 @@ def _waves(shape: Shape, box: Box, rng: np.random.Generator, amplitude: float, c
     height = np.zeros((1, 1, box.shape[2] + 2))
     for n in range(count):
         kx, ky = rng.integers(0, 4, 2) + (n == 0)
-        angle = 2 * np.pi * (kx * x / nx + (ky * y / ny if _up(shape) == 2 else 0.0)) + rng.uniform(
-            0, 2 * np.pi
-        )
+        angle = 2 * np.pi * (kx * x / nx + (ky * y / ny if _up(shape) == 2 else 0.0)) + rng.uniform(0, 2 * np.pi)
         height = height + rng.uniform(0.3, 1.0) * amplitude / count * np.sin(angle)
     return height
 
@@ -196,9 +194,7 @@ def porous(shape: Shape, seed: int, box: Box) -> World:
     rng = np.random.default_rng(seed)
     dims, short = _dims(shape), _short(shape)
     thin = 0.5 if shape[0] == 1 else 1.0  # discs block a plane sooner than balls block a volume
-    solid = _balls(
-        shape, box, rng.uniform(0, 1, (120, 3)) * dims, thin * rng.uniform(0.05, 0.11, 120) * short
-    )
+    solid = _balls(shape, box, rng.uniform(0, 1, (120, 3)) * dims, thin * rng.uniform(0.05, 0.11, 120) * short)
     return build(shape, box, _flags(box, solid), sides_of("x+", "x-"))
 
 
@@ -233,9 +229,7 @@ def smooth(shape: Shape, seed: int, box: Box) -> World:
     exponent = np.zeros(grown.shape)
     for _ in range(6):
         k = rng.integers(1, 4, 3) * [1, 1, shape[0] > 1]
-        exponent += np.sin(
-            2 * np.pi * sum(c * n for c, n in zip(position, k, strict=True)) + rng.uniform(0, 2 * np.pi)
-        )
+        exponent += np.sin(2 * np.pi * sum(c * n for c, n in zip(position, k, strict=True)) + rng.uniform(0, 2 * np.pi))
     return build(shape, box, all_fluid(box), sides_of(ALL_SIDES), 10.0 ** np.clip(exponent / 2.5, -1, 1))
 
 
@@ -244,9 +238,7 @@ def jumps(shape: Shape, seed: int, box: Box) -> World:
     """Coefficients 1 or 1000 on blocks of 8 cells, at random, all sides open."""
     k, j, i = box.grown().indices()
     blocks = (k // 8 * (shape[1] // 8 + 1) + j // 8) * (shape[2] // 8 + 1) + i // 8
-    return build(
-        shape, box, all_fluid(box), sides_of(ALL_SIDES), np.where(uniform(seed, 0, blocks) < 0.5, 1.0, 1000.0)
-    )
+    return build(shape, box, all_fluid(box), sides_of(ALL_SIDES), np.where(uniform(seed, 0, blocks) < 0.5, 1.0, 1000.0))
 
 
 def _stretched(shape: Shape, box: Box, ratio: float) -> World:

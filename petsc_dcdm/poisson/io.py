@@ -120,9 +120,7 @@ def write_vti(
     for name, values in arrays.items():
         what = "" if values.ndim == 3 else f' NumberOfComponents="{values.shape[3]}"'
         kind = VTK_TYPES[str(values.dtype)]
-        lines.append(
-            f'<DataArray type="{kind}" Name={quoteattr(name)}{what} format="appended" offset="{offset}"/>'
-        )
+        lines.append(f'<DataArray type="{kind}" Name={quoteattr(name)}{what} format="appended" offset="{offset}"/>')
         offset += 8 + values.nbytes
     head = f"""<?xml version="1.0"?>
 <VTKFile type="ImageData" version="1.0" byte_order="LittleEndian" header_type="UInt64">
@@ -142,3 +140,25 @@ _"""
 
 def _numbers(values: tuple[float, float, float]) -> str:
     return " ".join(f"{v:.17g}" for v in values)
+
+
+def on_grid(x: PETSc.Vec, shape: tuple[int, int, int], cells: PETSc.IS | None) -> np.ndarray | None:
+    """A vector as a field (nz, ny, nx) on rank 0 (0 where there is no row), None elsewhere. Collective; for
+    output only.
+
+    cells: global cell number of each local row; None where rows are the cells in order. FileError if they do
+    not fit.
+    """
+    comm = x.comm.tompi4py()
+    numbers = np.arange(*x.getOwnershipRange()) if cells is None else cells.getIndices()
+    total = int(np.prod(shape))
+    bad = len(numbers) and (numbers.min() < 0 or numbers.max() >= total)
+    if comm.allreduce(int(bad)) or (cells is None and x.getSize() != total):
+        raise FileError(f"The rows do not fit on a grid of {' x '.join(str(n) for n in shape[::-1])} cells.")
+    parts = comm.gather((np.asarray(numbers), x.getArray(readonly=True).copy()), root=0)
+    if comm.rank != 0:
+        return None
+    field = np.zeros(total)
+    for where, values in parts:
+        field[where] = values
+    return field.reshape(shape)

@@ -18,9 +18,7 @@ from petsc_dcdm.poisson.flags import Box, Shape
 if TYPE_CHECKING:
     import trimesh
 
-CANDIDATES_PER_CHUNK = (
-    2_000_000  # (triangle, column) pairs tested at a time: bounds the memory at about 200 MB
-)
+CANDIDATES_PER_CHUNK = 2_000_000  # (triangle, column) pairs tested at a time: bounds the memory at about 200 MB
 
 
 class MeshError(ValueError):
@@ -39,28 +37,22 @@ def load(path: str | Path, close_holes: bool = False) -> trimesh.Trimesh:
     if not path.is_file():
         raise MeshError(f"There is no mesh file {path}.")
     try:
-        loaded = trimesh.load(path, force="mesh")
+        loaded = trimesh.load(path, force="mesh", process=False)
     except Exception as error:  # trimesh raises anything from KeyError to struct.error on a damaged file
-        raise MeshError(
-            f"{path} cannot be read as a surface mesh ({type(error).__name__}: {error})."
-        ) from error
+        raise MeshError(f"{path} cannot be read as a surface mesh ({type(error).__name__}: {error}).") from error
     if not isinstance(loaded, trimesh.Trimesh) or len(loaded.faces) == 0:
         raise MeshError(f"{path} holds no triangles.")
     if not np.isfinite(loaded.vertices).all():
         raise MeshError(f"{path} has vertices that are not finite numbers.")
     loaded.merge_vertices()
+    a, b, c = loaded.faces.T
+    loaded.update_faces((a != b) & (b != c) & (c != a))
     if not closed(loaded.faces):
         if close_holes:
             loaded = _capped(loaded)
         if not closed(loaded.faces):
-            hint = (
-                "repair it in a mesh editor"
-                if close_holes
-                else "use close_holes (--close-holes) to cap the gaps"
-            )
-            raise MeshError(
-                f"{path} is not watertight ({len(_open_edges(loaded.faces))} open edges): {hint}."
-            )
+            hint = "repair it in a mesh editor" if close_holes else "use close_holes (--close-holes) to cap the gaps"
+            raise MeshError(f"{path} is not watertight ({len(_open_edges(loaded.faces))} open edges): {hint}.")
     return loaded
 
 
@@ -117,7 +109,8 @@ def place(
         raise MeshError(f"The size of a mesh must be positive, not {size}.")
     edges = np.array(shape[::-1]) / max(shape)
     thick = edges[np.array(shape[::-1]) > 1] if max(shape) > 1 else edges
-    turn = trimesh.transformations.euler_matrix(*np.radians(rotation), "sxyz")[:3, :3]
+    ax, ay, az = np.radians(rotation)
+    turn = trimesh.transformations.euler_matrix(ax, ay, az, "sxyz")[:3, :3]
     vertices = np.asarray(mesh.vertices, float) @ turn.T
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     scale = size * thick.min() / (high - low).max()
@@ -154,9 +147,7 @@ def _oriented(faces: np.ndarray) -> bool:
     """Whether every edge is used as often in one direction as in the other."""
     edges = _directed_edges(faces).astype(np.int64)
     n = int(faces.max()) + 1
-    return bool(
-        np.array_equal(np.sort(edges[:, 0] * n + edges[:, 1]), np.sort(edges[:, 1] * n + edges[:, 0]))
-    )
+    return bool(np.array_equal(np.sort(edges[:, 0] * n + edges[:, 1]), np.sort(edges[:, 1] * n + edges[:, 0])))
 
 
 def _crossings(
@@ -173,9 +164,7 @@ def _crossings(
     extent = np.maximum(last - first + 1, 0)
     total = extent[:, 0] * extent[:, 1]
     hit = np.flatnonzero(total)
-    bounds = np.searchsorted(
-        np.cumsum(total[hit]), np.arange(0, total.sum(), CANDIDATES_PER_CHUNK), side="left"
-    )
+    bounds = np.searchsorted(np.cumsum(total[hit]), np.arange(0, total.sum(), CANDIDATES_PER_CHUNK), side="left")
     for chunk in np.split(hit, np.unique(bounds[1:])):
         if len(chunk) == 0:
             continue
@@ -191,9 +180,7 @@ def _crossings(
         yield j * nx + i, _height(corners[owner], i, j, low[owner, 2], high[owner, 2]), sign[inside]
 
 
-def _edge_crossing(
-    points: np.ndarray, a: np.ndarray, b: np.ndarray, i: np.ndarray, j: np.ndarray
-) -> np.ndarray:
+def _edge_crossing(points: np.ndarray, a: np.ndarray, b: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """+1 or -1 where the ray from (i, j) towards +x crosses the edge a -> b upwards or downwards, else 0."""
     swap = a > b
     p, q = points[np.where(swap, b, a)], points[np.where(swap, a, b)]
@@ -207,9 +194,7 @@ def _edge_crossing(
     return np.where(swap, -crossing, crossing).astype(np.int16)
 
 
-def _height(
-    corner: np.ndarray, i: np.ndarray, j: np.ndarray, low: np.ndarray, high: np.ndarray
-) -> np.ndarray:
+def _height(corner: np.ndarray, i: np.ndarray, j: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Height of the triangles (n, 3, 3) above (i, j); within the triangle even where it is steep."""
     u, v = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
     area = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]

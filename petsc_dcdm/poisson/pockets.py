@@ -94,9 +94,7 @@ def _merge(dm: PETSc.DMDA, pairs: np.ndarray, names: np.ndarray, cells: np.ndarr
     everyone, its_cells, its_held = (np.concatenate([entry[n] for entry in lists]) for n in (1, 2, 3))
     if len(everyone) == 0:
         return
-    edges = np.searchsorted(
-        everyone, np.concatenate([entry[0] for entry in lists])
-    )  # names ascend with the rank
+    edges = np.searchsorted(everyone, np.concatenate([entry[0] for entry in lists]))  # names ascend with the rank
     graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(everyone),) * 2)
     parts, part = connected_components(graph, directed=False)
     first = np.full(parts, everyone.max())

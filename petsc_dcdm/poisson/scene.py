@@ -132,10 +132,10 @@ def conduct(world: World) -> None:
         np.multiply(both, factor, out=w[tuple(high)])
         own = world.axis[a] * (1.0 if world.coefficient is None else core(world.coefficient))
         for is_high, beyond in enumerate(neighbours(world.flags, a)):
-            world.s += (inside & (beyond == OPEN)) * own * _halfway(world, a, bool(is_high))
+            world.s += (inside & (beyond == OPEN)) * own * halfway(world, a, bool(is_high))
 
 
-def _halfway(world: World, a: int, is_high: bool) -> np.ndarray | float:
+def halfway(world: World, a: int, is_high: bool) -> np.ndarray | float:
     """2 for owned cells at that side of the grid, else 1 (broadcasts to box.shape)."""
     n, axis = world.box.shape[2 - a], 2 - a
     at = np.ones([n if d == axis else 1 for d in range(3)])

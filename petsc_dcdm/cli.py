@@ -1,0 +1,81 @@
+"""The command `petsc-dcdm`: finds the subcommand and imports only what that one needs.
+
+Bad input is one sentence on stderr and exit code 2; a solver that did not converge is exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from typing import NamedTuple
+
+from petsc_dcdm import __version__
+
+
+class Command(NamedTuple):
+    """Where a subcommand lives: ``module.add`` adds its parser, which carries the function to call as ``run``."""
+
+    module: str
+    add: str
+    help: str
+    petsc_options: bool = False  # whether options with a single dash are PETSc's (args.petsc_options)
+
+
+COMMANDS = {
+    "solve": Command("petsc_dcdm.poisson.cli", "add_solve_parser", "solve one pressure system", True),
+    "compare": Command("petsc_dcdm.compare.cli", "add_compare_parser", "time any solvers on any system"),
+    "train": Command("petsc_dcdm.training.cli", "add_train_parser", "train a network and write its weights file"),
+    "info": Command("petsc_dcdm.info", "add_info_parser", "show weights, kernels and what this machine has"),
+    "warmup": Command("petsc_dcdm.info", "add_warmup_parser", "compile the kernels ahead of the first solve"),
+}
+
+
+def split_petsc_options(argv: list[str]) -> tuple[list[str], list[str]]:
+    """(our arguments, PETSc's): PETSc's start with one dash and more than one letter, values included."""
+    ours: list[str] = []
+    petsc: list[str] = []
+    target = ours
+    for word in argv:
+        number = word.startswith("-") and word[1:2] in "0123456789."
+        if word.startswith("-") and not number:
+            target = petsc if len(word) > 2 and not word.startswith("--") else ours
+        target.append(word)
+    return ours, petsc
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a subcommand; returns the exit code. argv: without the program's name, sys.argv's if None."""
+    argv = sys.argv[1:] if argv is None else argv
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    parser = argparse.ArgumentParser(
+        prog="petsc-dcdm", description="Deep conjugate direction solver for PETSc: see petsc-dcdm COMMAND --help."
+    )
+    parser.add_argument("--version", action="version", version=f"petsc-dcdm {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        if name == chosen:
+            getattr(import_module(command.module), command.add)(subparsers)
+        else:
+            subparsers.add_parser(name, help=command.help)
+    petsc_options: list[str] = []
+    if chosen in COMMANDS and COMMANDS[chosen].petsc_options:
+        argv, petsc_options = split_petsc_options(argv)
+    args = parser.parse_args(argv)
+    args.petsc_options = petsc_options
+    try:
+        return int(args.run(args))
+    except (ValueError, OSError) as error:  # what the package raises for bad input is a ValueError with a sentence
+        _complain(error)
+        return 2
+
+
+def _complain(error: Exception) -> None:
+    """Say it once: on rank 0, or on every rank where MPI was not started by this command."""
+    if "mpi4py.MPI" in sys.modules and sys.modules["mpi4py.MPI"].COMM_WORLD.rank:
+        return
+    print(f"petsc-dcdm: {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
