@@ -45,7 +45,7 @@ def pack_network(tensors: dict[str, np.ndarray], axes: Axes, global_shape: Shape
     conv = np.ctypeslib.as_array(net.conv)
     for parity in itertools.product((0, 1), repeat=3):
         odd = [axis for axis, p in zip(roles, parity, strict=True) if p and axis in axes]
-        # Stored are (towards the sibling, away from it); cells know (low, high), and even cells have it on the high side.
+        # Stored are (towards the sibling, away from it), cells know (low, high): the sibling of even cells is high.
         order = list(range(8))
         for a in axes:
             if a not in odd:
@@ -69,6 +69,10 @@ def pack_network(tensors: dict[str, np.ndarray], axes: Axes, global_shape: Shape
 class _Stage:
     """A level of the cycle: what the kernels see of it, and the arrays that this keeps alive."""
 
+    x: Padded
+    y: Padded
+    r: Padded
+
     def __init__(self, geometry: Geometry, axes: Axes, steps: int, half: bool, halo: bool) -> None:
         self.geometry = geometry
         c = self.level = geometry.level()
@@ -77,7 +81,6 @@ class _Stage:
         c.steps, c.half, c.halo = steps, int(half), int(halo)
         self.range = np.zeros((c.n_w, c.n_r, 2), np.int32)
         c.range = self.range.ctypes.data
-        self.x = self.y = self.r = None
         if axes:
             kind = np.uint16 if half else np.float32
             self.coefficients = [geometry.zeros(kind) for _ in range(4 + steps)]
@@ -146,7 +149,8 @@ class CpuHierarchy:
             )
         self._layout = layout
         self._threads = threads
-        self._halo = layout.shape != layout.global_shape
+        # Where one rank holds the whole grid there is nothing to exchange, on no rank.
+        self._halo = not layout.sum(np.array([float(layout.shape == layout.global_shape)]))[0]
         self._flat = layout.global_shape[0] == 1
         self._empty = 0 in layout.shape
         self._stages: list[_Stage] = []
@@ -184,7 +188,7 @@ class CpuHierarchy:
     def _set_up_level(
         self, stage: _Stage, net: Network, source: list[np.ndarray], coarse: Geometry
     ) -> tuple[int, list[np.ndarray]]:
-        """Coefficients of a level from its conductances; returns its active cells and what the next level starts from."""
+        """Coefficients of a level from its conductances; returns its active cells and the next level's source."""
         new = [coarse.zeros() for _ in range(4)]
         shares = [coarse.zeros() for _ in range(3)]
         high: list[Padded] = []
@@ -223,7 +227,7 @@ class CpuHierarchy:
         if not self._empty:
             memory = aligned_zeros(self._threads * self._kernels.dcdm_setup_bytes(c), np.uint8)
             self._kernels.dcdm_set_up(c, net, setup, memory.ctypes.data, self._threads)
-        for share in shares:
+        for share in shares if self._halo else ():
             self._layout.exchange(share.view)
         if not self._empty:
             self._kernels.dcdm_join_shares(coarse.level(), setup, self._threads)
@@ -250,14 +254,17 @@ class CpuHierarchy:
         d = source[3] + source[0] + source[1] + source[2]
         for axis in range(3):
             padded.inner[...] = source[axis]
-            self._layout.exchange(padded.view)
+            if self._halo:
+                self._layout.exchange(padded.view)
             beyond = [slice(1, -1)] * 3
             beyond[2 - axis] = slice(2, None)
             d = d + padded.view[tuple(beyond)]
+        if self._empty:
+            return 0
         active = d > 0
         any_ = active.any(axis=2)
         first = active.argmax(axis=2) // ALIGN * ALIGN
-        last = active.shape[2] - active[..., ::-1].argmax(axis=2) if active.size else first
+        last = active.shape[2] - active[..., ::-1].argmax(axis=2)
         shape = stage.range.shape[:2]
         stage.range[..., 0] = np.where(any_, first, 0).reshape(shape)
         stage.range[..., 1] = np.where(any_, -(-last // ALIGN) * ALIGN, 0).reshape(shape)
@@ -291,6 +298,9 @@ class CpuHierarchy:
         if self._halo:
             self._apply_with_halo(r, out, scale_in, scale_out)
             return
+        if self._empty:
+            self._solve_coarsest()
+            return
         k, levels, work = self._kernels, self._addresses[0], ctypes.addressof(self._work)
         r_at, out_at = r.ctypes.data, out.ctypes.data
         k.dcdm_down(levels, work, self._count, r_at, scale_in)
@@ -299,7 +309,6 @@ class CpuHierarchy:
 
     def _solve_coarsest(self) -> None:
         last = self._stages[-1]
-        assert last.r is not None and last.y is not None
         last.y.inner[...] = self.coarse_solve(np.ascontiguousarray(last.r.inner))
 
     def _apply_with_halo(self, r: np.ndarray, out: np.ndarray, scale_in: float, scale_out: float) -> None:

@@ -132,7 +132,7 @@ class Geometry:
 
 
 class Padded:
-    """One array of a level: `view` (nz + 2, ny + 2, nx + 2) with its halo, `inner` without, `address` for the kernels."""
+    """One array of a level: `view` (nz + 2, ny + 2, nx + 2) with its halo, `inner` without, `address` for C."""
 
     def __init__(self, geometry: Geometry, buffer: np.ndarray) -> None:
         nz, ny, nx = geometry.shape
@@ -150,5 +150,5 @@ class Padded:
 def aligned_zeros(size: int, dtype: type) -> np.ndarray:
     """Zeros that start at a cache line. Large ones take memory only where they are written to."""
     item = np.dtype(dtype).itemsize
-    raw = np.zeros(size + 64 // item, dtype)
+    raw: np.ndarray = np.zeros(size + 64 // item, dtype)
     return raw[-raw.ctypes.data % 64 // item :][:size]

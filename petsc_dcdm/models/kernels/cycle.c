@@ -46,6 +46,15 @@ INLINE const float *plane_at(const planes *f, int64_t k, const float *zero) {
     return f->slots && (k < f->begin || k >= f->end) ? zero : plane_to(f, k);
 }
 
+/* A plane of a field and the ones below and above. */
+typedef struct {
+    const float *c, *w0, *w1;
+} neighbours;
+
+INLINE neighbours neighbours_of(const pass *p, const planes *f, int64_t k) {
+    return (neighbours){plane_at(f, k, p->zero), plane_at(f, k - 1, p->zero), plane_at(f, k + 1, p->zero)};
+}
+
 /* A row of a ring holds what another plane left there. */
 INLINE void clear_outside(const dcdm_level *l, float *row, row_range range) {
     if (range.begin >= range.end) range.begin = range.end = 0;
@@ -96,7 +105,7 @@ INLINE void convert_row(const dcdm_level *l, const pass *p, int64_t k, int64_t j
 }
 
 /* x + e(parent) over plane k. Not masked: an inactive cell couples to none, and the last smoothing clears it. */
-static void correct(const dcdm_level *l, const dcdm_level *c, const pass *p, int64_t k) {
+static __attribute__((noinline)) void correct(const dcdm_level *l, const dcdm_level *c, const pass *p, int64_t k) {
     const float *from = p->source + l->origin + k * l->pitch_w;
     float *to = plane_to(&p->x[0], k), *r = plane_to(&p->r, k);
     const int clear = in_ring(&p->x[0], k);

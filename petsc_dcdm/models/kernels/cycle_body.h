@@ -30,15 +30,15 @@ INLINE vf NAME(residual)(const NAME(row_coef) *a, const NAME(row_values) *v, con
     return y;
 }
 
-INLINE NAME(row_values) NAME(values)(const dcdm_level *l, const pass *p, const planes *from, int64_t k, int64_t j) {
+/* Of row j; the planes are those of set_neighbours. */
+INLINE NAME(row_values) NAME(values)(const dcdm_level *l, const pass *p, const neighbours *n, int64_t j) {
     const int64_t o = j * l->pitch_r;
-    const float *c = plane_at(from, k, p->zero) + o;
-    return (NAME(row_values)){c, l->has_r ? c - l->pitch_r : p->zero, l->has_r ? c + l->pitch_r : p->zero,
-                              plane_at(from, k - 1, p->zero) + o, plane_at(from, k + 1, p->zero) + o};
+    const float *c = n->c + o;
+    return (NAME(row_values)){c, l->has_r ? c - l->pitch_r : p->zero, l->has_r ? c + l->pitch_r : p->zero, n->w0 + o, n->w1 + o};
 }
 
 /* x = omega_1 r over plane k; r is converted on the way if it comes in as double. */
-static void NAME(first)(const dcdm_level *l, const pass *p, int64_t k) {
+static __attribute__((noinline)) void NAME(first)(const dcdm_level *l, const pass *p, int64_t k) {
     float *to = plane_to(&p->x[0], k), *r = plane_to(&p->r, k);
     const COEF *omega = (const COEF *)l->omega[0] + l->origin + k * l->pitch_w;
     const int clear = in_ring(&p->x[0], k);
@@ -58,7 +58,8 @@ static void NAME(first)(const dcdm_level *l, const pass *p, int64_t k) {
 }
 
 /* x + omega_m (r - A x) over plane k. */
-static void NAME(smooth)(const dcdm_level *l, const pass *p, const planes *from, const planes *to, int m, int64_t k) {
+static __attribute__((noinline)) void NAME(smooth)(const dcdm_level *l, const pass *p, const planes *from, const planes *to, int m, int64_t k) {
+    const neighbours near = neighbours_of(p, from, k);
     const float *rp = plane_at(&p->r, k, p->zero);
     float *xp = plane_to(to, k);
     const int clear = in_ring(to, k);
@@ -67,7 +68,7 @@ static void NAME(smooth)(const dcdm_level *l, const pass *p, const planes *from,
         const int64_t o = j * l->pitch_r;
         if (range.begin < range.end) {
             const NAME(row_coef) a = NAME(coef)(l, k, j, p->zero);
-            const NAME(row_values) v = NAME(values)(l, p, from, k, j);
+            const NAME(row_values) v = NAME(values)(l, p, &near, j);
             const COEF *omega = (const COEF *)l->omega[m] + l->origin + k * l->pitch_w + o;
             const float *r = rp + o;
             float *x = xp + o;
@@ -79,13 +80,14 @@ static void NAME(smooth)(const dcdm_level *l, const pass *p, const planes *from,
 }
 
 /* The last smoothing: zero at inactive cells, and out as double on the finest level. */
-static void NAME(finish)(const dcdm_level *l, const pass *p, const planes *from, int64_t k) {
+static __attribute__((noinline)) void NAME(finish)(const dcdm_level *l, const pass *p, const planes *from, int64_t k) {
+    const neighbours near = neighbours_of(p, from, k);
     const float *rp = plane_at(&p->r, k, p->zero);
     for (int64_t j = 0; j < l->n_r; j++) {
         const row_range range = range_at(l, k, j);
         const int64_t o = l->origin + k * l->pitch_w + j * l->pitch_r;
         const NAME(row_coef) a = NAME(coef)(l, k, j, p->zero);
-        const NAME(row_values) v = NAME(values)(l, p, from, k, j);
+        const NAME(row_values) v = NAME(values)(l, p, &near, j);
         const COEF *omega = (const COEF *)l->omega[0] + o;
         const float *r = rp + j * l->pitch_r;
         float *x = p->output ? p->row : p->target + o;
@@ -103,7 +105,8 @@ static void NAME(finish)(const dcdm_level *l, const pass *p, const planes *from,
 }
 
 /* The residual of plane k at active cells, summed over the children of every coarse cell. */
-static void NAME(restrict_plane)(const dcdm_level *l, const dcdm_level *c, const pass *p, const planes *from, int64_t k) {
+static __attribute__((noinline)) void NAME(restrict_plane)(const dcdm_level *l, const dcdm_level *c, const pass *p, const planes *from, int64_t k) {
+    const neighbours near = neighbours_of(p, from, k);
     const float *rp = plane_at(&p->r, k, p->zero);
     const int add = l->half_w && (k & 1);
     for (int64_t jc = 0; jc < c->n_r; jc++) {
@@ -114,7 +117,7 @@ static void NAME(restrict_plane)(const dcdm_level *l, const dcdm_level *c, const
         for (int64_t j = jc << l->half_r; j < l->n_r && j >> l->half_r == jc; j++) {
             const row_range range = range_at(l, k, j);
             const NAME(row_coef) a = NAME(coef)(l, k, j, p->zero);
-            const NAME(row_values) v = NAME(values)(l, p, from, k, j);
+            const NAME(row_values) v = NAME(values)(l, p, &near, j);
             const COEF *omega = (const COEF *)l->omega[0] + l->origin + k * l->pitch_w + j * l->pitch_r;
             const float *r = rp + j * l->pitch_r;
             for (int64_t i = range.begin; i < range.end; i += VL)
@@ -134,7 +137,7 @@ static void NAME(restrict_plane)(const dcdm_level *l, const dcdm_level *c, const
 /* Passes first .. last of the way down over one part of the planes: 0 is x = omega_1 r, 1 .. steps - 1 smooth, steps restricts.
  * Pass q lags q planes behind pass 0, so that all work out of the cache; what a part needs of its neighbours' planes it
  * computes again. */
-static void NAME(down)(const dcdm_level *l, const dcdm_level *c, pass *p, int part, int first, int last) {
+static __attribute__((noinline)) void NAME(down)(const dcdm_level *l, const dcdm_level *c, pass *p, int part, int first, int last) {
     const int64_t begin = l->part[part], end = l->part[part + 1];
     set_planes(l, p, begin, end, first, last, (int)l->steps - 1);
     for (int64_t t = begin - (last - first); t < end + (last - first); t++)
@@ -148,7 +151,7 @@ static void NAME(down)(const dcdm_level *l, const dcdm_level *c, pass *p, int pa
 }
 
 /* The same on the way up: 0 adds the coarse correction, 1 .. steps smooth with the weights in reverse order. */
-static void NAME(up)(const dcdm_level *l, const dcdm_level *c, pass *p, int part, int first, int last) {
+static __attribute__((noinline)) void NAME(up)(const dcdm_level *l, const dcdm_level *c, pass *p, int part, int first, int last) {
     const int64_t begin = l->part[part], end = l->part[part + 1];
     set_planes(l, p, begin, end, first, last, -1);
     for (int64_t t = begin - (last - first); t < end + (last - first); t++)

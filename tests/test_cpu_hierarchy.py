@@ -1,0 +1,325 @@
+"""The multigrid network in compiled kernels against the same network in torch, and on boxes with halos."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from petsc_dcdm.models.cpu import CpuHierarchy
+from petsc_dcdm.models.initial import initial_tensors
+from petsc_dcdm.models.kernels.build import KernelsUnavailable
+from petsc_dcdm.models.layout import SerialLayout, Shape
+from petsc_dcdm.models.multigrid import TorchHierarchy
+from petsc_dcdm.models.weights import ModelFile, WeightsError
+
+Plan = tuple[tuple[int, ...], ...]
+System = tuple[list[np.ndarray], np.ndarray]
+
+
+def weights(steps: int, seed: int = 0, hidden: int = 16) -> ModelFile:
+    """Random weights: every field varies from cell to cell."""
+    rng = np.random.default_rng(seed)
+    tensors = initial_tensors(steps, hidden, seed)
+    for name, a in tensors.items():
+        if name.endswith("bias") or name in ("out.weight", "log_c"):
+            tensors[name] = a + (0.3 * rng.standard_normal(a.shape)).astype(np.float32)
+    return ModelFile("multigrid", (2, 3), tensors, {})
+
+
+def system(shape: Shape, seed: int, solid: float = 0.2, varying: bool = True) -> System:
+    """Conductances scaled to a largest diagonal of 1, with some cells solid."""
+    rng = np.random.default_rng(seed)
+    active = rng.random(shape) >= solid
+    w = []
+    for a in range(3):
+        wa = rng.uniform(0.1, 1, shape) if varying else np.ones(shape)
+        low = [slice(None)] * 3
+        low[2 - a] = slice(0, 1)
+        wa *= active & np.roll(active, 1, 2 - a)
+        wa[tuple(low)] = 0
+        w.append(wa)
+    s = np.where(active, rng.choice([0, 0, 0.5], shape), 0.0)
+    scale = max(float(diagonal(w, s).max()), 1e-30)
+    return [wa / scale for wa in w], s / scale
+
+
+def diagonal(w: list[np.ndarray], s: np.ndarray) -> np.ndarray:
+    return s + sum(w) + sum(np.roll(wa, -1, 2 - a) for a, wa in enumerate(w))
+
+
+def damping(coarse: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Some linear map in place of the coarse solver; zero at inactive cells."""
+    active = diagonal(list(coarse.w), coarse.s) > 0
+    return lambda r: np.where(active, 0.7 * r, 0).astype(np.float32)
+
+
+def applied(hierarchy: Any, r: np.ndarray) -> np.ndarray:
+    out = np.full(r.shape, np.nan)
+    hierarchy.apply(r, out, 0.5, 2.0)
+    return out
+
+
+PLANS: list[tuple[Shape, Plan]] = [
+    ((8, 8, 8), ((0, 1, 2),)),
+    ((9, 7, 21), ((0, 1, 2), (0, 1, 2))),
+    ((12, 10, 33), ((0,), (1, 2), (0, 1, 2))),
+    ((40, 3, 18), ((2,), (2,), (0, 2))),
+    ((1, 13, 40), ((0, 1), (0, 1))),
+    ((1, 1, 50), ((0,),)),
+    ((5, 1, 20), ((0, 2),)),
+    ((6, 7, 1), ((1, 2),)),
+    ((2, 2, 2), ((0, 1, 2), ())),
+]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+@pytest.mark.parametrize(("shape", "plan"), PLANS)
+def test_equals_torch(shape: Shape, plan: Plan, steps: int) -> None:
+    plan = tuple(axes for axes in plan if axes)
+    w, s = system(shape, steps)
+    file, layout = weights(steps, steps), SerialLayout(shape, plan)
+    torch_network = TorchHierarchy(file, w, s, layout, "cpu")
+    network = CpuHierarchy(file, w, s, layout, threads=2, half=False)
+    assert network.levels == torch_network.levels
+    for ours, theirs in zip(
+        (*network.coarse.w, network.coarse.s), (*torch_network.coarse.w, torch_network.coarse.s), strict=True
+    ):
+        assert np.allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    network.coarse_solve = torch_network.coarse_solve = damping(network.coarse)
+    r = np.random.default_rng(5).standard_normal(shape)
+    want = applied(torch_network, r)
+    size = np.abs(want).max()
+    for _ in range(2):
+        assert np.abs(applied(network, r) - want).max() < 5e-6 * size
+    compressed = CpuHierarchy(file, w, s, layout, threads=1)
+    compressed.coarse_solve = network.coarse_solve
+    assert np.abs(applied(compressed, r) - want).max() < 5e-2 * size
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 40)),
+    plan=st.lists(st.sampled_from([(0, 1, 2), (0,), (1,), (2,), (0, 1), (1, 2)]), min_size=1, max_size=3),
+    solid=st.sampled_from([0.0, 0.3, 0.9, 1.0]),
+    steps=st.integers(1, 4),
+    seed=st.integers(0, 99),
+    varying=st.booleans(),
+)
+def test_any_shape_plan_and_filling(
+    shape: Shape, plan: list[tuple[int, ...]], solid: float, steps: int, seed: int, varying: bool
+) -> None:
+    if shape[0] == 1:
+        plan = [tuple(a for a in axes if a < 2) or (0,) for axes in plan]
+    w, s = system(shape, seed, solid, varying)
+    file, layout = weights(steps, seed), SerialLayout(shape, tuple(plan))
+    networks = [TorchHierarchy(file, w, s, layout, "cpu"), CpuHierarchy(file, w, s, layout, 1 + seed % 2, half=False)]
+    outs = []
+    for network in networks:
+        network.coarse_solve = damping(networks[1].coarse)
+        outs.append(applied(network, np.random.default_rng(seed).standard_normal(shape)))
+    assert np.abs(outs[0] - outs[1]).max() <= 1e-5 * np.abs(outs[0]).max()
+    d = diagonal(w, s)
+    assert not outs[1][d == 0].any()
+
+
+@pytest.mark.parametrize("shape", [(14, 11, 35), (1, 40, 37)])
+@pytest.mark.parametrize("half", [False, True])
+def test_symmetric_positive_and_linear(shape: Shape, half: bool) -> None:
+    w, s = system(shape, 2)
+    plan: Plan = ((0, 1, 2), (0, 1)) if shape[0] > 1 else ((0, 1), (0,))
+    network = CpuHierarchy(weights(3), w, s, SerialLayout(shape, plan), 1, half)
+    network.coarse_solve = damping(network.coarse)
+    active = diagonal(w, s) > 0
+    u, v = (np.random.default_rng(i).standard_normal(shape) * active for i in range(2))
+    mu, mv, both = applied(network, u), applied(network, v), applied(network, u + 2 * v)
+    size = abs((u * mu).sum()) + abs((v * mv).sum())
+    assert abs((u * mv).sum() - (v * mu).sum()) < 1e-6 * size
+    assert np.abs(both - mu - 2 * mv).max() < 1e-5 * np.abs(both).max()
+
+
+def test_threads_do_not_change_the_answer() -> None:
+    shape = (70, 12, 20)
+    w, s = system(shape, 4, varying=False)
+    outs = []
+    for threads in (1, 2, 3):
+        network = CpuHierarchy(weights(2), w, s, SerialLayout(shape, ((0, 1, 2), (2,))), threads)
+        network.coarse_solve = damping(network.coarse)
+        outs.append(applied(network, np.random.default_rng(0).standard_normal(shape)))
+    assert np.array_equal(outs[0], outs[1])
+    assert np.array_equal(outs[0], outs[2])
+
+
+@pytest.mark.parametrize("varying", [False, True])
+def test_a_mostly_empty_grid_gives_what_its_full_part_gives(varying: bool) -> None:
+    """The kernels leave out what has no active cell; inner cells of a uniform part share one evaluation."""
+    inner, shape = (20, 24, 40), (44, 40, 96)
+    w, s = system(inner, 1, 0.0, varying)
+    at = tuple(slice(8, 8 + n) for n in inner)
+    big_w, big_s = [np.zeros(shape) for _ in w], np.zeros(shape)
+    for big, small in zip((*big_w, big_s), (*w, s), strict=True):
+        big[at] = small
+    plan: Plan = ((0, 1, 2), (0, 1, 2))
+    small = CpuHierarchy(weights(2), w, s, SerialLayout(inner, plan), 1)
+    big = CpuHierarchy(weights(2), big_w, big_s, SerialLayout(shape, plan), 1)
+    small.coarse_solve = big.coarse_solve = lambda r: (0.7 * r).astype(np.float32)
+    r = np.random.default_rng(0).standard_normal(shape)
+    out = applied(big, r)
+    want = applied(small, np.ascontiguousarray(r[at]))
+    assert np.abs(out[at] - want).max() <= 1e-5 * np.abs(want).max()
+    out[at] = 0
+    assert not out.any()
+
+
+def test_sources_may_be_views_and_of_either_precision() -> None:
+    shape, plan = (10, 9, 21), ((0, 1, 2),)
+    w, s = system(shape, 3)
+    single = [a.astype(np.float32) for a in (*w, s)]
+    padded = [np.zeros([n + 2 for n in shape], np.float32) for _ in single]
+    views = [p[1:-1, 1:-1, 1:-1] for p in padded]
+    for view, a in zip(views, single, strict=True):
+        view[...] = a
+    outs = []
+    for arrays in ([*w, s], single, views, [*views[:3], s]):
+        network = CpuHierarchy(weights(2), arrays[:3], arrays[3], SerialLayout(shape, plan), 1)
+        network.coarse_solve = damping(network.coarse)
+        outs.append(applied(network, np.random.default_rng(0).standard_normal(shape)))
+    for out in outs[1:]:
+        assert np.abs(out - outs[0]).max() < 1e-2 * np.abs(outs[0]).max()
+    assert np.array_equal(outs[1], outs[2])
+
+
+@pytest.mark.parametrize("at", [(0, 0, 0), (19, 10, 20), (7, 3, 20)])
+def test_nan_comes_through(at: Shape) -> None:
+    shape, plan = (20, 11, 21), ((0, 1, 2),)
+    w, s = system(shape, 3, 0.0)
+    network = CpuHierarchy(weights(3), w, s, SerialLayout(shape, plan), 1)
+    network.coarse_solve = lambda r: r
+    r = np.zeros(shape)
+    r[at] = np.nan
+    assert np.isnan(applied(network, r)[at])
+
+
+def test_what_the_kernels_do_not_serve() -> None:
+    shape, plan = (4, 4, 8), ((0,),)
+    w, s = system(shape, 0)
+    with pytest.raises(KernelsUnavailable, match="up to 8 smoothing steps"):
+        CpuHierarchy(weights(9), w, s, SerialLayout(shape, plan), 1)
+    with pytest.raises(KernelsUnavailable, match="16 channels"):
+        CpuHierarchy(weights(2, hidden=24), w, s, SerialLayout(shape, plan), 1)
+    with pytest.raises(WeightsError, match="expected 'multigrid'"):
+        CpuHierarchy(ModelFile("cnn", (3,), {}, {}), w, s, SerialLayout(shape, plan), 1)
+    network = CpuHierarchy(weights(2), w, s, SerialLayout(shape, plan), 1)
+    with pytest.raises(RuntimeError, match="no coarse solver yet"):
+        network.apply(np.zeros(shape), np.zeros(shape), 1.0, 1.0)
+
+
+# Several boxes, one thread each ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Boxes:
+    """What the threads of a split grid share."""
+
+    edges: tuple[list[int], list[int], list[int]]
+    published: dict[tuple[int, ...], Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.places = list(product(*(range(len(e) - 1) for e in self.edges)))
+        self.barrier = threading.Barrier(len(self.places), timeout=30)
+
+
+@dataclass
+class BoxOfThread:
+    """The Layout of one thread: halos are copied from the arrays of its neighbours."""
+
+    boxes: Boxes
+    place: tuple[int, ...]
+    global_shape: Shape
+    plan: Plan
+
+    @property
+    def offset(self) -> Shape:
+        z, y, x = (e[p] for e, p in zip(self.boxes.edges, self.place, strict=True))
+        return z, y, x
+
+    @property
+    def shape(self) -> Shape:
+        z, y, x = (e[p + 1] - e[p] for e, p in zip(self.boxes.edges, self.place, strict=True))
+        return z, y, x
+
+    def exchange(self, a: Any, corners: bool = False) -> None:
+        boxes = self.boxes
+        boxes.published[self.place] = a
+        for axis in range(3):
+            boxes.barrier.wait()
+            for step in (-1, 1):
+                there = tuple(p + step * (i == axis) for i, p in enumerate(self.place))
+                if there not in boxes.published or 0 in self.shape:
+                    continue
+                other = boxes.published[there]
+                span = [slice(None) if corners and i < axis else slice(1, -1) for i in range(3)]
+                to, from_ = list(span), list(span)
+                to[axis] = slice(0, 1) if step < 0 else slice(a.shape[axis] - 1, None)
+                from_[axis] = slice(other.shape[axis] - 2, -1) if step < 0 else slice(1, 2)
+                a[tuple(to)] = other[tuple(from_)]
+        boxes.barrier.wait()
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        self.boxes.published[self.place] = values
+        self.boxes.barrier.wait()
+        total = sum(self.boxes.published[p] for p in self.boxes.places)
+        self.boxes.barrier.wait()
+        return total
+
+    def max(self, values: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    ("shape", "plan", "edges"),
+    [
+        ((17, 9, 21), ((0, 1, 2), (0, 1, 2)), ([0, 8, 17], [0, 4, 9], [0, 12, 21])),
+        ((16, 5, 33), ((2,), (0,)), ([0, 2, 16], [0, 5], [0, 32, 33])),
+        ((1, 21, 40), ((0, 1), (0, 1)), ([0, 1], [0, 8, 16, 21], [0, 20, 40])),
+        ((12, 4, 8), ((0, 1, 2),), ([0, 12], [0, 4], [0, 8, 8])),  # the last box is empty
+    ],
+)
+def test_boxes_give_the_answer_of_one(shape: Shape, plan: Plan, edges: Any, steps: int) -> None:
+    w, s = system(shape, steps)
+    file = weights(steps, steps)
+    serial = CpuHierarchy(file, w, s, SerialLayout(shape, plan), 1)
+    serial.coarse_solve = lambda r: (0.7 * r).astype(np.float32)
+    r = np.random.default_rng(0).standard_normal(shape)
+    want, out, errors = applied(serial, r), np.full(shape, np.nan), []
+    boxes = Boxes(edges)
+
+    def work(place: tuple[int, ...]) -> None:
+        try:
+            layout = BoxOfThread(boxes, place, shape, plan)
+            mine = tuple(slice(o, o + n) for o, n in zip(layout.offset, layout.shape, strict=True))
+            network = CpuHierarchy(file, [a[mine] for a in w], s[mine], layout, 1)
+            assert [level.unknowns for level in network.levels] == [level.unknowns for level in serial.levels]
+            network.coarse_solve = serial.coarse_solve
+            for _ in range(2):
+                out[mine] = applied(network, np.ascontiguousarray(r[mine]))
+        except BaseException as error:
+            errors.append(error)
+            boxes.barrier.abort()
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in boxes.places]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    assert np.array_equal(out, want)
