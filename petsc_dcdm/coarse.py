@@ -13,7 +13,7 @@ from petsc4py import PETSc
 
 from petsc_dcdm.models.layout import CoarseOperator, Layout
 
-DIRECT_LIMIT = 20000
+DIRECT_LIMIT = 6000
 """Unknowns up to which a factorisation is the default."""
 
 

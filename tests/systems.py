@@ -92,7 +92,7 @@ def right_hand_side(A, seed=1):
 def solve(A, b, x=None, dm=None, **options):
     """Solve with ``petsc_dcdm.KSP`` and the given options (dots for nothing: ``ksp_rtol=1e-8``); returns (ksp, x)."""
     database = PETSc.Options()
-    for name, value in {"pc_dcdm_compile": "off", **options}.items():
+    for name, value in options.items():
         database[name] = value
     ksp = PETSc.KSP().create(A.getComm())
     ksp.setOperators(A)

@@ -1,7 +1,7 @@
 """The local rows of an AIJ matrix in compressed form, without a copy where PETSc lets us have its own arrays.
 
-petsc4py copies them (and for parallel matrices goes through MatGetRow): 0.1 s for 15 M non-zeros, more than the rest of set-up.
-The sequential case therefore asks PETSc's C interface for its pointers.
+petsc4py copies them (and for parallel matrices goes through MatGetRow): 0.1 s for 15 M non-zeros, more than the rest
+of set-up. The sequential case therefore asks PETSc's C interface for its pointers.
 """
 
 from __future__ import annotations

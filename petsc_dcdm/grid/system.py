@@ -14,6 +14,7 @@ from petsc_dcdm.grid.errors import MatrixError, raise_together
 from petsc_dcdm.grid.extract import RowStencil, extract
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.rows import RowMap
+from petsc_dcdm.grid.walls import keep_walls
 from petsc_dcdm.models.plan import COARSE_LIMIT, plan_coarsening
 
 SYMMETRY_TOLERANCE = 1e-6
@@ -105,6 +106,7 @@ def build_system(A: PETSc.Mat, grid: Grid, comm: MPI.Intracomm, *, threshold: fl
         work.destroy()
     error = _check_symmetry(w, w_high, layout, stencil.scale) if w_high else None
     raise_together(comm, error)
+    layout.plan = keep_walls(w, layout, plan, stencil.mean_w, threshold)
     return GridSystem(
         grid=grid,
         layout=layout,

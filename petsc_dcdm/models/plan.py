@@ -17,6 +17,11 @@ def coarse_size(n: int) -> int:
     return (n + 1) // 2
 
 
+def coarse_strength(strength: Sequence[float], axes: Sequence[int]) -> list[float]:
+    """Mean conductances after coarsening ``axes`` of a uniform medium: twice the distance halves, twice the area doubles."""
+    return [value * 2.0 ** sum(1 if axis != along else -1 for axis in axes) for along, value in enumerate(strength)]
+
+
 def plan_coarsening(
     shape: Sequence[int], mean_w: Sequence[float], threshold: float, coarse_limit: int = COARSE_LIMIT
 ) -> tuple[tuple[int, ...], ...]:
@@ -48,7 +53,6 @@ def plan_coarsening(
         axes = tuple(axis for axis in candidates if strength[axis] * threshold >= strongest)
         for axis in axes:
             size[axis] = coarse_size(size[axis])
-            for other in range(3):
-                strength[other] *= 0.5 if other == axis else 2.0
+        strength = coarse_strength(strength, axes)
         plan.append(axes)
     return tuple(plan)
