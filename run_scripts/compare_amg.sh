@@ -37,7 +37,7 @@ compare mixed --family mixed --size $sizes
 compare mesh --mesh "$mesh" --size $sizes
 compare dam_break --family dam_break --size $large --fluid-only
 compare box --family box --size $large --solver dcdm --solver pfmg --solver pfmg-tuned --solver mg --solver boomeramg-tuned
-compare ex45 --vertex --size $((large + 1)) --solver dcdm --solver pfmg --solver pfmg-tuned --solver mg --solver boomeramg-tuned
+compare ex45 --vertex --size $((large + 1)) --solver dcdm --solver pfmg --solver mg --solver boomeramg-tuned --solver ml
 # shellcheck disable=SC2086
 compare flat --family mixed --size $flat
 compare same_matrix --family mixed --size $large --solves $solves

@@ -24,6 +24,9 @@ from petsc_dcdm.compare.systems import Problem, build, structured
 MATMULTS = 21
 PLUGIN = ("petsc_dcdm.ksp", "petsc_dcdm.pc", "petsc_dcdm.models.cpu")
 """What the plugin imports sooner or later in a solve on the CPU: imported, and timed, first of all."""
+IN_TORCH = ("petsc_dcdm.models.multigrid", "petsc_dcdm.models.cnn")
+"""The same for solvers whose options (:data:`TORCH_OPTIONS`) have the network run in torch."""
+TORCH_OPTIONS = ("-pc_dcdm_model cnn", "-pc_dcdm_compile off", "-pc_dcdm_device cuda")
 
 
 def _memory(key: str) -> float:
@@ -83,36 +86,48 @@ class _Run:
 
     def __init__(self, job: Job, problem: Problem, options: str) -> None:
         self.watch = _Watch()
-        self._structured = job.solver.needs == "struct"
+        self._job = job
         database = PETSc.Options()
         database.insertString(options)
         if problem.grid and job.solver.ours:
             database["pc_dcdm_grid"] = problem.grid
-        self.ksp = PETSc.KSP().create()
-        self.ksp.setTolerances(rtol=job.rtol, atol=0.0, max_it=job.max_it)
-        self.ksp.setMonitor(self.watch)
-        self._take(problem)
-        self.ksp.setFromOptions()
+        self._load(problem)
+        self.ksp = self._new_ksp()
 
-    def _take(self, problem: Problem) -> None:
+    def _load(self, problem: Problem) -> None:
         self.problem = problem
         self.x = problem.A.createVecRight()
-        self.operator = structured(problem.A, problem.dm) if self._structured else problem.A
-        if problem.dm is not None:
-            self.ksp.setDM(problem.dm)
+        struct = self._job.solver.needs == "struct"
+        self.operator = structured(problem.A, problem.dm) if struct else problem.A
+
+    def _new_ksp(self) -> PETSc.KSP:
+        ksp = PETSc.KSP().create()
+        ksp.setTolerances(rtol=self._job.rtol, atol=0.0, max_it=self._job.max_it)
+        ksp.setMonitor(self.watch)
+        if self.problem.dm is not None:
+            ksp.setDM(self.problem.dm)
             if PETSc.Sys.getVersion() >= (3, 24):
-                self.ksp.setDMActive(PETSc.KSP.DMActive.ALL, False)
+                ksp.setDMActive(PETSc.KSP.DMActive.ALL, False)
             else:
-                self.ksp.setDMActive(False)
+                ksp.setDMActive(False)
+        ksp.setFromOptions()
+        return ksp
 
     def replace(self, spec: SystemSpec) -> None:
-        """Go on with another system, whose size may differ."""
-        self.ksp.reset()
-        if self._structured:
-            self.operator.destroy()
+        """Go on with another system: the same KSP if the size is the same, a new one if it is not.
+
+        (PETSc 3.18's GAMG cannot be reset for another size.)
+        """
+        old, operator = self.problem, self.operator
+        sizes = operator.getSizes()
         self.x.destroy()
-        self.problem.destroy()
-        self._take(build(spec))
+        self._load(build(spec))
+        if self.operator.getSizes() != sizes:
+            self.ksp.destroy()
+            self.ksp = self._new_ksp()
+        self.ksp.setOperators(self.operator)
+        operator.destroy()
+        old.destroy()
 
     def solve(self, out: Measured) -> None:
         """One set-up (nothing to do if the matrix is the same) and one solve; adds what it took to ``out``."""
@@ -140,7 +155,8 @@ def measure(job: Job) -> Measured:
     out = Measured()
     start = time.perf_counter()
     if job.solver.ours:
-        for module in PLUGIN:
+        in_torch = any(option in job.solver.options for option in TORCH_OPTIONS)
+        for module in PLUGIN + IN_TORCH * in_torch:
             importlib.import_module(module)
     out.import_s = MPI.COMM_WORLD.allreduce(time.perf_counter() - start, op=MPI.MAX)
     out.import_rss_mb = _memory("VmRSS")

@@ -23,7 +23,8 @@ def print_tables(results: Sequence[Result], console: Console) -> None:
     for (system, _, _), group in groupby(results, key=lambda r: (r.system, r.solves, r.moving)):
         rows = list(group)
         unknowns = max(r.unknowns for r in rows)
-        title = f"{system.label} {system.size}: {unknowns:,} unknowns{_sequence(rows[0])}"
+        name = f"{system.label} {system.size}".strip()
+        title = f"{name}: {unknowns:,} unknowns{_sequence(rows[0])}"
         table = Table(title=title, title_justify="left", caption_justify="left", caption=_caption(rows))
         table.add_column("solver")
         for heading in ("ranks", "iterations", "set-up s", "solve s", "total s", "spread s", "MatMults"):
