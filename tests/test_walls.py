@@ -1,0 +1,76 @@
+"""Walls that coarsening would merge: found alike by compiled code and by numpy, and kept apart by the plan."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from systems import conductances, matrix, random_solids, right_hand_side, solve
+
+from petsc_dcdm.grid.walls import _Faces, count_torn, keep_walls
+from petsc_dcdm.models.layout import SerialLayout
+
+ALL = (0, 1, 2)
+
+
+def padded(w):
+    return [np.pad(face, 1).astype(np.float32) for face in w]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9)),
+    axes=st.sets(st.sampled_from(ALL), min_size=1),
+    fraction=st.sampled_from([0.0, 0.3, 0.6]),
+    seed=st.integers(0, 50),
+)
+def test_compiled_and_numpy_agree(shape, axes, fraction, seed):
+    w, _ = conductances(shape, random_solids(shape, seed, fraction))
+    faces = padded(w)
+    axes = tuple(sorted(axes))
+    level = _Faces(faces, 1)
+    assert level._library is not None
+    counts = np.zeros(2, np.int64)
+    level._library.dcdm_walls_torn(level._c_grid(axes), 1, counts.ctypes.data_as(ctypes.c_void_p))
+    block = tuple(2 if axis in axes else 1 for axis in (2, 1, 0))
+    assert tuple(counts) == count_torn(faces, block)
+    plain = _Faces(faces, 1)
+    plain._library = None
+    for ours, theirs in zip(level.coarse(axes), plain.coarse(axes), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def plates(shape, spacing):
+    """Walls without thickness across x, each with a few holes."""
+    w, s = conductances(shape, walls=2.0)
+    rng = np.random.default_rng(0)
+    for at in range(spacing, shape[2], spacing):
+        closed = np.ones(shape[:2], bool)
+        for _ in range(3):
+            z, y = rng.integers(0, shape[0] - 2), rng.integers(0, shape[1] - 2)
+            closed[z : z + 2, y : y + 2] = False
+        w[0][:, :, at][closed] = 0.0
+    return w, s
+
+
+def test_plates_are_kept_apart_and_grains_are_not_in_the_way():
+    shape = (32, 32, 32)
+    full = (ALL, ALL)
+    means = (1.0, 1.0, 1.0)
+    odd, _ = plates(shape, 7)
+    assert keep_walls(padded(odd), SerialLayout(shape, full), full, means, 2.5, 1)[0] == (1, 2)
+    even, _ = plates(shape, 8)
+    assert keep_walls(padded(even), SerialLayout(shape, full), full, means, 2.5, 1) == full
+    grains, _ = conductances(shape, random_solids(shape, fraction=0.25))
+    assert keep_walls(padded(grains), SerialLayout(shape, full), full, means, 2.5, 1) == full
+
+
+@pytest.mark.parametrize("spacing", [3, 5, 7])
+def test_few_iterations_between_plates(spacing):
+    w, s = plates((24, 24, 40), spacing)
+    A = matrix(w, s)
+    ksp, _ = solve(A, right_hand_side(A), ksp_rtol=1e-6, pc_dcdm_grid="40,24,24")
+    assert ksp.getConvergedReason() > 0 and ksp.getIterationNumber() <= 11
