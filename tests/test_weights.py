@@ -18,7 +18,7 @@ def write(path, **changes):
     arguments = {
         "kind": "multigrid",
         "dims": (2, 3),
-        "tensors": initial_tensors(3, 16, 0),
+        "tensors": initial_tensors(4, 16, 0),
         "training_domain": "boxes",
         "seed": 7,
         "command": "petsc-dcdm train multigrid --seed 7",
@@ -30,11 +30,11 @@ def write(path, **changes):
 
 
 def test_round_trip(tmp_path):
-    tensors = initial_tensors(3, 16, 3)
+    tensors = initial_tensors(4, 16, 3)
     file = weights.load(write(tmp_path / "a.safetensors", tensors=tensors))
     assert (file.kind, file.dims) == ("multigrid", (2, 3))
     assert file.meta["seed"] == "7" and file.meta["package_version"] == petsc_dcdm.__version__
-    assert file.number("steps") == 3 and file.number("threshold") == HYPER["threshold"]
+    assert file.number("steps") == 4 and file.number("threshold") == HYPER["threshold"]
     assert sorted(file.tensors) == sorted(tensors)
     for name, a in tensors.items():
         np.testing.assert_array_equal(file.tensors[name], a)
@@ -99,8 +99,8 @@ def test_unknown_kind(tmp_path):
 
 
 def test_wrong_shape_and_missing_tensor(tmp_path):
-    tensors = initial_tensors(4, 16, 0)
-    with pytest.raises(weights.WeightsError, match=r"'out.weight' is float32 of shape \(8, 16\), expected"):
+    tensors = initial_tensors(5, 16, 0)
+    with pytest.raises(weights.WeightsError, match=r"'out.weight' is float32 of shape \(9, 16\), expected"):
         write(tmp_path / "a.safetensors", tensors=tensors)
     del tensors["conv.weight"]
     with pytest.raises(weights.WeightsError, match="'conv.weight' is missing"):
@@ -108,7 +108,7 @@ def test_wrong_shape_and_missing_tensor(tmp_path):
 
 
 def test_not_finite(tmp_path):
-    tensors = initial_tensors(3, 16, 0)
+    tensors = initial_tensors(4, 16, 0)
     tensors["log_c"][0] = np.nan
     with pytest.raises(weights.WeightsError, match="NaN or infinity"):
         write(tmp_path / "a.safetensors", tensors=tensors)

@@ -12,7 +12,7 @@ from petsc_dcdm.models.weights import multigrid_shapes
 
 #: Interval of the spectrum of D^-1 A on which the smoothing polynomial is the Chebyshev one.
 SMOOTHING_INTERVAL = (0.35, 1.95)
-HYPER: dict[str, float | int | str] = {"steps": 3, "hidden": 16, "threshold": 2.5, "coarse_limit": 5000}
+HYPER: dict[str, float | int | str] = {"steps": 4, "hidden": 16, "threshold": 2.5}
 
 
 def chebyshev_weights(steps: int, interval: tuple[float, float] = SMOOTHING_INTERVAL) -> np.ndarray:

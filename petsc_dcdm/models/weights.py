@@ -165,10 +165,8 @@ def _check(file: ModelFile) -> None:
             raise WeightsError(f"{file.source}: tensor '{name}' holds NaN or infinity; train it again")
     if file.kind == "multigrid":
         steps, hidden = int(file.number("steps")), int(file.number("hidden"))
-        if file.number("threshold") < 1 or file.number("coarse_limit") < 1 or steps < 1:
-            raise WeightsError(
-                f"{file.source}: steps, threshold and coarse_limit must be at least 1; train it again"
-            )
+        if file.number("threshold") < 1 or steps < 1:
+            raise WeightsError(f"{file.source}: steps and threshold must be at least 1; train it again")
         for name, shape in multigrid_shapes(steps, hidden).items():
             got = file.tensors.get(name)
             if got is None or got.shape != shape or got.dtype != np.float32:

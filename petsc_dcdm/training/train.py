@@ -31,9 +31,9 @@ class Settings:
     """
 
     steps: int = 1000
-    seed: int = 0
+    seed: int = 1
     learning_rate: float = 3e-3
-    batch: int = 2
+    batch: int = 3
     share_2d: float = 0.3
     unroll: int = 5
     smoothing: int = int(HYPER["steps"])
