@@ -1,0 +1,37 @@
+"""The published network gives the same direction on any number of ranks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from mpi4py import MPI
+
+from petsc_dcdm.grid.boxes import partition
+from petsc_dcdm.grid.halo import BoxLayout
+from petsc_dcdm.models.cnn import CnnOperator, DcdmNet, to_tensors
+from petsc_dcdm.models.layout import SerialLayout
+from petsc_dcdm.models.weights import ModelFile
+
+RANKS = (2, 4)
+
+
+def test_direction_does_not_depend_on_the_ranks():
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    file = ModelFile("cnn", (3,), to_tensors(DcdmNet("64")), {"variant": "64"})
+    shape, plan = (12, 9, 11), ((0, 1, 2),)
+    rng = np.random.default_rng(0)
+    w = [rng.uniform(0.5, 1.0, shape) for _ in range(3)]
+    for a in range(3):
+        w[a].swapaxes(0, 2 - a)[0] = 0.0
+    s, r = np.ones(shape), rng.standard_normal(shape)
+    want = np.empty(shape)
+    CnnOperator(file, w, s, SerialLayout(shape, plan)).apply(r, want, -0.5, 2.0)
+    comm = MPI.COMM_WORLD
+    layout = BoxLayout(comm, partition(shape, comm.size, plan), plan)
+    mine = tuple(slice(o, o + n) for o, n in zip(layout.offset, layout.shape, strict=True))
+    got = np.empty(layout.shape)
+    operator = CnnOperator(file, [a[mine] for a in w], s[mine], layout)
+    operator.apply(np.ascontiguousarray(r[mine]), got, -0.5, 2.0)
+    assert np.allclose(got, want[mine], atol=1e-5)
+    assert operator.levels[0].unknowns == r.size
