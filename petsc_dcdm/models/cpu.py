@@ -66,7 +66,7 @@ def pack_network(tensors: dict[str, np.ndarray], axes: Axes, global_shape: Shape
     return net
 
 
-class _Stage:
+class Stage:
     """A level of the cycle: what the kernels see of it, and the arrays that this keeps alive."""
 
     x: Padded
@@ -153,7 +153,7 @@ class CpuHierarchy:
         self._halo = not layout.sum(np.array([float(layout.shape == layout.global_shape)]))[0]
         self._flat = layout.global_shape[0] == 1
         self._empty = 0 in layout.shape
-        self._stages: list[_Stage] = []
+        self._stages: list[Stage] = []
         self.levels: list[LevelInfo] = []
         self._build(file, list(w), s, half)
         self.coarse_solve: Callable[[np.ndarray], np.ndarray] = _unset_coarse_solve
@@ -166,7 +166,7 @@ class CpuHierarchy:
         shape, offset, global_shape = layout.shape, layout.offset, layout.global_shape
         source = [*w, s]  # x, y, z, s
         for axes in layout.plan:
-            stage = _Stage(Geometry(shape, self._flat), axes, self._steps, half, self._halo)
+            stage = Stage(Geometry(shape, self._flat), axes, self._steps, half, self._halo)
             net = pack_network(file.tensors, axes, global_shape, self._flat)
             next_shape, next_offset = coarse_box(shape, offset, axes)
             coarse = Geometry(next_shape, self._flat)
@@ -174,19 +174,19 @@ class CpuHierarchy:
             self._add_level(stage, LevelInfo(global_shape, offset, shape, axes, active))
             global_shape, _ = coarse_box(global_shape, (0, 0, 0), axes)
             shape, offset = next_shape, next_offset
-        last = _Stage(Geometry(shape, self._flat), (), self._steps, half, self._halo)
+        last = Stage(Geometry(shape, self._flat), (), self._steps, half, self._halo)
         arrays = [np.array(a, np.float64) for a in source]
         active = self._find_active(last, arrays)
         self._add_level(last, LevelInfo(global_shape, offset, shape, (), active))
         self.coarse = CoarseOperator((arrays[0], arrays[1], arrays[2]), arrays[3], offset, shape, global_shape)
 
-    def _add_level(self, stage: _Stage, info: LevelInfo) -> None:
+    def _add_level(self, stage: Stage, info: LevelInfo) -> None:
         unknowns = int(self._layout.sum(np.array([float(info.unknowns)]))[0])
         self._stages.append(stage)
         self.levels.append(LevelInfo(info.global_shape, info.offset, info.shape, info.coarsened, unknowns))
 
     def _set_up_level(
-        self, stage: _Stage, net: Network, source: list[np.ndarray], coarse: Geometry
+        self, stage: Stage, net: Network, source: list[np.ndarray], coarse: Geometry
     ) -> tuple[int, list[np.ndarray]]:
         """Coefficients of a level from its conductances; returns its active cells and the next level's source."""
         new = [coarse.zeros() for _ in range(4)]
@@ -248,7 +248,7 @@ class CpuHierarchy:
             self._layout.exchange(high[axis].view, corners=True)
         return [a.inner for a in padded], high
 
-    def _find_active(self, stage: _Stage, source: list[np.ndarray]) -> int:
+    def _find_active(self, stage: Stage, source: list[np.ndarray]) -> int:
         """Where the coarsest level has active cells; faces of other ranks' cells count too. Collective."""
         padded = stage.geometry.zeros(np.float64)
         d = source[3] + source[0] + source[1] + source[2]
@@ -295,27 +295,46 @@ class CpuHierarchy:
         if self._count == 0:
             out[...] = scale_out * self.coarse_solve((scale_in * r).astype(np.float32))
             return
+        self._cycle(r.ctypes.data, scale_in, out.ctypes.data, scale_out, None)
+
+    def direction(self, r: np.ndarray, d: Padded, scale: float) -> None:
+        """``d = cycle(scale * r)`` in single precision, to a padded array of the finest level. Collective."""
+        self._cycle(r.ctypes.data, scale, None, 1.0, d.address)
+
+    @property
+    def finest(self) -> Stage:
+        """The finest level, for loops that work in its layout; the grid must not be the coarse problem already."""
+        return self._stages[0]
+
+    @property
+    def finest_address(self) -> int:
+        """Where the kernels find it."""
+        return self._addresses[0]
+
+    def _cycle(self, r: int, scale_in: float, out: int | None, scale_out: float, direction: int | None) -> None:
+        """From the address of the right-hand side to that of the result or of the direction."""
         if self._halo:
-            self._apply_with_halo(r, out, scale_in, scale_out)
+            self._cycle_with_halo(r, scale_in, out, scale_out, direction)
             return
         if self._empty:
             self._solve_coarsest()
             return
         k, levels, work = self._kernels, self._addresses[0], ctypes.addressof(self._work)
-        r_at, out_at = r.ctypes.data, out.ctypes.data
-        k.dcdm_down(levels, work, self._count, r_at, scale_in)
+        k.dcdm_down(levels, work, self._count, r, scale_in)
         self._solve_coarsest()
-        k.dcdm_up(levels, work, self._count, r_at, scale_in, out_at, scale_out)
+        k.dcdm_up(levels, work, self._count, r, scale_in, out, scale_out, direction)
 
     def _solve_coarsest(self) -> None:
         last = self._stages[-1]
         last.y.inner[...] = self.coarse_solve(np.ascontiguousarray(last.r.inner))
 
-    def _apply_with_halo(self, r: np.ndarray, out: np.ndarray, scale_in: float, scale_out: float) -> None:
+    def _cycle_with_halo(
+        self, r: int, scale_in: float, out: int | None, scale_out: float, direction: int | None
+    ) -> None:
         """The same pass by pass, with the halos filled in between."""
         k, exchange, steps, run = self._kernels, self._layout.exchange, self._steps, not self._empty
         if run:
-            k.dcdm_load(self._levels[0], r.ctypes.data, scale_in, self._threads)
+            k.dcdm_load(self._levels[0], r, scale_in, self._threads)
         # Passes alternate between x and y; the first target is chosen so that the iterate of the way down ends in x.
         for i, stage in enumerate(self._stages[:-1]):
             level, work = self._addresses[i], stage.work.ctypes.data
@@ -336,14 +355,14 @@ class CpuHierarchy:
         for i in range(self._count - 1, -1, -1):
             stage, level, work = self._stages[i], self._addresses[i], self._stages[i].work.ctypes.data
             exchange(correction.view)
-            target = out.ctypes.data if i == 0 else None
             a, b = stage.x, stage.y
             for first, q in [(0, 1), *((q, q) for q in range(2, steps + 1))]:
                 if q > 1:
                     exchange(a.view)
-                final = target if q == steps else None
+                final = out if i == 0 and q == steps else None
+                target = direction if i == 0 and q == steps and direction else b.address
                 if run:
-                    k.dcdm_up_passes(level, work, first, q, a.address, b.address, correction.address, final, scale_out)
+                    k.dcdm_up_passes(level, work, first, q, a.address, target, correction.address, final, scale_out)
                 a, b = b, a
             correction = a
 

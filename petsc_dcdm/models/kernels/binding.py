@@ -15,6 +15,7 @@ from petsc_dcdm.models.layout import Shape
 ALIGN = 16
 MAX_STEPS = 8
 CHANNELS = 16
+MAX_HISTORY = 8
 
 _i64, _pointer = ctypes.c_int64, ctypes.c_void_p
 
@@ -64,6 +65,19 @@ class SetUp(ctypes.Structure):
     ]
 
 
+class Operator(ctypes.Structure):
+    """dcdm_operator of outer.c."""
+
+    _fields_ = [
+        ("packed", _i64),
+        *[(name, _pointer) for name in ("words", "s_index", "s_value")],
+        ("c", ctypes.c_double * 3),
+        *[(name, _pointer) for name in ("w_x", "w_r", "w_w", "s")],
+        *[(name, _i64) for name in ("pitch_w", "pitch_r", "origin")],
+        ("factor", ctypes.c_double),
+    ]
+
+
 @functools.cache
 def kernels() -> ctypes.CDLL:
     """The library with its signatures declared, so that calls convert their arguments quickly."""
@@ -76,9 +90,12 @@ def kernels() -> ctypes.CDLL:
         "dcdm_join_shares": (None, [level, ctypes.POINTER(SetUp), i32]),
         "dcdm_load": (None, [level, _pointer, f64, i32]),
         "dcdm_down": (None, [_pointer, _pointer, i32, _pointer, f64]),
-        "dcdm_up": (None, [_pointer, _pointer, i32, _pointer, f64, _pointer, f64]),
+        "dcdm_up": (None, [_pointer, _pointer, i32, _pointer, f64, _pointer, f64, _pointer]),
         "dcdm_down_passes": (None, [_pointer, _pointer, i32, i32, _pointer, _pointer]),
         "dcdm_up_passes": (None, [_pointer, _pointer, i32, i32, _pointer, _pointer, _pointer, _pointer, f64]),
+        "dcdm_dots": (None, [_pointer, _pointer, _pointer, _pointer, i32, _pointer, _pointer]),
+        "dcdm_step": (None, [*[_pointer] * 6, i32, f64, *[_pointer] * 4]),
+        "dcdm_pack": (i32, [_pointer, _pointer, _pointer, _pointer, _pointer, i32]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(c, name)

@@ -176,18 +176,23 @@ void dcdm_down(const dcdm_level *levels, float *const *work, int count, const do
     }
 }
 
-/* Back up, from the solution in y of the coarsest level to `output`. Planes without an active cell are zeroed too. */
+/* Planes of the result that no part works on. */
+static void clear_planes(const dcdm_level *l, double *output) {
+    const int64_t plane = l->n_r * l->n_x;
+    memset(output, 0, (size_t)(l->w_begin * plane) * sizeof *output);
+    memset(output + l->w_end * plane, 0, (size_t)((l->n_w - l->w_end) * plane) * sizeof *output);
+}
+
+/* Back up, from the solution in y of the coarsest level to `output`, or if that is NULL to `direction`, which is padded. */
 void dcdm_up(const dcdm_level *levels, float *const *work, int count, const double *input, double scale_in, double *output,
-             double scale_out) {
+             double scale_out, float *direction) {
     for (int i = count - 1; i >= 0; i--) {
         const dcdm_level *l = levels + i;
         pass p = {.scale_in = scale_in, .scale_out = scale_out, .source = l->x, .target = l->y, .coarse = l[1].y};
-        if (i == 0) p.input = input, p.output = output;
+        if (i == 0) p.input = input, p.output = output, p.target = direction;
         run(l, l + 1, &p, work[i], 1, 0, (int)l->steps);
     }
-    const size_t plane = (size_t)(levels->n_r * levels->n_x) * sizeof *output;
-    memset(output, 0, (size_t)levels->w_begin * plane);
-    memset(output + levels->w_end * levels->n_r * levels->n_x, 0, (size_t)(levels->n_w - levels->w_end) * plane);
+    if (output) clear_planes(levels, output);
 }
 
 /* Passes of the down leg of one level whose halos are filled: 0 .. 1, or a single one; see down_ in cycle_body.h. */
@@ -201,10 +206,7 @@ void dcdm_up_passes(const dcdm_level *l, float *work, int first, int last, float
                     double *output, double scale_out) {
     const pass p = {.source = source, .target = target, .coarse = coarse, .output = output, .scale_out = scale_out};
     run(l, l + 1, &p, work, 1, first, last);
-    if (!output) return;
-    const size_t plane = (size_t)(l->n_r * l->n_x) * sizeof *output;
-    memset(output, 0, (size_t)l->w_begin * plane);
-    memset(output + l->w_end * l->n_r * l->n_x, 0, (size_t)(l->n_w - l->w_end) * plane);
+    if (output) clear_planes(l, output);
 }
 
 /* The right-hand side of the finest level into its padded array. */

@@ -1,0 +1,178 @@
+"""The deep conjugate direction method on the grid: compiled, two passes over memory and two reductions a step.
+
+The same recurrence as `petsc_dcdm.ksp.KSP` runs on PETSc's vectors (Kaneda et al., ICML 2023), with the matrix
+replaced by its stencil, extracted exactly. Directions are kept in single precision: a direction may be anything, so
+rounding it costs nothing as long as x and r are updated with the same one, and A times it is formed in double
+precision. numpy only, no PETSc, no MPI.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from petsc_dcdm.models.cpu import CpuHierarchy
+from petsc_dcdm.models.kernels.binding import ALIGN, MAX_HISTORY, Operator, Padded, aligned_zeros, kernels
+from petsc_dcdm.models.layout import Layout
+
+BLOCK = 8
+
+
+class BoxOperator:
+    """A matrix on this rank's box: `factor` times the operator with low-face conductances w and extra diagonal s.
+
+    Args:
+        network: the hierarchy that was set up on this operator; its finest level's layout and active cells are used.
+        w, s: float64 arrays (nz + 2, ny + 2, nx + 2), C-contiguous, the box with a halo of one cell; exact. The halo
+            of w is filled here. Kept by reference, unless they could be packed.
+        factor: negative for a negative definite matrix.
+
+    Where all conductances along an axis are either 0 or the same and s takes few values (voxel geometry), the matrix is
+    packed to one byte a cell (`packed`); else it takes the 32 of the arrays. Collective.
+    """
+
+    def __init__(
+        self,
+        network: CpuHierarchy,
+        w: Sequence[np.ndarray],
+        s: np.ndarray,
+        layout: Layout,
+        factor: float = 1.0,
+        threads: int = 1,
+    ) -> None:
+        stage = network.finest
+        shape = tuple(n + 2 for n in layout.shape)
+        for a in (*w, s):
+            if a.dtype != np.float64 or a.shape != shape or not a.flags.c_contiguous:
+                raise ValueError(f"expected contiguous float64 arrays {shape}; got {a.dtype} {a.shape}")
+        if layout.shape != layout.global_shape:
+            for a in w:
+                layout.exchange(a)
+        flat = stage.geometry.flat
+        x, r, u = (0, 2, 1) if flat else (0, 1, 2)
+        self._arrays: list[np.ndarray] = [w[x], w[r], w[u], s]
+        self.c = Operator(
+            w_x=w[x].ctypes.data,
+            w_r=w[r].ctypes.data,
+            w_w=w[u].ctypes.data,
+            s=s.ctypes.data,
+            pitch_r=shape[2],
+            pitch_w=shape[2] if flat else shape[1] * shape[2],
+            origin=(shape[1] + 1) * shape[2] + 1,
+            factor=factor,
+        )
+        for i, axis in enumerate((x, r, u)):
+            self.c.c[i] = float(w[axis].max(initial=0.0))
+        self.packed = self._pack(stage.level.n_w, stage.level.n_r, stage.level.n_x, ctypes.byref(stage.level), threads)
+
+    def _pack(self, n_w: int, n_r: int, n_x: int, level: object, threads: int) -> bool:
+        blocks = -(-n_x // BLOCK)
+        words = aligned_zeros(n_w * n_r * blocks, np.uint64)
+        index = aligned_zeros(n_w * n_r * blocks * BLOCK, np.uint8)
+        values = np.zeros(256)
+        addresses = [a.ctypes.data for a in (words, index, values)]
+        if not kernels().dcdm_pack(level, ctypes.byref(self.c), *addresses, threads):
+            return False
+        self._arrays = [words, index, values]
+        self.c.packed, (self.c.words, self.c.s_index, self.c.s_value) = 1, addresses
+        return True
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step found: |r| after it, d . A d of the direction taken, and r . d before it."""
+
+    norm: float
+    energy: float
+    slope: float
+
+
+class DirectionLoop:
+    """Takes steps from a given x and r = b - A x, both in place.
+
+    Args:
+        network: gives the directions.
+        operator: the matrix.
+        layout: this rank's box.
+        history: how many of the last directions a new one is made conjugate to, at most MAX_HISTORY.
+
+    Allocates ``history + 2`` float32 arrays of the padded box once. All methods are collective.
+    """
+
+    def __init__(self, network: CpuHierarchy, operator: BoxOperator, layout: Layout, history: int) -> None:
+        if not 0 <= history <= MAX_HISTORY:
+            raise ValueError(f"a history of {history} directions; the kernels serve 0 to {MAX_HISTORY}")
+        self._network, self._operator, self._layout = network, operator, layout
+        self._kernels = kernels()
+        self._split = layout.shape != layout.global_shape
+        stage = network.finest
+        self._level = network.finest_address
+        self._free = [stage.geometry.zeros() for _ in range(history + 2)]
+        self._history = history
+        self._before: deque[tuple[Padded, float]] = deque()
+        parts = int(stage.level.parts)
+        plane = (stage.level.n_r + 2) * stage.level.pitch_r + 2 * ALIGN
+        self._work = aligned_zeros(2 * parts * plane, np.float32)
+        self._sums = np.zeros(parts * (2 + 2 * history))
+        self._parts = parts
+        self._pointers = (ctypes.c_void_p * max(history, 1))()
+        self._betas = np.zeros(max(history, 1))
+
+    def restart(self) -> None:
+        """Forget the last directions: for another x and r."""
+        while self._before:
+            self._free.append(self._before.popleft()[0])
+
+    def step(self, x: np.ndarray, r: np.ndarray, norm: float) -> Step:
+        """One step; float64 C-contiguous (nz, ny, nx) of the box, `norm` = |r| > 0 over all ranks.
+
+        Where the energy or the slope is 0 or not finite there is no direction, and x and r are left as they were.
+        """
+        k, d, following = self._kernels, self._free.pop(), self._free.pop()
+        self._network.direction(r, d, 1.0 / norm)
+        if self._split:
+            self._layout.exchange(d.view)
+        count = len(self._before)
+        for i, (p, _) in enumerate(self._before):
+            self._pointers[i] = p.address
+        level, operator = self._level, ctypes.addressof(self._operator.c)
+        pointers, sums = ctypes.addressof(self._pointers), self._sums.ctypes.data
+        k.dcdm_dots(level, operator, d.address, pointers, count, r.ctypes.data, sums)
+        found = self._total(2 + 2 * count)
+        energy, slope = float(found[0]), float(found[1])
+        for i, (_, previous) in enumerate(self._before):
+            beta = float(found[2 + 2 * i]) / previous
+            self._betas[i] = np.float32(beta)
+            energy -= beta * float(found[2 + 2 * i])
+            slope -= beta * float(found[3 + 2 * i])
+        if not np.isfinite(energy) or not np.isfinite(slope) or energy == 0 or slope == 0:
+            self._free += [d, following]
+            return Step(norm, energy, slope)
+        k.dcdm_step(
+            level,
+            operator,
+            following.address,
+            d.address,
+            pointers,
+            self._betas.ctypes.data,
+            count,
+            slope / energy,
+            x.ctypes.data,
+            r.ctypes.data,
+            self._work.ctypes.data,
+            sums,
+        )
+        square, exact = (float(v) for v in self._total(2))
+        self._free.append(d)
+        self._before.append((following, exact))
+        while len(self._before) > self._history:
+            self._free.append(self._before.popleft()[0])
+        return Step(float(np.sqrt(square)), energy, slope)
+
+    def _total(self, count: int) -> np.ndarray:
+        """The sums of all parts and ranks."""
+        return self._layout.sum(self._sums[: self._parts * count].reshape(self._parts, count).sum(axis=0))

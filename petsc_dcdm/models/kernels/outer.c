@@ -1,0 +1,275 @@
+/* The outer loop on the grid: two passes over memory for each step of the deep conjugate direction method.
+ *
+ * Directions are float, in the padded layout of the finest level; solution and residual are double, without padding. A
+ * direction is exactly what its floats say, and A times it is formed in double wherever it is needed (it is never stored), so x and
+ * r = b - A x part by no more than rounding in double. With p_i the last directions, d the network's output:
+ *
+ *   dots:  d . A d,  d . r,  and for all i  p_i . A d,  p_i . r
+ *   step:  d' = d - sum beta_i p_i;  x += alpha d';  r -= alpha A d';  r . r,  d' . A d'
+ */
+#include "common.h"
+
+enum { VD = VL / 2, BLOCK = 8, MAX_HISTORY = 8 };
+typedef double vd __attribute__((vector_size(8 * VD)));
+typedef int64_t vl __attribute__((vector_size(8 * VD)));
+typedef float vs __attribute__((vector_size(4 * VD)));
+
+/* The matrix, exactly. Packed: every conductance along an axis is 0 or the same, and s has few different values; then 8 cells are one
+ * word: bytes 0 .. 5 hold a bit for each cell and face (low x, high x, low r, ...), byte 6 whether any of them has an s. */
+typedef struct {
+    int64_t packed;
+    const uint64_t *words;   /* [n_w][n_r][ceil(n_x / 8)] */
+    const uint8_t *s_index;  /* [n_w][n_r][8 ceil(n_x / 8)], into s_value */
+    const double *s_value;   /* 256 */
+    double c[3];             /* x, r, w */
+    const double *w_x, *w_r, *w_w, *s; /* else: at origin + k pitch_w + j pitch_r + i, halo on the high side valid */
+    int64_t pitch_w, pitch_r, origin;
+    double factor;           /* the matrix is factor times all this */
+} dcdm_operator;
+
+static const uint64_t INNER = 0x0000FFFFFFFFFFFF; /* all faces of all 8 cells, no s */
+
+typedef struct {
+    const float *c, *r0, *r1, *w0, *w1;
+} rows;
+
+INLINE vd widen(const float *p) {
+    vs v;
+    memcpy(&v, p, sizeof v);
+    return __builtin_convertvector(v, vd);
+}
+
+INLINE vd load_double(const double *p) {
+    vd v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE double total(vd v) {
+    double sum = 0;
+    for (int i = 0; i < VD; i++) sum += v[i];
+    return sum;
+}
+
+/* The first n of VD; n is VD but at the end of a row. */
+INLINE vd load_some(const double *p, int64_t n) {
+    if (n == VD) return load_double(p);
+    vd v = {0};
+    memcpy(&v, p, (size_t)n * sizeof *p);
+    return v;
+}
+
+INLINE void store_some(double *p, vd v, int64_t n) {
+    if (n == VD) memcpy(p, &v, sizeof v);
+    else memcpy(p, &v, (size_t)n * sizeof *p);
+}
+
+/* Lanes of the VD cells from cell `shift` of a word that have face f. */
+INLINE vl face_mask(uint64_t word, int f, int shift) {
+    vl bits, lane;
+    for (int i = 0; i < VD; i++) bits[i] = (int64_t)(word >> (8 * f + shift)), lane[i] = (int64_t)1 << i;
+    return (bits & lane) != 0;
+}
+
+INLINE vd only(vd v, vl mask) { return (vd)((vl)v & mask); }
+
+/* A d at n cells from cell i of row (k, j), 0 in the lanes after them. */
+INLINE vd apply_at(const dcdm_operator *a, const dcdm_level *l, const rows *d, int64_t k, int64_t j, int64_t i, int64_t n) {
+    const vd x = widen(d->c + i), x0 = x - widen(d->c + i - 1), x1 = x - widen(d->c + i + 1);
+    const vd r0 = x - widen(d->r0 + i), r1 = x - widen(d->r1 + i), w0 = x - widen(d->w0 + i), w1 = x - widen(d->w1 + i);
+    if (!a->packed) {
+        const int64_t o = a->origin + k * a->pitch_w + j * a->pitch_r + i;
+        vd y = load_some(a->s + o, n) * x;
+        y += load_some(a->w_x + o, n) * x0 + load_some(a->w_x + o + 1, n) * x1;
+        if (l->has_r) y += load_some(a->w_r + o, n) * r0 + load_some(a->w_r + o + a->pitch_r, n) * r1;
+        y += load_some(a->w_w + o, n) * w0 + load_some(a->w_w + o + a->pitch_w, n) * w1;
+        return y * a->factor;
+    }
+    const int64_t blocks = (l->n_x + BLOCK - 1) / BLOCK, row = k * l->n_r + j;
+    const uint64_t word = a->words[row * blocks + i / BLOCK];
+    if (word == INNER) return (a->c[0] * (x0 + x1) + a->c[1] * (r0 + r1) + a->c[2] * (w0 + w1)) * a->factor;
+    const int shift = (int)(i % BLOCK);
+    vd y = a->c[0] * (only(x0, face_mask(word, 0, shift)) + only(x1, face_mask(word, 1, shift)));
+    y += a->c[1] * (only(r0, face_mask(word, 2, shift)) + only(r1, face_mask(word, 3, shift)));
+    y += a->c[2] * (only(w0, face_mask(word, 4, shift)) + only(w1, face_mask(word, 5, shift)));
+    if (word >> 48) {
+        const uint8_t *index = a->s_index + row * blocks * BLOCK + i;
+        vd s;
+        for (int t = 0; t < VD; t++) s[t] = a->s_value[index[t]];
+        y += s * x;
+    }
+    return y * a->factor;
+}
+
+/* Row j of three planes. Where there is no r axis its differences are zero. */
+INLINE rows rows_at(const dcdm_level *l, const float *c, const float *w0, const float *w1, int64_t j) {
+    const int64_t o = j * l->pitch_r, beside = l->has_r ? l->pitch_r : 0;
+    return (rows){c + o, c + o - beside, c + o + beside, w0 + o, w1 + o};
+}
+
+/* What `dots` adds up at n cells. */
+INLINE void dots_at(const dcdm_level *l, const dcdm_operator *a, const rows *d, const float *const *p, int history, const double *r,
+                    int64_t k, int64_t j, int64_t i, int64_t n, vd *sum) {
+    const vd q = apply_at(a, l, d, k, j, i, n), x = widen(d->c + i), residual = load_some(r + i, n);
+    sum[0] += x * q;
+    sum[1] += x * residual;
+    for (int h = 0; h < history; h++) {
+        const vd y = widen(p[h] + i);
+        sum[2 + 2 * h] += y * q;
+        sum[3 + 2 * h] += y * residual;
+    }
+}
+
+/* out[part] = d . A d, d . r, and p . A d, p . r for every p; halos of d valid. r has (n_w, n_r, n_x) elements. */
+void dcdm_dots(const dcdm_level *l, const dcdm_operator *a, const float *d, const float *const *p, int history, const double *r,
+               double *out) {
+    const int count = 2 + 2 * history;
+#pragma omp parallel for num_threads((int)l->parts) schedule(static, 1)
+    for (int part = 0; part < (int)l->parts; part++) {
+        vd sum[2 + 2 * MAX_HISTORY] = {{0}};
+        for (int64_t k = l->part[part]; k < l->part[part + 1]; k++)
+            for (int64_t j = 0; j < l->n_r; j++) {
+                const int32_t *range = l->range + 2 * (k * l->n_r + j);
+                const float *c = d + l->origin + k * l->pitch_w;
+                const rows near = rows_at(l, c, c - l->pitch_w, c + l->pitch_w, j);
+                const float *before[MAX_HISTORY];
+                for (int h = 0; h < history; h++) before[h] = p[h] + l->origin + k * l->pitch_w + j * l->pitch_r;
+                const double *residual = r + (k * l->n_r + j) * l->n_x;
+                int64_t i = range[0];
+                for (; i < range[1] && i + VD <= l->n_x; i += VD) dots_at(l, a, &near, before, history, residual, k, j, i, VD, sum);
+                if (i < range[1] && i < l->n_x) dots_at(l, a, &near, before, history, residual, k, j, i, l->n_x - i, sum);
+            }
+        for (int c = 0; c < count; c++) out[part * count + c] = total(sum[c]);
+    }
+}
+
+/* d' = d - sum beta p over plane k, halo included where there is one. */
+static void orthogonalise(const dcdm_level *l, float *to, const float *d, const float *const *p, const double *beta, int history,
+                          int64_t k) {
+    const int64_t plane = l->origin + k * l->pitch_w, edge = l->halo && l->has_r;
+    const int64_t whole = (l->n_x + ALIGN - 1) / ALIGN * ALIGN;
+    for (int64_t j = -edge; j < l->n_r + edge; j++) {
+        const int inside = k >= 0 && k < l->n_w && j >= 0 && j < l->n_r;
+        const int32_t all[2] = {0, (int32_t)whole}, *range = inside ? l->range + 2 * (k * l->n_r + j) : all;
+        const int64_t o = plane + j * l->pitch_r;
+        float *t = to + j * l->pitch_r;
+        for (int64_t i = range[0]; i < range[1]; i += VL) {
+            vf v = load(d + o + i);
+            for (int h = 0; h < history; h++) v -= (float)beta[h] * load(p[h] + o + i);
+            store(t + i, v);
+        }
+        for (int64_t i = -1; i <= l->n_x && l->halo; i += l->n_x + 1) {
+            float v = d[o + i];
+            for (int h = 0; h < history; h++) v -= (float)beta[h] * p[h][o + i];
+            t[i] = v;
+        }
+    }
+}
+
+INLINE void step_at(const dcdm_level *l, const dcdm_operator *a, const rows *d, double alpha, double *x, double *r, int64_t k, int64_t j,
+                    int64_t i, int64_t n, vd *sum) {
+    const vd q = apply_at(a, l, d, k, j, i, n), y = widen(d->c + i);
+    const vd residual = load_some(r + i, n) - alpha * q;
+    store_some(r + i, residual, n);
+    store_some(x + i, load_some(x + i, n) + alpha * y, n);
+    sum[0] += residual * residual;
+    sum[1] += y * q;
+}
+
+/* d' = d - sum beta p to `next`, x += alpha d', r -= alpha A d'; out[part] = r . r, d' . A d'. Halos of d and p valid, those of
+ * `next` are valid afterwards. `work`: two planes of the padded layout for each part, zero before the first call. */
+void dcdm_step(const dcdm_level *l, const dcdm_operator *a, float *next, const float *d, const float *const *p, const double *beta,
+               int history, double alpha, double *x, double *r, float *work, double *out) {
+    const int64_t slot = l->has_r ? (l->n_r + 2) * l->pitch_r + ALIGN : l->pitch_r + 2 * ALIGN;
+    const int64_t first = ALIGN + (l->has_r ? l->pitch_r : 0);
+#pragma omp parallel for num_threads((int)l->parts) schedule(static, 1)
+    for (int part = 0; part < (int)l->parts; part++) {
+        const int64_t begin = l->part[part], end = l->part[part + 1];
+        /* Planes of other parts are computed again, to a place of our own. */
+        float *below = work + 2 * part * slot + first, *above = below + slot;
+        vd sum[2] = {{0}};
+        for (int64_t t = begin - 1; t <= end; t++) {
+            float *plane[4]; /* t - 2 .. t of d' */
+            for (int q = 0; q < 3; q++) {
+                const int64_t k = t - 2 + q;
+                plane[q] = k == begin - 1 && part > 0             ? below
+                           : k == end && part < (int)l->parts - 1 ? above
+                                                                  : next + l->origin + k * l->pitch_w;
+            }
+            if (t >= l->w_begin - l->halo && t < l->w_end + l->halo) orthogonalise(l, plane[2], d, p, beta, history, t);
+            const int64_t k = t - 1;
+            if (k < begin) continue;
+            for (int64_t j = 0; j < l->n_r; j++) {
+                const int32_t *range = l->range + 2 * (k * l->n_r + j);
+                const rows near = rows_at(l, plane[1], plane[0], plane[2], j);
+                const int64_t o = (k * l->n_r + j) * l->n_x;
+                int64_t i = range[0];
+                for (; i < range[1] && i + VD <= l->n_x; i += VD) step_at(l, a, &near, alpha, x + o, r + o, k, j, i, VD, sum);
+                if (i < range[1] && i < l->n_x) step_at(l, a, &near, alpha, x + o, r + o, k, j, i, l->n_x - i, sum);
+            }
+        }
+        out[2 * part] = total(sum[0]), out[2 * part + 1] = total(sum[1]);
+    }
+}
+
+/* The different values of s that a thread knows of, a copy of the beginning of the common list. */
+typedef struct {
+    double value[256];
+    int count;
+} s_values;
+
+/* Place of s in the list; 256 if that is full. */
+static int find_s(s_values *mine, double s, double *common, int *count) {
+    int v = 0;
+    while (v < mine->count && mine->value[v] != s) v++;
+    if (v < mine->count) return v;
+#pragma omp critical(dcdm_s_values)
+    {
+        for (v = 0; v < *count && common[v] != s; v++) {}
+        if (v == *count && v < 256) common[(*count)++] = s;
+        mine->count = *count;
+        memcpy(mine->value, common, sizeof mine->value);
+    }
+    return v;
+}
+
+/* Pack the matrix: words and s_index from conductances in the places of the operator, for rows with active cells. Returns whether that
+ * was possible: whether along each axis all conductances are 0 or c, and s has at most 255 different values but 0. */
+int dcdm_pack(const dcdm_level *l, const dcdm_operator *a, uint64_t *words, uint8_t *s_index, double *s_value, int threads) {
+    const int64_t blocks = (l->n_x + BLOCK - 1) / BLOCK;
+    int misfits = 0, count = 1;
+    s_value[0] = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : misfits)
+    {
+        s_values mine = {.count = 0};
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < l->n_w * l->n_r; row++) {
+            if (l->range[2 * row] >= l->range[2 * row + 1]) continue;
+            const int64_t o = a->origin + row / l->n_r * a->pitch_w + row % l->n_r * a->pitch_r;
+            const double *r = a->w_r + o, *w = a->w_w + o;
+            const double *face[6] = {a->w_x + o, a->w_x + o + 1, r, r + (l->has_r ? a->pitch_r : 0), w, w + a->pitch_w};
+            for (int64_t b = 0; b < blocks && !misfits; b++) {
+                const int64_t begin = b * BLOCK, n = l->n_x - begin < BLOCK ? l->n_x - begin : BLOCK;
+                uint64_t word = 0;
+                for (int f = 0; f < 6; f++) {
+                    const double *p = face[f] + begin, c = a->c[f / 2];
+                    uint64_t bits = 0;
+                    int odd = 0;
+                    for (int64_t i = 0; i < n; i++) bits |= (uint64_t)(p[i] == c) << i, odd |= p[i] != c && p[i] != 0;
+                    word |= bits << (8 * f);
+                    misfits += odd;
+                }
+                int some = 0;
+                for (int64_t i = 0; i < n; i++) some |= a->s[o + begin + i] != 0;
+                word |= (uint64_t)some << 48;
+                for (int64_t i = 0; i < n && some; i++) {
+                    const int v = find_s(&mine, a->s[o + begin + i], s_value, &count);
+                    misfits += v > 255;
+                    s_index[(row * blocks + b) * BLOCK + i] = (uint8_t)v;
+                }
+                words[row * blocks + b] = word;
+            }
+        }
+    }
+    return !misfits;
+}
