@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+import traceback
 from importlib import import_module
 from typing import NamedTuple
 
@@ -29,6 +31,8 @@ COMMANDS = {
     "info": Command("petsc_dcdm.info", "add_info_parser", "show weights, kernels and what this machine has"),
     "warmup": Command("petsc_dcdm.info", "add_warmup_parser", "compile the kernels ahead of the first solve"),
 }
+
+PATIENCE = 5.0  # seconds that a rank with an error waits for the others to have it too
 
 
 def split_petsc_options(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -68,13 +72,35 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:  # what the package raises for bad input is a ValueError with a sentence
         _complain(error)
         return 2
+    except Exception:
+        _abort_if_parallel()
+        raise
 
 
 def _complain(error: Exception) -> None:
-    """Say it once: on rank 0, or on every rank where MPI was not started by this command."""
-    if "mpi4py.MPI" in sys.modules and sys.modules["mpi4py.MPI"].COMM_WORLD.rank:
+    """Say it once: rank 0 does, and a rank that is alone with its error, which then ends all of them."""
+    mpi = sys.modules.get("mpi4py.MPI")
+    comm = mpi.COMM_WORLD if mpi else None
+    if comm is None or comm.rank == 0:
+        print(f"petsc-dcdm: {error}", file=sys.stderr, flush=True)
+    if comm is None or comm.size == 1:
         return
-    print(f"petsc-dcdm: {error}", file=sys.stderr)
+    met, deadline = comm.Ibarrier(), time.monotonic() + PATIENCE
+    while not met.Test():
+        if time.monotonic() > deadline:
+            if comm.rank:
+                print(f"petsc-dcdm: rank {comm.rank}: {error}", file=sys.stderr, flush=True)
+            comm.Abort(2)
+        time.sleep(0.01)
+
+
+def _abort_if_parallel() -> None:
+    """Print the traceback and end all ranks, which would wait for this one for ever."""
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi and mpi.COMM_WORLD.size > 1:
+        traceback.print_exc()
+        sys.stderr.flush()
+        mpi.COMM_WORLD.Abort(1)
 
 
 if __name__ == "__main__":

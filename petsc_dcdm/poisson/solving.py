@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from petsc4py import PETSc
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -97,7 +98,7 @@ def print_table(title: str, results: Sequence[Result], comm: PETSc.Comm) -> None
     """A table of results for people, on rank 0."""
     if comm.rank:
         return
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("solver", no_wrap=True)
     for column in ("unknowns", "iterations", "set-up", "solve", "total", "residual"):
         table.add_column(column, justify="right", no_wrap=True)
