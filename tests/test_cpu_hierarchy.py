@@ -196,15 +196,19 @@ def test_sources_may_be_views_and_of_either_precision() -> None:
     assert np.array_equal(outs[1], outs[2])
 
 
-@pytest.mark.parametrize("at", [(0, 0, 0), (19, 10, 20), (7, 3, 20)])
-def test_nan_comes_through(at: Shape) -> None:
-    shape, plan = (20, 11, 21), ((0, 1, 2),)
+@pytest.mark.parametrize("nx", [14, 15, 21])
+@pytest.mark.parametrize("at", [(0, 0, 0), (19, 10, 13), (7, 3, 13)])
+def test_nan_comes_through_and_leaves_no_trace(at: Shape, nx: int) -> None:
+    shape, plan = (20, 11, nx), ((0, 1, 2),)
     w, s = system(shape, 3, 0.0)
     network = CpuHierarchy(weights(3), w, s, SerialLayout(shape, plan), 1)
     network.coarse_solve = lambda r: r
-    r = np.zeros(shape)
-    r[at] = np.nan
-    assert np.isnan(applied(network, r)[at])
+    good = np.random.default_rng(0).standard_normal(shape)
+    want = applied(network, good)
+    bad = good.copy()
+    bad[at] = np.nan
+    assert np.isnan(applied(network, bad)[at])
+    assert np.array_equal(applied(network, good), want)
 
 
 def test_what_the_kernels_do_not_serve() -> None:
@@ -283,6 +287,27 @@ class BoxOfThread:
         raise NotImplementedError
 
 
+def in_threads(edges: Any, shape: Shape, plan: Plan, work: Callable[[BoxOfThread, tuple[slice, ...]], None]) -> None:
+    """Run ``work(layout, place in the grid)`` for every box side by side; raises the first error."""
+    boxes, errors = Boxes(edges), []
+
+    def run(place: tuple[int, ...]) -> None:
+        try:
+            layout = BoxOfThread(boxes, place, shape, plan)
+            work(layout, tuple(slice(o, o + n) for o, n in zip(layout.offset, layout.shape, strict=True)))
+        except BaseException as error:
+            errors.append(error)
+            boxes.barrier.abort()
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in boxes.places]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize(
     ("shape", "plan", "edges"),
@@ -299,27 +324,14 @@ def test_boxes_give_the_answer_of_one(shape: Shape, plan: Plan, edges: Any, step
     serial = CpuHierarchy(file, w, s, SerialLayout(shape, plan), 1)
     serial.coarse_solve = lambda r: (0.7 * r).astype(np.float32)
     r = np.random.default_rng(0).standard_normal(shape)
-    want, out, errors = applied(serial, r), np.full(shape, np.nan), []
-    boxes = Boxes(edges)
+    want, out = applied(serial, r), np.full(shape, np.nan)
 
-    def work(place: tuple[int, ...]) -> None:
-        try:
-            layout = BoxOfThread(boxes, place, shape, plan)
-            mine = tuple(slice(o, o + n) for o, n in zip(layout.offset, layout.shape, strict=True))
-            network = CpuHierarchy(file, [a[mine] for a in w], s[mine], layout, 1)
-            assert [level.unknowns for level in network.levels] == [level.unknowns for level in serial.levels]
-            network.coarse_solve = serial.coarse_solve
-            for _ in range(2):
-                out[mine] = applied(network, np.ascontiguousarray(r[mine]))
-        except BaseException as error:
-            errors.append(error)
-            boxes.barrier.abort()
+    def work(layout: BoxOfThread, mine: tuple[slice, ...]) -> None:
+        network = CpuHierarchy(file, [a[mine] for a in w], s[mine], layout, 1)
+        assert [level.unknowns for level in network.levels] == [level.unknowns for level in serial.levels]
+        network.coarse_solve = serial.coarse_solve
+        for _ in range(2):
+            out[mine] = applied(network, np.ascontiguousarray(r[mine]))
 
-    threads = [threading.Thread(target=work, args=(place,)) for place in boxes.places]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    in_threads(edges, shape, plan, work)
     assert np.array_equal(out, want)
