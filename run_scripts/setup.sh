@@ -39,7 +39,8 @@ quiet() { # runs a command; its output is shown only if it fails
 # ---- what Debian gives --------------------------------------------------------------------------------------------
 if [ "$petsc" = debian ]; then
     python=/usr/bin/python3 # a bare python3 may be another Python, which cannot see Debian's petsc4py
-    wanted="petsc-dev python3-petsc4py python3-petsc4py-real python3-mpi4py python3-venv openmpi-bin
+    # libpython3-dev: a C program with -python opens libpython3.x.so
+    wanted="petsc-dev python3-petsc4py python3-petsc4py-real python3-mpi4py python3-venv libpython3-dev openmpi-bin
             gcc g++ gfortran pkg-config libopenblas0-pthread"
     missing=""
     for package in $wanted; do
