@@ -5,21 +5,19 @@ Kaneda, Akar, Chen, Kala, Hyde, Teran: A Deep Conjugate Direction Method for Ite
 (arXiv 2205.10763). The preconditioner's output is made A-orthogonal to the last m directions and an exact line search
 steps along it; nothing is asked of the preconditioner, not even linearity. With the same PC it is PETSc's
 ``-ksp_type fcg -ksp_fcg_mmax m -ksp_fcg_truncation_type standard``.
-
-Three reductions a step, whatever m is: all d . A p_i at once, (d . A d, r . d) at once, |r|.
 """
 
 from __future__ import annotations
 
 import ctypes
 import sys
-from collections import deque
 
 import numpy as np
 from petsc4py import PETSc
 
 from petsc_dcdm.options import KSP_OPTIONS, print_help, read
 from petsc_dcdm.petsc_library import petsc_library
+from petsc_dcdm.steps import GridSteps, Steps, VectorSteps
 
 Reason = PETSc.KSP.ConvergedReason
 
@@ -35,6 +33,8 @@ class KSP:
     def __init__(self) -> None:
         self.history = 2
         self.true_residual_every = 50
+        self.operator = "auto"
+        self._steps: Steps
         self._work: list[PETSc.Vec] = []
 
     def create(self, ksp: PETSc.KSP) -> None:
@@ -49,9 +49,7 @@ class KSP:
         self.reset(ksp)
 
     def reset(self, ksp: PETSc.KSP) -> None:
-        for vec in self._work:
-            vec.destroy()
-        self._work = []
+        self._free_vectors()
 
     def setFromOptions(self, ksp: PETSc.KSP) -> None:
         prefix = ksp.getOptionsPrefix()
@@ -59,6 +57,7 @@ class KSP:
         values = read(KSP_OPTIONS, prefix)
         self.history = values["ksp_dcdm_history"]
         self.true_residual_every = values["ksp_dcdm_true_residual_every"]
+        self.operator = values["ksp_dcdm_operator"]
         self._install_pc(ksp, prefix)
 
     def _install_pc(self, ksp: PETSc.KSP, prefix: str | None) -> None:
@@ -77,131 +76,104 @@ class KSP:
         self._install_pc(ksp, ksp.getOptionsPrefix())
         if ksp.getNormType() not in (PETSc.KSP.NormType.UNPRECONDITIONED, PETSc.KSP.NormType.NONE):
             raise ValueError("petsc_dcdm.KSP tests the true residual: -ksp_norm_type must be unpreconditioned or none")
+        pc = ksp.getPC()
+        context = pc.getPythonContext() if pc.getType() == PETSc.PC.Type.PYTHON else None
+        if self.operator != "mat" and hasattr(context, "direction_loop"):
+            context.keep_operator = True
 
     def view(self, ksp: PETSc.KSP, viewer: PETSc.Viewer) -> None:
         if viewer.getType() == PETSc.Viewer.Type.ASCII:
             viewer.printfASCII(
                 f"    deep conjugate direction method (Kaneda et al., ICML 2023): history {self.history}, "
-                f"true residual every {self.true_residual_every or 'never but before convergence'}\n"
+                f"true residual every {self.true_residual_every or 'never but before convergence'}, "
+                f"operator {self.operator}\n"
             )
 
     def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
         """The loop of DESIGN section 2. Collective. ``x`` holds the initial guess if the KSP says it is non-zero."""
-        A, _ = ksp.getOperators()
-        pc = ksp.getPC()
-        null_space = A.getNullSpace()
+        steps = self._steps = self._make_steps(ksp, b, x)
         needs_norm = ksp.getNormType() != PETSc.KSP.NormType.NONE
         max_it = ksp.getTolerances()[3]
-        loop = _Loop(ksp, A, b, x, self._vectors(b))
-        r = loop.r
-
-        if ksp.getInitialGuessNonzero():
-            loop.true_residual()
-        else:
-            x.set(0.0)
-            b.copy(r)
-        directions: deque[tuple[PETSc.Vec, PETSc.Vec, float]] = deque()
-        free = list(loop.pairs)
-        its = 0
-        if loop.check(its, needs_norm, exact=True):
-            return
-        since_true = 0
-        while its < max_it:
-            d, Ad = free.pop()
-            pc.apply(r, d)
-            if null_space:
-                null_space.remove(d)
-            if directions:
-                betas = _dots(d, [Ap for _, Ap, _ in directions])
-                d.maxpy(
-                    [-beta / pAp for beta, (_, _, pAp) in zip(betas, directions, strict=True)],
-                    [p for p, _, _ in directions],
-                )
-            A.mult(d, Ad)
-            dAd, rd = _dots(d, [Ad, r])
-            if not np.isfinite(dAd) or not np.isfinite(rd):
-                loop.stop(its, Reason.DIVERGED_NANORINF, "the preconditioner or the matrix produced NaN or Inf")
-                return
-            if dAd == 0.0 or rd == 0.0:
-                loop.stop(
-                    its, Reason.DIVERGED_BREAKDOWN, "the preconditioner gave no direction (d . A d or r . d is 0)"
-                )
-                return
-            alpha = rd / dAd
-            x.axpy(alpha, d)
-            r.axpy(-alpha, Ad)
-            its += 1
-            since_true += 1
-            if self.history:
-                directions.append((d, Ad, dAd))
-                if len(directions) > self.history:
-                    free.append(directions.popleft()[:2])
+        steps.start(ksp.getInitialGuessNonzero())
+        its = since_true = 0
+        done = self._check(ksp, its, needs_norm, exact=True)
+        while not done and its < max_it:
+            found = steps.step()
+            if not np.isfinite(found.energy * found.slope):
+                done = self._stop(ksp, Reason.DIVERGED_NANORINF, "the preconditioner or the matrix gave NaN or Inf")
+            elif found.energy == 0.0 or found.slope == 0.0:
+                done = self._stop(ksp, Reason.DIVERGED_BREAKDOWN, "no direction: d . A d or r . d is 0")
             else:
-                free.append((d, Ad))
-            exact = bool(self.true_residual_every) and since_true >= self.true_residual_every
-            if exact:
-                loop.true_residual()
-                since_true = 0
-            if loop.check(its, needs_norm, exact):
-                return
-        loop.stop(its, Reason.CONVERGED_ITS if not needs_norm else Reason.DIVERGED_MAX_IT)
+                its += 1
+                since_true += 1
+                exact = bool(self.true_residual_every) and since_true >= self.true_residual_every
+                if exact:
+                    steps.true_residual()
+                    since_true = 0
+                done = self._check(ksp, its, needs_norm, exact)
+        if not done:
+            self._stop(ksp, Reason.DIVERGED_MAX_IT if needs_norm else Reason.CONVERGED_ITS)
+        steps.store()
 
-    def _vectors(self, b: PETSc.Vec) -> list[PETSc.Vec]:
-        """The residual and ``history + 1`` pairs (d, A d), kept from solve to solve."""
-        wanted = 1 + 2 * (self.history + 1)
+    def buildSolution(self, ksp: PETSc.KSP, x: PETSc.Vec) -> None:
+        """x as it is now, for monitors that ask."""
+        self._steps.store()
+        ksp.getSolution().copy(x)
+
+    def _make_steps(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> Steps:
+        """On the grid where the preconditioner offers it for this very matrix, else on PETSc's vectors."""
+        A, _ = ksp.getOperators()
+        why = "-ksp_dcdm_operator mat"
+        if self.operator != "mat":
+            context = ksp.getPC().getPythonContext() if ksp.getPC().getType() == PETSc.PC.Type.PYTHON else None
+            offer = context.direction_loop(A, self.history) if hasattr(context, "direction_loop") else None
+            if offer is not None and not isinstance(offer, str):
+                return GridSteps(A, *offer, b, x, self._vectors(b, 2))
+            why = offer or "the preconditioner is not petsc_dcdm.PC"
+        if self.operator == "stencil":
+            raise ValueError(f"-ksp_dcdm_operator stencil: {why}; use auto or mat")
+        return VectorSteps(A, ksp.getPC(), b, x, self._vectors(b, 3 + 2 * self.history), self.history)
+
+    def _vectors(self, b: PETSc.Vec, wanted: int) -> list[PETSc.Vec]:
+        """Work vectors like ``b``, kept from solve to solve."""
         fits = self._work and self._work[0].getSizes() == b.getSizes() and self._work[0].getType() == b.getType()
         if not fits:
-            self.reset(None)
+            self._free_vectors()
         while len(self._work) < wanted:
             self._work.append(b.duplicate())
         return self._work[:wanted]
 
+    def _free_vectors(self) -> None:
+        for vec in self._work:
+            vec.destroy()
+        self._work = []
 
-def _dots(d: PETSc.Vec, vecs: list[PETSc.Vec]) -> list[float]:
-    """d . v of every vector in one reduction. Collective. (Vec.mDot is not implemented in petsc4py 3.18.)"""
-    for vec in vecs:
-        d.dotBegin(vec)
-    return [d.dotEnd(vec) for vec in vecs]
-
-
-class _Loop:
-    """What a step leaves behind in the KSP: iteration, norm, history, monitors, the convergence test and its reason."""
-
-    def __init__(self, ksp: PETSc.KSP, A: PETSc.Mat, b: PETSc.Vec, x: PETSc.Vec, work: list[PETSc.Vec]) -> None:
-        self.ksp, self.A, self.b, self.x = ksp, A, b, x
-        self.r = work[0]
-        self.pairs = list(zip(work[1::2], work[2::2], strict=True))
-
-    def true_residual(self) -> None:
-        self.A.mult(self.x, self.r)
-        self.r.aypx(-1.0, self.b)
-
-    def check(self, its: int, needs_norm: bool, exact: bool) -> bool:
+    def _check(self, ksp: PETSc.KSP, its: int, needs_norm: bool, exact: bool) -> bool:
         """Report step ``its``; True when the solve is over. ``exact``: r is b - A x, not its recurrence.
 
         Convergence is only claimed on the true residual: where the recurrence says so, r is replaced and asked again.
         """
-        self.ksp.setIterationNumber(its)
+        ksp.setIterationNumber(its)
         if not needs_norm:
-            self.ksp.monitor(its, 0.0)
+            ksp.monitor(its, 0.0)
             return False
-        norm = self.r.norm()
-        if its and not exact and np.isfinite(norm) and self.ksp.callConvergenceTest(its, norm) > 0:
-            self.true_residual()
-            norm = self.r.norm()
-        self.ksp.logConvergenceHistory(norm)
+        norm = self._steps.norm()
+        if not exact and np.isfinite(norm) and ksp.callConvergenceTest(its, norm) > 0:
+            self._steps.true_residual()
+            norm = self._steps.norm()
+        ksp.logConvergenceHistory(norm)
         if not np.isfinite(norm):
-            self.ksp.monitor(its, norm)
-            what = "the right-hand side or the initial guess has" if its == 0 else "the residual became"
-            self.stop(its, Reason.DIVERGED_NANORINF, f"{what} NaN or Inf")
-            return True
-        self.ksp.setResidualNorm(norm)
-        reason = self.ksp.callConvergenceTest(its, norm)
-        self.ksp.setConvergedReason(reason)
-        self.ksp.monitor(its, norm)
+            ksp.monitor(its, norm)
+            what = "the residual became" if its else "the right-hand side or the initial guess has"
+            return self._stop(ksp, Reason.DIVERGED_NANORINF, f"{what} NaN or Inf")
+        ksp.setResidualNorm(norm)
+        reason = ksp.callConvergenceTest(its, norm)
+        ksp.setConvergedReason(reason)
+        ksp.monitor(its, norm)
         return bool(reason)
 
-    def stop(self, its: int, reason: int, why: str = "") -> None:
-        self.ksp.setConvergedReason(reason)
-        if why and self.ksp.getComm().getRank() == 0:
-            print(f"petsc_dcdm.KSP: stopped at step {its}: {why}", file=sys.stderr)
+    def _stop(self, ksp: PETSc.KSP, reason: int, why: str = "") -> bool:
+        ksp.setConvergedReason(reason)
+        if why and ksp.getComm().getRank() == 0:
+            print(f"petsc_dcdm.KSP: stopped at step {ksp.getIterationNumber()}: {why}", file=sys.stderr)
+        return True

@@ -73,6 +73,12 @@ def _device(text: str) -> str:
 
 
 KSP_OPTIONS = (
+    Option(
+        "ksp_dcdm_operator",
+        "auto",
+        "what the loop multiplies by: mat (the matrix), stencil (what was extracted from it, on the grid), or auto",
+        _choice("auto", "mat", "stencil"),
+    ),
     Option("ksp_dcdm_history", 2, "directions kept to make the next one A-orthogonal to (m of the paper)", _integer(0)),
     Option(
         "ksp_dcdm_true_residual_every",

@@ -38,7 +38,12 @@ class PC:
         self._key: tuple[int, int] | None = None
         self._set_guess = False
         self._backend = ""
+        self._compiled = False
         self._threads = 1
+        self._operator: Any = None
+        self._loop: tuple[int, Any] | None = None
+        self.keep_operator = False
+        """Set by petsc_dcdm.KSP before set-up: it will ask for :meth:`direction_loop`."""
 
     # Life cycle ---------------------------------------------------------------------------------------------------
 
@@ -61,6 +66,7 @@ class PC:
         if self._fallback is not None:
             self._fallback.destroy()
         self._coarse = self._system = self._network = self._fallback = self._key = None
+        self._operator = self._loop = None
 
     def destroy(self, pc: PETSc.PC) -> None:
         self.reset(pc)
@@ -109,6 +115,32 @@ class PC:
             prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
             self._coarse = CoarseSolver(pc.getComm(), self._network.coarse, self._system.layout, prefix)
             self._network.coarse_solve = self._coarse
+        self._prepare_loop(pc)
+
+    def _prepare_loop(self, pc: PETSc.PC) -> None:
+        """The extracted stencil as an operator for the outer loop, if that can use it; the arrays are then let go."""
+        assert self._system is not None
+        system = self._system
+        if self.keep_operator and self._compiled and system.layout.plan:
+            from petsc_dcdm.models.directions import BoxOperator
+
+            arguments = (system.w, system.s, system.layout, system.scale, self._threads)
+            self._operator = BoxOperator(self._network, *arguments)  # type: ignore[arg-type]
+        system.w, system.s = [], np.zeros(0)
+
+    def direction_loop(self, A: PETSc.Mat, history: int) -> tuple[Any, Any] | str:
+        """(RowMap, DirectionLoop) that take the steps of the method with ``A``, or why there are none. Not collective."""
+        if self._operator is None or self._system is None:
+            return "the preconditioner does not run compiled on a grid of more than one level"
+        if (A.handle, A.stateGet()) != self._key:
+            return "the preconditioner was set up on another matrix or on other values"
+        from petsc_dcdm.models.directions import MAX_HISTORY, DirectionLoop
+
+        if history > MAX_HISTORY:
+            return f"the compiled loop keeps at most {MAX_HISTORY} directions"
+        if self._loop is None or self._loop[0] != history:
+            self._loop = history, DirectionLoop(self._network, self._operator, self._system.layout, history)  # type: ignore[arg-type]
+        return self._system.rows, self._loop[1]
 
     def _load_weights(self, name: str) -> weights.ModelFile:
         """Rank 0 reads, all get it, or its error."""
@@ -133,6 +165,7 @@ class PC:
         w = [interior(face) for face in self._system.w]
         s = interior(self._system.s)
         device = self._device(pc)
+        self._compiled = False
         if self._file.kind == "cnn":
             from petsc_dcdm.models.cnn import CnnOperator
 
@@ -149,6 +182,7 @@ class PC:
             except KernelsUnavailable as problem:
                 missing = problem
             if not self._comm.allreduce(missing is not None, op=MPI.LOR):
+                self._compiled = True
                 self._backend = f"compiled kernels, {threads} thread{'s' * (threads > 1)} per rank"
                 return network
             if self._options["pc_dcdm_compile"] == "on":
@@ -199,8 +233,9 @@ class PC:
             return
         system = self._system
         boundary = b.getArray(readonly=True)[system.dirichlet] / system.dirichlet_diagonal
+        guess = x.getArray(readonly=True)[system.dirichlet] if ksp.getInitialGuessNonzero() else 0.0
         assert self._comm is not None
-        if not self._comm.allreduce(bool(boundary.any()), op=MPI.LOR):
+        if not self._comm.allreduce(bool((boundary != guess).any()), op=MPI.LOR):
             return
         if not ksp.getInitialGuessNonzero():
             x.set(0.0)

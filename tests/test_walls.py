@@ -17,7 +17,7 @@ ALL = (0, 1, 2)
 
 
 def padded(w):
-    return [np.pad(face, 1).astype(np.float32) for face in w]
+    return [np.pad(face, 1) for face in w]
 
 
 @settings(max_examples=60, deadline=None)

@@ -42,9 +42,7 @@ class StencilError(ValueError):
     """
 
     def __init__(self, problem: Problem, row: int, column: int, value: float) -> None:
-        super().__init__(
-            f"local row {row}, column {column}: {problem.name.lower().replace('_', ' ')} ({value:g})"
-        )
+        super().__init__(f"local row {row}, column {column}: {problem.name.lower().replace('_', ' ')} ({value:g})")
         self.problem, self.row, self.column, self.value = problem, row, column, value
 
 
@@ -164,9 +162,7 @@ class CsrRows:
         self._values = np.ascontiguousarray(values, np.float64)
         self._cells = None if cells is None else np.ascontiguousarray(cells, np.int64)
         self.rows = indptr.size - 1
-        if self._indices.size != self._values.size or (
-            self.rows >= 0 and self._indptr[-1] > self._values.size
-        ):
+        if self._indices.size != self._values.size or (self.rows >= 0 and self._indptr[-1] > self._values.size):
             raise ValueError("indptr, indices and values do not belong together")
         if self._cells is not None and self._cells.size != self.rows:
             raise ValueError(f"{self._cells.size} cell numbers for {self.rows} rows")
@@ -268,15 +264,8 @@ class CsrRows:
         kind = given[0].dtype if given else np.dtype(np.float64)
         shape = (self.rows,) if box is None else tuple(n + 2 for n in box[1])
         for a in given:
-            if (
-                a.dtype != kind
-                or kind not in (np.float32, np.float64)
-                or a.shape != shape
-                or not a.flags.c_contiguous
-            ):
-                raise ValueError(
-                    f"expected contiguous float arrays {shape}, all alike; got {a.dtype} {a.shape}"
-                )
+            if a.dtype != kind or kind not in (np.float32, np.float64) or a.shape != shape or not a.flags.c_contiguous:
+                raise ValueError(f"expected contiguous float arrays {shape}, all alike; got {a.dtype} {a.shape}")
         out = _Output(s=_pointer(s), diagonal=_pointer(diagonal), single=int(kind == np.float32))
         for axis in range(3):
             out.w_low[axis] = _pointer(w_low[axis])
@@ -288,9 +277,7 @@ class CsrRows:
                 out.offset[axis], out.box[axis] = box[0][2 - axis], box[1][2 - axis]
         self._c.sign, self._c.scale, self._c.rounding = sign, scale, rounding
         report = _Report()
-        self._library.dcdm_csr_extract(
-            ctypes.byref(self._c), ctypes.byref(out), ctypes.byref(report), self._threads
-        )
+        self._library.dcdm_csr_extract(ctypes.byref(self._c), ctypes.byref(out), ctypes.byref(report), self._threads)
         if report.code:
             raise StencilError(Problem(report.code), report.row, report.column, report.value)
         return StencilReport(

@@ -29,7 +29,7 @@ ROUNDING = 1e-9
 
 @dataclass
 class RowStencil:
-    """What the local rows say, scaled by ``scale`` to diagonals of about 1 and by the sign to positive ones.
+    """What the local rows say in float64, divided by ``scale`` to diagonals of about 1 and by the sign to positive ones.
 
     w_low, w_high  per axis x, y, z: conductance to the low and to the high neighbour, 0 where there is none; in the
                    order of the rows, or on the padded grid (nz + 2, ny + 2, nx + 2) if that was asked for.
@@ -99,8 +99,8 @@ def _set_ghosts(A: PETSc.Mat, rows: CsrRows | NumpyRows, cells: np.ndarray) -> N
 def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
     """Reads and checks the local rows of ``A``. Collective; raises MatrixError on all ranks alike.
 
-    On one rank the arrays come on the padded grid as float32, written in one pass over the matrix; on several in the
-    order of the rows, float64. The symmetry of couplings is settled in :mod:`petsc_dcdm.grid.system` if w_high is set.
+    On one rank the arrays come on the padded grid, written in one pass over the matrix; on several in the order of the
+    rows. The symmetry of couplings is settled in :mod:`petsc_dcdm.grid.system` if w_high is set.
     """
     comm = A.getComm().tompi4py()
     first, last = A.getOwnershipRange()
@@ -123,8 +123,7 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
         options: dict[str, Any] = {"sign": sign, "scale": scale, "rounding": ROUNDING}
         if on_grid:
             options["box"] = ((0, 0, 0), grid.shape)
-        kind = np.float32 if on_grid else np.float64
-        w_low, s = [np.zeros(shape, kind) for _ in range(3)], np.zeros(shape, kind)
+        w_low, s = [np.zeros(shape) for _ in range(3)], np.zeros(shape)
         error, report = None, None
         try:
             report = rows.extract(w_low, s, **options)
@@ -134,7 +133,7 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
         assert report is not None
         w_high = None
         if comm.allreduce(report.symmetry) % 2**64:
-            w_high = [np.zeros(shape, kind) for _ in range(3)]
+            w_high = [np.zeros(shape) for _ in range(3)]
             rows.extract(w_low, s, w_high=w_high, **options)
         dirichlet = np.flatnonzero(rows.dirichlet)
         diagonal = _sums(indptr, values, dirichlet)

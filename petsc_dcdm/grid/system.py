@@ -18,14 +18,14 @@ from petsc_dcdm.grid.walls import keep_walls
 from petsc_dcdm.models.plan import COARSE_LIMIT, plan_coarsening
 
 SYMMETRY_TOLERANCE = 1e-6
-"""Relative to the couplings: how far a_ij and a_ji may be apart (the comparison is in single precision)."""
+"""Relative to the couplings: how far a_ij and a_ji may be apart."""
 
 
 @dataclass
 class GridSystem:
     """The stencil of a matrix on this rank's box.
 
-    w, s           float32 arrays (nz + 2, ny + 2, nx + 2) of the box with a halo of 0, in the convention of the models:
+    w, s           float64 arrays (nz + 2, ny + 2, nx + 2) of the box with a halo of 0, in the convention of the models:
                    w[a] conductance of the low face along axis a, s extra diagonal; 0 at inactive cells
     scale          the matrix is ``scale`` times that operator; negative for a negative definite matrix
     dirichlet      local rows that have only their diagonal, and that diagonal
@@ -81,7 +81,7 @@ def _to_box(stencil: RowStencil, rows: RowMap, work: PETSc.Vec) -> list[list[np.
     """Row arrays brought to padded arrays of the box: [w_low, w_high or nothing, [s]]. Collective."""
     boxes = []
     for group in (stencil.w_low, stencil.w_high or [], [stencil.s]):
-        padded = [np.zeros(tuple(n + 2 for n in rows.shape), np.float32) for _ in group]
+        padded = [np.zeros(tuple(n + 2 for n in rows.shape)) for _ in group]
         for target, values in zip(padded, group, strict=True):
             work.setArray(values)
             target[1:-1, 1:-1, 1:-1] = rows.to_box(work)

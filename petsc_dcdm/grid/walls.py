@@ -29,7 +29,7 @@ def keep_walls(
     not, as long as the axes left out are not so strongly coupled (``threshold``, see :func:`plan_coarsening`) that
     the smoother could not do without them; there the plan ends.
 
-    w       padded float32 arrays (nz + 2, ny + 2, nx + 2) of the finest level, conductances of the low faces along
+    w       padded float64 arrays (nz + 2, ny + 2, nx + 2) of the finest level, conductances of the low faces along
             x, y, z; their halos are filled
     mean_w  their global means
     """
@@ -89,7 +89,7 @@ class _Faces:
         """A coarse face is open where one of its fine faces is. Padded, halo closed."""
         block = _block(axes)
         shape = tuple(-(-(n - 2) // b) + 2 for n, b in zip(self._faces[0].shape, block, strict=True))
-        coarse = [np.zeros(shape, np.float32) for _ in range(3)]
+        coarse = [np.zeros(shape) for _ in range(3)]
         for axis, out in enumerate(coarse):
             if self._library is not None:
                 self._library.dcdm_walls_coarsen(

@@ -1,9 +1,7 @@
 """The deep conjugate direction method on the grid: compiled, two passes over memory and two reductions a step.
 
 The same recurrence as `petsc_dcdm.ksp.KSP` runs on PETSc's vectors (Kaneda et al., ICML 2023), with the matrix
-replaced by its stencil, extracted exactly. Directions are kept in single precision: a direction may be anything, so
-rounding it costs nothing as long as x and r are updated with the same one, and A times it is formed in double
-precision. numpy only, no PETSc, no MPI.
+replaced by its stencil, extracted exactly. numpy only, no PETSc, no MPI.
 """
 
 from __future__ import annotations
@@ -100,7 +98,7 @@ class DirectionLoop:
         layout: this rank's box.
         history: how many of the last directions a new one is made conjugate to, at most MAX_HISTORY.
 
-    Allocates ``history + 2`` float32 arrays of the padded box once. All methods are collective.
+    Allocates a float32 and ``history + 1`` float64 arrays of the padded box once. All methods are collective.
     """
 
     def __init__(self, network: CpuHierarchy, operator: BoxOperator, layout: Layout, history: int) -> None:
@@ -111,12 +109,13 @@ class DirectionLoop:
         self._split = layout.shape != layout.global_shape
         stage = network.finest
         self._level = network.finest_address
-        self._free = [stage.geometry.zeros() for _ in range(history + 2)]
+        self._output = stage.geometry.zeros()
+        self._free = [stage.geometry.zeros(np.float64) for _ in range(history + 1)]
         self._history = history
         self._before: deque[tuple[Padded, float]] = deque()
         parts = int(stage.level.parts)
         plane = (stage.level.n_r + 2) * stage.level.pitch_r + 2 * ALIGN
-        self._work = aligned_zeros(2 * parts * plane, np.float32)
+        self._work = aligned_zeros(2 * parts * plane, np.float64)
         self._sums = np.zeros(parts * (2 + 2 * history))
         self._parts = parts
         self._pointers = (ctypes.c_void_p * max(history, 1))()
@@ -132,7 +131,7 @@ class DirectionLoop:
 
         Where the energy or the slope is 0 or not finite there is no direction, and x and r are left as they were.
         """
-        k, d, following = self._kernels, self._free.pop(), self._free.pop()
+        k, d, following = self._kernels, self._output, self._free.pop()
         self._network.direction(r, d, 1.0 / norm)
         if self._split:
             self._layout.exchange(d.view)
@@ -146,11 +145,11 @@ class DirectionLoop:
         energy, slope = float(found[0]), float(found[1])
         for i, (_, previous) in enumerate(self._before):
             beta = float(found[2 + 2 * i]) / previous
-            self._betas[i] = np.float32(beta)
+            self._betas[i] = beta
             energy -= beta * float(found[2 + 2 * i])
             slope -= beta * float(found[3 + 2 * i])
         if not np.isfinite(energy) or not np.isfinite(slope) or energy == 0 or slope == 0:
-            self._free += [d, following]
+            self._free.append(following)
             return Step(norm, energy, slope)
         k.dcdm_step(
             level,
@@ -167,7 +166,6 @@ class DirectionLoop:
             sums,
         )
         square, exact = (float(v) for v in self._total(2))
-        self._free.append(d)
         self._before.append((following, exact))
         while len(self._before) > self._history:
             self._free.append(self._before.popleft()[0])

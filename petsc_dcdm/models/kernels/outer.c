@@ -1,8 +1,9 @@
 /* The outer loop on the grid: two passes over memory for each step of the deep conjugate direction method.
  *
- * Directions are float, in the padded layout of the finest level; solution and residual are double, without padding. A
- * direction is exactly what its floats say, and A times it is formed in double wherever it is needed (it is never stored), so x and
- * r = b - A x part by no more than rounding in double. With p_i the last directions, d the network's output:
+ * The network's output d is float; directions p_i are double, in the same padded layout of the finest level; solution and
+ * residual are double, without padding. A times a direction is formed wherever it is needed (it is never stored), so that x and
+ * r = b - A x part by no more than rounding in double, and steps are those of the same method on PETSc's vectors. (Directions
+ * in float would save a tenth of the time and change the residuals by some 1e-5.)
  *
  *   dots:  d . A d,  d . r,  and for all i  p_i . A d,  p_i . r
  *   step:  d' = d - sum beta_i p_i;  x += alpha d';  r -= alpha A d';  r . r,  d' . A d'
@@ -29,9 +30,13 @@ typedef struct {
 
 static const uint64_t INNER = 0x0000FFFFFFFFFFFF; /* all faces of all 8 cells, no s */
 
+/* Row j of a plane, the rows beside it and those of the planes below and above. */
 typedef struct {
     const float *c, *r0, *r1, *w0, *w1;
 } rows;
+typedef struct {
+    const double *c, *r0, *r1, *w0, *w1;
+} double_rows;
 
 INLINE vd widen(const float *p) {
     vs v;
@@ -73,10 +78,9 @@ INLINE vl face_mask(uint64_t word, int f, int shift) {
 
 INLINE vd only(vd v, vl mask) { return (vd)((vl)v & mask); }
 
-/* A d at n cells from cell i of row (k, j), 0 in the lanes after them. */
-INLINE vd apply_at(const dcdm_operator *a, const dcdm_level *l, const rows *d, int64_t k, int64_t j, int64_t i, int64_t n) {
-    const vd x = widen(d->c + i), x0 = x - widen(d->c + i - 1), x1 = x - widen(d->c + i + 1);
-    const vd r0 = x - widen(d->r0 + i), r1 = x - widen(d->r1 + i), w0 = x - widen(d->w0 + i), w1 = x - widen(d->w1 + i);
+/* A d at n cells from cell i of row (k, j), 0 in the lanes after them: d there, and the differences to its neighbours. */
+INLINE vd apply_to(const dcdm_operator *a, const dcdm_level *l, int64_t k, int64_t j, int64_t i, int64_t n, vd x, vd x0, vd x1, vd r0,
+                   vd r1, vd w0, vd w1) {
     if (!a->packed) {
         const int64_t o = a->origin + k * a->pitch_w + j * a->pitch_r + i;
         vd y = load_some(a->s + o, n) * x;
@@ -101,27 +105,39 @@ INLINE vd apply_at(const dcdm_operator *a, const dcdm_level *l, const rows *d, i
     return y * a->factor;
 }
 
+#define APPLY(name, rows, value)                                                                                                   \
+    INLINE vd name(const dcdm_operator *a, const dcdm_level *l, const rows *d, int64_t k, int64_t j, int64_t i, int64_t n) {        \
+        const vd x = value(d->c + i);                                                                                              \
+        return apply_to(a, l, k, j, i, n, x, x - value(d->c + i - 1), x - value(d->c + i + 1), x - value(d->r0 + i),               \
+                        x - value(d->r1 + i), x - value(d->w0 + i), x - value(d->w1 + i));                                         \
+    }
+APPLY(apply_float, rows, widen)
+APPLY(apply_double, double_rows, load_double)
+
 /* Row j of three planes. Where there is no r axis its differences are zero. */
-INLINE rows rows_at(const dcdm_level *l, const float *c, const float *w0, const float *w1, int64_t j) {
-    const int64_t o = j * l->pitch_r, beside = l->has_r ? l->pitch_r : 0;
-    return (rows){c + o, c + o - beside, c + o + beside, w0 + o, w1 + o};
-}
+#define ROWS_AT(name, rows, type)                                                                                                  \
+    INLINE rows name(const dcdm_level *l, const type *c, const type *w0, const type *w1, int64_t j) {                              \
+        const int64_t o = j * l->pitch_r, beside = l->has_r ? l->pitch_r : 0;                                                      \
+        return (rows){c + o, c + o - beside, c + o + beside, w0 + o, w1 + o};                                                      \
+    }
+ROWS_AT(rows_at, rows, float)
+ROWS_AT(double_rows_at, double_rows, double)
 
 /* What `dots` adds up at n cells. */
-INLINE void dots_at(const dcdm_level *l, const dcdm_operator *a, const rows *d, const float *const *p, int history, const double *r,
+INLINE void dots_at(const dcdm_level *l, const dcdm_operator *a, const rows *d, const double *const *p, int history, const double *r,
                     int64_t k, int64_t j, int64_t i, int64_t n, vd *sum) {
-    const vd q = apply_at(a, l, d, k, j, i, n), x = widen(d->c + i), residual = load_some(r + i, n);
+    const vd q = apply_float(a, l, d, k, j, i, n), x = widen(d->c + i), residual = load_some(r + i, n);
     sum[0] += x * q;
     sum[1] += x * residual;
     for (int h = 0; h < history; h++) {
-        const vd y = widen(p[h] + i);
+        const vd y = load_double(p[h] + i);
         sum[2 + 2 * h] += y * q;
         sum[3 + 2 * h] += y * residual;
     }
 }
 
 /* out[part] = d . A d, d . r, and p . A d, p . r for every p; halos of d valid. r has (n_w, n_r, n_x) elements. */
-void dcdm_dots(const dcdm_level *l, const dcdm_operator *a, const float *d, const float *const *p, int history, const double *r,
+void dcdm_dots(const dcdm_level *l, const dcdm_operator *a, const float *d, const double *const *p, int history, const double *r,
                double *out) {
     const int count = 2 + 2 * history;
 #pragma omp parallel for num_threads((int)l->parts) schedule(static, 1)
@@ -132,7 +148,7 @@ void dcdm_dots(const dcdm_level *l, const dcdm_operator *a, const float *d, cons
                 const int32_t *range = l->range + 2 * (k * l->n_r + j);
                 const float *c = d + l->origin + k * l->pitch_w;
                 const rows near = rows_at(l, c, c - l->pitch_w, c + l->pitch_w, j);
-                const float *before[MAX_HISTORY];
+                const double *before[MAX_HISTORY];
                 for (int h = 0; h < history; h++) before[h] = p[h] + l->origin + k * l->pitch_w + j * l->pitch_r;
                 const double *residual = r + (k * l->n_r + j) * l->n_x;
                 int64_t i = range[0];
@@ -144,7 +160,7 @@ void dcdm_dots(const dcdm_level *l, const dcdm_operator *a, const float *d, cons
 }
 
 /* d' = d - sum beta p over plane k, halo included where there is one. */
-static void orthogonalise(const dcdm_level *l, float *to, const float *d, const float *const *p, const double *beta, int history,
+static void orthogonalise(const dcdm_level *l, double *to, const float *d, const double *const *p, const double *beta, int history,
                           int64_t k) {
     const int64_t plane = l->origin + k * l->pitch_w, edge = l->halo && l->has_r;
     const int64_t whole = (l->n_x + ALIGN - 1) / ALIGN * ALIGN;
@@ -152,23 +168,23 @@ static void orthogonalise(const dcdm_level *l, float *to, const float *d, const 
         const int inside = k >= 0 && k < l->n_w && j >= 0 && j < l->n_r;
         const int32_t all[2] = {0, (int32_t)whole}, *range = inside ? l->range + 2 * (k * l->n_r + j) : all;
         const int64_t o = plane + j * l->pitch_r;
-        float *t = to + j * l->pitch_r;
-        for (int64_t i = range[0]; i < range[1]; i += VL) {
-            vf v = load(d + o + i);
-            for (int h = 0; h < history; h++) v -= (float)beta[h] * load(p[h] + o + i);
-            store(t + i, v);
+        double *t = to + j * l->pitch_r;
+        for (int64_t i = range[0]; i < range[1]; i += VD) {
+            vd v = widen(d + o + i);
+            for (int h = 0; h < history; h++) v -= beta[h] * load_double(p[h] + o + i);
+            store_some(t + i, v, VD);
         }
         for (int64_t i = -1; i <= l->n_x && l->halo; i += l->n_x + 1) {
-            float v = d[o + i];
-            for (int h = 0; h < history; h++) v -= (float)beta[h] * p[h][o + i];
+            double v = d[o + i];
+            for (int h = 0; h < history; h++) v -= beta[h] * p[h][o + i];
             t[i] = v;
         }
     }
 }
 
-INLINE void step_at(const dcdm_level *l, const dcdm_operator *a, const rows *d, double alpha, double *x, double *r, int64_t k, int64_t j,
+INLINE void step_at(const dcdm_level *l, const dcdm_operator *a, const double_rows *d, double alpha, double *x, double *r, int64_t k, int64_t j,
                     int64_t i, int64_t n, vd *sum) {
-    const vd q = apply_at(a, l, d, k, j, i, n), y = widen(d->c + i);
+    const vd q = apply_double(a, l, d, k, j, i, n), y = load_double(d->c + i);
     const vd residual = load_some(r + i, n) - alpha * q;
     store_some(r + i, residual, n);
     store_some(x + i, load_some(x + i, n) + alpha * y, n);
@@ -178,18 +194,18 @@ INLINE void step_at(const dcdm_level *l, const dcdm_operator *a, const rows *d, 
 
 /* d' = d - sum beta p to `next`, x += alpha d', r -= alpha A d'; out[part] = r . r, d' . A d'. Halos of d and p valid, those of
  * `next` are valid afterwards. `work`: two planes of the padded layout for each part, zero before the first call. */
-void dcdm_step(const dcdm_level *l, const dcdm_operator *a, float *next, const float *d, const float *const *p, const double *beta,
-               int history, double alpha, double *x, double *r, float *work, double *out) {
+void dcdm_step(const dcdm_level *l, const dcdm_operator *a, double *next, const float *d, const double *const *p, const double *beta,
+               int history, double alpha, double *x, double *r, double *work, double *out) {
     const int64_t slot = l->has_r ? (l->n_r + 2) * l->pitch_r + ALIGN : l->pitch_r + 2 * ALIGN;
     const int64_t first = ALIGN + (l->has_r ? l->pitch_r : 0);
 #pragma omp parallel for num_threads((int)l->parts) schedule(static, 1)
     for (int part = 0; part < (int)l->parts; part++) {
         const int64_t begin = l->part[part], end = l->part[part + 1];
         /* Planes of other parts are computed again, to a place of our own. */
-        float *below = work + 2 * part * slot + first, *above = below + slot;
+        double *below = work + 2 * part * slot + first, *above = below + slot;
         vd sum[2] = {{0}};
         for (int64_t t = begin - 1; t <= end; t++) {
-            float *plane[4]; /* t - 2 .. t of d' */
+            double *plane[3]; /* t - 2 .. t of d' */
             for (int q = 0; q < 3; q++) {
                 const int64_t k = t - 2 + q;
                 plane[q] = k == begin - 1 && part > 0             ? below
@@ -201,7 +217,7 @@ void dcdm_step(const dcdm_level *l, const dcdm_operator *a, float *next, const f
             if (k < begin) continue;
             for (int64_t j = 0; j < l->n_r; j++) {
                 const int32_t *range = l->range + 2 * (k * l->n_r + j);
-                const rows near = rows_at(l, plane[1], plane[0], plane[2], j);
+                const double_rows near = double_rows_at(l, plane[1], plane[0], plane[2], j);
                 const int64_t o = (k * l->n_r + j) * l->n_x;
                 int64_t i = range[0];
                 for (; i < range[1] && i + VD <= l->n_x; i += VD) step_at(l, a, &near, alpha, x + o, r + o, k, j, i, VD, sum);
