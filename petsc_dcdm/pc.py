@@ -129,7 +129,7 @@ class PC:
         system.w, system.s = [], np.zeros(0)
 
     def direction_loop(self, A: PETSc.Mat, history: int) -> tuple[Any, Any] | str:
-        """(RowMap, DirectionLoop) that take the steps of the method with ``A``, or why there are none. Not collective."""
+        """(RowMap, DirectionLoop) that take the steps of the method with ``A``, or why there are none."""
         if self._operator is None or self._system is None:
             return "the preconditioner does not run compiled on a grid of more than one level"
         if (A.handle, A.stateGet()) != self._key:

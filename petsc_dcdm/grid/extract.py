@@ -11,6 +11,7 @@ into their ``s`` (DESIGN 3.2). Matrices that are not of this form are refused wi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ ROUNDING = 1e-9
 
 @dataclass
 class RowStencil:
-    """What the local rows say in float64, divided by ``scale`` to diagonals of about 1 and by the sign to positive ones.
+    """What the local rows say in float64, divided by ``scale``: diagonals are positive and at most 1.
 
     w_low, w_high  per axis x, y, z: conductance to the low and to the high neighbour, 0 where there is none; in the
                    order of the rows, or on the padded grid (nz + 2, ny + 2, nx + 2) if that was asked for.
@@ -37,6 +38,7 @@ class RowStencil:
     s              extra diagonal, coupling to Dirichlet rows included; 0 in Dirichlet rows
     dirichlet      local rows that have only their diagonal, and that diagonal as in the matrix, 1 where it is 0
     mean_w         global mean conductance along x, y, z over the faces that conduct, 0 where there is none
+    walls          whether some face between two cells of the grid does not conduct
     active, extra  global counts of the rows that are coupled, and of those that have an s
     """
 
@@ -46,6 +48,7 @@ class RowStencil:
     dirichlet: np.ndarray
     dirichlet_diagonal: np.ndarray
     mean_w: tuple[float, ...]
+    walls: bool
     scale: float
     active: int
     extra: int
@@ -153,6 +156,7 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
         dirichlet=dirichlet,
         dirichlet_diagonal=np.where(diagonal == 0.0, 1.0, diagonal),
         mean_w=mean_w,
+        walls=totals[3:6].sum() < sum(prod(grid.shape) // size * (size - 1) for size in grid.shape),
         scale=sign / scale,
         active=int(totals[6]),
         extra=int(totals[7]),

@@ -106,7 +106,8 @@ def build_system(A: PETSc.Mat, grid: Grid, comm: MPI.Intracomm, *, threshold: fl
         work.destroy()
     error = _check_symmetry(w, w_high, layout, stencil.scale) if w_high else None
     raise_together(comm, error)
-    layout.plan = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)
+    if stencil.walls:
+        layout.plan = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)
     return GridSystem(
         grid=grid,
         layout=layout,

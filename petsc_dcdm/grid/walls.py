@@ -37,6 +37,8 @@ def keep_walls(
     strength = list(mean_w)
     kept: list[tuple[int, ...]] = []
     for axes in plan:
+        if kept:
+            faces = level.coarse(kept[-1])
         for face in faces:
             layout.exchange(face, corners=True)
         level = _Faces(faces, threads)
@@ -49,7 +51,6 @@ def keep_walls(
                 break
             axes = whole
         strength = coarse_strength(strength, axes)
-        faces = level.coarse(axes)
         kept.append(axes)
     return tuple(kept)
 

@@ -1,7 +1,7 @@
 """Which axes each level of the hierarchy coarsens, decided once from the finest grid.
 
-The plan depends on the grid's size and on the mean conductance of each axis only, so that it is known before the grid is
-split over ranks (box edges are aligned to it) and is the same on any number of ranks.
+The plan depends on the grid's size and on the mean conductance of each axis only, so that it is known before the grid
+is split over ranks (box edges are aligned to it) and is the same on any number of ranks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def coarse_size(n: int) -> int:
 
 
 def coarse_strength(strength: Sequence[float], axes: Sequence[int]) -> list[float]:
-    """Mean conductances after coarsening ``axes`` of a uniform medium: twice the distance halves, twice the area doubles."""
+    """Mean conductances after coarsening ``axes`` of a uniform medium: distance divides, area multiplies."""
     return [value * 2.0 ** sum(1 if axis != along else -1 for axis in axes) for along, value in enumerate(strength)]
 
 

@@ -11,7 +11,7 @@ from petsc4py import PETSc
 from petsc_dcdm.poisson import dmda
 from petsc_dcdm.poisson.scene import World, high_faces
 
-ROWS_PER_SLAB = 200_000  # rows built in numpy at a time: bounds the temporaries at some 50 MB
+ROWS_PER_SLAB = 40_000  # rows built in numpy at a time: bounds the temporaries at some 10 MB
 
 
 class AssemblyError(ValueError):
@@ -61,7 +61,7 @@ class System:
         ksp.setOperators(self.A)
         if not self.fluid_only:
             ksp.setDM(self.dm)
-            if PETSc.Sys.getVersion() >= (3, 24):
+            if hasattr(PETSc.KSP, "DMActive"):  # newer PETSc: one flag for each thing a DM may make
                 ksp.setDMActive(PETSc.KSP.DMActive.ALL, False)
             else:
                 ksp.setDMActive(False)
@@ -150,6 +150,7 @@ def _matrix(
     # A rank without rows takes its empty counts for no preallocation; the assembly then waits for it in vain unless
     # all ranks agree that no entry is new.
     A.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, True)
+    del inner, outer
     # A row with only its diagonal, of the size of the others, so that no method sees an outlier.
     values = np.where(active, diagonal, largest)
     per_slab = max(1, ROWS_PER_SLAB // max(1, active.shape[1] * active.shape[2]))

@@ -98,7 +98,7 @@ def print_table(title: str, results: Sequence[Result], comm: PETSc.Comm) -> None
     """A table of results for people, on rank 0."""
     if comm.rank:
         return
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("solver", no_wrap=True)
     for column in ("unknowns", "iterations", "set-up", "solve", "total", "residual"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -4,24 +4,9 @@
  * The planes go by once. Around most cells of a voxel geometry nothing changes; those share one evaluation of the network, and only
  * the cells next to something else are evaluated by themselves. The network has at most 16 channels: one vector of 16 floats.
  */
-#include "common.h"
+#include "network.h"
 
-enum { CHANNELS = 16, FEATURES = 8, SLOTS = 4, REMEMBERED = 4 };
-typedef float v16 __attribute__((vector_size(4 * CHANNELS)));
-typedef int32_t v16i __attribute__((vector_size(4 * CHANNELS)));
-#if defined(__AVX512F__)
-enum { DENSE = 12, SPARSE = 6 }; /* cells at a time: as many accumulators as there are registers for */
-#else
-enum { DENSE = 6, SPARSE = 6 };
-#endif
-
-/* The network for one set of coarsened axes: kernels for the 8 parities (x + 2 r + 4 w) of a cell, by row (3 w + r, offsets 0 .. 2),
- * then 3 neighbours along x times 8 features: faces low and high along x, r, w over the diagonal, s over the diagonal, active. */
-typedef struct {
-    float conv[8][9][3 * FEATURES][CHANNELS];
-    float conv_bias[CHANNELS], hidden[CHANNELS][CHANNELS], hidden_bias[CHANNELS]; /* [in][out] */
-    float out[CHANNELS][CHANNELS], out_bias[CHANNELS], base[CHANNELS];
-} dcdm_network;
+enum { SLOTS = 4, REMEMBERED = 16, MUST_EVALUATE = 255 };
 
 /* What set-up of one level reads and writes besides the level's own coefficients. */
 typedef struct {
@@ -41,42 +26,59 @@ typedef struct {
     uint32_t *id, *uniform;          /* id: a hash of a cell's own stencil, 1 if inactive; one plane. uniform: the id where the
                                         whole 3 x 3 patch of a plane has the same, else 0 */
     float *features;                 /* FEATURES per cell, made when wanted */
-    uint64_t *made;                  /* which parts of a row of features have been made, one bit each */
+    uint64_t *made;                  /* which pieces, of 2^piece cells, of a row of features have been made, one bit each */
+    int piece;
     float *field[CHANNELS], *sum[7]; /* rows */
-    int32_t *cells;                  /* cells of a row that must be evaluated */
+    uint8_t *code;                   /* of each cell of a plane: its place in `known`, or MUST_EVALUATE */
+    int32_t *cell[4];                /* the cells of a plane to evaluate, by parity along x and r: element of the plane, ascending */
+    v16 *result[4];                  /* what the network says there */
+    int count[4];
     uint8_t *filled, *empty;         /* of each row, halo included: whether any coefficient in it is not 0; whether no cell is active */
     int64_t slot, origin;
     uint32_t known[REMEMBERED];      /* what the network said where everything around was the same */
     v16 answer[REMEMBERED];
-    int next;
+    int remembered;
 } workspace;
 
 static int64_t slot_size(const dcdm_level *l) { return l->has_r ? (l->n_r + 2) * l->pitch_r + 2 * ALIGN : l->pitch_r + 2 * ALIGN; }
 
-/* Bytes of workspace of one thread. */
-int64_t dcdm_setup_bytes(const dcdm_level *l) {
-    const int64_t row = l->pitch_r + 2 * ALIGN;
-    const int64_t floats = SLOTS * slot_size(l) * (4 + (l->halo ? 3 : 0) + 1 + 1 + FEATURES) + slot_size(l) + (CHANNELS + 7) * row;
-    return 4 * (floats + l->n_x + 4) + (8 + 2) * SLOTS * (l->n_r + 2) + 128;
+/* Cells of a plane of one parity, at most. */
+static int64_t class_size(const dcdm_level *l) { return ((l->n_x + 1) >> l->half_x) * ((l->n_r + 1) >> l->half_r); }
+
+/* Takes the workspace of one thread out of `memory`; returns its size, which is all it does if that is NULL. */
+static int64_t carve(const dcdm_level *l, char *memory, workspace *ws) {
+    const int64_t slot = slot_size(l), ring = SLOTS * slot, row = l->pitch_r + 2 * ALIGN, flags = SLOTS * (l->n_r + 2);
+    const int classes = (1 + (int)l->half_x) * (1 + (int)l->half_r);
+    int64_t used = 0;
+#define TAKE(pointer, number)                                              \
+    do {                                                                   \
+        (pointer) = (void *)(memory + used);                               \
+        used += ((int64_t)sizeof *(pointer) * (number) + 63) / 64 * 64;    \
+    } while (0)
+    *ws = (workspace){.slot = slot, .origin = ALIGN + (l->has_r ? l->pitch_r : 0)};
+    for (int a = 0; a < 4; a++) TAKE(ws->w[a], ring);
+    for (int a = 0; a < 3 && l->halo; a++) TAKE(ws->high[a], ring);
+    TAKE(ws->inverse, ring);
+    TAKE(ws->uniform, ring);
+    TAKE(ws->features, FEATURES * ring);
+    TAKE(ws->id, slot);
+    for (int m = 0; m < CHANNELS; m++) TAKE(ws->field[m], row);
+    for (int m = 0; m < 7; m++) TAKE(ws->sum[m], row);
+    TAKE(ws->made, flags);
+    for (ws->piece = 4; (l->n_x + 2) >> ws->piece > 63; ws->piece++) {}
+    TAKE(ws->filled, flags);
+    TAKE(ws->empty, flags);
+    TAKE(ws->code, slot);
+    for (int c = 0; c < classes; c++) TAKE(ws->cell[c], class_size(l));
+    for (int c = 0; c < classes; c++) TAKE(ws->result[c], class_size(l));
+#undef TAKE
+    return used;
 }
 
-static void carve(const dcdm_level *l, char *memory, workspace *ws) {
-    const int64_t row = l->pitch_r + 2 * ALIGN, ring = SLOTS * slot_size(l);
-    float *f = (float *)(((uintptr_t)memory + 63) / 64 * 64);
-    *ws = (workspace){.slot = slot_size(l), .origin = ALIGN + (l->has_r ? l->pitch_r : 0)};
-    for (int a = 0; a < 4; a++) ws->w[a] = f, f += ring;
-    for (int a = 0; a < 3 && l->halo; a++) ws->high[a] = f, f += ring;
-    ws->inverse = f, f += ring;
-    ws->uniform = (uint32_t *)f, f += ring;
-    ws->features = f, f += FEATURES * ring;
-    ws->id = (uint32_t *)f, f += slot_size(l);
-    for (int m = 0; m < CHANNELS; m++) ws->field[m] = f, f += row;
-    for (int m = 0; m < 7; m++) ws->sum[m] = f, f += row;
-    ws->made = (uint64_t *)(((uintptr_t)f + 7) / 8 * 8);
-    ws->cells = (int32_t *)(ws->made + SLOTS * (l->n_r + 2));
-    ws->filled = (uint8_t *)(ws->cells + l->n_x + 4);
-    ws->empty = ws->filled + SLOTS * (l->n_r + 2);
-    for (int q = 0; q < REMEMBERED; q++) ws->known[q] = 1; /* the hash of no active cell */
+/* Bytes of workspace of one thread. */
+int64_t dcdm_setup_bytes(const dcdm_level *l) {
+    workspace ws;
+    return carve(l, NULL, &ws);
 }
 
 /* Where row j (-1 .. n_r) of plane k has its flags. */
@@ -193,156 +195,156 @@ static void survey_plane(const dcdm_level *l, workspace *ws, int64_t k) {
     memset(ws->made + (k + SLOTS) % SLOTS * (l->n_r + 2), 0, (size_t)(l->n_r + 2) * sizeof *ws->made);
 }
 
-/* Features of the cells low .. high of row j (-1 .. n_r) of plane k, in pieces of which each is made once. */
-static void make_features(const dcdm_level *l, workspace *ws, int64_t k, int64_t j, int64_t low, int64_t high) {
-    const int64_t piece = (l->n_x + 2) / 64 + 16, end = l->n_x + 1;
-    uint64_t *made = ws->made + (k + SLOTS) % SLOTS * (l->n_r + 2) + j + 1;
-    for (int64_t q = (low + 1) / piece; q <= (high + 1) / piece; q++) {
-        if (*made >> q & 1) continue;
-        *made |= (uint64_t)1 << q;
-        const faces f = faces_at(l, ws, k, j);
-        const int64_t o = at(ws, k) + j * l->pitch_r;
-        float *to = ws->features + FEATURES * o;
-        for (int64_t i = q * piece - 1; i < (q + 1) * piece - 1 && i < end; i++) {
-            const float scale = ws->inverse[o + i];
+/* Features of row j (-1 .. n_r) of plane k, those pieces of it that are `wanted` and not made yet. */
+static void make_features(const dcdm_level *l, workspace *ws, int64_t k, int64_t j, uint64_t wanted) {
+    uint64_t *made = ws->made + flag(l, k, j), missing = wanted & ~*made;
+    if (!missing) return;
+    *made |= missing;
+    const int64_t piece = (int64_t)1 << ws->piece, o = at(ws, k) + j * l->pitch_r;
+    const faces f = faces_at(l, ws, k, j);
+    const float *inverse = ws->inverse + o;
+    float *restrict to = ws->features + FEATURES * o;
+    for (int64_t q = 0; missing >> q; q++) {
+        if (!(missing >> q & 1)) continue;
+        const int64_t end = (q + 1) * piece - 1 < l->n_x + 1 ? (q + 1) * piece - 1 : l->n_x + 1;
+        for (int64_t i = q * piece - 1; i < end; i++) {
+            const float scale = inverse[i];
             for (int a = 0; a < 7; a++) to[FEATURES * i + a] = f.c[a][i] * scale;
             to[FEATURES * i + 7] = scale > 0 ? 1 : 0;
         }
+        if (q == 63) break;
     }
 }
 
-/* Convolution of n cells. Dense: the cells lie `step` apart, which leaves all offsets to the compiler. */
-INLINE void convolve(const dcdm_level *l, const float (*kernel)[3 * FEATURES][CHANNELS], const float *const *row, const int32_t *cell,
-                     int64_t step, const int n, const int dense, v16 *sum) {
-    const int first = l->has_r ? 0 : 1, stride = l->has_r ? 1 : 3;
-    for (int b = first; b < 9; b += stride) {
-        const float *from[DENSE];
-        for (int c = 0; c < n; c++) from[c] = row[b] + FEATURES * (dense ? cell[0] + c * step : (int64_t)cell[c]);
-        for (int t = 0; t < 3 * FEATURES; t++) {
-            v16 w;
-            memcpy(&w, kernel[b][t], sizeof w);
-            for (int c = 0; c < n; c++) sum[c] += w * from[c][t];
-        }
-    }
-}
-
-/* The layers after the convolution, in place. */
-INLINE void finish_network(const dcdm_network *net, const int n, v16 *x) {
-    float hidden[DENSE][CHANNELS] __attribute__((aligned(64)));
-    v16 w;
-    const float (*layer[2])[CHANNELS] = {net->hidden, net->out};
-    const float *bias[2] = {net->hidden_bias, net->out_bias};
-    for (int q = 0; q < 2; q++) {
-        memcpy(&w, bias[q], sizeof w);
-        for (int c = 0; c < n; c++) {
-            const v16 positive = (v16)((x[c] > 0) & (v16i)x[c]);
-            memcpy(hidden[c], &positive, sizeof positive);
-            x[c] = w;
-        }
-        for (int t = 0; t < CHANNELS; t++) {
-            memcpy(&w, layer[q][t], sizeof w);
-            for (int c = 0; c < n; c++) x[c] += w * hidden[c][t];
-        }
-    }
-    memcpy(&w, net->base, sizeof w);
-    for (int c = 0; c < n; c++) {
-        const v16 size = (v16)((v16i)x[c] & 0x7FFFFFFF);
-        x[c] = w * (1 + 0.9f * (x[c] / (1 + size)));
-    }
-}
-
-#define EVALUATE(name, n, dense)                                                                                                     \
-    static void name(const dcdm_level *l, const dcdm_network *net, int parity, const float *const *row, const int32_t *cell, v16 *x) { \
-        v16 bias;                                                                                                                    \
-        memcpy(&bias, net->conv_bias, sizeof bias);                                                                                  \
-        for (int c = 0; c < n; c++) x[c] = bias;                                                                                     \
-        if (!(dense)) convolve(l, net->conv[parity], row, cell, 0, n, 0, x);                                                         \
-        else if (l->half_x) convolve(l, net->conv[parity], row, cell, 2, n, 1, x);                                                   \
-        else convolve(l, net->conv[parity], row, cell, 1, n, 1, x);                                                                  \
-        finish_network(net, n, x);                                                                                                   \
-    }
-EVALUATE(evaluate_dense, DENSE, 1)
-EVALUATE(evaluate_sparse, SPARSE, 0)
-
-/* Evaluate the network at `count` cells of row (k, j), all of one parity along x, in ascending order. */
-static void evaluate_cells(const dcdm_level *l, const dcdm_network *net, workspace *ws, int64_t k, int64_t j, const int32_t *cell,
-                           int count) {
-    const int step = l->half_x ? 2 : 1, outputs = (int)l->steps + 4;
-    const int parity = (int)((l->half_x && (cell[0] & 1)) + 2 * (l->half_r && (j & 1)) + 4 * (l->half_w && (k & 1)));
-    const float *row[9] = {0};
+/* Where the features around the cells of plane k are, by row of the convolution, for a cell at element 0 of the plane. */
+static void feature_rows(const dcdm_level *l, const workspace *ws, int64_t k, const float **from) {
     for (int64_t w = -1; w <= 1; w++)
-        for (int64_t r = -l->has_r; r <= l->has_r; r++)
-            row[3 * (w + 1) + r + 1] = ws->features + FEATURES * (at(ws, k + w) + (j + r) * l->pitch_r - 1);
-    for (int done = 0; done < count;) {
-        const int left = count - done;
-        const int dense = left >= DENSE && cell[done + DENSE - 1] - cell[done] == step * (DENSE - 1);
-        const int n = dense ? DENSE : left < SPARSE ? left : SPARSE;
-        int32_t batch[DENSE];
-        v16 x[DENSE];
-        for (int c = 0; c < DENSE; c++) batch[c] = cell[done + (c < n ? c : n - 1)];
-        for (int64_t w = -1; w <= 1; w++)
-            for (int64_t r = -l->has_r; r <= l->has_r; r++) {
-                if (dense) make_features(l, ws, k + w, j + r, batch[0] - 1, batch[n - 1] + 1);
-                else
-                    for (int c = 0; c < n; c++) make_features(l, ws, k + w, j + r, batch[c] - 1, batch[c] + 1);
-            }
-        if (dense) evaluate_dense(l, net, parity, row, batch, x);
-        else evaluate_sparse(l, net, parity, row, batch, x);
-        for (int c = 0; c < n; c++)
-            for (int m = 0; m < outputs; m++) ws->field[m][batch[c]] = x[c][m];
-        done += n;
-    }
+        for (int64_t r = -1; r <= 1; r++)
+            from[3 * (w + 1) + r + 1] = ws->features + FEATURES * (at(ws, k + w) + r * l->pitch_r * l->has_r - 1);
 }
 
-/* The fields of row (k, j), by the cell; returns the number of active cells and what part of the row they are in. */
-static int64_t evaluate_row(const dcdm_level *l, const dcdm_network *net, workspace *ws, int64_t k, int64_t j, int32_t *range) {
-    const int outputs = (int)l->steps + 4;
-    const float *inverse = ws->inverse + at(ws, k) + j * l->pitch_r;
-    const uint32_t *below = ws->uniform + at(ws, k - 1) + j * l->pitch_r, *here = ws->uniform + at(ws, k) + j * l->pitch_r;
-    const uint32_t *above = ws->uniform + at(ws, k + 1) + j * l->pitch_r;
-    int32_t begin = -1, end = 0, count[2] = {0, 0}, *list[2] = {ws->cells, ws->cells + (l->n_x + 1) / 2};
-    int64_t active = 0;
+/* Make what the network looks at around the cells from `element` of plane k to `span` further on. */
+static void make_around(const dcdm_level *l, workspace *ws, int64_t k, int64_t element, int64_t span) {
+    const int64_t j = (int32_t)element / (int32_t)l->pitch_r, i = element - j * l->pitch_r;
+    const uint64_t from = i >> ws->piece, to = (i + span + 2) >> ws->piece; /* cell i is place i + 1 of its row */
+    const uint64_t wanted = (((uint64_t)2 << (to - from)) - 1) << from;
+    for (int64_t w = -1; w <= 1; w++)
+        for (int64_t r = -l->has_r; r <= l->has_r; r++) make_features(l, ws, k + w, j + r, wanted);
+}
+
+/* Which parity kernel the cells of a list are for. */
+INLINE int parity_of(const dcdm_level *l, int64_t k, int list) {
+    const int x = l->half_x ? list & 1 : 0, r = l->half_r ? list >> l->half_x : 0;
+    return x + 2 * r + 4 * (l->half_w && (k & 1));
+}
+
+INLINE int list_of(const dcdm_level *l, int64_t j, int64_t i) {
+    return (int)((l->half_x ? i & 1 : 0) + ((l->half_r ? j & 1 : 0) << l->half_x));
+}
+
+/* The network at cells that lie anywhere in plane k, n of them at most SPARSE. */
+static void evaluate_some(const dcdm_level *l, const dcdm_network *net, workspace *ws, const float *const *from, int64_t k, int list,
+                          const int32_t *element, int n, v16 *const *to) {
+    int64_t cell[SPARSE];
+    v16 x[SPARSE];
+    for (int c = 0; c < SPARSE; c++) cell[c] = (int64_t)FEATURES * element[c < n ? c : n - 1];
+    for (int c = 0; c < n; c++) make_around(l, ws, k, element[c], 0);
+    evaluate_sparse(net, parity_of(l, k, list), from, (int)l->has_r, cell, (int)l->half_x, x);
+    for (int c = 0; c < n; c++) *to[c] = x[c];
+}
+
+/* The network at all cells of one list of plane k. */
+static void evaluate_list(const dcdm_level *l, const dcdm_network *net, workspace *ws, int64_t k, int list) {
+    const float *from[9];
+    const int32_t *cell = ws->cell[list];
+    const int count = ws->count[list], step = l->half_x ? 2 : 1;
+    int32_t waiting[SPARSE];
+    v16 *to[SPARSE];
+    int n = 0;
+    feature_rows(l, ws, k, from);
+    for (int q = 0; q < count;) {
+        if (q + DENSE <= count && cell[q + DENSE - 1] - cell[q] == step * (DENSE - 1)) {
+            const int64_t first = (int64_t)FEATURES * cell[q];
+            make_around(l, ws, k, cell[q], step * (DENSE - 1));
+            evaluate_dense(net, parity_of(l, k, list), from, (int)l->has_r, &first, (int)l->half_x, ws->result[list] + q);
+            q += DENSE;
+            continue;
+        }
+        waiting[n] = cell[q], to[n++] = ws->result[list] + q++;
+        if (n == SPARSE) evaluate_some(l, net, ws, from, k, list, waiting, n, to), n = 0;
+    }
+    if (n) evaluate_some(l, net, ws, from, k, list, waiting, n, to);
+}
+
+/* Place of a cell of row j in `known`, evaluating it if there is room; MUST_EVALUATE if not. */
+static int recall(const dcdm_level *l, const dcdm_network *net, workspace *ws, int64_t k, int64_t j, int64_t i, uint32_t id) {
+    int place = 0;
+    while (place < ws->remembered && ws->known[place] != id) place++;
+    if (place < ws->remembered) return place;
+    if (place == REMEMBERED) return MUST_EVALUATE;
+    const float *from[9];
+    const int32_t element = (int32_t)(j * l->pitch_r + i);
+    v16 *to = &ws->answer[place];
+    feature_rows(l, ws, k, from);
+    evaluate_some(l, net, ws, from, k, list_of(l, j, i), &element, 1, &to);
+    ws->known[ws->remembered++] = id;
+    return place;
+}
+
+/* What part of row (k, j) has active cells, and how many; which of them have a known answer, and which must be evaluated. */
+static int64_t sort_row(const dcdm_level *l, const dcdm_network *net, workspace *ws, int64_t k, int64_t j, int32_t *range) {
     range[0] = range[1] = 0;
     if (ws->empty[flag(l, k, j)]) return 0;
-    uint32_t unknown = 0;
-    int32_t example = 0;
+    const int64_t o = j * l->pitch_r;
+    const float *inverse = ws->inverse + at(ws, k) + o;
+    const uint32_t *below = ws->uniform + at(ws, k - 1) + o, *here = ws->uniform + at(ws, k) + o;
+    const uint32_t *above = ws->uniform + at(ws, k + 1) + o;
+    uint8_t *code = ws->code + ws->origin + o;
+    int64_t active = 0;
     for (int32_t block = 0; block < l->n_x; block += ALIGN) {
         const int32_t stop = block + ALIGN < l->n_x ? block + ALIGN : (int32_t)l->n_x;
-        int plain = 1, some = 0;
+        const uint32_t usual = ws->remembered ? ws->known[0] : 0;
+        int plain = usual != 0, some = 0;
         for (int32_t i = block; i < stop; i++) {
-            plain &= (here[i] == ws->known[0]) & (below[i] == ws->known[0]) & (above[i] == ws->known[0]);
+            plain &= (here[i] == usual) & (below[i] == usual) & (above[i] == usual);
             some += inverse[i] > 0;
         }
         if (!some) continue;
-        if (begin < 0) begin = block;
-        end = block + ALIGN;
+        if (!range[1]) range[0] = block;
+        range[1] = block + ALIGN;
         active += some;
-        for (int m = 0; m < outputs; m++)
-            for (int i = 0; i < ALIGN; i++) ws->field[m][block + i] = ws->answer[0][m];
-        if (plain) continue;
-        for (int32_t i = block; i < stop; i++) {
+        memset(code + block, 0, ALIGN);
+        for (int32_t i = block; i < stop && !plain; i++) {
             if (inverse[i] == 0) continue;
             const int same = here[i] != 0 && here[i] == below[i] && here[i] == above[i];
-            int slot = 0;
-            while (slot < REMEMBERED && !(same && ws->known[slot] == here[i])) slot++;
-            if (slot < REMEMBERED) {
-                for (int m = 0; m < outputs && slot; m++) ws->field[m][i] = ws->answer[slot][m];
-                continue;
-            }
-            if (same) unknown = here[i], example = i;
-            const int odd = l->half_x && (i & 1);
-            list[odd][count[odd]++] = i;
+            code[i] = (uint8_t)(same ? recall(l, net, ws, k, j, i, here[i]) : MUST_EVALUATE);
+            if (code[i] != MUST_EVALUATE) continue;
+            const int list = list_of(l, j, i);
+            ws->cell[list][ws->count[list]++] = (int32_t)(o + i);
         }
     }
-    for (int odd = 0; odd < 2; odd++)
-        if (count[odd]) evaluate_cells(l, net, ws, k, j, list[odd], count[odd]);
-    if (unknown) {
-        ws->next = ws->known[0] == 1 ? 0 : ws->next % (REMEMBERED - 1) + 1;
-        ws->known[ws->next] = unknown;
-        for (int m = 0; m < CHANNELS; m++) ws->answer[ws->next][m] = m < outputs ? ws->field[m][example] : 0;
-    }
-    if (begin >= 0) range[0] = begin, range[1] = end;
     return active;
+}
+
+/* The fields of row (k, j). `done` counts what has been taken from each list. */
+static void collect_row(const dcdm_level *l, workspace *ws, int64_t j, const int32_t *range, int *done) {
+    const int outputs = (int)l->steps + 4;
+    const int64_t o = j * l->pitch_r;
+    const uint8_t *code = ws->code + ws->origin + o;
+    for (int m = 0; m < outputs; m++)
+        for (int64_t i = range[0]; i < range[1]; i++) ws->field[m][i] = ws->answer[0][m];
+    int others = 0;
+    for (int64_t i = range[0]; i < range[1]; i++) others |= code[i];
+    if (!others) return;
+    for (int64_t i = range[0]; i < range[1]; i++)
+        if (code[i] && code[i] != MUST_EVALUATE)
+            for (int m = 0; m < outputs; m++) ws->field[m][i] = ws->answer[code[i]][m];
+    for (int list = list_of(l, j, 0); list <= list_of(l, j, 1); list++) {
+        int q = done[list];
+        for (; q < ws->count[list] && ws->cell[list][q] < o + l->n_x; q++)
+            for (int m = 0; m < outputs; m++) ws->field[m][ws->cell[list][q] - o] = ws->result[list][q][m];
+        done[list] = q;
+    }
 }
 
 INLINE void put_row(const dcdm_level *l, const void *to, int64_t o, int64_t i, vf v) {
@@ -404,16 +406,22 @@ static void add_coarse_row(const dcdm_level *l, const dcdm_setup *s, workspace *
 }
 
 static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, const dcdm_setup *s, workspace *ws, int64_t k) {
+    int32_t *ranges = s->range + 2 * k * l->n_r;
     int64_t active = 0;
-    int pending = 0;
+    int pending = 0, done[4] = {0};
+    if (ws->remembered == REMEMBERED) ws->remembered = 1;
+    memset(ws->count, 0, sizeof ws->count);
+    for (int64_t j = 0; j < l->n_r; j++) active += sort_row(l, net, ws, k, j, ranges + 2 * j);
+    for (int list = 0; list < 4; list++)
+        if (ws->count[list]) evaluate_list(l, net, ws, k, list);
     for (int64_t j = 0; j < l->n_r; j++) {
-        int32_t *range = s->range + 2 * (k * l->n_r + j);
-        const int64_t found = evaluate_row(l, net, ws, k, j, range);
-        if (found) {
+        const int32_t *range = ranges + 2 * j;
+        if (range[0] < range[1]) {
             if (!pending)
                 for (int a = 0; a < 7; a++) memset(ws->sum[a], 0, (size_t)(l->pitch_r + ALIGN) * sizeof(float));
+            collect_row(l, ws, j, range, done);
             write_row(l, ws, k, j, range);
-            pending = 1, active += found;
+            pending = 1;
         }
         if (l->halo) write_beyond(l, ws, k, j);
         if (pending && (!l->half_r || (j & 1) || j == l->n_r - 1)) {
