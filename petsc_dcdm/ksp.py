@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from typing import Any
 
 import numpy as np
 from petsc4py import PETSc
@@ -76,10 +77,16 @@ class KSP:
         self._install_pc(ksp, ksp.getOptionsPrefix())
         if ksp.getNormType() not in (PETSc.KSP.NormType.UNPRECONDITIONED, PETSc.KSP.NormType.NONE):
             raise ValueError("petsc_dcdm.KSP tests the true residual: -ksp_norm_type must be unpreconditioned or none")
+        context = self._offering(ksp)
+        if self.operator != "mat" and context is not None:
+            context.keep_operator = True
+
+    @staticmethod
+    def _offering(ksp: PETSc.KSP) -> Any:
+        """The context of a preconditioner that can take the steps on its grid, or None."""
         pc = ksp.getPC()
         context = pc.getPythonContext() if pc.getType() == PETSc.PC.Type.PYTHON else None
-        if self.operator != "mat" and hasattr(context, "direction_loop"):
-            context.keep_operator = True
+        return context if hasattr(context, "direction_loop") else None
 
     def view(self, ksp: PETSc.KSP, viewer: PETSc.Viewer) -> None:
         if viewer.getType() == PETSc.Viewer.Type.ASCII:
@@ -125,11 +132,16 @@ class KSP:
         A, _ = ksp.getOperators()
         why = "-ksp_dcdm_operator mat"
         if self.operator != "mat":
-            context = ksp.getPC().getPythonContext() if ksp.getPC().getType() == PETSc.PC.Type.PYTHON else None
-            offer = context.direction_loop(A, self.history) if hasattr(context, "direction_loop") else None
-            if offer is not None and not isinstance(offer, str):
-                return GridSteps(A, *offer, b, x, self._vectors(b, 2))
-            why = offer or "the preconditioner is not petsc_dcdm.PC"
+            context = self._offering(ksp)
+            offer = (
+                "the preconditioner is not petsc_dcdm.PC"
+                if context is None
+                else context.direction_loop(A, self.history)
+            )
+            if not isinstance(offer, str):
+                rows, loop = offer
+                return GridSteps(A, rows, loop, b, x, self._vectors(b, 2))
+            why = offer
         if self.operator == "stencil":
             raise ValueError(f"-ksp_dcdm_operator stencil: {why}; use auto or mat")
         return VectorSteps(A, ksp.getPC(), b, x, self._vectors(b, 3 + 2 * self.history), self.history)

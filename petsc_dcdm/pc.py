@@ -108,7 +108,7 @@ class PC:
         self._threads = threads_per_rank(self._comm)
         grid = find_grid(pc, P, self._options["pc_dcdm_grid"])
         self._file.require_dimension(grid.dimension)
-        threshold = float(self._file.meta.get("threshold", "inf"))
+        threshold = self._file.number("threshold") if self._file.kind == "multigrid" else None
         self._system = build_system(P, grid, self._comm, threshold=threshold, threads=self._threads)
         self._network = self._make_network(pc)
         if self._network.coarse is not None:

@@ -22,7 +22,7 @@ def _view(pointer: ctypes.c_void_p, size: int, dtype: np.dtype) -> np.ndarray:
     if not size:
         return np.zeros(0, dtype)
     buffer = (ctypes.c_byte * (size * dtype.itemsize)).from_address(pointer.value or 0)
-    view = np.frombuffer(buffer, dtype)
+    view: np.ndarray = np.frombuffer(memoryview(buffer), dtype)
     view.flags.writeable = False
     return view
 

@@ -89,14 +89,16 @@ def _to_box(stencil: RowStencil, rows: RowMap, work: PETSc.Vec) -> list[list[np.
     return boxes
 
 
-def build_system(A: PETSc.Mat, grid: Grid, comm: MPI.Intracomm, *, threshold: float, threads: int) -> GridSystem:
+def build_system(A: PETSc.Mat, grid: Grid, comm: MPI.Intracomm, *, threshold: float | None, threads: int) -> GridSystem:
     """Extracts, checks and distributes the stencil of ``A``. Collective; raises MatrixError on all ranks alike.
 
     comm       a private duplicate of the matrix's communicator, used for halos as long as the system lives
-    threshold  semi-coarsening threshold of the network, see :func:`plan_coarsening`
+    threshold  semi-coarsening threshold of the network, see :func:`plan_coarsening`; None for a network without levels,
+               which pools blocks of two cells
     """
     stencil = extract(A, grid, threads)
-    plan = plan_coarsening(grid.shape, stencil.mean_w, threshold, COARSE_LIMIT)
+    pooling = ((0, 1, 2),)
+    plan = pooling if threshold is None else plan_coarsening(grid.shape, stencil.mean_w, threshold, COARSE_LIMIT)
     layout = BoxLayout(comm, partition(grid.shape, comm.Get_size(), plan, grid.edges), plan)
     rows = RowMap(A, grid, layout.boxes, comm)
     w, w_high, s = stencil.w_low, stencil.w_high or [], stencil.s
@@ -106,7 +108,7 @@ def build_system(A: PETSc.Mat, grid: Grid, comm: MPI.Intracomm, *, threshold: fl
         work.destroy()
     error = _check_symmetry(w, w_high, layout, stencil.scale) if w_high else None
     raise_together(comm, error)
-    if stencil.walls:
+    if stencil.walls and threshold is not None:
         layout.plan = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)
     return GridSystem(
         grid=grid,

@@ -36,9 +36,7 @@ def keep_walls(
     faces = w
     strength = list(mean_w)
     kept: list[tuple[int, ...]] = []
-    for axes in plan:
-        if kept:
-            faces = level.coarse(kept[-1])
+    for number, axes in enumerate(plan):
         for face in faces:
             layout.exchange(face, corners=True)
         level = _Faces(faces, threads)
@@ -52,6 +50,8 @@ def keep_walls(
             axes = whole
         strength = coarse_strength(strength, axes)
         kept.append(axes)
+        if number + 1 < len(plan):
+            faces = level.coarse(axes)
     return tuple(kept)
 
 

@@ -156,6 +156,7 @@ class CnnOperator:
     """
 
     coarse = None
+    coarse_solve: Callable[[np.ndarray], np.ndarray]  # nothing to solve: never asked for
 
     def __init__(
         self, file: ModelFile, w: Sequence[np.ndarray], s: np.ndarray, layout: Layout, device: str = "cpu"

@@ -111,10 +111,13 @@ class Hierarchy(Protocol):
     """A network made ready for one matrix: the same interface for the C kernels and for torch."""
 
     levels: list[LevelInfo]
-    coarse: CoarseOperator
     #: Solves the coarsest system exactly: float32 array of shape `coarse.shape` in, the same out. Set by
-    #: the owner.
+    #: the owner where there is a coarsest system.
     coarse_solve: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def coarse(self) -> CoarseOperator | None:
+        """The coarsest operator, for the owner to solve; None for a network without levels."""
 
     def apply(self, r: np.ndarray, out: np.ndarray, scale_in: float, scale_out: float) -> None:
         """``out = scale_out * cycle(scale_in * r)``, float64 arrays of this rank's box; zero at inactive
