@@ -204,7 +204,7 @@ static void make_features(const dcdm_level *l, workspace *ws, int64_t k, int64_t
     const faces f = faces_at(l, ws, k, j);
     const float *inverse = ws->inverse + o;
     float *restrict to = ws->features + FEATURES * o;
-    for (int64_t q = 0; missing >> q; q++) {
+    for (int64_t q = 0; q < 64 && missing >> q; q++) {
         if (!(missing >> q & 1)) continue;
         const int64_t end = (q + 1) * piece - 1 < l->n_x + 1 ? (q + 1) * piece - 1 : l->n_x + 1;
         for (int64_t i = q * piece - 1; i < end; i++) {
@@ -212,7 +212,6 @@ static void make_features(const dcdm_level *l, workspace *ws, int64_t k, int64_t
             for (int a = 0; a < 7; a++) to[FEATURES * i + a] = f.c[a][i] * scale;
             to[FEATURES * i + 7] = scale > 0 ? 1 : 0;
         }
-        if (q == 63) break;
     }
 }
 
