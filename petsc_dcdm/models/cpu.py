@@ -8,11 +8,11 @@ the time.
 from __future__ import annotations
 
 import ctypes
-import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from petsc_dcdm.models.cpu_levels import Box, Stage, coarse_crop, crop, pack_network
 from petsc_dcdm.models.kernels.binding import (
     ALIGN,
     CHANNELS,
@@ -28,90 +28,6 @@ from petsc_dcdm.models.kernels.binding import (
 from petsc_dcdm.models.kernels.build import KernelsUnavailable
 from petsc_dcdm.models.layout import CoarseOperator, Layout, LevelInfo, Shape, coarse_box
 from petsc_dcdm.models.weights import ModelFile, WeightsError
-
-Axes = tuple[int, ...]
-
-
-def pack_network(tensors: dict[str, np.ndarray], axes: Axes, global_shape: Shape, flat: bool) -> Network:
-    """The tensors in the order of the kernels, for a level of this global shape that is coarsened along `axes`.
-
-    The kernels go by roles (see common.h): x, then r and w, which are y and z, or z and y on a flat grid.
-    """
-    steps = tensors["log_c"].shape[0] - 4
-    hidden = tensors["conv.bias"].shape[0]
-    roles = (0, 2, 1) if flat else (0, 1, 2)
-    channels = [c for axis in roles for c in (2 * axis, 2 * axis + 1)] + [6, 7]
-    net = Network()
-    conv = np.ctypeslib.as_array(net.conv)
-    for parity in itertools.product((0, 1), repeat=3):
-        odd = [axis for axis, p in zip(roles, parity, strict=True) if p and axis in axes]
-        # Stored are (towards the sibling, away from it), cells know (low, high): the sibling of even cells is high.
-        order = list(range(8))
-        for a in axes:
-            if a not in odd:
-                order[2 * a], order[2 * a + 1] = 2 * a + 1, 2 * a
-        kernel = np.flip(tensors["conv.weight"][:, order], [4 - a for a in odd])[:, channels]  # [H, 8, z, y, x]
-        by_role = kernel.transpose(3, 2, 4, 1, 0) if flat else kernel.transpose(2, 3, 4, 1, 0)  # [w, r, x, 8, H]
-        conv[parity[0] + 2 * parity[1] + 4 * parity[2], :, :, :hidden] = by_role.reshape(9, 24, hidden)
-    bias = tensors["conv.bias"] + sum((tensors["conv.flags"][a] for a in axes), np.zeros(hidden, np.float32))
-    np.ctypeslib.as_array(net.conv_bias)[:hidden] = bias
-    np.ctypeslib.as_array(net.hidden)[:hidden] = tensors["hidden.weight"].T
-    np.ctypeslib.as_array(net.hidden_bias)[:] = tensors["hidden.bias"]
-    everywhere = all(a in axes for a in range(3) if global_shape[2 - a] > 1)
-    base = [1.0] * steps + [0.5 if everywhere else 0.75] + [0.5 if a in axes else 1.0 for a in range(3)]
-    outputs = [*range(steps + 1), *(steps + 1 + axis for axis in roles)]
-    np.ctypeslib.as_array(net.out)[:, : steps + 4] = tensors["out.weight"].T[:, outputs]
-    np.ctypeslib.as_array(net.out_bias)[: steps + 4] = tensors["out.bias"][outputs]
-    np.ctypeslib.as_array(net.base)[: steps + 4] = (np.array(base) * np.exp(tensors["log_c"].astype(float)))[outputs]
-    return net
-
-
-class Stage:
-    """A level of the cycle: what the kernels see of it, and the arrays that this keeps alive."""
-
-    x: Padded
-    y: Padded
-    r: Padded
-
-    def __init__(self, geometry: Geometry, axes: Axes, steps: int, half: bool, halo: bool) -> None:
-        self.geometry = geometry
-        c = self.level = geometry.level()
-        roles = (0, 2, 1) if geometry.flat else (0, 1, 2)
-        c.half_x, c.half_r, c.half_w = (int(axis in axes) for axis in roles)
-        c.steps, c.half, c.halo = steps, int(half), int(halo)
-        self.range = np.zeros((c.n_w, c.n_r, 2), np.int32)
-        c.range = self.range.ctypes.data
-        if axes:
-            kind = np.uint16 if half else np.float32
-            self.coefficients = [geometry.zeros(kind) for _ in range(4 + steps)]
-            c.w_x, c.w_r, c.w_w, c.s = (a.address for a in self.coefficients[:4])
-            for m in range(steps):
-                c.omega[m] = self.coefficients[4 + m].address
-
-    def add_fields(self, x: bool, y: bool, r: bool) -> None:
-        """Allocate the fields the cycle works on here."""
-        for name, wanted in (("x", x), ("y", y), ("r", r)):
-            if wanted:
-                field = self.geometry.zeros()
-                setattr(self, name, field)
-                setattr(self.level, name, field.address)
-
-    def share_out(self, threads: int) -> None:
-        """Divide the planes among the threads by their active cells, and get each a workspace."""
-        c = self.level
-        work = np.maximum(self.range[..., 1] - self.range[..., 0], 0).sum(axis=1, dtype=np.int64)
-        filled = np.flatnonzero(work)
-        begin, end = (int(filled[0]), int(filled[-1]) + 1) if filled.size else (0, 0)
-        unit = 2 if c.half_w else 1
-        c.w_begin, c.w_end = begin // unit * unit, min(-(-end // unit) * unit, c.n_w)
-        # A part of few planes would mostly repeat what its neighbours do.
-        parts = max(1, min(threads, (c.w_end - c.w_begin) // (4 * int(c.steps) + 4)))
-        total = np.concatenate(([0], np.cumsum(work)))
-        cuts = [int(np.searchsorted(total, total[-1] * q / parts)) // unit * unit for q in range(1, parts)]
-        self.part = np.array([c.w_begin, *cuts, c.w_end], np.int64)
-        c.parts, c.part = parts, self.part.ctypes.data
-        plane = (c.n_r + 2 * c.has_r) * c.pitch_r + 4 * ALIGN
-        self.work = aligned_zeros(parts * kernels().dcdm_work_floats(ctypes.byref(c)) + plane, np.float32)
 
 
 class CpuHierarchy:
@@ -164,20 +80,34 @@ class CpuHierarchy:
     def _build(self, file: ModelFile, w: list[np.ndarray], s: np.ndarray, half: bool) -> None:
         layout = self._layout
         shape, offset, global_shape = layout.shape, layout.offset, layout.global_shape
-        source = [*w, s]  # x, y, z, s
+        source = _alike([*w, s])  # x, y, z, s
+        box: Box = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
+        if layout.plan and not self._halo and not self._empty:
+            box = crop(source, layout.plan, self._threads)
+        self._box = box
+        source = [a[box] for a in source]
         for axes in layout.plan:
-            stage = Stage(Geometry(shape, self._flat), axes, self._steps, half, self._halo)
+            geometry = Geometry(_size(box), self._flat)
+            stage = Stage(geometry, axes, self._steps, half, self._halo)
+            stage.level.full_r = shape[2]
+            stage.level.full_w = shape[2] if self._flat else shape[1] * shape[2]
             net = pack_network(file.tensors, axes, global_shape, self._flat)
-            next_shape, next_offset = coarse_box(shape, offset, axes)
-            coarse = Geometry(next_shape, self._flat)
-            active, source = self._set_up_level(stage, net, source, coarse)
+            box = coarse_crop(box, axes)
+            active, source = self._set_up_level(stage, net, source, Geometry(_size(box), self._flat))
             self._add_level(stage, LevelInfo(global_shape, offset, shape, axes, active))
             global_shape, _ = coarse_box(global_shape, (0, 0, 0), axes)
-            shape, offset = next_shape, next_offset
-        last = Stage(Geometry(shape, self._flat), (), self._steps, half, self._halo)
+            shape, offset = coarse_box(shape, offset, axes)
+        last = Stage(Geometry(_size(box), self._flat), (), self._steps, half, self._halo)
         arrays = [np.array(a, np.float64) for a in source]
         active = self._find_active(last, arrays)
         self._add_level(last, LevelInfo(global_shape, offset, shape, (), active))
+        if _size(box) != shape:
+            whole = [np.zeros(shape) for _ in arrays]
+            for a, part in zip(whole, arrays, strict=True):
+                a[box] = part
+            arrays = whole
+        self._coarse_box = box
+        self._coarse_r = np.zeros(shape, np.float32)
         self.coarse = CoarseOperator((arrays[0], arrays[1], arrays[2]), arrays[3], offset, shape, global_shape)
 
     def _add_level(self, stage: Stage, info: LevelInfo) -> None:
@@ -194,13 +124,7 @@ class CpuHierarchy:
         high: list[Padded] = []
         if self._halo:
             source, high = self._with_halo(stage.geometry, source)
-        kind = np.float64 if any(a.dtype == np.float64 for a in source) else np.float32
-        item = np.dtype(kind).itemsize
-        # The kernels take any pitches, but the same for all four, and whole rows.
-        strides = source[0].strides
-        if any(a.dtype != kind or a.strides != strides or a.strides[2] != item for a in source):
-            source = [np.ascontiguousarray(a, kind) for a in source]
-            strides = source[0].strides
+        strides, item = source[0].strides, source[0].itemsize
         x, r, w = (0, 2, 1) if self._flat else (0, 1, 2)
         pitch_w, pitch_r = (strides[1], strides[1]) if self._flat else (strides[0], strides[1])
         setup = SetUp(
@@ -208,7 +132,7 @@ class CpuHierarchy:
             w_r=source[r].ctypes.data,
             w_w=source[w].ctypes.data,
             s=source[3].ctypes.data,
-            is_double=int(kind is np.float64),
+            is_double=int(source[0].dtype == np.float64),
             pitch_w=pitch_w // item,
             pitch_r=pitch_r // item,
             origin=0,
@@ -295,11 +219,18 @@ class CpuHierarchy:
         if self._count == 0:
             out[...] = scale_out * self.coarse_solve((scale_in * r).astype(np.float32))
             return
-        self._cycle(r.ctypes.data, scale_in, out.ctypes.data, scale_out, None)
+        self._cycle(self.address(r), scale_in, self.address(out), scale_out, None)
+        for axis, part in enumerate(self._box):
+            for outside in (slice(0, part.start), slice(part.stop, out.shape[axis])):
+                out[(slice(None),) * axis + (outside,)] = 0.0
 
     def direction(self, r: np.ndarray, d: Padded, scale: float) -> None:
         """``d = cycle(scale * r)`` in single precision, to a padded array of the finest level. Collective."""
-        self._cycle(r.ctypes.data, scale, None, 1.0, d.address)
+        self._cycle(self.address(r), scale, None, 1.0, d.address)
+
+    def address(self, a: np.ndarray) -> int:
+        """Where the part of the grid that the finest level covers begins in an array of this rank's box."""
+        return a.ctypes.data + sum(b.start * stride for b, stride in zip(self._box, a.strides, strict=True))
 
     @property
     def finest(self) -> Stage:
@@ -310,6 +241,11 @@ class CpuHierarchy:
     def finest_address(self) -> int:
         """Where the kernels find it."""
         return self._addresses[0]
+
+    @property
+    def box(self) -> Box:
+        """The part (z, y, x) of this rank's box that it covers; nothing is active outside."""
+        return self._box
 
     def _cycle(self, r: int, scale_in: float, out: int | None, scale_out: float, direction: int | None) -> None:
         """From the address of the right-hand side to that of the result or of the direction."""
@@ -326,7 +262,8 @@ class CpuHierarchy:
 
     def _solve_coarsest(self) -> None:
         last = self._stages[-1]
-        last.y.inner[...] = self.coarse_solve(np.ascontiguousarray(last.r.inner))
+        self._coarse_r[self._coarse_box] = last.r.inner
+        last.y.inner[...] = self.coarse_solve(self._coarse_r)[self._coarse_box]
 
     def _cycle_with_halo(
         self, r: int, scale_in: float, out: int | None, scale_out: float, direction: int | None
@@ -365,6 +302,20 @@ class CpuHierarchy:
                     k.dcdm_up_passes(level, work, first, q, a.address, target, correction.address, final, scale_out)
                 a, b = b, a
             correction = a
+
+
+def _size(box: Box) -> Shape:
+    z, y, x = (b.stop - b.start for b in box)
+    return (z, y, x)
+
+
+def _alike(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """The arrays in one precision and at one pitch; copied only if they are not."""
+    kind = np.float64 if any(a.dtype == np.float64 for a in arrays) else np.float32
+    strides = arrays[0].strides
+    if all(a.dtype == kind and a.strides == strides and a.strides[2] == a.itemsize for a in arrays):
+        return arrays
+    return [np.ascontiguousarray(a, kind) for a in arrays]
 
 
 def _unset_coarse_solve(r: np.ndarray) -> np.ndarray:

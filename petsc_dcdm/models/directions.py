@@ -60,7 +60,9 @@ class BoxOperator:
             s=s.ctypes.data,
             pitch_r=shape[2],
             pitch_w=shape[2] if flat else shape[1] * shape[2],
-            origin=(shape[1] + 1) * shape[2] + 1,
+            origin=sum(
+                (b.start + 1) * pitch for b, pitch in zip(network.box, (shape[1] * shape[2], shape[2], 1), strict=True)
+            ),
             factor=factor,
         )
         for i, axis in enumerate((x, r, u)):
@@ -140,7 +142,7 @@ class DirectionLoop:
             self._pointers[i] = p.address
         level, operator = self._level, ctypes.addressof(self._operator.c)
         pointers, sums = ctypes.addressof(self._pointers), self._sums.ctypes.data
-        k.dcdm_dots(level, operator, d.address, pointers, count, r.ctypes.data, sums)
+        k.dcdm_dots(level, operator, d.address, pointers, count, self._network.address(r), sums)
         found = self._total(2 + 2 * count)
         energy, slope = float(found[0]), float(found[1])
         for i, (_, previous) in enumerate(self._before):
@@ -160,8 +162,8 @@ class DirectionLoop:
             self._betas.ctypes.data,
             count,
             slope / energy,
-            x.ctypes.data,
-            r.ctypes.data,
+            self._network.address(x),
+            self._network.address(r),
             self._work.ctypes.data,
             sums,
         )

@@ -24,7 +24,7 @@ class Level(ctypes.Structure):
     """dcdm_level of common.h."""
 
     _fields_ = [
-        *[(name, _i64) for name in ("n_w", "n_r", "n_x", "pitch_w", "pitch_r", "origin", "has_r")],
+        *[(name, _i64) for name in ("n_w", "n_r", "n_x", "pitch_w", "pitch_r", "origin", "full_w", "full_r", "has_r")],
         *[(name, _i64) for name in ("half_w", "half_r", "half_x", "halo", "steps", "half")],
         *[(name, _pointer) for name in ("w_x", "w_r", "w_w", "s")],
         ("omega", _pointer * MAX_STEPS),
@@ -88,6 +88,7 @@ def kernels() -> ctypes.CDLL:
         "dcdm_setup_bytes": (_i64, [level]),
         "dcdm_set_up": (None, [level, ctypes.POINTER(Network), ctypes.POINTER(SetUp), _pointer, i32]),
         "dcdm_join_shares": (None, [level, ctypes.POINTER(SetUp), i32]),
+        "dcdm_bounds": (None, [*[_pointer] * 4, i32, *[_i64] * 5, _pointer, i32]),
         "dcdm_load": (None, [level, _pointer, f64, i32]),
         "dcdm_down": (None, [_pointer, _pointer, i32, _pointer, f64]),
         "dcdm_up": (None, [_pointer, _pointer, i32, _pointer, f64, _pointer, f64, _pointer]),

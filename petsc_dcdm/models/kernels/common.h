@@ -77,6 +77,7 @@ typedef struct {
     int64_t n_w, n_r, n_x;     /* cells of this rank's box */
     int64_t pitch_w, pitch_r;  /* elements from plane to plane and row to row */
     int64_t origin;            /* element of cell (0, 0, 0) */
+    int64_t full_w, full_r;    /* the same pitches of the unpadded double arrays the finest level works with */
     int64_t has_r;             /* the grid has an r axis */
     int64_t half_w, half_r, half_x; /* coarsened on the way to the next level */
     int64_t halo;              /* 1: boxes of other ranks may adjoin, halos are exchanged between the passes */

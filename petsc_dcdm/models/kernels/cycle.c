@@ -98,7 +98,7 @@ static void set_planes(const dcdm_level *l, pass *p, int64_t begin, int64_t end,
 
 /* One row of the right-hand side of the finest level. */
 INLINE void convert_row(const dcdm_level *l, const pass *p, int64_t k, int64_t j, row_range range, float *r) {
-    const double *in = p->input + (k * l->n_r + j) * l->n_x;
+    const double *in = p->input + k * l->full_w + j * l->full_r;
     const int64_t end = range.end < l->n_x ? range.end : l->n_x;
     for (int64_t i = range.begin; i < end; i++) r[i] = (float)(p->scale_in * in[i]);
     for (int64_t i = end; i < range.end; i++) r[i] = 0;
@@ -178,9 +178,9 @@ void dcdm_down(const dcdm_level *levels, float *const *work, int count, const do
 
 /* Planes of the result that no part works on. */
 static void clear_planes(const dcdm_level *l, double *output) {
-    const int64_t plane = l->n_r * l->n_x;
-    memset(output, 0, (size_t)(l->w_begin * plane) * sizeof *output);
-    memset(output + l->w_end * plane, 0, (size_t)((l->n_w - l->w_end) * plane) * sizeof *output);
+    for (int64_t k = 0; k < l->n_w; k++)
+        for (int64_t j = 0; j < l->n_r && (k < l->w_begin || k >= l->w_end); j++)
+            memset(output + k * l->full_w + j * l->full_r, 0, (size_t)l->n_x * sizeof *output);
 }
 
 /* Back up, from the solution in y of the coarsest level to `output`, or if that is NULL to `direction`, which is padded. */
@@ -214,7 +214,7 @@ void dcdm_load(const dcdm_level *l, const double *input, double scale, int threa
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t k = 0; k < l->n_w; k++)
         for (int64_t j = 0; j < l->n_r; j++) {
-            const double *in = input + (k * l->n_r + j) * l->n_x;
+            const double *in = input + k * l->full_w + j * l->full_r;
             float *r = l->r + l->origin + k * l->pitch_w + j * l->pitch_r;
             for (int64_t i = 0; i < l->n_x; i++) r[i] = (float)(scale * in[i]);
         }

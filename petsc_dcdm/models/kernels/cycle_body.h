@@ -96,7 +96,7 @@ static __attribute__((noinline)) void NAME(finish)(const dcdm_level *l, const pa
             store(x + i, masked(load(v.c + i) + w * NAME(residual)(&a, &v, r, i), w > 0));
         }
         if (!p->output) continue;
-        double *out = p->output + (k * l->n_r + j) * l->n_x;
+        double *out = p->output + k * l->full_w + j * l->full_r;
         const int64_t end = range.end < l->n_x ? range.end : l->n_x, begin = range.begin < end ? range.begin : end;
         memset(out, 0, (size_t)begin * sizeof *out);
         for (int64_t i = begin; i < end; i++) out[i] = p->scale_out * x[i];

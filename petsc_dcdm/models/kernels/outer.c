@@ -150,7 +150,7 @@ void dcdm_dots(const dcdm_level *l, const dcdm_operator *a, const float *d, cons
                 const rows near = rows_at(l, c, c - l->pitch_w, c + l->pitch_w, j);
                 const double *before[MAX_HISTORY];
                 for (int h = 0; h < history; h++) before[h] = p[h] + l->origin + k * l->pitch_w + j * l->pitch_r;
-                const double *residual = r + (k * l->n_r + j) * l->n_x;
+                const double *residual = r + k * l->full_w + j * l->full_r;
                 int64_t i = range[0];
                 for (; i < range[1] && i + VD <= l->n_x; i += VD) dots_at(l, a, &near, before, history, residual, k, j, i, VD, sum);
                 if (i < range[1] && i < l->n_x) dots_at(l, a, &near, before, history, residual, k, j, i, l->n_x - i, sum);
@@ -218,7 +218,7 @@ void dcdm_step(const dcdm_level *l, const dcdm_operator *a, double *next, const 
             for (int64_t j = 0; j < l->n_r; j++) {
                 const int32_t *range = l->range + 2 * (k * l->n_r + j);
                 const double_rows near = double_rows_at(l, plane[1], plane[0], plane[2], j);
-                const int64_t o = (k * l->n_r + j) * l->n_x;
+                const int64_t o = k * l->full_w + j * l->full_r;
                 int64_t i = range[0];
                 for (; i < range[1] && i + VD <= l->n_x; i += VD) step_at(l, a, &near, alpha, x + o, r + o, k, j, i, VD, sum);
                 if (i < range[1] && i < l->n_x) step_at(l, a, &near, alpha, x + o, r + o, k, j, i, l->n_x - i, sum);

@@ -1,0 +1,131 @@
+"""The levels of the compiled network: packed weights, arrays, and the division of planes among threads."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+
+import numpy as np
+
+from petsc_dcdm.models.kernels.binding import ALIGN, Geometry, Network, Padded, aligned_zeros, kernels
+from petsc_dcdm.models.layout import Shape
+
+Axes = tuple[int, ...]
+Box = tuple[slice, slice, slice]
+
+
+def pack_network(tensors: dict[str, np.ndarray], axes: Axes, global_shape: Shape, flat: bool) -> Network:
+    """The tensors in the order of the kernels, for a level of this global shape that is coarsened along `axes`.
+
+    The kernels go by roles (see common.h): x, then r and w, which are y and z, or z and y on a flat grid.
+    """
+    steps = tensors["log_c"].shape[0] - 4
+    hidden = tensors["conv.bias"].shape[0]
+    roles = (0, 2, 1) if flat else (0, 1, 2)
+    channels = [c for axis in roles for c in (2 * axis, 2 * axis + 1)] + [6, 7]
+    net = Network()
+    conv = np.ctypeslib.as_array(net.conv)
+    for parity in itertools.product((0, 1), repeat=3):
+        odd = [axis for axis, p in zip(roles, parity, strict=True) if p and axis in axes]
+        # Stored are (towards the sibling, away from it), cells know (low, high): the sibling of even cells is high.
+        order = list(range(8))
+        for a in axes:
+            if a not in odd:
+                order[2 * a], order[2 * a + 1] = 2 * a + 1, 2 * a
+        kernel = np.flip(tensors["conv.weight"][:, order], [4 - a for a in odd])[:, channels]  # [H, 8, z, y, x]
+        by_role = kernel.transpose(3, 2, 4, 1, 0) if flat else kernel.transpose(2, 3, 4, 1, 0)  # [w, r, x, 8, H]
+        conv[parity[0] + 2 * parity[1] + 4 * parity[2], :, :, :hidden] = by_role.reshape(9, 24, hidden)
+    bias = tensors["conv.bias"] + sum((tensors["conv.flags"][a] for a in axes), np.zeros(hidden, np.float32))
+    np.ctypeslib.as_array(net.conv_bias)[:hidden] = bias
+    np.ctypeslib.as_array(net.hidden)[:hidden] = tensors["hidden.weight"].T
+    np.ctypeslib.as_array(net.hidden_bias)[:] = tensors["hidden.bias"]
+    everywhere = all(a in axes for a in range(3) if global_shape[2 - a] > 1)
+    base = [1.0] * steps + [0.5 if everywhere else 0.75] + [0.5 if a in axes else 1.0 for a in range(3)]
+    outputs = [*range(steps + 1), *(steps + 1 + axis for axis in roles)]
+    np.ctypeslib.as_array(net.out)[:, : steps + 4] = tensors["out.weight"].T[:, outputs]
+    np.ctypeslib.as_array(net.out_bias)[: steps + 4] = tensors["out.bias"][outputs]
+    np.ctypeslib.as_array(net.base)[: steps + 4] = (np.array(base) * np.exp(tensors["log_c"].astype(float)))[outputs]
+    return net
+
+
+class Stage:
+    """A level of the cycle: what the kernels see of it, and the arrays that this keeps alive."""
+
+    x: Padded
+    y: Padded
+    r: Padded
+
+    def __init__(self, geometry: Geometry, axes: Axes, steps: int, half: bool, halo: bool) -> None:
+        self.geometry = geometry
+        c = self.level = geometry.level()
+        roles = (0, 2, 1) if geometry.flat else (0, 1, 2)
+        c.half_x, c.half_r, c.half_w = (int(axis in axes) for axis in roles)
+        c.steps, c.half, c.halo = steps, int(half), int(halo)
+        self.range = np.zeros((c.n_w, c.n_r, 2), np.int32)
+        c.range = self.range.ctypes.data
+        if axes:
+            kind = np.uint16 if half else np.float32
+            self.coefficients = [geometry.zeros(kind) for _ in range(4 + steps)]
+            c.w_x, c.w_r, c.w_w, c.s = (a.address for a in self.coefficients[:4])
+            for m in range(steps):
+                c.omega[m] = self.coefficients[4 + m].address
+
+    def add_fields(self, x: bool, y: bool, r: bool) -> None:
+        """Allocate the fields the cycle works on here."""
+        for name, wanted in (("x", x), ("y", y), ("r", r)):
+            if wanted:
+                field = self.geometry.zeros()
+                setattr(self, name, field)
+                setattr(self.level, name, field.address)
+
+    def share_out(self, threads: int) -> None:
+        """Divide the planes among the threads by their active cells, and get each a workspace."""
+        c = self.level
+        work = np.maximum(self.range[..., 1] - self.range[..., 0], 0).sum(axis=1, dtype=np.int64)
+        filled = np.flatnonzero(work)
+        begin, end = (int(filled[0]), int(filled[-1]) + 1) if filled.size else (0, 0)
+        unit = 2 if c.half_w else 1
+        c.w_begin, c.w_end = begin // unit * unit, min(-(-end // unit) * unit, c.n_w)
+        # A part of few planes would mostly repeat what its neighbours do.
+        parts = max(1, min(threads, (c.w_end - c.w_begin) // (4 * int(c.steps) + 4)))
+        total = np.concatenate(([0], np.cumsum(work)))
+        cuts = [int(np.searchsorted(total, total[-1] * q / parts)) // unit * unit for q in range(1, parts)]
+        self.part = np.array([c.w_begin, *cuts, c.w_end], np.int64)
+        c.parts, c.part = parts, self.part.ctypes.data
+        plane = (c.n_r + 2 * c.has_r) * c.pitch_r + 4 * ALIGN
+        self.work = aligned_zeros(parts * kernels().dcdm_work_floats(ctypes.byref(c)) + plane, np.float32)
+
+
+def crop(source: list[np.ndarray], plan: tuple[Axes, ...], threads: int) -> Box:
+    """The part of the grid (z, y, x) outside of which nothing is active, from low conductances w and s (nz, ny, nx).
+
+    Its low edges are multiples of the coarsest cells, so that every level is cropped alike; the whole grid where
+    cropping would save little.
+    """
+    shape = source[0].shape
+    item = source[0].itemsize
+    found = np.empty((threads, 6), np.int64)
+    kernels().dcdm_bounds(
+        *(a.ctypes.data for a in source),
+        int(source[0].dtype == np.float64),
+        *shape,
+        *(stride // item for stride in source[0].strides[:2]),
+        found.ctypes.data,
+        threads,
+    )
+    low, high = found[:, :3].min(axis=0), found[:, 3:].max(axis=0)
+    if (low >= high).any():
+        return (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
+    unit = [2 ** sum(2 - i in axes for axes in plan) for i in range(3)]
+    # The cell below the first face that conducts is active too.
+    begin = [max(int(b) - 1, 0) // u * u for b, u in zip(low, unit, strict=True)]
+    if np.prod([e - b for b, e in zip(begin, high, strict=True)]) > 0.9 * np.prod(shape):
+        return (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
+    z, y, x = (slice(b, int(e)) for b, e in zip(begin, high, strict=True))
+    return (z, y, x)
+
+
+def coarse_crop(box: Box, axes: Axes) -> Box:
+    """The same part of the next level."""
+    z, y, x = (slice(b.start // 2, (b.stop + 1) // 2) if 2 - i in axes else b for i, b in enumerate(box))
+    return (z, y, x)
