@@ -10,13 +10,13 @@ steps along it; nothing is asked of the preconditioner, not even linearity. With
 from __future__ import annotations
 
 import ctypes
-import sys
 from typing import Any
 
 import numpy as np
 from petsc4py import PETSc
 
-from petsc_dcdm.options import KSP_OPTIONS, print_help, read
+from petsc_dcdm.explained import Explained, say
+from petsc_dcdm.options import KSP_OPTIONS, OptionError, print_help, read
 from petsc_dcdm.petsc_library import petsc_library
 from petsc_dcdm.steps import GridSteps, Steps, VectorSteps
 
@@ -35,7 +35,8 @@ class KSP:
         self.history = 2
         self.true_residual_every = 50
         self.operator = "auto"
-        self._steps: Steps
+        self._steps: Steps | None = None
+        """Of the solve that is going on."""
         self._work: list[PETSc.Vec] = []
 
     def create(self, ksp: PETSc.KSP) -> None:
@@ -55,7 +56,8 @@ class KSP:
     def setFromOptions(self, ksp: PETSc.KSP) -> None:
         prefix = ksp.getOptionsPrefix()
         print_help(KSP_OPTIONS, prefix, "Deep conjugate direction method (petsc_dcdm.KSP)", ksp.getComm())
-        values = read(KSP_OPTIONS, prefix)
+        with Explained(ksp.getComm(), "KSP"):
+            values = read(KSP_OPTIONS, prefix)
         self.history = values["ksp_dcdm_history"]
         self.true_residual_every = values["ksp_dcdm_true_residual_every"]
         self.operator = values["ksp_dcdm_operator"]
@@ -76,7 +78,8 @@ class KSP:
     def setUp(self, ksp: PETSc.KSP) -> None:
         self._install_pc(ksp, ksp.getOptionsPrefix())
         if ksp.getNormType() not in (PETSc.KSP.NormType.UNPRECONDITIONED, PETSc.KSP.NormType.NONE):
-            raise ValueError("petsc_dcdm.KSP tests the true residual: -ksp_norm_type must be unpreconditioned or none")
+            with Explained(ksp.getComm(), "KSP"):
+                raise OptionError("the true residual is tested: -ksp_norm_type must be unpreconditioned or none")
         context = self._offering(ksp)
         if self.operator != "mat" and context is not None:
             context.keep_operator = True
@@ -99,11 +102,18 @@ class KSP:
     def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
         """The loop of DESIGN section 2. Collective. ``x`` holds the initial guess if the KSP says it is non-zero."""
         steps = self._steps = self._make_steps(ksp, b, x)
+        try:
+            self._iterate(ksp, steps)
+        finally:
+            steps.store()
+            self._steps = None
+
+    def _iterate(self, ksp: PETSc.KSP, steps: Steps) -> None:
         needs_norm = ksp.getNormType() != PETSc.KSP.NormType.NONE
         max_it = ksp.getTolerances()[3]
         steps.start(ksp.getInitialGuessNonzero())
         its = since_true = 0
-        done = self._check(ksp, its, needs_norm, exact=True)
+        done = self._check(ksp, steps, its, needs_norm, exact=True)
         while not done and its < max_it:
             found = steps.step()
             if not np.isfinite(found.energy * found.slope):
@@ -117,14 +127,14 @@ class KSP:
                 if exact:
                     steps.true_residual()
                     since_true = 0
-                done = self._check(ksp, its, needs_norm, exact)
+                done = self._check(ksp, steps, its, needs_norm, exact)
         if not done:
             self._stop(ksp, Reason.DIVERGED_MAX_IT if needs_norm else Reason.CONVERGED_ITS)
-        steps.store()
 
     def buildSolution(self, ksp: PETSc.KSP, x: PETSc.Vec) -> None:
-        """x as it is now, for monitors that ask."""
-        self._steps.store()
+        """x as it is now, for monitors that ask. (PETSc's own would apply the PC, on the right.)"""
+        if self._steps is not None:
+            self._steps.store()
         ksp.getSolution().copy(x)
 
     def _make_steps(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> Steps:
@@ -143,7 +153,8 @@ class KSP:
                 return GridSteps(A, rows, loop, b, x, self._vectors(b, 2))
             why = offer
         if self.operator == "stencil":
-            raise ValueError(f"-ksp_dcdm_operator stencil: {why}; use auto or mat")
+            with Explained(ksp.getComm(), "KSP"):
+                raise OptionError(f"-ksp_dcdm_operator stencil: {why}; use auto or mat")
         return VectorSteps(A, ksp.getPC(), b, x, self._vectors(b, 3 + 2 * self.history), self.history)
 
     def _vectors(self, b: PETSc.Vec, wanted: int) -> list[PETSc.Vec]:
@@ -160,7 +171,7 @@ class KSP:
             vec.destroy()
         self._work = []
 
-    def _check(self, ksp: PETSc.KSP, its: int, needs_norm: bool, exact: bool) -> bool:
+    def _check(self, ksp: PETSc.KSP, steps: Steps, its: int, needs_norm: bool, exact: bool) -> bool:
         """Report step ``its``; True when the solve is over. ``exact``: r is b - A x, not its recurrence.
 
         Convergence is only claimed on the true residual: where the recurrence says so, r is replaced and asked again.
@@ -169,10 +180,10 @@ class KSP:
         if not needs_norm:
             ksp.monitor(its, 0.0)
             return False
-        norm = self._steps.norm()
+        norm = steps.norm()
         if not exact and np.isfinite(norm) and ksp.callConvergenceTest(its, norm) > 0:
-            self._steps.true_residual()
-            norm = self._steps.norm()
+            steps.true_residual()
+            norm = steps.norm()
         ksp.logConvergenceHistory(norm)
         if not np.isfinite(norm):
             ksp.monitor(its, norm)
@@ -186,6 +197,6 @@ class KSP:
 
     def _stop(self, ksp: PETSc.KSP, reason: int, why: str = "") -> bool:
         ksp.setConvergedReason(reason)
-        if why and ksp.getComm().getRank() == 0:
-            print(f"petsc_dcdm.KSP: stopped at step {ksp.getIterationNumber()}: {why}", file=sys.stderr)
+        if why:
+            say(ksp.getComm(), "KSP", f"stopped at step {ksp.getIterationNumber()}: {why}")
         return True

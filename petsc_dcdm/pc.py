@@ -7,7 +7,6 @@ into boxes and makes the network ready for it; apply hands the residual over wit
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.coarse import CoarseSolver
+from petsc_dcdm.explained import Explained, say
 from petsc_dcdm.grid.discovery import find_grid, size_text
 from petsc_dcdm.grid.errors import UnsupportedSystem, raise_together
 from petsc_dcdm.grid.system import GridSystem, build_system
@@ -50,12 +50,12 @@ class PC:
     def setFromOptions(self, pc: PETSc.PC) -> None:
         prefix = pc.getOptionsPrefix()
         print_help(PC_OPTIONS, prefix, "Deep conjugate direction preconditioner (petsc_dcdm.PC)", pc.getComm())
-        with _Explained(pc):
+        with Explained(pc.getComm(), "PC"):
             self._options = read(PC_OPTIONS, prefix)
 
     def setUp(self, pc: PETSc.PC) -> None:
         """Once per matrix: nothing is done again while the matrix and its values stay the same."""
-        with _Explained(pc):
+        with Explained(pc.getComm(), "PC"):
             self._set_up(pc)
 
     def reset(self, pc: PETSc.PC) -> None:
@@ -93,7 +93,7 @@ class PC:
             fallback = self._options["pc_dcdm_fallback"]
             if fallback == "none":
                 raise
-            _warn(pc, f"using -pc_type {fallback} instead (-pc_dcdm_fallback): {problem}")
+            say(pc.getComm(), "PC", f"using -pc_type {fallback} instead (-pc_dcdm_fallback): {problem}")
             self._fallback = PETSc.PC().create(pc.getComm())
             self._fallback.setOptionsPrefix((pc.getOptionsPrefix() or "") + "pc_dcdm_fallback_")
             self._fallback.setOperators(*pc.getOperators())
@@ -187,8 +187,9 @@ class PC:
                 return network
             if self._options["pc_dcdm_compile"] == "on":
                 raise_together(self._comm, OptionError(f"-pc_dcdm_compile on: {missing}") if missing else None)
-            _warn(
-                pc,
+            say(
+                pc.getComm(),
+                "PC",
                 f"{missing or 'kernels unavailable on another rank'}; running the network in plain torch, which "
                 f"is slower",
             )
@@ -324,27 +325,3 @@ def _has_gpu() -> bool:
     from pathlib import Path
 
     return Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()
-
-
-def _warn(pc: PETSc.PC, text: str) -> None:
-    if pc.getComm().getRank() == 0:
-        print(f"petsc_dcdm.PC: {text}", file=sys.stderr)
-
-
-class _Explained:
-    """Prints the sentence of an error where the host would swallow it: PETSc 3.18 in a C program shows no Python
-    exception.
-    """
-
-    def __init__(self, pc: PETSc.PC) -> None:
-        self._pc = pc
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, problem: BaseException | None, traceback: Any) -> None:
-        embedded = (
-            not hasattr(sys.modules["__main__"], "__file__") and not hasattr(sys, "ps1") and sys.argv[:1] != ["-c"]
-        )
-        if isinstance(problem, (UnsupportedSystem, weights.WeightsError, OptionError)) and embedded:
-            _warn(self._pc, str(problem))

@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 
-from petsc_dcdm.models.kernels.binding import ALIGN, Geometry, Network, Padded, aligned_zeros, kernels
+from petsc_dcdm.models.kernels.binding import ALIGN, MAX_STEPS, Geometry, Network, Padded, aligned_zeros, kernels
 from petsc_dcdm.models.layout import Shape
 
 Axes = tuple[int, ...]
@@ -63,6 +63,9 @@ class Stage:
         c.steps, c.half, c.halo = steps, int(half), int(halo)
         self.range = np.zeros((c.n_w, c.n_r, 2), np.int32)
         c.range = self.range.ctypes.data
+        self.block_class = np.zeros((c.n_w, c.n_r, -(-geometry.shape[2] // ALIGN)), np.uint8)
+        self.class_value = np.zeros((256, 4 + MAX_STEPS), np.float32)
+        c.block_class, c.class_value = self.block_class.ctypes.data, self.class_value.ctypes.data
         if axes:
             kind = np.uint16 if half else np.float32
             self.coefficients = [geometry.zeros(kind) for _ in range(4 + steps)]

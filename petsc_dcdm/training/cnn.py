@@ -47,6 +47,10 @@ class Settings:
     bfloat16 for the first fraction `bfloat16_until` of the schedule: 1.7 times faster on CPUs that have it,
     and too coarse for the end. Without `normalised` the residuals that the network sees keep a random
     magnitude, as they would in a solver that does not normalise.
+
+    `follow` (0 in the paper) is the number of solver steps for which a residual stays in the batch: after a
+    step of Adam the DCDM step of the network replaces it. So the network also sees what it leaves behind,
+    which is what the later steps of a solve are made of.
     """
 
     resolution: int = 64
@@ -59,6 +63,7 @@ class Settings:
     ritz: int = 1000
     low: float = 9.0
     normalised: bool = True
+    follow: int = 0
     bfloat16_until: float = 0.0
     seed: int = 0
     init: str = ""
@@ -139,6 +144,44 @@ def random_rhs(n: int, seed: int) -> Tensor:
     return torch.randn((n, n, n), generator=generator, dtype=torch.float64)
 
 
+class Chain:
+    """Residuals on their way through DCDM with m = 2, and their last two directions: (batch, 1, n, n, n)."""
+
+    r: Tensor
+    p: Tensor
+    ap: Tensor
+    older_p: Tensor
+    older_ap: Tensor
+    _NAMES = ("r", "p", "ap", "older_p", "older_ap")
+
+    def state(self) -> dict[str, Tensor]:
+        """The tensors by name; empty before the first step."""
+        return {name: getattr(self, name) for name in self._NAMES if hasattr(self, name)}
+
+    def restart(self, samples: list[int], r: Tensor) -> None:
+        """Put new residuals in place of those of `samples`, which then have no directions."""
+        for name in self._NAMES:
+            getattr(self, name)[samples] = r if name == "r" else 0.0
+
+    def advance(self, r: Tensor, f: Tensor) -> None:
+        """One DCDM step from `r` along `f`; the residuals that come out are normalised."""
+        if not hasattr(self, "p"):
+            self.p, self.ap, self.older_p, self.older_ap = (torch.zeros_like(r) for _ in range(4))
+        d = f
+        for p, ap in ((self.p, self.ap), (self.older_p, self.older_ap)):
+            d = d - _dot(f, ap) / _dot(p, ap).clamp_min(1e-30) * p
+        ad = box_operator(d)
+        dad = _dot(d, ad).clamp_min(1e-30)
+        r = r - _dot(r, d) / dad * ad
+        size = dad.sqrt()
+        self.older_p, self.older_ap, self.p, self.ap = self.p, self.ap, d / size, ad / size
+        self.r = r / _dot(r, r).clamp_min(1e-30).sqrt()
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum((1, 2, 3, 4), keepdim=True)
+
+
 class Trainer:
     """One run: the network, its optimiser and the directory it lives in.
 
@@ -155,11 +198,10 @@ class Trainer:
         torch.manual_seed(settings.seed)
         net = from_file(weights.load(settings.init)).train() if settings.init else DcdmNet(settings.variant)
         if net.variant != settings.variant:
-            raise TrainingError(
-                f"{settings.init} holds the '{net.variant}' network, not the '{settings.variant}' one"
-            )
+            raise TrainingError(f"{settings.init} holds the '{net.variant}' network, not the '{settings.variant}' one")
         self.net = net.to(self.device, memory_format=torch.channels_last_3d)
         self.optimiser = torch.optim.Adam(self.net.parameters(), lr=settings.rate)
+        self._chain = Chain()
         self.step = 0
         self.elapsed = 0.0
         self._resume()
@@ -184,14 +226,27 @@ class Trainer:
         rate = s.final_rate + 0.5 * (s.rate - s.final_rate) * (1.0 + math.cos(math.pi * self.progress))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        r = self.sampler.batch(s.batch, s.seed + _FIRST_SEED + self.step).to(self.device)
+        r = self._next_residuals()
         coarse = self.progress < s.bfloat16_until
-        loss = paper_loss(r, self.forward(self._magnitude(r), coarse))
+        f = self.forward(self._magnitude(r), coarse)
+        loss = paper_loss(r, f)
+        if s.follow:
+            self._chain.advance(r, f.detach())
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
         self.step += 1
         return float(loss.detach())
+
+    def _next_residuals(self) -> Tensor:
+        s = self.settings
+        seed = s.seed + _FIRST_SEED + self.step
+        if not s.follow or self.step == 0:
+            return self.sampler.batch(s.batch, seed).to(self.device)
+        fresh = [i for i in range(s.batch) if (self.step + i * s.follow // s.batch) % s.follow == 0]
+        if fresh:
+            self._chain.restart(fresh, self.sampler.batch(len(fresh), seed).to(self.device))
+        return self._chain.r
 
     def forward(self, x: Tensor, coarse: bool = False) -> Tensor:
         """The network, its convolutions in bfloat16 if `coarse`, on (batch, 1, n, n, n); float32 out."""
@@ -210,9 +265,7 @@ class Trainer:
     def direction(self, r: Tensor) -> Tensor:
         """f(r / |r|) for one residual (n, n, n), float64 in and out."""
         with torch.no_grad():
-            return self.forward(unit_rms(r[None, None].to(self.device).float()))[0, 0].to(
-                "cpu", torch.float64
-            )
+            return self.forward(unit_rms(r[None, None].to(self.device).float()))[0, 0].to("cpu", torch.float64)
 
     def validate(self) -> dict[str, float]:
         """Held-out loss, and DCDM iterations to 1e-4 and 1e-6 for a random and a smooth right-hand side."""
@@ -224,9 +277,7 @@ class Trainer:
         for name, b in (("random", random_rhs(n, 7)), ("smooth", smooth_rhs(n, 7))):
             norms = dcdm_history(box_operator, self.direction, b, tolerance=1e-6, most=60)
             for tolerance in (1e-4, 1e-6):
-                result[f"{name}_{tolerance:.0e}"] = next(
-                    (k for k, v in enumerate(norms) if v <= tolerance), -1
-                )
+                result[f"{name}_{tolerance:.0e}"] = next((k for k, v in enumerate(norms) if v <= tolerance), -1)
         return result
 
     def save_checkpoint(self) -> None:
@@ -235,6 +286,7 @@ class Trainer:
         for index, state in self.optimiser.state_dict()["state"].items():
             for name, value in state.items():
                 tensors[f"adam.{index}.{name}"] = value.detach().cpu().contiguous()
+        tensors.update({f"chain.{name}": value.cpu() for name, value in self._chain.state().items()})
         meta = {
             "step": str(self.step),
             "seconds": repr(self.seconds),
@@ -282,6 +334,8 @@ class Trainer:
             if key.startswith("adam."):
                 _, index, name = key.split(".")
                 state.setdefault(int(index), {})[name] = value
+            elif key.startswith("chain."):
+                setattr(self._chain, key[6:], value.to(self.device))
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": state, "param_groups": groups})
         self.step, self.elapsed = int(meta["step"]), float(meta["seconds"])
@@ -350,9 +404,7 @@ def plot(directory: Path) -> Path:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
     steps = [row["step"] for row in loss]
     left.semilogy(steps, [row["loss"] for row in loss], lw=0.5, alpha=0.4, label="training")
-    left.semilogy(
-        [row["step"] for row in validation], [row["loss"] for row in validation], "k.-", label="held out"
-    )
+    left.semilogy([row["step"] for row in validation], [row["loss"] for row in validation], "k.-", label="held out")
     left.set(xlabel="step", ylabel=r"$|r - \alpha A f(r)|^2$")
     left.legend()
     for name in ("random_1e-04", "smooth_1e-04", "random_1e-06", "smooth_1e-06"):

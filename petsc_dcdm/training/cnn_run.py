@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="deviation of the low Ritz coefficients (default %(default)s)",
     )
     add("--not-normalised", action="store_true", help="feed residuals of random magnitude, for comparison")
+    add("--follow", type=int, default=0, help="solver steps that a residual stays in the batch (the paper: 0)")
     add(
         "--bfloat16-until",
         type=float,
@@ -87,6 +88,7 @@ def settings_from(args: argparse.Namespace) -> Settings:
         ritz=args.ritz,
         low=args.low,
         normalised=not args.not_normalised,
+        follow=args.follow,
         bfloat16_until=args.bfloat16_until,
         seed=args.seed,
         init=args.init,
@@ -129,6 +131,7 @@ def _options(args: argparse.Namespace) -> list[str]:
         f"{s.low:g}",
     ]
     words += ["--bfloat16-until", f"{s.bfloat16_until:g}", "--seed", str(s.seed)]
+    words += ["--follow", str(s.follow)] if s.follow else []
     words += [] if s.normalised else ["--not-normalised"]
     words += ["--init", Path(s.init).name] if s.init else []
     return words
@@ -163,9 +166,7 @@ def train(trainer: Trainer, validate_every: int) -> bool:
                 if trainer.step % validate_every == 0 or trainer.progress >= 1.0:
                     result = trainer.validate()
                     validation_log.add({"step": trainer.step, "seconds": round(trainer.seconds, 2), **result})
-                    console.print(
-                        f"step {trainer.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.items())
-                    )
+                    console.print(f"step {trainer.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.items()))
                     trainer.save_checkpoint()
         except KeyboardInterrupt:
             trainer.save_checkpoint()

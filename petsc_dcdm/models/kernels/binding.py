@@ -28,7 +28,7 @@ class Level(ctypes.Structure):
         *[(name, _i64) for name in ("half_w", "half_r", "half_x", "halo", "steps", "half")],
         *[(name, _pointer) for name in ("w_x", "w_r", "w_w", "s")],
         ("omega", _pointer * MAX_STEPS),
-        *[(name, _pointer) for name in ("x", "y", "r", "range")],
+        *[(name, _pointer) for name in ("block_class", "class_value", "x", "y", "r", "range")],
         *[(name, _i64) for name in ("w_begin", "w_end", "parts")],
         ("part", _pointer),
     ]
@@ -61,7 +61,8 @@ class SetUp(ctypes.Structure):
         *[(name, _pointer) for name in ("share_x", "share_r", "share_w")],
         *[(name, _i64) for name in ("c_pitch_w", "c_pitch_r", "c_origin")],
         ("range", _pointer),
-        ("active", _i64),
+        *[(name, _i64) for name in ("active", "classes")],
+        ("class_source", ctypes.c_float * 4 * 256),
     ]
 
 

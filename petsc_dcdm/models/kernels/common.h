@@ -85,11 +85,18 @@ typedef struct {
     int64_t half;              /* coefficients are bfloat16 */
     const void *w_x, *w_r, *w_w, *s; /* conductances of the low faces, extra diagonal */
     const void *omega[MAX_STEPS];    /* smoothing weights over the diagonal, 0 at inactive cells */
+    const uint8_t *block_class;  /* [n_w][n_r][ceil(n_x / ALIGN)]: 0, or the class of blocks that are alike in all coefficients */
+    const float *class_value;    /* [256][4 + MAX_STEPS]: w_x, w_r, w_w, s, omega_1, ... of each class; as stored, rounding included */
     float *x, *y, *r;          /* iterate, result, right-hand side (coarse levels; all levels with halo) */
     const int32_t *range;      /* [n_w][n_r][2]: of each row, begin and end of the part with active cells, multiples of ALIGN */
     int64_t w_begin, w_end;    /* planes with active cells, even where w is coarsened */
     int64_t parts;             /* the planes are worked on in this many parts, one per thread */
     const int64_t *part;       /* [parts + 1] first planes; multiples of 2 where w is coarsened */
 } dcdm_level;
+
+/* Classes of the blocks of a row. */
+INLINE uint8_t *classes_at(const dcdm_level *l, int64_t k, int64_t j) {
+    return (uint8_t *)(uintptr_t)l->block_class + (k * l->n_r + j) * ((l->n_x + ALIGN - 1) / ALIGN);
+}
 
 #endif

@@ -96,6 +96,33 @@ static void set_planes(const dcdm_level *l, pass *p, int64_t begin, int64_t end,
     }
 }
 
+/* Values of one row and of its neighbours. */
+typedef struct {
+    const float *c, *r0, *r1, *w0, *w1;
+} row_values;
+
+/* Of row j, in planes that neighbours_of gave. */
+INLINE row_values values_at(const dcdm_level *l, const pass *p, const neighbours *n, int64_t j) {
+    const int64_t o = j * l->pitch_r;
+    const float *c = n->c + o;
+    return (row_values){c, l->has_r ? c - l->pitch_r : p->zero, l->has_r ? c + l->pitch_r : p->zero, n->w0 + o, n->w1 + o};
+}
+
+/* What the cells of a block of this class share, NULL if it is none. */
+INLINE const float *shared_by(const dcdm_level *l, uint8_t class) {
+    return class ? l->class_value + (4 + MAX_STEPS) * class : NULL;
+}
+
+/* r - A x in a block whose coefficients are all alike. Along r, where there is none, c[1] is 0. */
+INLINE vf residual_alike(const float *c, const row_values *v, const float *r, int64_t i) {
+    const vf x = load(v->c + i);
+    vf y = load(r + i) - c[3] * x;
+    y -= c[0] * ((x - load(v->c + i - 1)) + (x - load(v->c + i + 1)));
+    y -= c[1] * ((x - load(v->r0 + i)) + (x - load(v->r1 + i)));
+    y -= c[2] * ((x - load(v->w0 + i)) + (x - load(v->w1 + i)));
+    return y;
+}
+
 /* One row of the right-hand side of the finest level. */
 INLINE void convert_row(const dcdm_level *l, const pass *p, int64_t k, int64_t j, row_range range, float *r) {
     const double *in = p->input + k * l->full_w + j * l->full_r;

@@ -5,11 +5,6 @@ typedef struct {
     const COEF *x, *r0, *r1, *w0, *w1, *s;
 } NAME(row_coef);
 
-/* Values of one row and of its neighbours. */
-typedef struct {
-    const float *c, *r0, *r1, *w0, *w1;
-} NAME(row_values);
-
 INLINE NAME(row_coef) NAME(coef)(const dcdm_level *l, int64_t k, int64_t j, const void *zero) {
     const int64_t o = l->origin + k * l->pitch_w + j * l->pitch_r;
     const COEF *r = l->has_r ? (const COEF *)l->w_r + o : zero, *w = (const COEF *)l->w_w + o;
@@ -18,7 +13,7 @@ INLINE NAME(row_coef) NAME(coef)(const dcdm_level *l, int64_t k, int64_t j, cons
 }
 
 /* r - A x at cells i .. i + VL - 1. With differences across faces rather than d x - sum w x: no cancellation where x is smooth. */
-INLINE vf NAME(residual)(const NAME(row_coef) *a, const NAME(row_values) *v, const float *r, int64_t i) {
+INLINE vf NAME(residual)(const NAME(row_coef) *a, const row_values *v, const float *r, int64_t i) {
     const vf x = load(v->c + i);
     vf y = load(r + i) - GET(a->s + i) * x;
     y -= GET(a->x + i) * (x - load(v->c + i - 1));
@@ -28,13 +23,6 @@ INLINE vf NAME(residual)(const NAME(row_coef) *a, const NAME(row_values) *v, con
     y -= GET(a->w0 + i) * (x - load(v->w0 + i));
     y -= GET(a->w1 + i) * (x - load(v->w1 + i));
     return y;
-}
-
-/* Of row j; the planes are those of set_neighbours. */
-INLINE NAME(row_values) NAME(values)(const dcdm_level *l, const pass *p, const neighbours *n, int64_t j) {
-    const int64_t o = j * l->pitch_r;
-    const float *c = n->c + o;
-    return (NAME(row_values)){c, l->has_r ? c - l->pitch_r : p->zero, l->has_r ? c + l->pitch_r : p->zero, n->w0 + o, n->w1 + o};
 }
 
 /* x = omega_1 r over plane k; r is converted on the way if it comes in as double. */
@@ -47,7 +35,12 @@ static __attribute__((noinline)) void NAME(first)(const dcdm_level *l, const pas
         const row_range range = range_at(l, k, j);
         const int64_t o = j * l->pitch_r;
         if (p->input) convert_row(l, p, k, j, range, r + o);
-        for (int64_t i = range.begin; i < range.end; i += VL) store(to + o + i, GET(omega + o + i) * load(r + o + i));
+        const uint8_t *class = k >= 0 && k < l->n_w && j >= 0 && j < l->n_r ? classes_at(l, k, j) : NULL;
+        for (int64_t b = range.begin; b < range.end; b += ALIGN) {
+            const float *c = class ? shared_by(l, class[b / ALIGN]) : NULL;
+            for (int64_t i = b; c && i < b + ALIGN; i += VL) store(to + o + i, c[4] * load(r + o + i));
+            for (int64_t i = b; !c && i < b + ALIGN; i += VL) store(to + o + i, GET(omega + o + i) * load(r + o + i));
+        }
         if (clear) clear_outside(l, to + o, range);
         if (l->halo) {
             vf low = GET(omega + o - 1), high = GET(omega + o + l->n_x);
@@ -68,12 +61,18 @@ static __attribute__((noinline)) void NAME(smooth)(const dcdm_level *l, const pa
         const int64_t o = j * l->pitch_r;
         if (range.begin < range.end) {
             const NAME(row_coef) a = NAME(coef)(l, k, j, p->zero);
-            const NAME(row_values) v = NAME(values)(l, p, &near, j);
+            const row_values v = values_at(l, p, &near, j);
             const COEF *omega = (const COEF *)l->omega[m] + l->origin + k * l->pitch_w + o;
             const float *r = rp + o;
             float *x = xp + o;
-            for (int64_t i = range.begin; i < range.end; i += VL)
-                store(x + i, load(v.c + i) + GET(omega + i) * NAME(residual)(&a, &v, r, i));
+            const uint8_t *class = classes_at(l, k, j);
+            for (int64_t b = range.begin; b < range.end; b += ALIGN) {
+                const float *c = shared_by(l, class[b / ALIGN]);
+                for (int64_t i = b; c && i < b + ALIGN; i += VL)
+                    store(x + i, load(v.c + i) + c[4 + m] * residual_alike(c, &v, r, i));
+                for (int64_t i = b; !c && i < b + ALIGN; i += VL)
+                    store(x + i, load(v.c + i) + GET(omega + i) * NAME(residual)(&a, &v, r, i));
+            }
         }
         if (clear) clear_outside(l, xp + o, range);
     }
@@ -87,13 +86,18 @@ static __attribute__((noinline)) void NAME(finish)(const dcdm_level *l, const pa
         const row_range range = range_at(l, k, j);
         const int64_t o = l->origin + k * l->pitch_w + j * l->pitch_r;
         const NAME(row_coef) a = NAME(coef)(l, k, j, p->zero);
-        const NAME(row_values) v = NAME(values)(l, p, &near, j);
+        const row_values v = values_at(l, p, &near, j);
         const COEF *omega = (const COEF *)l->omega[0] + o;
         const float *r = rp + j * l->pitch_r;
         float *x = p->output ? p->row : p->target + o;
-        for (int64_t i = range.begin; i < range.end; i += VL) {
-            const vf w = GET(omega + i);
-            store(x + i, masked(load(v.c + i) + w * NAME(residual)(&a, &v, r, i), w > 0));
+        const uint8_t *class = classes_at(l, k, j);
+        for (int64_t b = range.begin; b < range.end; b += ALIGN) {
+            const float *c = shared_by(l, class[b / ALIGN]);
+            for (int64_t i = b; c && i < b + ALIGN; i += VL) store(x + i, load(v.c + i) + c[4] * residual_alike(c, &v, r, i));
+            for (int64_t i = b; !c && i < b + ALIGN; i += VL) {
+                const vf w = GET(omega + i);
+                store(x + i, masked(load(v.c + i) + w * NAME(residual)(&a, &v, r, i), w > 0));
+            }
         }
         if (!p->output) continue;
         double *out = p->output + k * l->full_w + j * l->full_r;
@@ -117,11 +121,17 @@ static __attribute__((noinline)) void NAME(restrict_plane)(const dcdm_level *l, 
         for (int64_t j = jc << l->half_r; j < l->n_r && j >> l->half_r == jc; j++) {
             const row_range range = range_at(l, k, j);
             const NAME(row_coef) a = NAME(coef)(l, k, j, p->zero);
-            const NAME(row_values) v = NAME(values)(l, p, &near, j);
+            const row_values v = values_at(l, p, &near, j);
             const COEF *omega = (const COEF *)l->omega[0] + l->origin + k * l->pitch_w + j * l->pitch_r;
             const float *r = rp + j * l->pitch_r;
-            for (int64_t i = range.begin; i < range.end; i += VL)
-                store(sum + i, load(sum + i) + masked(NAME(residual)(&a, &v, r, i), GET(omega + i) > 0));
+            const uint8_t *class = classes_at(l, k, j);
+            for (int64_t b = range.begin; b < range.end; b += ALIGN) {
+                const float *shared = shared_by(l, class[b / ALIGN]);
+                for (int64_t i = b; shared && i < b + ALIGN; i += VL)
+                    store(sum + i, load(sum + i) + residual_alike(shared, &v, r, i));
+                for (int64_t i = b; !shared && i < b + ALIGN; i += VL)
+                    store(sum + i, load(sum + i) + masked(NAME(residual)(&a, &v, r, i), GET(omega + i) > 0));
+            }
         }
         if (l->half_x && add)
             for (int64_t i = coarse.begin; i < coarse.end; i++) to[i] += sum[2 * i] + sum[2 * i + 1];

@@ -17,7 +17,9 @@ typedef struct {
     float *share_x, *share_r, *share_w; /* what the high faces get from this side, in the layout of the next level, zero before */
     int64_t c_pitch_w, c_pitch_r, c_origin;
     int32_t *range;
-    int64_t active; /* out: number of active cells */
+    int64_t active;  /* out: number of active cells */
+    int64_t classes; /* classes of blocks so far, 1 before, as class 0 is none; and their w_x, w_r, w_w, s as in the source */
+    float class_source[256][4];
 } dcdm_setup;
 
 /* Rings of planes in float, slot k mod SLOTS, and rows; all of one thread. */
@@ -37,6 +39,7 @@ typedef struct {
     int64_t slot, origin;
     uint32_t known[REMEMBERED];      /* what the network said where everything around was the same */
     v16 answer[REMEMBERED];
+    uint8_t class[REMEMBERED];       /* the class of blocks of such cells, 0 if it has none yet */
     int remembered;
 } workspace;
 
@@ -286,6 +289,7 @@ static int recall(const dcdm_level *l, const dcdm_network *net, workspace *ws, i
     v16 *to = &ws->answer[place];
     feature_rows(l, ws, k, from);
     evaluate_some(l, net, ws, from, k, list_of(l, j, i), &element, 1, &to);
+    ws->class[place] = 0;
     ws->known[ws->remembered++] = id;
     return place;
 }
@@ -351,8 +355,54 @@ INLINE void put_row(const dcdm_level *l, const void *to, int64_t o, int64_t i, v
     else store((float *)(uintptr_t)to + o + i, v);
 }
 
+INLINE float rounded(const dcdm_level *l, float v) {
+    if (!l->half) return v;
+    uint16_t h[VL];
+    store_half(h, splat(v));
+    return load_half(h)[0];
+}
+
+/* The class of blocks with these conductances and this answer of the network; 0 if there are too many classes. */
+static uint8_t find_class(const dcdm_level *l, dcdm_setup *s, const float *source, v16 answer, float inverse) {
+    float value[4 + MAX_STEPS] = {0};
+    for (int a = 0; a < 4; a++) value[a] = rounded(l, source[a]);
+    for (int m = 0; m < l->steps; m++) value[4 + m] = rounded(l, answer[m] * inverse);
+    int64_t q;
+#pragma omp critical(dcdm_classes)
+    {
+        float *values = (float *)(uintptr_t)l->class_value;
+        for (q = 1; q < s->classes; q++)
+            if (!memcmp(s->class_source[q], source, sizeof s->class_source[q]) && !memcmp(values + q * (4 + MAX_STEPS), value, sizeof value))
+                break;
+        if (q == s->classes && q < 256) {
+            memcpy(values + q * (4 + MAX_STEPS), value, sizeof value);
+            memcpy(s->class_source[q], source, sizeof s->class_source[q]);
+            s->classes++;
+        }
+    }
+    return q < 256 ? (uint8_t)q : 0;
+}
+
+/* The class of the block that begins at cell i of row (k, j); 0 if its cells are not all active and alike. */
+static uint8_t class_of(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t k, int64_t j, int64_t i, const faces *f) {
+    if (i + ALIGN > l->n_x) return 0;
+    const uint8_t *code = ws->code + ws->origin + j * l->pitch_r + i;
+    const float *inverse = ws->inverse + at(ws, k) + j * l->pitch_r + i;
+    int alike = code[0] != MUST_EVALUATE;
+    for (int t = 0; t < ALIGN; t++) alike &= (code[t] == code[0]) & (inverse[t] > 0);
+    if (!alike) return 0;
+    const float source[4] = {f->c[0][i], f->c[2][i], f->c[4][i], f->c[6][i]};
+    /* hashes may agree by chance, so look at the numbers too */
+    for (int a = 0; a < 7; a++)
+        for (int t = 0; t < ALIGN; t++) alike &= f->c[a][i + t] == source[a / 2];
+    if (!alike) return 0;
+    const int place = code[0];
+    if (!ws->class[place]) ws->class[place] = find_class(l, s, source, ws->answer[place], inverse[0]);
+    return memcmp(s->class_source[ws->class[place]], source, sizeof source) ? 0 : ws->class[place];
+}
+
 /* The coefficients of row (k, j), and its shares in the next level added to the sums over the rows of a coarse row. */
-static void write_row(const dcdm_level *l, workspace *ws, int64_t k, int64_t j, const int32_t *range) {
+static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t k, int64_t j, const int32_t *range) {
     const faces f = faces_at(l, ws, k, j);
     const int64_t o = l->origin + k * l->pitch_w + j * l->pitch_r;
     const float *inverse = ws->inverse + at(ws, k) + j * l->pitch_r;
@@ -360,13 +410,16 @@ static void write_row(const dcdm_level *l, workspace *ws, int64_t k, int64_t j, 
     /* Faces inside a coarse cell vanish. Along x that is seen to when the sums are taken over. */
     const int keep[6] = {1, 1, !l->half_r || !(j & 1), !l->half_r || (j & 1), !l->half_w || !(k & 1), !l->half_w || (k & 1)};
     for (int64_t i = range[0]; i < range[1]; i += VL) {
-        const vf d = load(inverse + i), s = load(f.c[6] + i);
+        uint8_t *class = classes_at(l, k, j) + i / ALIGN;
+        if (i % ALIGN == 0) *class = class_of(l, s, ws, k, j, i, &f);
+        const vf d = load(inverse + i), extra = load(f.c[6] + i);
         put_row(l, l->w_x, o, i, load(f.c[0] + i));
         put_row(l, l->w_r, o, i, load(f.c[2] + i));
         put_row(l, l->w_w, o, i, load(f.c[4] + i));
-        put_row(l, l->s, o, i, s);
-        for (int m = 0; m < l->steps; m++) put_row(l, l->omega[m], o, i, load(field[m] + i) * d);
-        store(ws->sum[6] + i, load(ws->sum[6] + i) + load(more[0] + i) * s);
+        put_row(l, l->s, o, i, extra);
+        /* where a class knows them they are never read, but by the exchange of halos */
+        for (int m = 0; m < l->steps && (l->halo || !*class); m++) put_row(l, l->omega[m], o, i, load(field[m] + i) * d);
+        store(ws->sum[6] + i, load(ws->sum[6] + i) + load(more[0] + i) * extra);
         for (int a = 0; a < 6; a++) {
             if (!keep[a]) continue;
             const vf half_gamma = 0.5f * load(more[a / 2 + 1] + i);
@@ -404,7 +457,7 @@ static void add_coarse_row(const dcdm_level *l, const dcdm_setup *s, workspace *
     }
 }
 
-static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, const dcdm_setup *s, workspace *ws, int64_t k) {
+static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, workspace *ws, int64_t k) {
     int32_t *ranges = s->range + 2 * k * l->n_r;
     int64_t active = 0;
     int pending = 0, done[4] = {0};
@@ -419,7 +472,7 @@ static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, const 
             if (!pending)
                 for (int a = 0; a < 7; a++) memset(ws->sum[a], 0, (size_t)(l->pitch_r + ALIGN) * sizeof(float));
             collect_row(l, ws, j, range, done);
-            write_row(l, ws, k, j, range);
+            write_row(l, s, ws, k, j, range);
             pending = 1;
         }
         if (l->halo) write_beyond(l, ws, k, j);
@@ -434,6 +487,7 @@ static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, const 
 /* Set up one level. `memory`: dcdm_setup_bytes for each thread. */
 void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, char *memory, int threads) {
     const int64_t bytes = dcdm_setup_bytes(l);
+    s->classes = 1;
     int64_t active = 0, piece = l->n_w / (4 * threads);
     /* A piece begins with three planes that its neighbour reads too; where cells are halved it begins with a whole block. */
     piece = piece < 8 ? 8 : piece + (piece & 1);

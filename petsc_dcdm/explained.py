@@ -1,0 +1,36 @@
+"""Sentences to the user: on rank 0, once, and where an exception would not be seen."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from petsc4py import PETSc
+
+from petsc_dcdm.grid.errors import UnsupportedSystem
+from petsc_dcdm.models.weights import WeightsError
+from petsc_dcdm.options import OptionError
+
+
+def say(comm: PETSc.Comm, who: str, text: str) -> None:
+    """A sentence on stderr. Not collective; rank 0 of ``comm`` prints."""
+    if comm.getRank() == 0:
+        print(f"petsc_dcdm.{who}: {text}", file=sys.stderr)
+
+
+class Explained:
+    """Says the sentence of an error where the host swallows it: PETSc 3.18 in a C program shows no Python exception."""
+
+    def __init__(self, comm: PETSc.Comm, who: str) -> None:
+        self._comm, self._who = comm, who
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        main = sys.modules["__main__"]
+        driven_by_python = hasattr(main, "__file__") or hasattr(sys, "ps1") or sys.argv[:1] == ["-c"]
+        if isinstance(problem, (UnsupportedSystem, WeightsError, OptionError)) and not driven_by_python:
+            say(self._comm, self._who, str(problem))
