@@ -13,18 +13,10 @@ from petsc_dcdm.models.cnn import CnnOperator, DcdmNet, from_file, parameter_cou
 from petsc_dcdm.models.layout import SerialLayout
 from petsc_dcdm.models.weights import ModelFile, WeightsError
 from petsc_dcdm.training import cnn_run
-from petsc_dcdm.training.cnn import (
-    Settings,
-    Trainer,
-    TrainingError,
-    dcdm_history,
-    paper_loss,
-    random_rhs,
-    read_csv,
-    smooth_rhs,
-    unit_rms,
-)
+from petsc_dcdm.training.cnn import Settings, Trainer, TrainingError
+from petsc_dcdm.training.dcdm import Chain, dcdm_history, paper_loss, random_rhs, smooth_rhs, unit_rms
 from petsc_dcdm.training.ritz import box_operator
+from petsc_dcdm.training.run_log import read_csv
 
 
 def model_file(variant: str = "64", seed: int = 0) -> ModelFile:
@@ -262,18 +254,39 @@ def settings(**other) -> Settings:
     return Settings(**{"resolution": 8, "steps": 4, "batch": 2, "ritz": 30, **other})
 
 
-def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
-    whole = Trainer(settings(), tmp_path / "whole")
+@pytest.mark.parametrize("follow", [0, 3])
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path, follow):
+    whole = Trainer(settings(follow=follow), tmp_path / "whole")
     losses = [whole.train_step() for _ in range(4)]
-    first = Trainer(settings(), tmp_path / "parts")
+    first = Trainer(settings(follow=follow), tmp_path / "parts")
     parts = [first.train_step() for _ in range(2)]
     first.save_checkpoint()
-    second = Trainer(settings(), tmp_path / "parts")
+    second = Trainer(settings(follow=follow), tmp_path / "parts")
     assert second.step == 2
     parts += [second.train_step() for _ in range(2)]
     assert parts == losses
     for name, p in whole.net.state_dict().items():
         assert torch.equal(p, second.net.state_dict()[name])
+
+
+def test_a_chain_of_residuals_is_the_solver():
+    b = random_rhs(8, 1)
+    net = from_file(model_file(seed=3))
+
+    def direction(r):
+        with torch.no_grad():
+            return net(unit_rms(r[None, None].float()))[0, 0].double()
+
+    norms = dcdm_history(box_operator, direction, b, tolerance=0.0, most=5)
+    chain, size = Chain(), 1.0
+    chain.r = (b / b.norm())[None, None]
+    for want in norms[1:]:
+        r = chain.r
+        chain.advance(r, direction(r[0, 0])[None, None])
+        size *= float((r - (r * chain.p).sum() * chain.ap).norm())
+        assert size == pytest.approx(want, rel=1e-4)
+    chain.restart([0], r)
+    assert torch.equal(chain.r, r) and not chain.p.any()
 
 
 def test_a_run_is_not_resumed_with_other_settings(tmp_path):

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from petsc_dcdm.models import weights
 from petsc_dcdm.models.cnn import DcdmNet, from_file
-from petsc_dcdm.training.cnn import Settings, Trainer, dcdm_history, random_rhs, smooth_rhs, unit_rms
+from petsc_dcdm.training.cnn import Settings, Trainer
+from petsc_dcdm.training.dcdm import dcdm_history, random_rhs, smooth_rhs, unit_rms
 from petsc_dcdm.training.ritz import box_operator
 
 HISTORIES = (0, 1, 2, 4)

@@ -14,7 +14,7 @@ import numpy as np
 
 from petsc_dcdm.poisson.flags import FLUID, OPEN, SIDES, SOLID, Shape, sides_of, whole
 from petsc_dcdm.poisson.scene import World, all_fluid, build
-from petsc_dcdm.training.cnn import random_rhs, smooth_rhs
+from petsc_dcdm.training.dcdm import random_rhs, smooth_rhs
 
 MOVING_FRAMES = 5
 

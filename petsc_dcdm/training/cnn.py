@@ -1,8 +1,9 @@
 """Training of the published network as the paper does it: unsupervised, on residuals made of Ritz vectors.
 
 Loss of a sample (paper, section 4): |r - alpha A f(r)|^2 with alpha = r.f / (f.A f), for |r| = 1. The
-optimiser is Adam; the paper's rate is a constant 1e-4 over weeks of GPU time, the default here is a cosine
-from 1e-3 to 1e-5, which gets further in the hour that a CPU has.
+optimiser is Adam; the paper's rate is a constant 1e-4, the default here is a cosine from 1e-3 to 1e-5, which
+gets further in the hour that a CPU has. The residuals are those of the paper; `Settings.follow` adds to them
+what the network leaves behind in a solve.
 
 A run lives in a directory: `checkpoint.safetensors` (network, Adam moments, step), `basis.safetensors`
 (Lanczos), `loss.csv`, `validation.csv` and `loss.png`. A run that was interrupted goes on from its
@@ -11,16 +12,13 @@ checkpoint; with the schedule over steps it then ends with the same numbers as o
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -28,6 +26,7 @@ from torch import Tensor
 
 from petsc_dcdm.models import weights
 from petsc_dcdm.models.cnn import DcdmNet, from_file, to_tensors
+from petsc_dcdm.training.dcdm import Chain, dcdm_history, paper_loss, random_rhs, smooth_rhs, unit_rms
 from petsc_dcdm.training.ritz import Lanczos, RitzSampler, box_lanczos, box_operator
 
 #: Seeds of training batches start here, those of the held-out ones at 0.
@@ -75,111 +74,6 @@ class Settings:
             raise TrainingError("give the length of the training either as --steps or as --minutes")
         if min(self.resolution, self.batch, self.ritz) < 2:
             raise TrainingError("--resolution, --batch and --ritz must be at least 2")
-
-
-def paper_loss(r: Tensor, f: Tensor) -> Tensor:
-    """Mean over the batch of |r - alpha A f|^2 / |r|^2 with the exact line search alpha = r.f / (f.A f).
-
-    `r` and `f` are (batch, 1, n, n, n); A is the box operator. The squared residual is that of the paper for
-    |r| = 1.
-    """
-    a = box_operator(f)
-    dims = (1, 2, 3, 4)
-    alpha = (r * f).sum(dims) / (f * a).sum(dims)
-    rest = (r - alpha[:, None, None, None, None] * a).square().sum(dims)
-    return (rest / r.square().sum(dims)).mean()
-
-
-def unit_rms(r: Tensor) -> Tensor:
-    """`r` scaled so that each sample has a root mean square of 1: what the network is fed."""
-    return r / r.square().mean((1, 2, 3, 4), keepdim=True).sqrt()
-
-
-def dcdm_history(
-    operator: Callable[[Tensor], Tensor],
-    direction: Callable[[Tensor], Tensor],
-    b: Tensor,
-    *,
-    tolerance: float,
-    most: int,
-    history: int = 2,
-) -> list[float]:
-    """Relative residuals |r_k| / |b| of the DCDM loop from x = 0, float64 (n, n, n).
-
-    It ends at `tolerance` or after `most` steps.
-    """
-    r = b.clone()
-    last: list[tuple[Tensor, Tensor, Tensor]] = []
-    norms = [1.0]
-    while norms[-1] > tolerance and len(norms) <= most:
-        d = direction(r)
-        for p, ap, pap in last:
-            d = d - (d * ap).sum() / pap * p
-        ad = operator(d)
-        dad = (d * ad).sum()
-        r = r - (r * d).sum() / dad * ad
-        if history:
-            last = [*last, (d, ad, dad)][-history:]
-        norms.append(float(r.norm() / b.norm()))
-    return norms
-
-
-def smooth_rhs(n: int, seed: int) -> Tensor:
-    """A smooth right-hand side on n^3 cells, float64: eight Gaussian blobs ofrandom sign and place."""
-    generator = torch.Generator().manual_seed(seed)
-    x = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    b = torch.zeros((n, n, n), dtype=torch.float64)
-    for _ in range(8):
-        place = torch.rand(3, generator=generator, dtype=torch.float64)
-        width = 0.08 + 0.12 * float(torch.rand(1, generator=generator))
-        one = [torch.exp(-(((x - p) / width) ** 2)) for p in place]
-        sign = 1.0 if torch.rand(1, generator=generator) < 0.5 else -1.0
-        b += sign * one[0][:, None, None] * one[1][:, None] * one[2]
-    return b
-
-
-def random_rhs(n: int, seed: int) -> Tensor:
-    """A right-hand side of independent normal numbers on n^3 cells, float64."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn((n, n, n), generator=generator, dtype=torch.float64)
-
-
-class Chain:
-    """Residuals on their way through DCDM with m = 2, and their last two directions: (batch, 1, n, n, n)."""
-
-    r: Tensor
-    p: Tensor
-    ap: Tensor
-    older_p: Tensor
-    older_ap: Tensor
-    _NAMES = ("r", "p", "ap", "older_p", "older_ap")
-
-    def state(self) -> dict[str, Tensor]:
-        """The tensors by name; empty before the first step."""
-        return {name: getattr(self, name) for name in self._NAMES if hasattr(self, name)}
-
-    def restart(self, samples: list[int], r: Tensor) -> None:
-        """Put new residuals in place of those of `samples`, which then have no directions."""
-        for name in self._NAMES:
-            getattr(self, name)[samples] = r if name == "r" else 0.0
-
-    def advance(self, r: Tensor, f: Tensor) -> None:
-        """One DCDM step from `r` along `f`; the residuals that come out are normalised."""
-        if not hasattr(self, "p"):
-            self.p, self.ap, self.older_p, self.older_ap = (torch.zeros_like(r) for _ in range(4))
-        d = f
-        for p, ap in ((self.p, self.ap), (self.older_p, self.older_ap)):
-            d = d - _dot(f, ap) / _dot(p, ap).clamp_min(1e-30) * p
-        ad = box_operator(d)
-        dad = _dot(d, ad).clamp_min(1e-30)
-        r = r - _dot(r, d) / dad * ad
-        size = dad.sqrt()
-        self.older_p, self.older_ap, self.p, self.ap = self.p, self.ap, d / size, ad / size
-        self.r = r / _dot(r, r).clamp_min(1e-30).sqrt()
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum((1, 2, 3, 4), keepdim=True)
 
 
 class Trainer:
@@ -360,65 +254,3 @@ def _check_same(old: dict[str, Any], settings: Settings, directory: Path) -> Non
             f"{directory} holds a run with another {', '.join(other)}; "
             f"give its settings to resume it, or another --run-dir"
         )
-
-
-class CsvLog:
-    """Appends rows to a table of the run; the header comes from the first row."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def rows_after(self, step: int) -> None:
-        """Drop rows beyond `step`: an interrupted run logged them after its last checkpoint."""
-        if self.path.is_file():
-            rows = read_csv(self.path)
-            kept = [row for row in rows if row["step"] <= step]
-            self.path.unlink()
-            for row in kept:
-                self.add(row)
-
-    def add(self, row: dict[str, float]) -> None:
-        new = not self.path.is_file()
-        with self.path.open("a", newline="") as f:
-            writer = csv.DictWriter(f, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-
-
-def read_csv(path: Path) -> list[dict[str, float]]:
-    """The rows of a table that `CsvLog` wrote."""
-    with path.open(newline="") as f:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(f)]
-
-
-def plot(directory: Path) -> Path:
-    """Draw the loss curve and the validation of a run to `loss.png` in its directory."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    loss = read_csv(directory / "loss.csv")
-    validation = read_csv(directory / "validation.csv")
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
-    steps = [row["step"] for row in loss]
-    left.semilogy(steps, [row["loss"] for row in loss], lw=0.5, alpha=0.4, label="training")
-    left.semilogy([row["step"] for row in validation], [row["loss"] for row in validation], "k.-", label="held out")
-    left.set(xlabel="step", ylabel=r"$|r - \alpha A f(r)|^2$")
-    left.legend()
-    for name in ("random_1e-04", "smooth_1e-04", "random_1e-06", "smooth_1e-06"):
-        counts = [row[name] if row[name] >= 0 else np.nan for row in validation]
-        right.plot(
-            [row["step"] for row in validation],
-            counts,
-            ".-",
-            label=name.replace("_", " right-hand side, to "),
-        )
-    right.set(xlabel="step", ylabel="DCDM iterations", ylim=(0, 60))
-    right.legend()
-    figure.tight_layout()
-    path = directory / "loss.png"
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    return path

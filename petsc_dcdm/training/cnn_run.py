@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from petsc_dcdm.training.cnn import CsvLog, Settings, Trainer, TrainingError, plot
+from petsc_dcdm.training.cnn import Settings, Trainer, TrainingError
+from petsc_dcdm.training.run_log import CsvLog, plot
 
 _DEFAULTS = Settings()
 

@@ -1,0 +1,115 @@
+"""The DCDM loop and the loss of the paper in torch, on the box operator: what the training is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from petsc_dcdm.training.ritz import box_operator
+
+
+def paper_loss(r: Tensor, f: Tensor) -> Tensor:
+    """Mean over the batch of |r - alpha A f|^2 / |r|^2 with the exact line search alpha = r.f / (f.A f).
+
+    `r` and `f` are (batch, 1, n, n, n); A is the box operator. The squared residual is that of the paper for
+    |r| = 1.
+    """
+    a = box_operator(f)
+    dims = (1, 2, 3, 4)
+    alpha = (r * f).sum(dims) / (f * a).sum(dims)
+    rest = (r - alpha[:, None, None, None, None] * a).square().sum(dims)
+    return (rest / r.square().sum(dims)).mean()
+
+
+def unit_rms(r: Tensor) -> Tensor:
+    """`r` scaled so that each sample has a root mean square of 1: what the network is fed."""
+    return r / r.square().mean((1, 2, 3, 4), keepdim=True).sqrt()
+
+
+def dcdm_history(
+    operator: Callable[[Tensor], Tensor],
+    direction: Callable[[Tensor], Tensor],
+    b: Tensor,
+    *,
+    tolerance: float,
+    most: int,
+    history: int = 2,
+) -> list[float]:
+    """Relative residuals |r_k| / |b| of the DCDM loop from x = 0, float64 (n, n, n).
+
+    It ends at `tolerance` or after `most` steps.
+    """
+    r = b.clone()
+    last: list[tuple[Tensor, Tensor, Tensor]] = []
+    norms = [1.0]
+    while norms[-1] > tolerance and len(norms) <= most:
+        d = direction(r)
+        for p, ap, pap in last:
+            d = d - (d * ap).sum() / pap * p
+        ad = operator(d)
+        dad = (d * ad).sum()
+        r = r - (r * d).sum() / dad * ad
+        if history:
+            last = [*last, (d, ad, dad)][-history:]
+        norms.append(float(r.norm() / b.norm()))
+    return norms
+
+
+class Chain:
+    """Residuals on their way through DCDM with m = 2, and their last two directions: (batch, 1, n, n, n)."""
+
+    r: Tensor
+    p: Tensor
+    ap: Tensor
+    older_p: Tensor
+    older_ap: Tensor
+    _NAMES = ("r", "p", "ap", "older_p", "older_ap")
+
+    def state(self) -> dict[str, Tensor]:
+        """The tensors by name; empty before the first step."""
+        return {name: getattr(self, name) for name in self._NAMES if hasattr(self, name)}
+
+    def restart(self, samples: list[int], r: Tensor) -> None:
+        """Put new residuals in place of those of `samples`, which then have no directions."""
+        for name in self._NAMES:
+            getattr(self, name)[samples] = r if name == "r" else 0.0
+
+    def advance(self, r: Tensor, f: Tensor) -> None:
+        """One DCDM step from `r` along `f`; the residuals that come out are normalised."""
+        if not hasattr(self, "p"):
+            self.p, self.ap, self.older_p, self.older_ap = (torch.zeros_like(r) for _ in range(4))
+        d = f
+        for p, ap in ((self.p, self.ap), (self.older_p, self.older_ap)):
+            d = d - _dot(f, ap) / _dot(p, ap).clamp_min(1e-30) * p
+        ad = box_operator(d)
+        dad = _dot(d, ad).clamp_min(1e-30)
+        r = r - _dot(r, d) / dad * ad
+        size = dad.sqrt()
+        self.older_p, self.older_ap, self.p, self.ap = self.p, self.ap, d / size, ad / size
+        self.r = r / _dot(r, r).clamp_min(1e-30).sqrt()
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum((1, 2, 3, 4), keepdim=True)
+
+
+def smooth_rhs(n: int, seed: int) -> Tensor:
+    """A smooth right-hand side on n^3 cells, float64: eight Gaussian blobs ofrandom sign and place."""
+    generator = torch.Generator().manual_seed(seed)
+    x = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    b = torch.zeros((n, n, n), dtype=torch.float64)
+    for _ in range(8):
+        place = torch.rand(3, generator=generator, dtype=torch.float64)
+        width = 0.08 + 0.12 * float(torch.rand(1, generator=generator))
+        one = [torch.exp(-(((x - p) / width) ** 2)) for p in place]
+        sign = 1.0 if torch.rand(1, generator=generator) < 0.5 else -1.0
+        b += sign * one[0][:, None, None] * one[1][:, None] * one[2]
+    return b
+
+
+def random_rhs(n: int, seed: int) -> Tensor:
+    """A right-hand side of independent normal numbers on n^3 cells, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn((n, n, n), generator=generator, dtype=torch.float64)
