@@ -45,7 +45,9 @@ class KSP:
         if library is not None:  # petsc4py's KSP declares no support for it
             for side in (PETSc.PC.Side.LEFT, PETSc.PC.Side.RIGHT):
                 library.KSPSetSupportedNorm(ctypes.c_void_p(ksp.handle), int(PETSc.KSP.NormType.NONE), int(side), 1)
-        ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
+        chosen = PETSc.Options().hasName((ksp.getOptionsPrefix() or "") + "ksp_norm_type")
+        if not chosen and ksp.getNormType() != PETSc.KSP.NormType.NONE:
+            ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
 
     def destroy(self, ksp: PETSc.KSP) -> None:
         self.reset(ksp)
