@@ -149,6 +149,19 @@ def test_iteration_limit_and_no_norm():
     assert relative_residual(A, x, b) < 1e-2
 
 
+def test_the_norm_type_of_the_command_line_counts_when_the_type_comes_from_there_too():
+    A = poisson((18, 19, 20))
+    b = right_hand_side(A)
+    options = PETSc.Options()
+    for name, value in (("type", "python"), ("python_type", "petsc_dcdm.KSP"), ("norm_type", "none"), ("max_it", 3)):
+        options[f"ksp_{name}"] = value
+    ksp = PETSc.KSP().create()
+    ksp.setOperators(A)
+    ksp.setFromOptions()
+    ksp.solve(b, b.duplicate())
+    assert ksp.getConvergedReason() == Reason.CONVERGED_ITS and ksp.getIterationNumber() == 3
+
+
 def test_other_norms_are_refused_in_a_sentence():
     A = poisson((3, 4, 5))
     with pytest.raises(Exception, match="-ksp_norm_type must be unpreconditioned or none") as caught:
