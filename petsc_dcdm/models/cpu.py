@@ -155,8 +155,6 @@ class CpuHierarchy:
             self._layout.exchange(share.view)
         if not self._empty:
             self._kernels.dcdm_join_shares(coarse.level(), setup, self._threads)
-        if self._halo:
-            self._layout.exchange(stage.coefficients[4].view)  # omega_1 smooths before anything has been exchanged
         return int(setup.active), [a.inner for a in new]
 
     def _with_halo(self, geometry: Geometry, source: list[np.ndarray]) -> tuple[list[np.ndarray], list[Padded]]:
@@ -275,11 +273,10 @@ class CpuHierarchy:
         # Passes alternate between x and y; the first target is chosen so that the iterate of the way down ends in x.
         for i, stage in enumerate(self._stages[:-1]):
             level, work = self._addresses[i], stage.work.ctypes.data
-            exchange(stage.r.view)
-            a, b = (stage.x, stage.y) if steps < 3 or steps % 2 == 0 else (stage.y, stage.x)
+            a, b = (stage.x, stage.y) if steps % 2 else (stage.y, stage.x)
             if run:
-                k.dcdm_down_passes(level, work, 0, min(1, steps - 1), None, a.address)
-            for q in range(2, steps):
+                k.dcdm_down_passes(level, work, 0, 0, None, a.address)
+            for q in range(1, steps):
                 exchange(a.view)
                 if run:
                     k.dcdm_down_passes(level, work, q, q, a.address, b.address)

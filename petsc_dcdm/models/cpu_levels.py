@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 
-from petsc_dcdm.models.kernels.binding import ALIGN, MAX_STEPS, Geometry, Network, Padded, aligned_zeros, kernels
+from petsc_dcdm.models.kernels.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, aligned_zeros, kernels
 from petsc_dcdm.models.layout import Shape
 
 Axes = tuple[int, ...]
@@ -63,15 +63,18 @@ class Stage:
         c.steps, c.half, c.halo = steps, int(half), int(halo)
         self.range = np.zeros((c.n_w, c.n_r, 2), np.int32)
         c.range = self.range.ctypes.data
-        self.block_class = np.zeros((c.n_w, c.n_r, -(-geometry.shape[2] // ALIGN)), np.uint8)
-        self.class_value = np.zeros((256, 4 + MAX_STEPS), np.float32)
-        c.block_class, c.class_value = self.block_class.ctypes.data, self.class_value.ctypes.data
         if axes:
+            c.room = c.n_w * c.n_r * -(-c.n_x // ALIGN)
+            self.block_class = np.zeros(c.room, np.uint8)
+            self.block_start = np.zeros(c.n_w * c.n_r, np.int64)
+            self.class_value = np.zeros((256, OMEGA + MAX_STEPS), np.float32)
+            # Room for every block; blocks that turn out to have a class take none of it.
             kind = np.uint16 if half else np.float32
-            self.coefficients = [geometry.zeros(kind) for _ in range(4 + steps)]
-            c.w_x, c.w_r, c.w_w, c.s = (a.address for a in self.coefficients[:4])
-            for m in range(steps):
-                c.omega[m] = self.coefficients[4 + m].address
+            self.blocks = aligned_zeros(c.room * ALIGN * OMEGA, kind)
+            self.omegas = aligned_zeros(c.room * ALIGN * steps, kind)
+            c.block_class, c.block_start = self.block_class.ctypes.data, self.block_start.ctypes.data
+            c.class_value = self.class_value.ctypes.data
+            c.blocks, c.omegas = self.blocks.ctypes.data, self.omegas.ctypes.data
 
     def add_fields(self, x: bool, y: bool, r: bool) -> None:
         """Allocate the fields the cycle works on here."""

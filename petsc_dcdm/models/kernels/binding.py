@@ -15,6 +15,8 @@ from petsc_dcdm.models.layout import Shape
 ALIGN = 16
 MAX_STEPS = 8
 CHANNELS = 16
+#: Fields of a block before its smoothing weights: low and high conductances along x, r, w, and s.
+OMEGA = 7
 MAX_HISTORY = 8
 
 _i64, _pointer = ctypes.c_int64, ctypes.c_void_p
@@ -26,9 +28,9 @@ class Level(ctypes.Structure):
     _fields_ = [
         *[(name, _i64) for name in ("n_w", "n_r", "n_x", "pitch_w", "pitch_r", "origin", "full_w", "full_r", "has_r")],
         *[(name, _i64) for name in ("half_w", "half_r", "half_x", "halo", "steps", "half")],
-        *[(name, _pointer) for name in ("w_x", "w_r", "w_w", "s")],
-        ("omega", _pointer * MAX_STEPS),
-        *[(name, _pointer) for name in ("block_class", "class_value", "x", "y", "r", "range")],
+        *[(name, _pointer) for name in ("block_class", "class_value", "block_start")],
+        ("room", _i64),
+        *[(name, _pointer) for name in ("blocks", "omegas", "x", "y", "r", "range")],
         *[(name, _i64) for name in ("w_begin", "w_end", "parts")],
         ("part", _pointer),
     ]

@@ -72,7 +72,12 @@ INLINE void store_half(uint16_t *p, vf v) {
     memcpy(p, &h, sizeof h);
 }
 
-/* One level on this rank; mirrored by petsc_dcdm/models/cpu.py. Coefficients are float or bfloat16, all in the layout above. */
+/* Coefficients belong to blocks of ALIGN cells of a row. Blocks whose cells are alike in all of them name a class (1 .. 255), which
+ * holds each once. The others (class 0) are stored one behind the other, ALIGN numbers for each of the fields below, high faces
+ * included: a pass reads them as a stream, and interior blocks cost it nothing. The omegas have streams of their own. */
+enum { X_LOW, X_HIGH, R_LOW, R_HIGH, W_LOW, W_HIGH, EXTRA, OMEGA, FIELDS = OMEGA + MAX_STEPS };
+
+/* One level on this rank; mirrored by petsc_dcdm/models/kernels/binding.py. */
 typedef struct {
     int64_t n_w, n_r, n_x;     /* cells of this rank's box */
     int64_t pitch_w, pitch_r;  /* elements from plane to plane and row to row */
@@ -82,11 +87,12 @@ typedef struct {
     int64_t half_w, half_r, half_x; /* coarsened on the way to the next level */
     int64_t halo;              /* 1: boxes of other ranks may adjoin, halos are exchanged between the passes */
     int64_t steps;
-    int64_t half;              /* coefficients are bfloat16 */
-    const void *w_x, *w_r, *w_w, *s; /* conductances of the low faces, extra diagonal */
-    const void *omega[MAX_STEPS];    /* smoothing weights over the diagonal, 0 at inactive cells */
-    const uint8_t *block_class;  /* [n_w][n_r][ceil(n_x / ALIGN)]: 0, or the class of blocks that are alike in all coefficients */
-    const float *class_value;    /* [256][4 + MAX_STEPS]: w_x, w_r, w_w, s, omega_1, ... of each class; as stored, rounding included */
+    int64_t half;              /* blocks are bfloat16 */
+    uint8_t *block_class;      /* [n_w][n_r][ceil(n_x / ALIGN)] */
+    float *class_value;        /* [256][FIELDS], rounded as those in blocks are */
+    int64_t *block_start;      /* [n_w][n_r]: which block is the first of the row that has no class */
+    int64_t room;              /* blocks that fit into each of the streams, which are float or bfloat16: */
+    void *blocks, *omegas;     /* OMEGA fields each; [steps] of ALIGN numbers, over the diagonal and 0 at inactive cells */
     float *x, *y, *r;          /* iterate, result, right-hand side (coarse levels; all levels with halo) */
     const int32_t *range;      /* [n_w][n_r][2]: of each row, begin and end of the part with active cells, multiples of ALIGN */
     int64_t w_begin, w_end;    /* planes with active cells, even where w is coarsened */
@@ -96,7 +102,7 @@ typedef struct {
 
 /* Classes of the blocks of a row. */
 INLINE uint8_t *classes_at(const dcdm_level *l, int64_t k, int64_t j) {
-    return (uint8_t *)(uintptr_t)l->block_class + (k * l->n_r + j) * ((l->n_x + ALIGN - 1) / ALIGN);
+    return l->block_class + (k * l->n_r + j) * ((l->n_x + ALIGN - 1) / ALIGN);
 }
 
 #endif

@@ -29,6 +29,9 @@ typedef struct {
     const double *values;
     int64_t wide;            /* 1: indptr and indices are int64 */
     int64_t first_column;    /* columns first_column .. first_column + rows - 1 are the local rows themselves */
+    int64_t shift;           /* index - shift is the local row of a column: first_column, or 0 in a block of the local columns */
+    const void *off_indptr, *off_indices; /* NULL, or the block of the other columns; its indices count the ghosts */
+    const double *off_values;
     const int64_t *cell;     /* global cell number of each local row, or NULL: first_cell + row */
     int64_t first_cell;
     int64_t ghosts;          /* the other columns, sorted: global column, cell number, Dirichlet flag */
@@ -76,7 +79,10 @@ INLINE int64_t dirichlet_rows(const csr_matrix *m, uint8_t *flags, int threads, 
         int64_t last = 0;
         for (int64_t e = begin; e < end && nonzero < 2; e++)
             if (m->values[e] != 0) nonzero++, last = e;
-        int lone = nonzero == 0 || (nonzero == 1 && get_index(m->indices, last, wide) == r + m->first_column);
+        int lone = nonzero == 0 || (nonzero == 1 && get_index(m->indices, last, wide) == r + m->shift);
+        if (lone && m->off_indptr)
+            for (int64_t e = get_index(m->off_indptr, r, wide); e < get_index(m->off_indptr, r + 1, wide); e++)
+                if (m->off_values[e] != 0) lone = 0;
         flags[r] = (uint8_t)lone;
         count += lone;
     }
@@ -91,7 +97,7 @@ int64_t dcdm_csr_dirichlet(const csr_matrix *m, uint8_t *flags, int threads) {
 double dcdm_csr_sign(const csr_matrix *m) {
     for (int64_t r = 0; r < m->rows; r++)
         for (int64_t e = get_index(m->indptr, r, (int)m->wide); e < get_index(m->indptr, r + 1, (int)m->wide); e++)
-            if (get_index(m->indices, e, (int)m->wide) == r + m->first_column && m->values[e] != 0)
+            if (get_index(m->indices, e, (int)m->wide) == r + m->shift && m->values[e] != 0)
                 return m->values[e] < 0 ? -1.0 : 1.0;
     return 0.0;
 }
@@ -144,46 +150,58 @@ typedef struct {
     double v[7][RUN];
 } row_run;
 
+/* What the entries of one row add up to. */
+typedef struct {
+    double total, lowest, magnitude, diagonal;
+    int64_t wrong;
+} row_sums;
+
+/* One entry that is not on the diagonal: to a local row, or (local < 0) to a ghost, -1 if nobody knows it. */
+INLINE void read_coupling(const csr_matrix *m, int64_t r, const row_place *at, row_run *run, int t, csr_report *report, row_sums *sums,
+                          double value, int64_t local, int64_t ghost, int64_t column) {
+    const double v = m->sign * value;
+    if (v == 0) return;
+    if (local < 0 && ghost < 0) {
+        report_error(report, CSR_OUTSIDE, r, column, v);
+        return;
+    }
+    const int64_t there = local < 0 ? m->ghost_cell[ghost] : m->cell ? m->cell[local] : m->first_cell + local;
+    const int lone = local < 0 ? m->ghost_dirichlet[ghost] : m->dirichlet[local];
+    const int64_t distance = there - at->cell;
+    const int high = distance > 0;
+    const int64_t length = high ? distance : -distance;
+    const int axis = length == at->step[0] ? 0 : length == at->step[1] ? 1 : length == at->step[2] ? 2 : 3;
+    if (axis == 3 || !at->inside[2 * axis + high]) {
+        report_error(report, isfinite(v) ? explain_coupling(m, at->cell, there) : CSR_NOT_FINITE, r, column, v);
+        return;
+    }
+    if (v > -sums->lowest) sums->lowest = -v, sums->wrong = column;
+    if (lone || v > 0) return;
+    run->v[2 * axis + high][t] = value;
+    sums->total -= v;
+}
+
 /* Any row, with all checks, into place t of the run: couplings to Dirichlet rows as zero. */
 static __attribute__((noinline)) void read_row(const csr_matrix *m, int64_t r, const row_place *at, row_run *run, int t,
                                                csr_report *report) {
     const int wide = (int)m->wide, alone = m->dirichlet[r];
-    const int64_t end = get_index(m->indptr, r + 1, wide);
-    double total = 0, lowest = 0, magnitude = 0, diagonal = 0;
-    int64_t wrong = -1;
+    row_sums sums = {.wrong = -1};
     for (int f = 0; f < 7; f++) run->v[f][t] = 0;
-    for (int64_t e = get_index(m->indptr, r, wide); e < end; e++) {
-        const double v = m->sign * m->values[e];
-        const int64_t column = get_index(m->indices, e, wide), local = column - m->first_column;
-        magnitude += fabs(v);
-        if (local == r) diagonal = v;
-        if (local == r || v == 0) continue;
-        int64_t there;
-        int lone;
-        if (local >= 0 && local < m->rows) {
-            there = m->cell ? m->cell[local] : m->first_cell + local;
-            lone = m->dirichlet[local];
-        } else {
-            const int64_t g = find_ghost(m, column);
-            if (g < 0) {
-                report_error(report, CSR_OUTSIDE, r, column, v);
-                continue;
-            }
-            there = m->ghost_cell[g], lone = m->ghost_dirichlet[g];
-        }
-        const int64_t distance = there - at->cell;
-        const int high = distance > 0;
-        const int64_t length = high ? distance : -distance;
-        const int axis = length == at->step[0] ? 0 : length == at->step[1] ? 1 : length == at->step[2] ? 2 : 3;
-        if (axis == 3 || !at->inside[2 * axis + high]) {
-            report_error(report, isfinite(v) ? explain_coupling(m, at->cell, there) : CSR_NOT_FINITE, r, column, v);
-            continue;
-        }
-        if (v > -lowest) lowest = -v, wrong = column;
-        if (lone || v > 0) continue;
-        run->v[2 * axis + high][t] = m->values[e];
-        total -= v;
+    for (int64_t e = get_index(m->indptr, r, wide); e < get_index(m->indptr, r + 1, wide); e++) {
+        const int64_t local = get_index(m->indices, e, wide) - m->shift, column = local + m->first_column;
+        sums.magnitude += fabs(m->values[e]);
+        if (local == r) sums.diagonal = m->sign * m->values[e];
+        else if (local >= 0 && local < m->rows) read_coupling(m, r, at, run, t, report, &sums, m->values[e], local, -1, column);
+        else read_coupling(m, r, at, run, t, report, &sums, m->values[e], -1, find_ghost(m, column), column);
     }
+    if (m->off_indptr)
+        for (int64_t e = get_index(m->off_indptr, r, wide); e < get_index(m->off_indptr, r + 1, wide); e++) {
+            const int64_t ghost = get_index(m->off_indices, e, wide);
+            sums.magnitude += fabs(m->off_values[e]);
+            read_coupling(m, r, at, run, t, report, &sums, m->off_values[e], -1, ghost, m->ghost_column[ghost]);
+        }
+    const double total = sums.total, lowest = sums.lowest, magnitude = sums.magnitude, diagonal = sums.diagonal;
+    const int64_t wrong = sums.wrong;
     run->v[DIAGONAL][t] = m->sign * diagonal;
     const double tolerance = m->rounding * diagonal;
     if (!isfinite(magnitude)) report_error(report, CSR_NOT_FINITE, r, -1, magnitude);
@@ -202,11 +220,12 @@ INLINE int read_block(const csr_matrix *m, int64_t r, const row_place *at, row_r
     const int64_t e = get_index(m->indptr, r, wide);
     int64_t base[7], odd = 0;
     for (int t = 0; t < n; t++) odd |= (get_index(m->indptr, r + t + 1, wide) - e) ^ (width * (t + 1));
+    if (m->off_indptr) odd |= get_index(m->off_indptr, r + n, wide) - get_index(m->off_indptr, r, wide);
     if (odd) return 0;
     for (int f = 0; f < width; f++) {
         const int side = place[f];
         const int64_t distance = side == DIAGONAL ? 0 : side & 1 ? at->step[side / 2] : -at->step[side / 2];
-        base[f] = get_index(m->indices, e + f, wide) - m->first_column;
+        base[f] = get_index(m->indices, e + f, wide) - m->shift;
         if ((side != DIAGONAL && !at->inside[side]) || base[f] < 0 || base[f] + n > m->rows) return 0;
         if (m->cell)
             for (int t = 0; t < n; t++) odd |= (m->cell[base[f] + t] - at->cell - t) ^ distance;
@@ -215,12 +234,12 @@ INLINE int read_block(const csr_matrix *m, int64_t r, const row_place *at, row_r
     if (wide) {
         int64_t expected[7 * BLOCK];
         for (int t = 0; t < n; t++)
-            for (int f = 0; f < width; f++) expected[width * t + f] = base[f] + t + m->first_column;
+            for (int f = 0; f < width; f++) expected[width * t + f] = base[f] + t + m->shift;
         for (int q = 0; q < width * n; q++) odd |= expected[q] ^ ((const int64_t *)m->indices)[e + q];
     } else {
         int32_t expected[7 * BLOCK], other = 0;
         for (int t = 0; t < n; t++)
-            for (int f = 0; f < width; f++) expected[width * t + f] = (int32_t)(base[f] + t + m->first_column);
+            for (int f = 0; f < width; f++) expected[width * t + f] = (int32_t)(base[f] + t + m->shift);
         for (int q = 0; q < width * n; q++) other |= expected[q] ^ ((const int32_t *)m->indices)[e + q];
         odd |= other;
     }
@@ -417,6 +436,16 @@ int64_t dcdm_csr_outside(const csr_matrix *m, int64_t *columns, int64_t room, in
     return count;
 }
 
+/* Adds |d| to the `known` distinct ones, of which there may be 16. */
+INLINE int64_t add_offset(int64_t *offsets, int64_t known, int64_t d) {
+    if (d < 0) d = -d;
+    int64_t i = 0;
+    while (i < known && offsets[i] != d) i++;
+    if (i < known || d == 0 || known == 16) return known;
+    offsets[known] = d;
+    return known + 1;
+}
+
 /* The distinct positive values of |column - row| over the non-zero entries, at most `room` of them, unsorted; returns how
  * many were found, room + 1 if there are more. */
 int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t room, int threads) {
@@ -427,15 +456,12 @@ int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t room, in
         int64_t mine[16], known = 0;
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < m->rows; r++) {
-            const int64_t end = get_index(m->indptr, r + 1, wide), row = r + m->first_column;
-            for (int64_t e = get_index(m->indptr, r, wide); e < end; e++) {
-                int64_t d = get_index(m->indices, e, wide) - row;
-                if (d < 0) d = -d;
-                int64_t i = 0;
-                while (i < known && mine[i] != d) i++;
-                if (i < known || d == 0 || known == 16 || m->values[e] == 0) continue;
-                mine[known++] = d;
-            }
+            for (int64_t e = get_index(m->indptr, r, wide); e < get_index(m->indptr, r + 1, wide); e++)
+                if (m->values[e] != 0) known = add_offset(mine, known, get_index(m->indices, e, wide) - m->shift - r);
+            if (m->off_indptr)
+                for (int64_t e = get_index(m->off_indptr, r, wide); e < get_index(m->off_indptr, r + 1, wide); e++)
+                    if (m->off_values[e] != 0)
+                        known = add_offset(mine, known, m->ghost_column[get_index(m->off_indices, e, wide)] - m->first_column - r);
         }
 #pragma omp critical
         for (int64_t i = 0; i < known; i++) {

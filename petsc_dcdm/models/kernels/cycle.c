@@ -62,14 +62,14 @@ INLINE void clear_outside(const dcdm_level *l, float *row, row_range range) {
     memset(row + range.end, 0, (size_t)(l->pitch_r - range.end) * sizeof *row);
 }
 
-/* Whether a pass that `ahead` others follow works on plane k for the part [begin, end); pass 0 serves the halo too. */
-INLINE int in_pass(const dcdm_level *l, int64_t begin, int64_t end, int64_t k, int ahead, int zeroth) {
-    const int64_t extra = zeroth ? l->halo : 0;
+/* Whether a pass that `ahead` others follow works on plane k for the part [begin, end), planes of the halo too if it can. */
+INLINE int in_pass(const dcdm_level *l, int64_t begin, int64_t end, int64_t k, int ahead, int in_halo) {
+    const int64_t extra = in_halo ? l->halo : 0;
     return k >= begin - ahead && k < end + ahead && k >= l->w_begin - extra && k < l->w_end + extra;
 }
 
 /* Where the fields of the passes first .. last live for the part [begin, end). The field of pass `kept` is wanted later, so
- * own planes of it go to memory even if another pass follows. */
+ * own planes of it go to memory even if another pass follows. Of the way up (kept < 0) pass 0 serves halos too. */
 static void set_planes(const dcdm_level *l, pass *p, int64_t begin, int64_t end, int first, int last, int kept) {
     const int64_t slot = l->has_r ? (l->n_r + 2) * l->pitch_r + ALIGN : l->pitch_r + 2 * ALIGN;
     float *ring = p->rings + ALIGN + (l->has_r ? l->pitch_r : 0);
@@ -88,7 +88,7 @@ static void set_planes(const dcdm_level *l, pass *p, int64_t begin, int64_t end,
         *f = in_memory;
         if (q == last || q == kept) f->memory = p->target + l->origin;
         if (q == last) continue;
-        const int64_t extra = q == 0 ? l->halo : 0;
+        const int64_t extra = q == 0 && kept < 0 ? l->halo : 0;
         f->ring = ring, f->slot = slot, f->slots = 3;
         f->begin = l->w_begin - extra, f->end = l->w_end + extra;
         if (q == kept) f->own_begin = begin, f->own_end = end;
@@ -108,18 +108,13 @@ INLINE row_values values_at(const dcdm_level *l, const pass *p, const neighbours
     return (row_values){c, l->has_r ? c - l->pitch_r : p->zero, l->has_r ? c + l->pitch_r : p->zero, n->w0 + o, n->w1 + o};
 }
 
-/* What the cells of a block of this class share, NULL if it is none. */
-INLINE const float *shared_by(const dcdm_level *l, uint8_t class) {
-    return class ? l->class_value + (4 + MAX_STEPS) * class : NULL;
-}
-
-/* r - A x in a block whose coefficients are all alike. Along r, where there is none, c[1] is 0. */
+/* r - A x in a block whose coefficients are all alike; low and high faces then are too. */
 INLINE vf residual_alike(const float *c, const row_values *v, const float *r, int64_t i) {
     const vf x = load(v->c + i);
-    vf y = load(r + i) - c[3] * x;
-    y -= c[0] * ((x - load(v->c + i - 1)) + (x - load(v->c + i + 1)));
-    y -= c[1] * ((x - load(v->r0 + i)) + (x - load(v->r1 + i)));
-    y -= c[2] * ((x - load(v->w0 + i)) + (x - load(v->w1 + i)));
+    vf y = load(r + i) - c[EXTRA] * x;
+    y -= c[X_LOW] * ((x - load(v->c + i - 1)) + (x - load(v->c + i + 1)));
+    y -= c[R_LOW] * ((x - load(v->r0 + i)) + (x - load(v->r1 + i)));
+    y -= c[W_LOW] * ((x - load(v->w0 + i)) + (x - load(v->w1 + i)));
     return y;
 }
 

@@ -18,7 +18,7 @@ typedef struct {
     int64_t c_pitch_w, c_pitch_r, c_origin;
     int32_t *range;
     int64_t active;  /* out: number of active cells */
-    int64_t classes; /* classes of blocks so far, 1 before, as class 0 is none; and their w_x, w_r, w_w, s as in the source */
+    int64_t classes; /* of blocks, so far; class 0 is none. And their w_x, w_r, w_w, s as in the source: */
     float class_source[256][4];
 } dcdm_setup;
 
@@ -41,6 +41,7 @@ typedef struct {
     v16 answer[REMEMBERED];
     uint8_t class[REMEMBERED];       /* the class of blocks of such cells, 0 if it has none yet */
     int remembered;
+    int64_t block;                   /* where the next block without a class goes */
 } workspace;
 
 static int64_t slot_size(const dcdm_level *l) { return l->has_r ? (l->n_r + 2) * l->pitch_r + 2 * ALIGN : l->pitch_r + 2 * ALIGN; }
@@ -251,7 +252,7 @@ static void evaluate_some(const dcdm_level *l, const dcdm_network *net, workspac
     v16 x[SPARSE];
     for (int c = 0; c < SPARSE; c++) cell[c] = (int64_t)FEATURES * element[c < n ? c : n - 1];
     for (int c = 0; c < n; c++) make_around(l, ws, k, element[c], 0);
-    evaluate_sparse(net, parity_of(l, k, list), from, (int)l->has_r, cell, (int)l->half_x, x);
+    evaluate_sparse(net, parity_of(l, k, list), from, (int)l->has_r, cell, x);
     for (int c = 0; c < n; c++) *to[c] = x[c];
 }
 
@@ -266,9 +267,8 @@ static void evaluate_list(const dcdm_level *l, const dcdm_network *net, workspac
     feature_rows(l, ws, k, from);
     for (int q = 0; q < count;) {
         if (q + DENSE <= count && cell[q + DENSE - 1] - cell[q] == step * (DENSE - 1)) {
-            const int64_t first = (int64_t)FEATURES * cell[q];
             make_around(l, ws, k, cell[q], step * (DENSE - 1));
-            evaluate_dense(net, parity_of(l, k, list), from, (int)l->has_r, &first, (int)l->half_x, ws->result[list] + q);
+            evaluate_dense(net, parity_of(l, k, list), from, (int)l->has_r, (int64_t)FEATURES * cell[q], (int)l->half_x, ws->result[list] + q);
             q += DENSE;
             continue;
         }
@@ -350,11 +350,7 @@ static void collect_row(const dcdm_level *l, workspace *ws, int64_t j, const int
     }
 }
 
-INLINE void put_row(const dcdm_level *l, const void *to, int64_t o, int64_t i, vf v) {
-    if (l->half) store_half((uint16_t *)(uintptr_t)to + o + i, v);
-    else store((float *)(uintptr_t)to + o + i, v);
-}
-
+/* A number as blocks hold it. */
 INLINE float rounded(const dcdm_level *l, float v) {
     if (!l->half) return v;
     uint16_t h[VL];
@@ -364,18 +360,18 @@ INLINE float rounded(const dcdm_level *l, float v) {
 
 /* The class of blocks with these conductances and this answer of the network; 0 if there are too many classes. */
 static uint8_t find_class(const dcdm_level *l, dcdm_setup *s, const float *source, v16 answer, float inverse) {
-    float value[4 + MAX_STEPS] = {0};
-    for (int a = 0; a < 4; a++) value[a] = rounded(l, source[a]);
-    for (int m = 0; m < l->steps; m++) value[4 + m] = rounded(l, answer[m] * inverse);
+    float value[FIELDS] = {0};
+    for (int a = 0; a < 7; a++) value[a] = rounded(l, source[a / 2]);
+    for (int m = 0; m < l->steps; m++) value[OMEGA + m] = rounded(l, answer[m] * inverse);
     int64_t q;
 #pragma omp critical(dcdm_classes)
     {
-        float *values = (float *)(uintptr_t)l->class_value;
         for (q = 1; q < s->classes; q++)
-            if (!memcmp(s->class_source[q], source, sizeof s->class_source[q]) && !memcmp(values + q * (4 + MAX_STEPS), value, sizeof value))
+            if (!memcmp(s->class_source[q], source, sizeof s->class_source[q]) &&
+                !memcmp(l->class_value + q * FIELDS, value, sizeof value))
                 break;
         if (q == s->classes && q < 256) {
-            memcpy(values + q * (4 + MAX_STEPS), value, sizeof value);
+            memcpy(l->class_value + q * FIELDS, value, sizeof value);
             memcpy(s->class_source[q], source, sizeof s->class_source[q]);
             s->classes++;
         }
@@ -401,41 +397,39 @@ static uint8_t class_of(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64
     return memcmp(s->class_source[ws->class[place]], source, sizeof source) ? 0 : ws->class[place];
 }
 
+INLINE void put(const dcdm_level *l, void *to, int64_t at, vf v) {
+    if (l->half) store_half((uint16_t *)to + at, v);
+    else store((float *)to + at, v);
+}
+
 /* The coefficients of row (k, j), and its shares in the next level added to the sums over the rows of a coarse row. */
 static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t k, int64_t j, const int32_t *range) {
     const faces f = faces_at(l, ws, k, j);
-    const int64_t o = l->origin + k * l->pitch_w + j * l->pitch_r;
     const float *inverse = ws->inverse + at(ws, k) + j * l->pitch_r;
     float *const *field = ws->field, *const *more = ws->field + l->steps; /* sigma, gamma x, r, w */
+    uint8_t *class = classes_at(l, k, j);
     /* Faces inside a coarse cell vanish. Along x that is seen to when the sums are taken over. */
     const int keep[6] = {1, 1, !l->half_r || !(j & 1), !l->half_r || (j & 1), !l->half_w || !(k & 1), !l->half_w || (k & 1)};
+    l->block_start[k * l->n_r + j] = ws->block;
+    for (int64_t b = range[0]; b < range[1]; b += ALIGN) {
+        class[b / ALIGN] = class_of(l, s, ws, k, j, b, &f);
+        if (class[b / ALIGN]) continue;
+        const int64_t to = ws->block++;
+        for (int64_t i = b; i < b + ALIGN; i += VL) {
+            for (int a = 0; a < OMEGA; a++) put(l, l->blocks, (to * OMEGA + a) * ALIGN + i - b, load(f.c[a] + i));
+            for (int m = 0; m < l->steps; m++)
+                put(l, l->omegas, (l->room * m + to) * ALIGN + i - b, load(field[m] + i) * load(inverse + i));
+        }
+    }
     for (int64_t i = range[0]; i < range[1]; i += VL) {
-        uint8_t *class = classes_at(l, k, j) + i / ALIGN;
-        if (i % ALIGN == 0) *class = class_of(l, s, ws, k, j, i, &f);
-        const vf d = load(inverse + i), extra = load(f.c[6] + i);
-        put_row(l, l->w_x, o, i, load(f.c[0] + i));
-        put_row(l, l->w_r, o, i, load(f.c[2] + i));
-        put_row(l, l->w_w, o, i, load(f.c[4] + i));
-        put_row(l, l->s, o, i, extra);
-        /* where a class knows them they are never read, but by the exchange of halos */
-        for (int m = 0; m < l->steps && (l->halo || !*class); m++) put_row(l, l->omega[m], o, i, load(field[m] + i) * d);
-        store(ws->sum[6] + i, load(ws->sum[6] + i) + load(more[0] + i) * extra);
+        const vi active = load(inverse + i) > 0;
+        store(ws->sum[6] + i, load(ws->sum[6] + i) + load(more[0] + i) * load(f.c[6] + i));
         for (int a = 0; a < 6; a++) {
             if (!keep[a]) continue;
             const vf half_gamma = 0.5f * load(more[a / 2 + 1] + i);
-            store(ws->sum[a] + i, load(ws->sum[a] + i) + masked(half_gamma * load(f.c[a] + i), d > 0));
+            store(ws->sum[a] + i, load(ws->sum[a] + i) + masked(half_gamma * load(f.c[a] + i), active));
         }
     }
-}
-
-/* With halos: the low conductances of the cells beyond the high side, which are faces of our cells too. */
-static void write_beyond(const dcdm_level *l, workspace *ws, int64_t k, int64_t j) {
-    const int64_t from = at(ws, k) + j * l->pitch_r, to = l->origin + k * l->pitch_w + j * l->pitch_r;
-    put_row(l, l->w_x, to, l->n_x, load(ws->w[0] + from + l->n_x));
-    for (int64_t i = 0; i < l->n_x && l->has_r && j == l->n_r - 1; i += VL)
-        put_row(l, l->w_r, to + l->pitch_r, i, load(ws->w[1] + from + l->pitch_r + i));
-    for (int64_t i = 0; i < l->n_x && k == l->n_w - 1; i += VL)
-        put_row(l, l->w_w, to + l->pitch_w, i, load(ws->w[2] + at(ws, k + 1) + j * l->pitch_r + i));
 }
 
 /* The sums over the rows of a coarse row in plane k, taken over into the next level. */
@@ -475,7 +469,6 @@ static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, dcdm_s
             write_row(l, s, ws, k, j, range);
             pending = 1;
         }
-        if (l->halo) write_beyond(l, ws, k, j);
         if (pending && (!l->half_r || (j & 1) || j == l->n_r - 1)) {
             add_coarse_row(l, s, ws, k, j);
             pending = 0;
@@ -499,6 +492,8 @@ void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, ch
 #pragma omp for schedule(dynamic, 1)
         for (int q = 0; q < pieces; q++) {
             const int64_t begin = q * piece, end = begin + piece < l->n_w ? begin + piece : l->n_w;
+            /* There is room for all blocks of all planes; of that of a piece the beginning is used. */
+            ws.block = begin * l->n_r * ((l->n_x + ALIGN - 1) / ALIGN);
             load_plane(l, s, &ws, begin - 1);
             for (int64_t k = begin - 1; k <= end; k++) {
                 load_plane(l, s, &ws, k + 1);

@@ -21,58 +21,57 @@ typedef struct {
     float out[CHANNELS][CHANNELS], out_bias[CHANNELS], base[CHANNELS];
 } dcdm_network;
 
-/* Convolution of n cells, added to `sum`. Features of cell c start at from[b] + cell[c] for row b. Dense: the cells lie `step` features
- * apart, which leaves all offsets to the compiler. */
-INLINE void convolve(const float (*kernel)[3 * FEATURES][CHANNELS], const float *const *from, int has_r, const int64_t *cell,
-                     int64_t step, const int n, const int dense, v16 *sum) {
+/* Loops over a handful of cells, which must leave no loop: their accumulators are to be registers. */
+#define EACH(c, n) _Pragma("GCC unroll 16") for (int c = 0; c < (n); c++)
+
+/* The network at n cells. Features of cell c start at from[b] + cell[c] for row b of the convolution. If `dense` the cells lie `step`
+ * features apart, which leaves all offsets to the compiler. */
+INLINE void evaluate(const dcdm_network *net, int parity, const float *const *from, int has_r, const int64_t *cell, int64_t step,
+                     const int n, const int dense, v16 *to) {
+    v16 w, sum[n];
+    memcpy(&w, net->conv_bias, sizeof w);
+    EACH(c, n) sum[c] = w;
     for (int b = has_r ? 0 : 1; b < 9; b += has_r ? 1 : 3) {
-        const float *x[DENSE];
-        for (int c = 0; c < n; c++) x[c] = from[b] + (dense ? cell[0] + c * step : cell[c]);
+        const float *x[n];
+        EACH(c, n) x[c] = from[b] + (dense ? cell[0] + c * step : cell[c]);
         for (int t = 0; t < 3 * FEATURES; t++) {
-            v16 w;
-            memcpy(&w, kernel[b][t], sizeof w);
-            for (int c = 0; c < n; c++) sum[c] += w * x[c][t];
+            memcpy(&w, net->conv[parity][b][t], sizeof w);
+            EACH(c, n) sum[c] += w * x[c][t];
         }
     }
-}
-
-/* The layers after the convolution, in place. */
-INLINE void finish_network(const dcdm_network *net, const int n, v16 *x) {
-    float hidden[DENSE][CHANNELS] __attribute__((aligned(64)));
-    v16 w;
     const float (*layer[2])[CHANNELS] = {net->hidden, net->out};
     const float *bias[2] = {net->hidden_bias, net->out_bias};
     for (int q = 0; q < 2; q++) {
-        memcpy(&w, bias[q], sizeof w);
-        for (int c = 0; c < n; c++) {
-            const v16 positive = (v16)((x[c] > 0) & (v16i)x[c]);
+        float hidden[n][CHANNELS] __attribute__((aligned(64)));
+        EACH(c, n) {
+            const v16 positive = (v16)((sum[c] > 0) & (v16i)sum[c]);
             memcpy(hidden[c], &positive, sizeof positive);
-            x[c] = w;
         }
+        memcpy(&w, bias[q], sizeof w);
+        EACH(c, n) sum[c] = w;
         for (int t = 0; t < CHANNELS; t++) {
             memcpy(&w, layer[q][t], sizeof w);
-            for (int c = 0; c < n; c++) x[c] += w * hidden[c][t];
+            EACH(c, n) sum[c] += w * hidden[c][t];
         }
     }
     memcpy(&w, net->base, sizeof w);
-    for (int c = 0; c < n; c++) {
-        const v16 size = (v16)((v16i)x[c] & 0x7FFFFFFF);
-        x[c] = w * (1 + 0.9f * (x[c] / (1 + size)));
+    EACH(c, n) {
+        const v16 size = (v16)((v16i)sum[c] & 0x7FFFFFFF);
+        to[c] = w * (1 + 0.9f * (sum[c] / (1 + size)));
     }
 }
 
-#define EVALUATE(name, n, dense)                                                                                            \
-    static void name(const dcdm_network *net, int parity, const float *const *from, int has_r, const int64_t *cell, int half_x, \
-                     v16 *to) {                                                                                             \
-        v16 bias, x[n];                                                                                                     \
-        memcpy(&bias, net->conv_bias, sizeof bias);                                                                         \
-        for (int c = 0; c < n; c++) x[c] = bias;                                                                            \
-        if (dense && half_x) convolve(net->conv[parity], from, has_r, cell, 2 * FEATURES, n, 1, x);                         \
-        else convolve(net->conv[parity], from, has_r, cell, FEATURES, n, dense, x);                                         \
-        finish_network(net, n, x);                                                                                          \
-        memcpy(to, x, sizeof x);                                                                                            \
-    }
-EVALUATE(evaluate_dense, DENSE, 1)
-EVALUATE(evaluate_sparse, SPARSE, 0)
+/* DENSE cells in a row, all or every second one. */
+static __attribute__((noinline)) void evaluate_dense(const dcdm_network *net, int parity, const float *const *from, int has_r,
+                                                     int64_t first, int half_x, v16 *to) {
+    if (half_x) evaluate(net, parity, from, has_r, &first, 2 * FEATURES, DENSE, 1, to);
+    else evaluate(net, parity, from, has_r, &first, FEATURES, DENSE, 1, to);
+}
+
+/* SPARSE cells anywhere. */
+static __attribute__((noinline)) void evaluate_sparse(const dcdm_network *net, int parity, const float *const *from, int has_r,
+                                                      const int64_t *cell, v16 *to) {
+    evaluate(net, parity, from, has_r, cell, 0, SPARSE, 0, to);
+}
 
 #endif
