@@ -1,0 +1,59 @@
+/* The part of a grid outside of which there is nothing. */
+#include <stdint.h>
+#include <string.h>
+
+#include "common.h"
+
+/* Whether any of n numbers is not zero; NaN counts. */
+INLINE int any_float(const float *p, int64_t n) {
+    uint32_t bits = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t b;
+        memcpy(&b, p + i, sizeof b);
+        bits |= b;
+    }
+    return bits != 0;
+}
+
+INLINE int any_double(const double *p, int64_t n) {
+    uint64_t bits = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t b;
+        memcpy(&b, p + i, sizeof b);
+        bits |= b;
+    }
+    return bits != 0;
+}
+
+INLINE int any(const void *p, int64_t o, int64_t n, int is_double) {
+    return is_double ? any_double((const double *)p + o, n) : any_float((const float *)p + o, n);
+}
+
+/* Where the arrays w_x, w_y, w_z, s are not zero: found[thread] = first z, y, x, then one past the last. */
+void dcdm_bounds(const void *w_x, const void *w_y, const void *w_z, const void *s, int is_double, int64_t n_z, int64_t n_y, int64_t n_x,
+                 int64_t pitch_z, int64_t pitch_y, int64_t *found, int threads) {
+    const void *array[4] = {w_x, w_y, w_z, s};
+    for (int t = 0; t < threads; t++)
+        for (int c = 0; c < 6; c++) found[6 * t + c] = c < 3 ? INT64_MAX : 0;
+#pragma omp parallel num_threads(threads)
+    {
+        int64_t box[6] = {INT64_MAX, INT64_MAX, INT64_MAX, 0, 0, 0}; /* written to memory once: it is near the other threads' */
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < n_z; k++)
+            for (int64_t j = 0; j < n_y; j++) {
+                const int64_t o = k * pitch_z + j * pitch_y;
+                int some = 0;
+                for (int a = 0; a < 4; a++) some |= any(array[a], o, n_x, is_double);
+                if (!some) continue;
+                box[0] = k < box[0] ? k : box[0], box[3] = k + 1;
+                box[1] = j < box[1] ? j : box[1], box[4] = j + 1 > box[4] ? j + 1 : box[4];
+                for (int a = 0; a < 4; a++) {
+                    while (any(array[a], o, box[2] < n_x ? box[2] : n_x, is_double))
+                        for (int64_t i = 0; i < n_x && i < box[2]; i++)
+                            if (any(array[a], o + i, 1, is_double)) box[2] = i;
+                    while (box[5] < n_x && any(array[a], o + box[5], n_x - box[5], is_double)) box[5]++;
+                }
+            }
+        memcpy(found + 6 * omp_get_thread_num(), box, sizeof box);
+    }
+}

@@ -1,0 +1,201 @@
+/* Set-up of one level, first half: the planes of the source as they go by, and where nothing changes around a cell. Included by
+ * fields.c. */
+#ifndef DCDM_SURVEY_H
+#define DCDM_SURVEY_H
+
+#include "network.h"
+
+enum { SLOTS = 4, REMEMBERED = 16, MUST_EVALUATE = 255 };
+
+/* What set-up of one level reads and writes besides the level's own coefficients. */
+typedef struct {
+    const void *w_x, *w_r, *w_w, *s; /* of this level, float or double */
+    int64_t is_double, pitch_w, pitch_r, origin; /* where in those arrays; with halo they have one */
+    const float *high_x, *high_r, *high_w; /* with halo: high conductances, same places as above, halo and corners filled */
+    float *c_x, *c_r, *c_w, *c_s; /* of the next level, in its layout, zero before; the high side's share is still missing: */
+    float *share_x, *share_r, *share_w; /* what the high faces get from this side, in the layout of the next level, zero before */
+    int64_t c_pitch_w, c_pitch_r, c_origin;
+    int32_t *range;
+    int64_t active;  /* out: number of active cells */
+    int64_t classes; /* of blocks, so far; class 0 is none. And their w_x, w_r, w_w, s as in the source: */
+    float class_source[256][4];
+} dcdm_setup;
+
+/* Rings of planes in float, slot k mod SLOTS, and rows; all of one thread. */
+typedef struct {
+    float *w[4], *high[3], *inverse; /* w_x, w_r, w_w, s; high conductances with halo; 1 / d */
+    uint32_t *id, *uniform;          /* id: a hash of a cell's own stencil, 1 if inactive; one plane. uniform: the id where the
+                                        whole 3 x 3 patch of a plane has the same, else 0 */
+    float *features;                 /* FEATURES per cell, made when wanted */
+    uint64_t *made;                  /* which pieces, of 2^piece cells, of a row of features have been made, one bit each */
+    int piece;
+    float *field[CHANNELS], *sum[7]; /* rows */
+    uint8_t *code;                   /* of each cell of a plane: its place in `known`, or MUST_EVALUATE */
+    int32_t *cell[4];                /* the cells of a plane to evaluate, by parity along x and r: element of the plane, ascending */
+    v16 *result[4];                  /* what the network says there */
+    int count[4];
+    uint8_t *filled, *empty;         /* of each row, halo included: whether any coefficient in it is not 0; whether no cell is active */
+    int64_t slot, origin;
+    uint32_t known[REMEMBERED];      /* what the network said where everything around was the same */
+    v16 answer[REMEMBERED];
+    uint8_t class[REMEMBERED];       /* the class of blocks of such cells, 0 if it has none yet */
+    int remembered;
+    int64_t block;                   /* where the next block without a class goes */
+} workspace;
+
+static int64_t slot_size(const dcdm_level *l) { return l->has_r ? (l->n_r + 2) * l->pitch_r + 2 * ALIGN : l->pitch_r + 2 * ALIGN; }
+
+/* Cells of a plane of one parity, at most. */
+static int64_t class_size(const dcdm_level *l) { return ((l->n_x + 1) >> l->half_x) * ((l->n_r + 1) >> l->half_r); }
+
+/* Takes the workspace of one thread out of `memory`; returns its size, which is all it does if that is NULL. */
+static int64_t carve(const dcdm_level *l, char *memory, workspace *ws) {
+    const int64_t slot = slot_size(l), ring = SLOTS * slot, row = l->pitch_r + 2 * ALIGN, flags = SLOTS * (l->n_r + 2);
+    const int classes = (1 + (int)l->half_x) * (1 + (int)l->half_r);
+    int64_t used = 0;
+#define TAKE(pointer, number)                                              \
+    do {                                                                   \
+        (pointer) = (void *)(memory + used);                               \
+        used += ((int64_t)sizeof *(pointer) * (number) + 63) / 64 * 64;    \
+    } while (0)
+    *ws = (workspace){.slot = slot, .origin = ALIGN + (l->has_r ? l->pitch_r : 0)};
+    for (int a = 0; a < 4; a++) TAKE(ws->w[a], ring);
+    for (int a = 0; a < 3 && l->halo; a++) TAKE(ws->high[a], ring);
+    TAKE(ws->inverse, ring);
+    TAKE(ws->uniform, ring);
+    TAKE(ws->features, FEATURES * ring);
+    TAKE(ws->id, slot);
+    for (int m = 0; m < CHANNELS; m++) TAKE(ws->field[m], row);
+    for (int m = 0; m < 7; m++) TAKE(ws->sum[m], row);
+    TAKE(ws->made, flags);
+    for (ws->piece = 4; (l->n_x + 2) >> ws->piece > 63; ws->piece++) {}
+    TAKE(ws->filled, flags);
+    TAKE(ws->empty, flags);
+    TAKE(ws->code, slot);
+    for (int c = 0; c < classes; c++) TAKE(ws->cell[c], class_size(l));
+    for (int c = 0; c < classes; c++) TAKE(ws->result[c], class_size(l));
+#undef TAKE
+    return used;
+}
+
+/* Bytes of workspace of one thread. */
+int64_t dcdm_setup_bytes(const dcdm_level *l) {
+    workspace ws;
+    return carve(l, NULL, &ws);
+}
+
+/* Where row j (-1 .. n_r) of plane k has its flags. */
+INLINE int64_t flag(const dcdm_level *l, int64_t k, int64_t j) { return (k + SLOTS) % SLOTS * (l->n_r + 2) + j + 1; }
+
+/* Where the first cell of plane k is in a ring. */
+INLINE int64_t at(const workspace *ws, int64_t k) { return ((k + SLOTS) % SLOTS) * ws->slot + ws->origin; }
+
+/* One row of the source; zero outside of the box, unless there are halos. Returns whether anything in it is not zero. */
+static int load_row(const dcdm_level *l, const dcdm_setup *s, const void *from, int is_double, int64_t k, int64_t j, float *to) {
+    const int64_t e = l->halo, er = e && l->has_r;
+    int64_t n = 0;
+    uint32_t bits = 0;
+    to[-1] = 0;
+    if (k >= -e && k < l->n_w + e && j >= -er && j < l->n_r + er) {
+        const int64_t o = s->origin + k * s->pitch_w + j * s->pitch_r;
+        n = l->n_x + e;
+        if (is_double)
+            for (int64_t i = -e; i < n; i++) to[i] = (float)((const double *)from)[o + i];
+        else memcpy(to - e, (const float *)from + o - e, (size_t)(n + e) * sizeof *to);
+        for (int64_t i = -e; i < n; i++) {
+            uint32_t b;
+            memcpy(&b, to + i, sizeof b);
+            bits |= b;
+        }
+    }
+    memset(to + n, 0, (size_t)(l->pitch_r - 1 - n) * sizeof *to);
+    return bits != 0;
+}
+
+static void load_plane(const dcdm_level *l, const dcdm_setup *s, workspace *ws, int64_t k) {
+    const void *from[4] = {s->w_x, s->w_r, s->w_w, s->s}, *high[3] = {s->high_x, s->high_r, s->high_w};
+    for (int64_t j = -l->has_r; j < l->n_r + l->has_r; j++) {
+        const int64_t o = at(ws, k) + j * l->pitch_r;
+        int filled = 0;
+        for (int a = 0; a < 4; a++) filled |= load_row(l, s, from[a], (int)s->is_double, k, j, ws->w[a] + o);
+        for (int a = 0; a < 3 && l->halo; a++) filled |= load_row(l, s, high[a], 0, k, j, ws->high[a] + o);
+        ws->filled[flag(l, k, j)] = (uint8_t)filled;
+    }
+}
+
+/* The conductances of a row: low and high along x, r, w, then s. */
+typedef struct {
+    const float *c[7];
+} faces;
+
+INLINE faces faces_at(const dcdm_level *l, const workspace *ws, int64_t k, int64_t j) {
+    const int64_t o = at(ws, k) + j * l->pitch_r;
+    const float *x = ws->w[0] + o, *r = ws->w[1] + o, *w = ws->w[2] + o, *above = ws->w[2] + at(ws, k + 1) + j * l->pitch_r;
+    faces f = {{x, x + 1, r, l->has_r ? r + l->pitch_r : r, w, above, ws->w[3] + o}};
+    if (l->halo) /* the high face of a halo cell is the low face of a cell beyond the halo */
+        for (int a = 0; a < 3; a++) f.c[2 * a + 1] = ws->high[a] + o;
+    return f;
+}
+
+/* 1 / d and the hash of every cell of plane k, halo included, then where that is the same all around within the plane. */
+static void survey_plane(const dcdm_level *l, workspace *ws, int64_t k) {
+    static const uint32_t factor[7] = {0x9E3779B1u, 0x85EBCA77u, 0xC2B2AE3Du, 0x27D4EB2Fu, 0x165667B1u, 0xD3A2646Du, 0xFD7046C5u};
+    for (int64_t j = -l->has_r; j < l->n_r + l->has_r; j++) {
+        const faces f = faces_at(l, ws, k, j);
+        float *inverse = ws->inverse + at(ws, k) + j * l->pitch_r;
+        uint32_t *id = ws->id + ws->origin + j * l->pitch_r;
+        const uint8_t *filled = ws->filled + flag(l, k, j);
+        const int beyond = l->has_r && j < l->n_r && filled[1];
+        ws->empty[flag(l, k, j)] = !(filled[0] || beyond || ws->filled[flag(l, k + 1, j)]);
+        if (ws->empty[flag(l, k, j)]) {
+            memset(inverse - 1, 0, (size_t)l->pitch_r * sizeof *inverse);
+            for (int64_t i = -1; i < l->pitch_r - 1; i++) id[i] = 1;
+            continue;
+        }
+        /* the low halo cell first: it is an element of the row before */
+        inverse[-1] = 0, id[-1] = 1;
+        if (l->halo) {
+            float d = f.c[6][-1];
+            uint32_t h = 0, bits;
+            for (int a = 0; a < 7; a++) {
+                if (a < 6) d += f.c[a][-1];
+                memcpy(&bits, f.c[a] - 1, sizeof bits);
+                h += bits * factor[a];
+            }
+            if (d > 0) inverse[-1] = 1 / d, id[-1] = (h ^ h >> 15) | 2;
+        }
+        for (int64_t i = 0; i < l->n_x + 1; i += VL) {
+            vf d = load(f.c[6] + i);
+            vu h = (vu)d * factor[6];
+            for (int a = 0; a < 6; a++) {
+                const vf w = load(f.c[a] + i);
+                d += w, h += (vu)w * factor[a];
+            }
+            const vi active = d > 0;
+            store(inverse + i, masked(1 / d, active));
+            h = ((h ^ h >> 15) | 2) & (vu)active;
+            h |= 1 & ~(vu)active;
+            memcpy(id + i, &h, sizeof h);
+        }
+    }
+    for (int64_t j = 0; j < l->n_r; j++) {
+        const uint32_t *id = ws->id + ws->origin + j * l->pitch_r;
+        uint32_t *uniform = ws->uniform + at(ws, k) + j * l->pitch_r;
+        if (ws->empty[flag(l, k, j)]) {
+            memset(uniform, 0, (size_t)l->n_x * sizeof *uniform);
+            continue;
+        }
+        for (int64_t i = 0; i < l->n_x; i++) {
+            const uint32_t own = id[i];
+            int same = (id[i - 1] == own) & (id[i + 1] == own);
+            for (int64_t r = -l->has_r; r <= l->has_r; r += 2) {
+                const uint32_t *beside = id + r * l->pitch_r + i;
+                same &= (beside[-1] == own) & (beside[0] == own) & (beside[1] == own);
+            }
+            uniform[i] = same ? own : 0;
+        }
+    }
+    memset(ws->made + (k + SLOTS) % SLOTS * (l->n_r + 2), 0, (size_t)(l->n_r + 2) * sizeof *ws->made);
+}
+
+#endif
