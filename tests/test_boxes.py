@@ -22,14 +22,17 @@ def test_every_cell_has_one_owner_and_boxes_are_aligned(shape, ranks, limit, lon
     unit = alignment(plan)
     owned = np.zeros(prod(shape), int)
     cells = np.arange(prod(shape))
-    owner = boxes.owner(cells)
+    place = boxes.place(cells)
+    assert sorted(place) == list(cells)
     for rank in range(ranks):
         offset, size = boxes.box(rank)
-        mine = cells[owner == rank]
+        first = boxes.first_place(rank)
+        mine = cells[(place >= first) & (place < first + prod(size))]
         assert mine.size == prod(size)
         owned[mine] += 1
         if prod(size):
-            assert sorted(boxes.local_index(rank, mine)) == list(range(mine.size))
+            inside = tuple(slice(o, o + n) for o, n in zip(offset, size, strict=True))
+            assert (boxes.place(cells.reshape(shape)[inside].ravel()) == first + np.arange(mine.size)).all()
             assert all(o % u == 0 for o, u in zip(offset, unit, strict=True))
         for axis in range(3):
             for step in (-1, 1):
@@ -50,6 +53,15 @@ def test_more_ranks_than_cells_leave_empty_boxes():
     boxes = partition((1, 1, 3), 8, ())
     assert [prod(boxes.box(rank)[1]) for rank in range(8)] == [1, 1, 1, 0, 0, 0, 0, 0]
     assert boxes.neighbour(7, 2, -1) == -1
+
+
+def test_boxes_on_some_of_the_ranks_only():
+    everywhere, some = (partition((40, 40, 40), ranks, (), None, held) for ranks, held in ((2, None), (6, (1, 4))))
+    assert [some.box(rank)[1] for rank in range(6) if rank not in (1, 4)] == [(0, 0, 0)] * 4
+    for number, rank in enumerate((1, 4)):
+        assert some.box(rank) == everywhere.box(number) and some.first_place(rank) == everywhere.first_place(number)
+        assert some.neighbour(rank, 0, 1 - 2 * number) == (4, 1)[number]
+    assert some.neighbour(0, 0, 1) == -1
 
 
 def test_plan_semi_coarsens_strong_axes_first_and_stops_small():

@@ -21,11 +21,13 @@ Shape = tuple[int, int, int]
 class BoxPartition:
     """A tensor-product split of a grid (z, y, x). ``edges[i]`` are the cuts of array axis i, from 0 to its size.
 
-    The boxes are numbered x fastest; ranks from their number on have an empty box.
+    The boxes are numbered x fastest and lie on the ranks ``holders``, in increasing order; without it box i is on rank
+    i. All other ranks have an empty box.
     """
 
     shape: Shape
     edges: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    holders: tuple[int, ...] | None = None
 
     @property
     def procs(self) -> Shape:
@@ -35,7 +37,14 @@ class BoxPartition:
     def position(self, rank: int) -> Shape | None:
         """Where the rank's box is among the boxes, (z, y, x); None if it has none."""
         pz, py, px = self.procs
-        return (rank // (py * px), rank // px % py, rank % px) if rank < pz * py * px else None
+        number = self._number(rank)
+        return None if number is None else (number // (py * px), number // px % py, number % px)
+
+    def _number(self, rank: int) -> int | None:
+        """Which box the rank has."""
+        if self.holders is None:
+            return rank if rank < prod(self.procs) else None
+        return self.holders.index(rank) if rank in self.holders else None
 
     def box(self, rank: int) -> tuple[Shape, Shape]:
         """Offset and shape of the rank's box; shape (0, 0, 0) if it is empty."""
@@ -56,22 +65,32 @@ class BoxPartition:
         if not 0 <= there[array_axis] < self.procs[array_axis]:
             return -1
         _, py, px = self.procs
-        return (there[0] * py + there[1]) * px + there[2]
+        number = (there[0] * py + there[1]) * px + there[2]
+        return number if self.holders is None else self.holders[number]
 
-    def owner(self, cells: np.ndarray) -> np.ndarray:
-        """The rank whose box holds each global cell number."""
+    def place(self, cells: np.ndarray) -> np.ndarray:
+        """Where each global cell lies in the sequence of all boxes, each box x fastest."""
         _, ny, nx = self.shape
-        pz, py, px = (
-            np.searchsorted(np.asarray(e), index, side="right") - 1
-            for e, index in zip(self.edges, (cells // (ny * nx), cells // nx % ny, cells % nx), strict=True)
-        )
-        return (pz * self.procs[1] + py) * self.procs[2] + px
+        index, position, length = [], [], []
+        for edges, at in zip(self.edges, (cells // (ny * nx), cells // nx % ny, cells % nx), strict=True):
+            cuts = np.asarray(edges)
+            part = np.searchsorted(cuts, at, side="right") - 1
+            index.append(at - cuts[part])
+            position.append(part)
+            length.append(np.diff(cuts)[part])
+        _, py, px = self.procs
+        first = self._first_places()[(position[0] * py + position[1]) * px + position[2]]
+        return first + (index[0] * length[1] + index[1]) * length[2] + index[2]
 
-    def local_index(self, rank: int, cells: np.ndarray) -> np.ndarray:
-        """Index of global cells within the rank's box, x fastest."""
-        (z0, y0, x0), (_, my, mx) = self.box(rank)
-        _, ny, nx = self.shape
-        return ((cells // (ny * nx) - z0) * my + (cells // nx % ny - y0)) * mx + (cells % nx - x0)
+    def first_place(self, rank: int) -> int:
+        """Where the rank's box begins in that sequence; 0 for an empty one."""
+        number = self._number(rank)
+        return 0 if number is None else int(self._first_places()[number])
+
+    def _first_places(self) -> np.ndarray:
+        z, y, x = (np.diff(e) for e in self.edges)
+        cells = (z[:, None, None] * y[:, None] * x).ravel()
+        return np.cumsum(cells) - cells
 
 
 def alignment(plan: Sequence[Sequence[int]]) -> Shape:
@@ -94,14 +113,20 @@ def _snap(edges: Sequence[int], cells: int, unit: int) -> tuple[int, ...]:
 
 
 def partition(
-    shape: Shape, ranks: int, plan: Sequence[Sequence[int]], hint: Sequence[Sequence[int]] | None = None
+    shape: Shape,
+    ranks: int,
+    plan: Sequence[Sequence[int]],
+    hint: Sequence[Sequence[int]] | None = None,
+    holders: Sequence[int] | None = None,
 ) -> BoxPartition:
-    """The boxes of ``ranks`` ranks.
+    """The boxes of ``ranks`` ranks, or of those among them that are ``holders`` (increasing).
 
     hint  cuts (z, y, x) that the rows of the matrix already have (a DMDA's); they are moved to the alignment of
-          ``plan``
-          and used if that leaves a box to every rank. Otherwise the split is the one with the smallest surface.
+          ``plan`` and used if that leaves a box to every rank. Otherwise the split has the smallest surface.
     """
+    if holders is not None and len(holders) < ranks:
+        boxes = partition(shape, len(holders), plan)
+        return BoxPartition(shape, boxes.edges, tuple(holders[: prod(boxes.procs)]))
     unit = alignment(plan)
     if hint is not None:
         z, y, x = (_snap(e, n, u) for e, n, u in zip(hint, shape, unit, strict=True))

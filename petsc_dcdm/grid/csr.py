@@ -76,6 +76,10 @@ class _Matrix(ctypes.Structure):
         ("values", ctypes.c_void_p),
         ("wide", ctypes.c_int64),
         ("first_column", ctypes.c_int64),
+        ("shift", ctypes.c_int64),
+        ("off_indptr", ctypes.c_void_p),
+        ("off_indices", ctypes.c_void_p),
+        ("off_values", ctypes.c_void_p),
         ("cell", ctypes.c_void_p),
         ("first_cell", ctypes.c_int64),
         ("ghosts", ctypes.c_int64),
@@ -137,6 +141,8 @@ class CsrRows:
         first_column: local row r is column ``first_column + r`` (the start of the ownership range).
         cells: int64 [rows], global cell number of each local row; None: local row r is cell ``first_cell +
         r``.
+        other: where the matrix is in two blocks, that of the other ranks' columns: (indptr, indices, values, columns);
+            its indices point into the int64 global `columns`, those of the first block are local rows.
         threads: OpenMP threads of every call.
 
     Usage: ``rows.find_dirichlet()``; on several ranks ``rows.set_ghosts(...)`` for the columns that
@@ -155,11 +161,13 @@ class CsrRows:
         cells: np.ndarray | None = None,
         first_cell: int = 0,
         threads: int = 1,
+        other: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None,
     ) -> None:
         kind = np.int64 if indptr.dtype == np.int64 or indices.dtype == np.int64 else np.int32
         self._indptr = np.ascontiguousarray(indptr, kind)
         self._indices = np.ascontiguousarray(indices, kind)
         self._values = np.ascontiguousarray(values, np.float64)
+        self._other = other
         self._cells = None if cells is None else np.ascontiguousarray(cells, np.int64)
         self.rows = indptr.size - 1
         if self._indices.size != self._values.size or (self.rows >= 0 and self._indptr[-1] > self._values.size):
@@ -177,6 +185,7 @@ class CsrRows:
             values=_pointer(self._values),
             wide=int(kind is np.int64),
             first_column=first_column,
+            shift=first_column if other is None else 0,
             cell=_pointer(self._cells),
             first_cell=first_cell,
             dirichlet=_pointer(self.dirichlet),
@@ -186,6 +195,11 @@ class CsrRows:
             sign=1.0,
             scale=1.0,
         )
+        if other is not None:
+            block = [np.ascontiguousarray(a, k) for a, k in zip(other, (kind, kind, np.float64), strict=False)]
+            self._other = (block[0], block[1], block[2], np.ascontiguousarray(other[3], np.int64))
+            self._c.off_indptr, self._c.off_indices, self._c.off_values = map(_pointer, block)
+            self._c.ghost_column = _pointer(self._other[3])
         for name in ("dcdm_csr_dirichlet", "dcdm_csr_outside", "dcdm_csr_offsets"):
             getattr(self._library, name).restype = ctypes.c_int64
         self._library.dcdm_csr_sign.restype = ctypes.c_double
@@ -203,6 +217,8 @@ class CsrRows:
 
     def ghost_columns(self) -> np.ndarray:
         """int64, sorted: the columns that belong to no local row."""
+        if self._other is not None:
+            return self._other[3]
         room = max(1024, self.rows // 8)
         while True:
             found = np.empty(room, np.int64)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
 from petsc_dcdm.grid.csr import CsrRows, Problem, Shape, StencilError, StencilReport
+from petsc_dcdm.grid.local_csr import LocalRows
 from petsc_dcdm.models.kernels.build import KernelsUnavailable, library
 
 
@@ -167,3 +169,10 @@ def row_reader(comm: MPI.Intracomm) -> type[CsrRows] | type[NumpyRows]:
     except KernelsUnavailable:
         compiled = False
     return CsrRows if comm.allreduce(compiled, op=MPI.LAND) else NumpyRows
+
+
+def read(kind: type[CsrRows] | type[NumpyRows], local: LocalRows, shape: Shape, **options: Any) -> CsrRows | NumpyRows:
+    """The reader of `local`, whose two blocks only compiled code takes."""
+    if local.other is not None:
+        options["other"] = local.other
+    return kind(local.indptr, local.indices, local.values, shape, **options)

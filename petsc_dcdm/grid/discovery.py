@@ -15,7 +15,8 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.csr_numpy import row_reader
+from petsc_dcdm.grid.csr import CsrRows
+from petsc_dcdm.grid.csr_numpy import read, row_reader
 from petsc_dcdm.grid.errors import GridError, MatrixError, raise_together
 from petsc_dcdm.grid.local_csr import local_csr
 
@@ -30,7 +31,8 @@ class Grid:
     cells   int64, global lexicographic cell number of each local row; None if local row i is cell ``first + i``.
     first   the first local row.
     source  how the grid was found, for the view.
-    procs   (pz, py, px) and edges of the DMDA the rows belong to, None elsewhere: a hint for the split into boxes.
+    edges   of the DMDA the rows belong to, None elsewhere: a hint for the split into boxes.
+    box     offset and shape of the part of the grid that this rank's rows are, x fastest; None if they are no box.
     """
 
     shape: Shape
@@ -38,11 +40,24 @@ class Grid:
     first: int
     source: str
     edges: tuple[tuple[int, ...], ...] | None = None
+    box: tuple[Shape, Shape] | None = None
 
     @property
     def dimension(self) -> int:
         """2 or 3: the number of axes the stencil can have; a 3D grid that is one cell thick in z is 2D."""
         return 3 if self.shape[0] > 1 else 2
+
+
+def _whole_planes(shape: Shape, first: int, rows: int) -> tuple[Shape, Shape] | None:
+    """The box of consecutive rows, one per cell: whole planes of the grid (whole lines in 2D), or none."""
+    nz, ny, nx = shape
+    plane = ny * nx if nz > 1 else nx
+    if first % plane or rows % plane:
+        return None
+    begin, count = first // plane, rows // plane
+    if count == 0:
+        return (0, 0, 0), (0, 0, 0)
+    return ((begin, 0, 0), (count, ny, nx)) if nz > 1 else ((0, begin, 0), (1, count, nx))
 
 
 def size_text(shape: Shape) -> str:
@@ -89,7 +104,7 @@ def _from_dmda(dm: PETSc.DM, A: PETSc.Mat) -> Grid:
     if A.getComm().getSize() > 1:
         z, y, x = np.ix_(np.arange(z0, z0 + mz), np.arange(y0, y0 + my), np.arange(x0, x0 + mx))
         cells = ((z.astype(np.int64) * shape[1] + y) * shape[2] + x).ravel()
-    return Grid(shape, cells, first, "DMDA", edges)
+    return Grid(shape, cells, first, "DMDA", edges, ((z0, y0, x0), (mz, my, mx)))
 
 
 def _from_cells(cells_is: PETSc.IS, shape: Shape | None, A: PETSc.Mat) -> Grid:
@@ -137,8 +152,9 @@ def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
     """The grid that a lexicographic matrix shows in its offsets column - row: {1, nx} or {1, nx, nx ny}."""
     first, last = A.getOwnershipRange()
     rows = A.getSize()[0]
-    with local_csr(A) as (indptr, indices, values):
-        found = row_reader(comm)(indptr, indices, values, (1, 1, rows), first_column=first, first_cell=first).offsets(8)
+    kind = row_reader(comm)
+    with local_csr(A, kind is CsrRows) as local:
+        found = read(kind, local, (1, 1, rows), first_column=first, first_cell=first).offsets(8)
     parts = comm.allgather(None if found is None else found.tolist())
     offsets = sorted({offset for part in parts for offset in part or ()})
     failure = (
@@ -154,7 +170,8 @@ def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
     plane = offsets[2] if len(offsets) > 2 else rows
     if plane % nx or rows % plane:
         raise GridError(failure)
-    return Grid((rows // plane, plane // nx, nx), None, first, "offsets of the matrix")
+    shape = (rows // plane, plane // nx, nx)
+    return Grid(shape, None, first, "offsets of the matrix", box=_whole_planes(shape, first, last - first))
 
 
 def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None) -> Grid:
@@ -184,7 +201,9 @@ def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None) -> Grid:
                     f"where only some cells "
                     "have a row, compose an index set 'dcdm_cells' on the matrix"
                 )
-            grid = Grid(shape, None, A.getOwnershipRange()[0], "-pc_dcdm_grid")
+            first, last = A.getOwnershipRange()
+            box = _whole_planes(shape, first, last - first)
+            grid = Grid(shape, None, first, "-pc_dcdm_grid", box=box)
     except GridError as problem:
         error = problem
     raise_together(comm, error)

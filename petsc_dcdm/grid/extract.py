@@ -19,7 +19,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.csr import CsrRows, Problem, Shape, StencilError
-from petsc_dcdm.grid.csr_numpy import NumpyRows, row_reader
+from petsc_dcdm.grid.csr_numpy import NumpyRows, read, row_reader
 from petsc_dcdm.grid.discovery import Grid, size_text
 from petsc_dcdm.grid.errors import MatrixError, raise_together
 from petsc_dcdm.grid.local_csr import local_csr
@@ -33,9 +33,11 @@ class RowStencil:
     """What the local rows say in float64, divided by ``scale``: diagonals are positive and at most 1.
 
     w_low, w_high  per axis x, y, z: conductance to the low and to the high neighbour, 0 where there is none; in the
-                   order of the rows, or on the padded grid (nz + 2, ny + 2, nx + 2) if that was asked for.
+                   order of the rows, or where these are a box of the grid on all ranks, on that box with a halo of one
+                   cell (nz + 2, ny + 2, nx + 2).
                    ``w_high`` is only read where the matrix is not symmetric to the last bit.
     s              extra diagonal, coupling to Dirichlet rows included; 0 in Dirichlet rows
+    box            offset and shape of that box, or None
     dirichlet      local rows that have only their diagonal, and that diagonal as in the matrix, 1 where it is 0
     mean_w         global mean conductance along x, y, z over the faces that conduct, 0 where there is none
     walls          whether some face between two cells of the grid does not conduct
@@ -45,6 +47,7 @@ class RowStencil:
     w_low: list[np.ndarray]
     w_high: list[np.ndarray] | None
     s: np.ndarray
+    box: tuple[Shape, Shape] | None
     dirichlet: np.ndarray
     dirichlet_diagonal: np.ndarray
     mean_w: tuple[float, ...]
@@ -102,17 +105,18 @@ def _set_ghosts(A: PETSc.Mat, rows: CsrRows | NumpyRows, cells: np.ndarray) -> N
 def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
     """Reads and checks the local rows of ``A``. Collective; raises MatrixError on all ranks alike.
 
-    On one rank the arrays come on the padded grid, written in one pass over the matrix; on several in the order of the
-    rows. The symmetry of couplings is settled in :mod:`petsc_dcdm.grid.system` if w_high is set.
+    The symmetry of couplings is settled in :mod:`petsc_dcdm.grid.system` if w_high is set.
     """
     comm = A.getComm().tompi4py()
     first, last = A.getOwnershipRange()
     n = last - first
-    with local_csr(A) as (indptr, indices, values):
-        reader = row_reader(comm)
-        rows = reader(
-            indptr, indices, values, grid.shape, first_column=first, cells=grid.cells, first_cell=first, threads=threads
-        )
+    kind = row_reader(comm)
+    box = ((0, 0, 0), grid.shape) if comm.Get_size() == 1 else grid.box
+    if not comm.allreduce(kind is CsrRows and box is not None, op=MPI.LAND):
+        box = None
+    with local_csr(A, kind is CsrRows) as local:
+        indptr, values = local.indptr, local.values
+        rows = read(kind, local, grid.shape, first_column=first, cells=grid.cells, first_cell=first, threads=threads)
         rows.find_dirichlet()
         if comm.Get_size() > 1:
             _set_ghosts(A, rows, np.arange(first, last, dtype=np.int64) if grid.cells is None else grid.cells)
@@ -121,11 +125,10 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
         # The scale only has to be of the right size: a first diagonal will do, the rest is settled by the largest.
         largest = comm.allreduce(float(np.abs(values[: indptr[1]]).max(initial=0.0)) if n else 0.0, op=MPI.MAX)
         scale = 1.0 / largest if np.isfinite(largest) and largest > 0 else 1.0
-        on_grid = comm.Get_size() == 1 and isinstance(rows, CsrRows)
-        shape = tuple(size + 2 for size in grid.shape) if on_grid else (n,)
+        shape = (n,) if box is None else tuple(size + 2 for size in box[1])
         options: dict[str, Any] = {"sign": sign, "scale": scale, "rounding": ROUNDING}
-        if on_grid:
-            options["box"] = ((0, 0, 0), grid.shape)
+        if box is not None:
+            options["box"] = box
         w_low, s = [np.zeros(shape) for _ in range(3)], np.zeros(shape)
         error, report = None, None
         try:
@@ -153,6 +156,7 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
         w_low=w_low,
         w_high=w_high,
         s=s,
+        box=box,
         dirichlet=dirichlet,
         dirichlet_diagonal=np.where(diagonal == 0.0, 1.0, diagonal),
         mean_w=mean_w,

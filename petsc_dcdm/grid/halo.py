@@ -48,14 +48,16 @@ class BoxLayout:
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Element-wise sum over all ranks. Collective."""
-        self.reductions += 1
-        return self.comm.allreduce(values, op=MPI.SUM)
+        return self._reduce(values, MPI.SUM)
 
     def max(self, values: np.ndarray) -> np.ndarray:
         """Element-wise maximum over all ranks. Collective."""
+        return self._reduce(values, MPI.MAX)
+
+    def _reduce(self, values: np.ndarray, operation: MPI.Op) -> np.ndarray:
         self.reductions += 1
-        out = np.empty_like(np.asarray(values))
-        self.comm.Allreduce(np.ascontiguousarray(values), out, op=MPI.MAX)
+        out = np.empty_like(values)
+        self.comm.Allreduce(np.ascontiguousarray(values), out, op=operation)
         return out
 
     def exchange(self, a: Any, corners: bool = False) -> None:

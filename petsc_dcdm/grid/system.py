@@ -83,6 +83,8 @@ def _to_box(stencil: RowStencil, rows: RowMap, work: PETSc.Vec) -> list[list[np.
     for group in (stencil.w_low, stencil.w_high or [], [stencil.s]):
         padded = [np.zeros(tuple(n + 2 for n in rows.shape)) for _ in group]
         for target, values in zip(padded, group, strict=True):
+            if stencil.box is not None:
+                values = values[1:-1, 1:-1, 1:-1].ravel()
             work.setArray(values)
             target[1:-1, 1:-1, 1:-1] = rows.to_box(work)
         boxes.append(padded)
@@ -100,9 +102,11 @@ def build_system(A: PETSc.Mat, grid: Grid, comm: MPI.Intracomm, *, threshold: fl
     pooling = ((0, 1, 2),)
     plan = pooling if threshold is None else plan_coarsening(grid.shape, stencil.mean_w, threshold, COARSE_LIMIT)
     layout = BoxLayout(comm, partition(grid.shape, comm.Get_size(), plan, grid.edges), plan)
-    rows = RowMap(A, grid, layout.boxes, comm)
+    own = layout.offset, layout.shape
+    on_box, rows_are_box = (comm.allreduce(box == own, op=MPI.LAND) for box in (stencil.box, grid.box))
+    rows = RowMap(A, grid, layout.boxes, comm, rows_are_box)
     w, w_high, s = stencil.w_low, stencil.w_high or [], stencil.s
-    if s.ndim == 1:
+    if not on_box:
         work = A.createVecRight()
         w, w_high, (s,) = _to_box(stencil, rows, work)
         work.destroy()
