@@ -98,7 +98,8 @@ def solve(A, b, x=None, dm=None, **options):
     ksp.setOperators(A)
     if dm is not None:
         ksp.setDM(dm)
-        ksp.setDMActive(False)
+        # two arguments from PETSc 3.23 on
+        ksp.setDMActive(*((PETSc.KSP.DMActive.ALL, False) if hasattr(PETSc.KSP, "DMActive") else (False,)))
     ksp.setType("python")
     ksp.setPythonType("petsc_dcdm.KSP")
     ksp.setConvergenceHistory()
