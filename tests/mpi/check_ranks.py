@@ -1,0 +1,142 @@
+"""Systems of some hundred thousand cells: iterations, solutions, messages and reductions do not depend on the ranks."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+from petsc4py import PETSc
+
+from petsc_dcdm.models.layout import coarse_box
+from petsc_dcdm.petsc_library import petsc_library
+from petsc_dcdm.poisson import dmda, families, mesh, rhs, scene
+from petsc_dcdm.poisson.assemble import assemble
+from petsc_dcdm.poisson.pockets import seal_pockets
+
+RANKS = (2, 3, 4, 8)
+TIMEOUT = 240
+COMM = PETSc.COMM_WORLD
+FOX = Path(__file__).resolve().parents[2] / "meshes" / "fox.obj"
+WIDE, CUBE = (33, 64, 97), (64, 64, 64)
+
+
+def uneven(n, parts):
+    """n cells for some ranks, more and more of them."""
+    cuts = np.round(n * (np.arange(parts + 1) / parts) ** 1.4).astype(int)
+    return [int(m) for m in np.diff(cuts)]
+
+
+def system_of(kind, shape, comm, ranges, fluid_only):
+    dm = dmda.create(shape, comm=comm, ranges=ranges)
+    if kind == "fox":
+        placed = mesh.place(mesh.load(FOX), shape, 0.6)
+        world = scene.around_mesh(shape, dmda.box_of(dm), placed)
+    else:
+        world = families.make(kind, shape, 3, dmda.box_of(dm))
+    seal_pockets(world, dm)
+    return assemble(world, dm, fluid_only)
+
+
+def ksp_of(system, source, **options):
+    """Set up; the grid comes from the DMDA, from its size or from the matrix."""
+    database = PETSc.Options()
+    if source == "size":
+        options["pc_dcdm_grid"] = "{2},{1},{0}".format(*system.world.shape)
+    for name, value in options.items():
+        database[name] = value
+    ksp = PETSc.KSP().create(system.dm.comm)
+    if source == "dmda":
+        system.attach(ksp)
+    else:
+        ksp.setOperators(system.A)
+    ksp.setType("python")
+    ksp.setPythonType("petsc_dcdm.KSP")
+    ksp.setTolerances(rtol=1e-10, max_it=40)
+    ksp.setFromOptions()
+    ksp.setUp()
+    for name in options:
+        database.delValue(name)
+    return ksp
+
+
+def answer(kind, shape, comm, ranges, fluid_only, source):
+    """Iterations, the field on rank 0, and the boxes."""
+    system = system_of(kind, shape, comm, ranges, fluid_only)
+    b = rhs.make("random", system, 1)
+    x = b.duplicate()
+    ksp = ksp_of(system, source)
+    ksp.solve(b, x)
+    assert ksp.getConvergedReason() > 0, (kind, ksp.getConvergedReason())
+    found = ksp.getIterationNumber(), dmda.gather(system.dm, system.field(x))
+    boxes = ksp.getPC().getPythonContext()._system.layout.boxes.procs
+    ksp.destroy()
+    system.destroy()
+    return *found, boxes
+
+
+def compare(kind, shape, ranges=None, fluid_only=False, source="dmda"):
+    many, y, boxes = answer(kind, shape, COMM, ranges, fluid_only, source)
+    if COMM.getRank() == 0:
+        one, x, _ = answer(kind, shape, PETSc.COMM_SELF, None, fluid_only, source)
+        assert abs(one - many) <= 1, (kind, one, many)
+        assert np.linalg.norm(x - y) <= 1e-9 * np.linalg.norm(x), (kind, np.linalg.norm(x - y) / np.linalg.norm(x))
+    assert np.prod(boxes) == COMM.getSize(), boxes
+    COMM.barrier()
+
+
+def test_mixed_domain_on_uneven_slabs_of_a_dmda():
+    compare("mixed", CUBE, [[64], [64], uneven(64, COMM.getSize())])
+
+
+def test_inferred_grid_on_uneven_slabs():
+    compare("mixed", WIDE, [[97], [64], uneven(33, COMM.getSize())], source="matrix")
+
+
+def test_mesh_obstacle_with_fluid_cells_only():
+    compare("fox", CUBE, fluid_only=True, source="size")
+
+
+def test_pure_neumann_on_odd_boxes():
+    compare("neumann", WIDE)
+
+
+def counts(layout):
+    petsc = ctypes.c_double.in_dll(petsc_library(), "petsc_allreduce_ct").value
+    return np.array([layout.messages, layout.bytes, layout.reductions, petsc])
+
+
+def per_step(system, b, x, **options):
+    """What six steps count more than three, by three; after one that PETSc makes its own buffers in."""
+    found = []
+    for steps in (1, 3, 6):
+        ksp = ksp_of(system, "dmda", ksp_max_it=steps, **options)
+        layout = ksp.getPC().getPythonContext()._system.layout
+        before = counts(layout)
+        ksp.solve(b, x)
+        assert ksp.getIterationNumber() == steps
+        found.append(counts(layout) - before)
+        network = ksp.getPC().getPythonContext()._network
+    return (found[2] - found[1]) / 3, layout, network
+
+
+def test_messages_and_reductions_per_step():
+    system = system_of("mixed", WIDE, COMM, None, False)
+    b = rhs.make("random", system, 1)
+    x = b.duplicate()
+    (messages, size, reductions, petsc), layout, network = per_step(system, b, x)
+    smoothing, plan = network._steps, layout.plan
+    near = [axis for axis in range(3) for step in (-1, 1) if layout.boxes.neighbour(COMM.getRank(), axis, step) >= 0]
+    # Either leg of a level exchanges its right-hand side or the correction once, then x before each further smoothing.
+    assert messages == len(near) * (2 * smoothing * len(plan) + 1)
+    cells, shape = 0, layout.shape
+    for number, axes in enumerate((*plan, ())):
+        # The correction is exchanged a level below the one that it corrects; the direction on the finest.
+        exchanges = (2 * smoothing - 1) * (number < len(plan)) + 1
+        cells += exchanges * sum(np.prod(shape) // shape[axis] for axis in near)
+        shape, _ = coarse_box(shape, (0, 0, 0), axes)
+    assert size == 4 * cells
+    assert reductions == 2 and petsc == 0
+    (messages, _, reductions, petsc), _, _ = per_step(system, b, x, ksp_dcdm_operator="mat")
+    assert messages == len(near) * 2 * smoothing * len(plan)
+    assert reductions == 0 and petsc == 3, (reductions, petsc)
