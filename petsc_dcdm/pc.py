@@ -14,6 +14,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.coarse import CoarseSolver
+from petsc_dcdm.devices import choose_device
 from petsc_dcdm.explained import Explained, say
 from petsc_dcdm.grid.discovery import find_grid, size_text
 from petsc_dcdm.grid.errors import UnsupportedSystem, raise_together
@@ -39,6 +40,7 @@ class PC:
         self._set_guess = False
         self._backend = ""
         self._compiled = False
+        self._on_cpu = True
         self._threads = 1
         self._operator: Any = None
         self._loop: tuple[int, Any] | None = None
@@ -109,8 +111,10 @@ class PC:
         grid = find_grid(pc, P, self._options["pc_dcdm_grid"])
         self._file.require_dimension(grid.dimension)
         threshold = self._file.number("threshold") if self._file.kind == "multigrid" else None
-        self._system = build_system(P, grid, self._comm, threshold=threshold, threads=self._threads)
-        self._network = self._make_network(pc)
+        device, holders = choose_device(self._options["pc_dcdm_device"], self._comm)
+        self._system = build_system(P, grid, self._comm, threshold=threshold, threads=self._threads, holders=holders)
+        self._on_cpu = holders is None
+        self._network = self._make_network(pc, device)
         if self._network.coarse is not None:
             prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
             self._coarse = CoarseSolver(pc.getComm(), self._network.coarse, self._system.layout, prefix)
@@ -154,7 +158,7 @@ class PC:
         raise_together(self._comm, error)
         return self._comm.bcast(file)
 
-    def _make_network(self, pc: PETSc.PC) -> Hierarchy:
+    def _make_network(self, pc: PETSc.PC, device: str) -> Hierarchy:
         """The network on the device that was asked for: compiled kernels on the CPU, torch on a GPU or where nothing
         can be compiled.
         """
@@ -164,14 +168,13 @@ class PC:
         layout, threads = self._system.layout, self._threads
         w = [interior(face) for face in self._system.w]
         s = interior(self._system.s)
-        device = self._device(pc)
         self._compiled = False
         if self._file.kind == "cnn":
             from petsc_dcdm.models.cnn import CnnOperator
 
             self._backend = f"torch on {device}"
             return CnnOperator(self._file, w, s, layout, device)
-        if device == "cpu" and self._options["pc_dcdm_compile"] != "off":
+        if self._on_cpu and self._options["pc_dcdm_compile"] != "off":
             from petsc_dcdm.models.kernels.build import KernelsUnavailable
 
             try:
@@ -200,25 +203,6 @@ class PC:
         torch.set_num_threads(threads)
         self._backend = f"torch on {device}"
         return TorchHierarchy(self._file, w, s, layout, device)
-
-    def _device(self, pc: PETSc.PC) -> str:
-        """The torch device of ``-pc_dcdm_device``. torch is only imported where a GPU may be used."""
-        assert self._options is not None and self._comm is not None
-        wish = self._options["pc_dcdm_device"]
-        if wish == "cpu" or (wish == "auto" and not _has_gpu()):
-            return "cpu"
-        import torch
-
-        found = torch.cuda.is_available()
-        if wish != "auto":
-            raise_together(
-                self._comm,
-                None
-                if found
-                else OptionError(f"-pc_dcdm_device {wish}: torch finds no CUDA device here; use cpu or auto"),
-            )
-            return wish
-        return "cuda" if self._comm.allreduce(found, op=MPI.LAND) else "cpu"
 
     # Apply --------------------------------------------------------------------------------------------------------
 
@@ -318,10 +302,3 @@ class PC:
 def interior(padded: np.ndarray) -> np.ndarray:
     """The box without its halo, a view."""
     return padded[1:-1, 1:-1, 1:-1]
-
-
-def _has_gpu() -> bool:
-    """Whether a CUDA device may be there, told without importing torch (which takes a second)."""
-    from pathlib import Path
-
-    return Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()

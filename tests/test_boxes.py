@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from petsc_dcdm.devices import first_of_each
 from petsc_dcdm.grid.boxes import alignment, partition
 from petsc_dcdm.models.plan import plan_coarsening
 
@@ -62,6 +63,11 @@ def test_boxes_on_some_of_the_ranks_only():
         assert some.box(rank) == everywhere.box(number) and some.first_place(rank) == everywhere.first_place(number)
         assert some.neighbour(rank, 0, 1 - 2 * number) == (4, 1)[number]
     assert some.neighbour(0, 0, 1) == -1
+
+
+def test_the_lowest_rank_on_a_gpu_holds_the_box_of_all_that_share_it():
+    assert first_of_each([(0, 0), (0, 0), (0, 1), (0, 1), (4, 0), (4, 1)]) == (0, 2, 4, 5)
+    assert first_of_each([(0, 0)] * 3) == (0,)
 
 
 def test_plan_semi_coarsens_strong_axes_first_and_stops_small():

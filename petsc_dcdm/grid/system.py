@@ -91,17 +91,26 @@ def _to_box(stencil: RowStencil, rows: RowMap, work: PETSc.Vec) -> list[list[np.
     return boxes
 
 
-def build_system(A: PETSc.Mat, grid: Grid, comm: MPI.Intracomm, *, threshold: float | None, threads: int) -> GridSystem:
+def build_system(
+    A: PETSc.Mat,
+    grid: Grid,
+    comm: MPI.Intracomm,
+    *,
+    threshold: float | None,
+    threads: int,
+    holders: tuple[int, ...] | None = None,
+) -> GridSystem:
     """Extracts, checks and distributes the stencil of ``A``. Collective; raises MatrixError on all ranks alike.
 
     comm       a private duplicate of the matrix's communicator, used for halos as long as the system lives
     threshold  semi-coarsening threshold of the network, see :func:`plan_coarsening`; None for a network without levels,
                which pools blocks of two cells
+    holders    the ranks that get a box, all if None
     """
     stencil = extract(A, grid, threads)
     pooling = ((0, 1, 2),)
     plan = pooling if threshold is None else plan_coarsening(grid.shape, stencil.mean_w, threshold, COARSE_LIMIT)
-    layout = BoxLayout(comm, partition(grid.shape, comm.Get_size(), plan, grid.edges), plan)
+    layout = BoxLayout(comm, partition(grid.shape, comm.Get_size(), plan, grid.edges, holders), plan)
     own = layout.offset, layout.shape
     on_box, rows_are_box = (comm.allreduce(box == own, op=MPI.LAND) for box in (stencil.box, grid.box))
     rows = RowMap(A, grid, layout.boxes, comm, rows_are_box)

@@ -175,3 +175,28 @@ def test_weights_are_read_on_rank_0_only():
         assert ksp.getConvergedReason() > 0
     finally:
         weights.load = load
+
+
+def test_boxes_on_some_ranks_only():
+    """As where several ranks share a GPU and one of them has the box of all."""
+    from petsc_dcdm import pc
+
+    def every_second(wish, comm):
+        return "cpu", tuple(range(0, comm.Get_size(), 2))
+
+    choose = pc.choose_device
+    try:
+        pc.choose_device = every_second
+        w, s = conductances((5, 9, 40), random_solids((5, 9, 40), fraction=0.1))
+        A = matrix(w, s)
+        b = right_hand_side(A)
+        ksp, x = solve(A, b, ksp_rtol=1e-10)
+        system = ksp.getPC().getPythonContext()._system
+        assert (0 in system.layout.shape) == bool(COMM.getRank() % 2)
+        assert ksp.getConvergedReason() > 0 and relative_residual(A, x, b) <= 1e-10
+    finally:
+        pc.choose_device = choose
+    other, y = solve(A, b, ksp_rtol=1e-10)
+    assert abs(ksp.getIterationNumber() - other.getIterationNumber()) <= 1
+    y.axpy(-1.0, x)
+    assert y.norm() <= 1e-9 * x.norm()
