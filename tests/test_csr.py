@@ -132,6 +132,43 @@ def test_extraction_of_a_matrix(shape: Shape, solid: float, lone: float, seed: i
     assert np.array_equal(single[3][inner].ravel()[cells], (0.25 * s_out).astype(np.float32))
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=sizes,
+    solid=st.sampled_from([0.0, 0.3, 1.0]),
+    lone=st.sampled_from([0.0, 0.1]),
+    seed=st.integers(0, 999),
+    threads=st.integers(1, 3),
+)
+def test_packed_extraction(shape: Shape, solid: float, lone: float, seed: int, threads: int) -> None:
+    """Voxel geometry packed says what the arrays say, bit by bit; anything else can not be packed."""
+    rng = np.random.default_rng(seed)
+    w, s, present, fixed = random_system(shape, rng, solid, lone)
+    conductance = rng.uniform(0.5, 2.0, 3)
+    box = ((0, 0, 0), shape)
+    cells = np.flatnonzero(present)
+    for packable in (True, False):
+        faces = [np.where(wa > 0, c, 0.0) if packable else wa for wa, c in zip(w, conductance, strict=True)]
+        m = assemble(faces, s, present, fixed)
+        rows = CsrRows(m.indptr, m.indices, m.data, shape, cells=cells, threads=threads)
+        rows.find_dirichlet()
+        arrays = [np.zeros([n + 2 for n in shape]) for _ in range(4)]
+        report = rows.extract(arrays[:3], arrays[3], scale=0.25, box=box)
+        found = rows.extract_packed(box, scale=0.25)
+        if packable:
+            assert found is not None
+        if found is None:
+            continue
+        packed, same = found
+        assert same == report
+        back, extra = packed.arrays()
+        assert all(np.array_equal(a, b) for a, b in zip((*back, extra), arrays, strict=True))
+        inner = (slice(1, -1),) * 3
+        for axis in range(3):
+            high = np.roll(arrays[axis], -1, 2 - axis)[inner]
+            assert np.array_equal((packed.cells[inner] & (2 << 2 * axis)) > 0, high > 0)
+
+
 def poisson(shape: Shape) -> sparse.csr_matrix:
     rng = np.random.default_rng(0)
     w, s, present, fixed = random_system(shape, rng, 0.0, 0.0)

@@ -11,6 +11,7 @@ from test_cpu_hierarchy import BoxOfThread, Plan, damping, diagonal, in_threads,
 from petsc_dcdm.models.cpu import CpuHierarchy
 from petsc_dcdm.models.directions import BoxOperator, DirectionLoop
 from petsc_dcdm.models.layout import SerialLayout, Shape
+from petsc_dcdm.models.packed import pack
 
 
 def padded(a: np.ndarray) -> np.ndarray:
@@ -89,6 +90,35 @@ def test_steps_are_those_of_double_precision(shape: Shape, plan: Plan, varying: 
         assert np.abs(b + 3.0 * matrix(w, s, x) - r).max() < 1e-13 * np.abs(b).max()
 
 
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(("shape", "plan", "varying"), [case for case in CASES if not case[2]])
+def test_packed_stencils_are_the_same_matrix(shape: Shape, plan: Plan, varying: bool, half: bool) -> None:
+    layout = SerialLayout(shape, plan)
+    w, s = system(shape, 7, 0.1, varying)
+    stencil = pack([padded(a) for a in w], padded(s))
+    assert stencil is not None
+    back, extra = stencil.arrays()
+    assert all(np.array_equal(a, padded(b)) for a, b in zip((*back, extra), (*w, s), strict=True))
+    networks = [
+        CpuHierarchy(weights(2), w, s, layout, 1, half),
+        CpuHierarchy(weights(2), stencil, None, layout, 2, half),
+    ]
+    assert networks[0].levels == networks[1].levels
+    r, outs = np.random.default_rng(0).standard_normal(shape), []
+    for network in networks:
+        network.coarse_solve = damping(network.coarse)
+        outs.append(np.empty(shape))
+        network.apply(r, outs[-1], 1.0, 1.0)
+    assert np.array_equal(*outs)
+    arrays = BoxOperator(networks[0], [padded(a) for a in w], padded(s), layout)
+    direct = BoxOperator(networks[1], stencil, None, layout)
+    steps = [
+        DirectionLoop(n, o, layout, 1).step(np.zeros(shape), r.copy(), 1.0)
+        for n, o in zip(networks, (arrays, direct), strict=True)
+    ]
+    assert np.allclose(*([step.norm, step.energy, step.slope] for step in steps), rtol=1e-13)
+
+
 def test_no_direction_leaves_everything_alone() -> None:
     shape, plan = (12, 9, 21), ((0, 1, 2),)
     layout = SerialLayout(shape, plan)
@@ -151,6 +181,18 @@ def test_boxes_take_the_steps_of_one(shape: Shape, plan: Plan, edges: Any, varyi
 
     def work(box: BoxOfThread, at: tuple[slice, ...]) -> None:
         parts = build(shape, plan, varying, box, at)
+        assert parts[1].packed is not varying
+        if not varying:
+            faces = [padded(a[at]) for a in w]
+            for face in faces:
+                box.exchange(face)
+            stencil = pack(faces, padded(s[at]))
+            assert stencil is not None
+            outs = [np.empty(box.shape), np.empty(box.shape)]
+            for network, out in zip((parts[0], CpuHierarchy(weights(2), stencil, None, box, 1)), outs, strict=True):
+                network.coarse_solve = parts[0].coarse_solve
+                network.apply(np.ascontiguousarray(b[at]), out, 1.0, 1.0)
+            assert np.array_equal(*outs)
         found[at], mine = solve(parts[0], parts[1], box, np.ascontiguousarray(b[at]))
         assert np.allclose(mine, norms, rtol=1e-10)
 

@@ -15,6 +15,7 @@ from enum import IntEnum
 import numpy as np
 
 from petsc_dcdm.models.kernels.build import library
+from petsc_dcdm.models.packed import PackedStencil
 
 Shape = tuple[int, int, int]
 
@@ -108,6 +109,12 @@ class _Output(ctypes.Structure):
         ("origin", ctypes.c_int64),
         ("box", ctypes.c_int64 * 3),
         ("offset", ctypes.c_int64 * 3),
+        ("cells", ctypes.c_void_p),
+        ("s_index", ctypes.c_void_p),
+        ("c", ctypes.c_double * 3),
+        ("s_value", ctypes.c_void_p),
+        ("s_count", ctypes.c_int32),
+        ("misfits", ctypes.c_int32),
     ]
 
 
@@ -129,6 +136,14 @@ class _Report(ctypes.Structure):
 
 def _pointer(a: np.ndarray | None) -> int | None:
     return None if a is None else a.ctypes.data
+
+
+def _set_box(out: _Output, offset: Shape, shape: Shape) -> None:
+    """Grid mode: where the padded arrays of the box are."""
+    out.pitch_y, out.pitch_z = shape[2] + 2, (shape[1] + 2) * (shape[2] + 2)
+    out.origin = out.pitch_z + out.pitch_y + 1
+    for axis in range(3):
+        out.offset[axis], out.box[axis] = offset[2 - axis], shape[2 - axis]
 
 
 class CsrRows:
@@ -287,10 +302,29 @@ class CsrRows:
             out.w_low[axis] = _pointer(w_low[axis])
             out.w_high[axis] = _pointer(w_high[axis])
         if box is not None:
-            out.pitch_y, out.pitch_z = shape[2], shape[1] * shape[2]
-            out.origin = out.pitch_z + out.pitch_y + 1
-            for axis in range(3):
-                out.offset[axis], out.box[axis] = box[0][2 - axis], box[1][2 - axis]
+            _set_box(out, *box)
+        return self._extract(out, sign, scale, rounding)
+
+    def extract_packed(
+        self, box: tuple[Shape, Shape], *, sign: float = 1.0, scale: float = 1.0, rounding: float = 1e-12
+    ) -> tuple[PackedStencil, StencilReport] | None:
+        """The same as `extract` on a padded box, packed, or None if it can not be.
+
+        It can where all conductances along an axis are 0 or bitwise the same, and s has at most 255 values. Packed is
+        what the local rows say: halos are 0, and on several ranks `c` and `s_value` are this rank's own.
+        """
+        offset, shape = box
+        cells = np.zeros([n + 2 for n in shape], np.uint8)
+        index, values = np.zeros_like(cells), np.zeros(256)
+        out = _Output(cells=_pointer(cells), s_index=_pointer(index), s_value=_pointer(values), s_count=1)
+        _set_box(out, offset, shape)
+        report = self._extract(out, sign, scale, rounding)
+        if out.misfits:
+            return None
+        x, y, z = out.c
+        return PackedStencil(cells, index, (x, y, z), values).scaled(scale), report
+
+    def _extract(self, out: _Output, sign: float, scale: float, rounding: float) -> StencilReport:
         self._c.sign, self._c.scale, self._c.rounding = sign, scale, rounding
         report = _Report()
         self._library.dcdm_csr_extract(ctypes.byref(self._c), ctypes.byref(out), ctypes.byref(report), self._threads)

@@ -12,11 +12,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from petsc_dcdm.models.cpu_levels import Box, Stage, coarse_crop, crop, pack_network
+from petsc_dcdm.models.cpu_levels import Box, Stage, coarse_crop, crop, pack_network, roles
 from petsc_dcdm.models.kernels.binding import (
     ALIGN,
     CHANNELS,
+    DOUBLE,
     MAX_STEPS,
+    PACKED,
+    SINGLE,
     Geometry,
     Level,
     Network,
@@ -27,6 +30,7 @@ from petsc_dcdm.models.kernels.binding import (
 )
 from petsc_dcdm.models.kernels.build import KernelsUnavailable
 from petsc_dcdm.models.layout import CoarseOperator, Layout, LevelInfo, Shape, coarse_box
+from petsc_dcdm.models.packed import PackedStencil
 from petsc_dcdm.models.weights import ModelFile, WeightsError
 
 
@@ -36,7 +40,7 @@ class CpuHierarchy:
     Args:
         file: weights of kind ``multigrid``.
         w, s: low-face conductances along x, y, z and extra diagonal, each float32 or float64 (nz, ny, nx) of this
-            rank's box, scaled to a largest diagonal of 1. Not kept.
+            rank's box, scaled to a largest diagonal of 1. Not kept. Or a `PackedStencil` and None.
         layout: this rank's box.
         threads: OpenMP threads of this rank.
         half: store coefficients as bfloat16, else as float32.
@@ -48,8 +52,8 @@ class CpuHierarchy:
     def __init__(
         self,
         file: ModelFile,
-        w: Sequence[np.ndarray],
-        s: np.ndarray,
+        w: Sequence[np.ndarray] | PackedStencil,
+        s: np.ndarray | None,
         layout: Layout,
         threads: int,
         half: bool = True,
@@ -71,21 +75,29 @@ class CpuHierarchy:
         self._empty = 0 in layout.shape
         self._stages: list[Stage] = []
         self.levels: list[LevelInfo] = []
-        self._build(file, list(w), s, half)
+        if isinstance(w, PackedStencil):
+            self._build(file, w, half)
+        else:
+            assert s is not None
+            self._build(file, _alike([*w, s]), half)
         self.coarse_solve: Callable[[np.ndarray], np.ndarray] = _unset_coarse_solve
         self._prepare()
 
     # Set-up -----------------------------------------------------------------------------------------------------
 
-    def _build(self, file: ModelFile, w: list[np.ndarray], s: np.ndarray, half: bool) -> None:
+    def _build(self, file: ModelFile, source: list[np.ndarray] | PackedStencil, half: bool) -> None:
+        """All levels from the conductances along x, y, z and s of the finest."""
         layout = self._layout
         shape, offset, global_shape = layout.shape, layout.offset, layout.global_shape
-        source = _alike([*w, s])  # x, y, z, s
         box: Box = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
         if layout.plan and not self._halo and not self._empty:
             box = crop(source, layout.plan, self._threads)
         self._box = box
-        source = [a[box] for a in source]
+        if isinstance(source, PackedStencil) and not layout.plan:
+            arrays, extra = source.arrays()
+            source = [a[1:-1, 1:-1, 1:-1] for a in (*arrays, extra)]
+        if not isinstance(source, PackedStencil):
+            source = [a[box] for a in source]
         for axes in layout.plan:
             geometry = Geometry(_size(box), self._flat)
             stage = Stage(geometry, axes, self._steps, half, self._halo)
@@ -98,6 +110,7 @@ class CpuHierarchy:
             global_shape, _ = coarse_box(global_shape, (0, 0, 0), axes)
             shape, offset = coarse_box(shape, offset, axes)
         last = Stage(Geometry(_size(box), self._flat), (), self._steps, half, self._halo)
+        assert not isinstance(source, PackedStencil)
         arrays = [np.array(a, np.float64) for a in source]
         active = self._find_active(last, arrays)
         self._add_level(last, LevelInfo(global_shape, offset, shape, (), active))
@@ -116,46 +129,66 @@ class CpuHierarchy:
         self.levels.append(LevelInfo(info.global_shape, info.offset, info.shape, info.coarsened, unknowns))
 
     def _set_up_level(
-        self, stage: Stage, net: Network, source: list[np.ndarray], coarse: Geometry
+        self, stage: Stage, net: Network, source: list[np.ndarray] | PackedStencil, coarse: Geometry
     ) -> tuple[int, list[np.ndarray]]:
         """Coefficients of a level from its conductances; returns its active cells and the next level's source."""
         new = [coarse.zeros() for _ in range(4)]
         shares = [coarse.zeros() for _ in range(3)]
-        high: list[Padded] = []
-        if self._halo:
-            source, high = self._with_halo(stage.geometry, source)
-        strides, item = source[0].strides, source[0].itemsize
-        x, r, w = (0, 2, 1) if self._flat else (0, 1, 2)
-        pitch_w, pitch_r = (strides[1], strides[1]) if self._flat else (strides[0], strides[1])
         setup = SetUp(
-            w_x=source[x].ctypes.data,
-            w_r=source[r].ctypes.data,
-            w_w=source[w].ctypes.data,
-            s=source[3].ctypes.data,
-            is_double=int(source[0].dtype == np.float64),
-            pitch_w=pitch_w // item,
-            pitch_r=pitch_r // item,
-            origin=0,
             c_pitch_w=coarse.pitches[0],
             c_pitch_r=coarse.pitches[1],
             c_origin=coarse.origin,
             range=stage.range.ctypes.data,
         )
-        for name, axis in (("x", x), ("r", r), ("w", w)):
+        for name, axis in zip("xrw", roles(self._flat), strict=True):
             setattr(setup, f"c_{name}", new[axis].address)
             setattr(setup, f"share_{name}", shares[axis].address)
-            if high:
-                setattr(setup, f"high_{name}", high[axis].inner.ctypes.data)
         setup.c_s = new[3].address
+        if isinstance(source, PackedStencil):
+            kept: object = self._describe_packed(setup, source)
+        else:
+            kept = self._describe_arrays(setup, stage.geometry, source)
         c = ctypes.byref(stage.level)
         if not self._empty:
             memory = aligned_zeros(self._threads * self._kernels.dcdm_setup_bytes(c), np.uint8)
             self._kernels.dcdm_set_up(c, net, setup, memory.ctypes.data, self._threads)
+        del kept  # what the kernel has just read
         for share in shares if self._halo else ():
             self._layout.exchange(share.view)
         if not self._empty:
             self._kernels.dcdm_join_shares(coarse.level(), setup, self._threads)
         return int(setup.active), [a.inner for a in new]
+
+    def _describe_packed(self, setup: SetUp, source: PackedStencil) -> PackedStencil:
+        """Tell the kernel where a packed source is; its halos are filled. Collective."""
+        if self._halo:
+            for a in (source.cells, source.s_index):
+                self._layout.exchange(a, corners=True)
+        _, ny, nx = source.cells.shape
+        setup.format = PACKED
+        setup.cells, setup.s_index = source.cells.ctypes.data, source.s_index.ctypes.data
+        setup.s_value = source.s_value.ctypes.data
+        setup.pitch_r, setup.pitch_w = nx, nx if self._flat else nx * ny
+        setup.origin = sum((b.start + 1) * pitch for b, pitch in zip(self._box, (nx * ny, nx, 1), strict=True))
+        for i, axis in enumerate(roles(self._flat)):
+            setup.c[i], setup.face[i] = source.c[axis], 2 * axis
+        return source
+
+    def _describe_arrays(self, setup: SetUp, geometry: Geometry, source: list[np.ndarray]) -> list[np.ndarray]:
+        """The same for arrays; returns those that the kernel is to read. Collective."""
+        high: list[Padded] = []
+        if self._halo:
+            source, high = self._with_halo(geometry, source)
+        strides, item = source[0].strides, source[0].itemsize
+        setup.format = DOUBLE if source[0].dtype == np.float64 else SINGLE
+        setup.pitch_r = strides[1] // item
+        setup.pitch_w = strides[1] // item if self._flat else strides[0] // item
+        for name, axis in zip("xrw", roles(self._flat), strict=True):
+            setattr(setup, f"w_{name}", source[axis].ctypes.data)
+            if high:
+                setattr(setup, f"high_{name}", high[axis].inner.ctypes.data)
+        setup.s = source[3].ctypes.data
+        return [*source, *(a.buffer for a in high)]
 
     def _with_halo(self, geometry: Geometry, source: list[np.ndarray]) -> tuple[list[np.ndarray], list[Padded]]:
         """The source and the high conductances with what the boxes around have. Collective."""

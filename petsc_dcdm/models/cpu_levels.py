@@ -9,9 +9,15 @@ import numpy as np
 
 from petsc_dcdm.models.kernels.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, aligned_zeros, kernels
 from petsc_dcdm.models.layout import Shape
+from petsc_dcdm.models.packed import PackedStencil
 
 Axes = tuple[int, ...]
 Box = tuple[slice, slice, slice]
+
+
+def roles(flat: bool) -> tuple[int, int, int]:
+    """The axes (0, 1, 2 = x, y, z) that are x, r and w to the kernels; see common.h."""
+    return (0, 2, 1) if flat else (0, 1, 2)
 
 
 def pack_network(tensors: dict[str, np.ndarray], axes: Axes, global_shape: Shape, flat: bool) -> Network:
@@ -21,12 +27,12 @@ def pack_network(tensors: dict[str, np.ndarray], axes: Axes, global_shape: Shape
     """
     steps = tensors["log_c"].shape[0] - 4
     hidden = tensors["conv.bias"].shape[0]
-    roles = (0, 2, 1) if flat else (0, 1, 2)
-    channels = [c for axis in roles for c in (2 * axis, 2 * axis + 1)] + [6, 7]
+    order_of_axes = roles(flat)
+    channels = [c for axis in order_of_axes for c in (2 * axis, 2 * axis + 1)] + [6, 7]
     net = Network()
     conv = np.ctypeslib.as_array(net.conv)
     for parity in itertools.product((0, 1), repeat=3):
-        odd = [axis for axis, p in zip(roles, parity, strict=True) if p and axis in axes]
+        odd = [axis for axis, p in zip(order_of_axes, parity, strict=True) if p and axis in axes]
         # Stored are (towards the sibling, away from it), cells know (low, high): the sibling of even cells is high.
         order = list(range(8))
         for a in axes:
@@ -41,7 +47,7 @@ def pack_network(tensors: dict[str, np.ndarray], axes: Axes, global_shape: Shape
     np.ctypeslib.as_array(net.hidden_bias)[:] = tensors["hidden.bias"]
     everywhere = all(a in axes for a in range(3) if global_shape[2 - a] > 1)
     base = [1.0] * steps + [0.5 if everywhere else 0.75] + [0.5 if a in axes else 1.0 for a in range(3)]
-    outputs = [*range(steps + 1), *(steps + 1 + axis for axis in roles)]
+    outputs = [*range(steps + 1), *(steps + 1 + axis for axis in order_of_axes)]
     np.ctypeslib.as_array(net.out)[:, : steps + 4] = tensors["out.weight"].T[:, outputs]
     np.ctypeslib.as_array(net.out_bias)[: steps + 4] = tensors["out.bias"][outputs]
     np.ctypeslib.as_array(net.base)[: steps + 4] = (np.array(base) * np.exp(tensors["log_c"].astype(float)))[outputs]
@@ -58,8 +64,7 @@ class Stage:
     def __init__(self, geometry: Geometry, axes: Axes, steps: int, half: bool, halo: bool) -> None:
         self.geometry = geometry
         c = self.level = geometry.level()
-        roles = (0, 2, 1) if geometry.flat else (0, 1, 2)
-        c.half_x, c.half_r, c.half_w = (int(axis in axes) for axis in roles)
+        c.half_x, c.half_r, c.half_w = (int(axis in axes) for axis in roles(geometry.flat))
         c.steps, c.half, c.halo = steps, int(half), int(halo)
         self.range = np.zeros((c.n_w, c.n_r, 2), np.int32)
         c.range = self.range.ctypes.data
@@ -102,30 +107,38 @@ class Stage:
         self.work = aligned_zeros(parts * kernels().dcdm_work_floats(ctypes.byref(c)) + plane, np.float32)
 
 
-def crop(source: list[np.ndarray], plan: tuple[Axes, ...], threads: int) -> Box:
-    """The part of the grid (z, y, x) outside of which nothing is active, from low conductances w and s (nz, ny, nx).
+def crop(source: list[np.ndarray] | PackedStencil, plan: tuple[Axes, ...], threads: int) -> Box:
+    """The part of the grid (z, y, x) outside of which nothing is active.
 
-    Its low edges are multiples of the coarsest cells, so that every level is cropped alike; the whole grid where
-    cropping would save little.
+    `source` holds low conductances along x, y, z and s, each (nz, ny, nx), or is packed. The low edges of the part are
+    multiples of the coarsest cells, so that every level is cropped alike. It is the whole grid where cropping would
+    save little.
     """
-    shape = source[0].shape
-    item = source[0].itemsize
-    found = np.empty((threads, 6), np.int64)
-    kernels().dcdm_bounds(
-        *(a.ctypes.data for a in source),
-        int(source[0].dtype == np.float64),
-        *shape,
-        *(stride // item for stride in source[0].strides[:2]),
-        found.ctypes.data,
-        threads,
-    )
-    low, high = found[:, :3].min(axis=0), found[:, 3:].max(axis=0)
-    if (low >= high).any():
-        return (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
+    if isinstance(source, PackedStencil):
+        shape: tuple[int, ...] = source.shape
+        inner = source.cells[1:-1, 1:-1, 1:-1]
+        planes = inner.any(axis=2)
+        any_ = [np.flatnonzero(planes.any(axis=1)), np.flatnonzero(planes.any(axis=0))]
+        any_.append(np.flatnonzero(inner.any(axis=1).any(axis=0)))
+        low = np.array([int(a[0]) if a.size else 1 for a in any_])
+        high = np.array([int(a[-1]) + 1 if a.size else 0 for a in any_])
+    else:
+        shape = source[0].shape
+        item = source[0].itemsize
+        found = np.empty((threads, 6), np.int64)
+        kernels().dcdm_bounds(
+            *(a.ctypes.data for a in source),
+            int(source[0].dtype == np.float64),
+            *shape,
+            *(stride // item for stride in source[0].strides[:2]),
+            found.ctypes.data,
+            threads,
+        )
+        # The cell below the first face that conducts is active too.
+        low, high = np.maximum(found[:, :3].min(axis=0) - 1, 0), found[:, 3:].max(axis=0)
     unit = [2 ** sum(2 - i in axes for axes in plan) for i in range(3)]
-    # The cell below the first face that conducts is active too.
-    begin = [max(int(b) - 1, 0) // u * u for b, u in zip(low, unit, strict=True)]
-    if np.prod([e - b for b, e in zip(begin, high, strict=True)]) > 0.9 * np.prod(shape):
+    begin = [int(b) // u * u for b, u in zip(low, unit, strict=True)]
+    if (low >= high).any() or np.prod(high - np.array(begin)) > 0.9 * np.prod(shape):
         return (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
     z, y, x = (slice(b, int(e)) for b, e in zip(begin, high, strict=True))
     return (z, y, x)

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from petsc_dcdm.models.cpu import CpuHierarchy
+from petsc_dcdm.models.cpu_levels import roles
 from petsc_dcdm.models.kernels.binding import ALIGN, MAX_HISTORY, Operator, Padded, aligned_zeros, kernels
 from petsc_dcdm.models.layout import Layout
+from petsc_dcdm.models.packed import PackedStencil, pack
 
 BLOCK = 8
 
@@ -25,61 +27,62 @@ class BoxOperator:
 
     Args:
         network: the hierarchy that was set up on this operator; its finest level's layout and active cells are used.
-        w, s: float64 arrays (nz + 2, ny + 2, nx + 2), C-contiguous, the box with a halo of one cell; exact. The halo
-            of w is filled here. Kept by reference, unless they could be packed.
+        w, s: a `PackedStencil` and None. Or float64 arrays (nz + 2, ny + 2, nx + 2), C-contiguous, the box with a halo
+            of one cell, which is filled here for w. Exact; kept by reference, unless the arrays could be packed.
         factor: negative for a negative definite matrix.
 
-    Where all conductances along an axis are either 0 or the same and s takes few values (voxel geometry), the matrix is
-    packed to one byte a cell (`packed`); else it takes the 32 of the arrays. Collective.
+    `packed`: whether it takes one byte a cell, else 32. Collective.
     """
 
     def __init__(
         self,
         network: CpuHierarchy,
-        w: Sequence[np.ndarray],
-        s: np.ndarray,
+        w: Sequence[np.ndarray] | PackedStencil,
+        s: np.ndarray | None,
         layout: Layout,
         factor: float = 1.0,
         threads: int = 1,
     ) -> None:
-        stage = network.finest
+        self.c = Operator(factor=factor)
+        self._network, self._threads = network, threads
         shape = tuple(n + 2 for n in layout.shape)
-        for a in (*w, s):
-            if a.dtype != np.float64 or a.shape != shape or not a.flags.c_contiguous:
-                raise ValueError(f"expected contiguous float64 arrays {shape}; got {a.dtype} {a.shape}")
-        if layout.shape != layout.global_shape:
-            for a in w:
-                layout.exchange(a)
-        flat = stage.geometry.flat
-        x, r, u = (0, 2, 1) if flat else (0, 1, 2)
-        self._arrays: list[np.ndarray] = [w[x], w[r], w[u], s]
-        self.c = Operator(
-            w_x=w[x].ctypes.data,
-            w_r=w[r].ctypes.data,
-            w_w=w[u].ctypes.data,
-            s=s.ctypes.data,
-            pitch_r=shape[2],
-            pitch_w=shape[2] if flat else shape[1] * shape[2],
-            origin=sum(
-                (b.start + 1) * pitch for b, pitch in zip(network.box, (shape[1] * shape[2], shape[2], 1), strict=True)
-            ),
-            factor=factor,
-        )
-        for i, axis in enumerate((x, r, u)):
-            self.c.c[i] = float(w[axis].max(initial=0.0))
-        self.packed = self._pack(stage.level.n_w, stage.level.n_r, stage.level.n_x, ctypes.byref(stage.level), threads)
+        flat = network.finest.geometry.flat
+        pitches = (shape[1] * shape[2], shape[2], 1)
+        self._pitch_r, self._pitch_w = shape[2], shape[2] if flat else shape[1] * shape[2]
+        self._origin = sum((b.start + 1) * pitch for b, pitch in zip(network.box, pitches, strict=True))
+        packed = w if isinstance(w, PackedStencil) else None
+        if not isinstance(w, PackedStencil):
+            assert s is not None
+            for a in (*w, s):
+                if a.dtype != np.float64 or a.shape != shape or not a.flags.c_contiguous:
+                    raise ValueError(f"expected contiguous float64 arrays {shape}; got {a.dtype} {a.shape}")
+            if layout.shape != layout.global_shape:
+                for a in w:
+                    layout.exchange(a)
+            packed = pack(w, s, threads)
+            if packed is None:
+                self._use_arrays([*w, s], flat)
+        if packed is not None:
+            self._use_packed(packed, flat)
+        self.packed = packed is not None
 
-    def _pack(self, n_w: int, n_r: int, n_x: int, level: object, threads: int) -> bool:
-        blocks = -(-n_x // BLOCK)
-        words = aligned_zeros(n_w * n_r * blocks, np.uint64)
-        index = aligned_zeros(n_w * n_r * blocks * BLOCK, np.uint8)
-        values = np.zeros(256)
-        addresses = [a.ctypes.data for a in (words, index, values)]
-        if not kernels().dcdm_pack(level, ctypes.byref(self.c), *addresses, threads):
-            return False
-        self._arrays = [words, index, values]
-        self.c.packed, (self.c.words, self.c.s_index, self.c.s_value) = 1, addresses
-        return True
+    def _use_packed(self, packed: PackedStencil, flat: bool) -> None:
+        level = self._network.finest.level
+        words = aligned_zeros(level.n_w * level.n_r * -(-level.n_x // BLOCK), np.uint64)
+        cells, address = packed.cells.ctypes.data + self._origin, words.ctypes.data
+        kernels().dcdm_words(ctypes.addressof(level), cells, self._pitch_w, self._pitch_r, address, self._threads)
+        for i, axis in enumerate(roles(flat)):
+            self.c.c[i] = packed.c[axis]
+        self.c.packed, self.c.words = 1, address
+        self.c.s_index, self.c.s_value = packed.s_index.ctypes.data, packed.s_value.ctypes.data
+        self.c.s_pitch_r, self.c.s_pitch_w, self.c.s_origin = self._pitch_r, self._pitch_w, self._origin
+        self._kept = [words, packed.s_index, packed.s_value]
+
+    def _use_arrays(self, arrays: list[np.ndarray], flat: bool) -> None:
+        x, r, w = roles(flat)
+        self._kept = arrays
+        self.c.w_x, self.c.w_r, self.c.w_w, self.c.s = (arrays[i].ctypes.data for i in (x, r, w, 3))
+        self.c.pitch_r, self.c.pitch_w, self.c.origin = self._pitch_r, self._pitch_w, self._origin
 
 
 @dataclass(frozen=True)

@@ -52,13 +52,20 @@ class Network(ctypes.Structure):
     ]
 
 
+#: Formats of the source of a level.
+SINGLE, DOUBLE, PACKED = range(3)
+
+
 class SetUp(ctypes.Structure):
     """dcdm_setup of fields.c."""
 
     _fields_ = [
-        *[(name, _pointer) for name in ("w_x", "w_r", "w_w", "s")],
-        *[(name, _i64) for name in ("is_double", "pitch_w", "pitch_r", "origin")],
-        *[(name, _pointer) for name in ("high_x", "high_r", "high_w")],
+        ("format", _i64),
+        *[(name, _pointer) for name in ("w_x", "w_r", "w_w", "s", "high_x", "high_r", "high_w")],
+        *[(name, _pointer) for name in ("cells", "s_index", "s_value")],
+        ("c", ctypes.c_double * 3),
+        ("face", _i64 * 3),
+        *[(name, _i64) for name in ("pitch_w", "pitch_r", "origin")],
         *[(name, _pointer) for name in ("c_x", "c_r", "c_w", "c_s")],
         *[(name, _pointer) for name in ("share_x", "share_r", "share_w")],
         *[(name, _i64) for name in ("c_pitch_w", "c_pitch_r", "c_origin")],
@@ -73,7 +80,9 @@ class Operator(ctypes.Structure):
 
     _fields_ = [
         ("packed", _i64),
-        *[(name, _pointer) for name in ("words", "s_index", "s_value")],
+        *[(name, _pointer) for name in ("words", "s_index")],
+        *[(name, _i64) for name in ("s_pitch_w", "s_pitch_r", "s_origin")],
+        ("s_value", _pointer),
         ("c", ctypes.c_double * 3),
         *[(name, _pointer) for name in ("w_x", "w_r", "w_w", "s")],
         *[(name, _i64) for name in ("pitch_w", "pitch_r", "origin")],
@@ -99,7 +108,8 @@ def kernels() -> ctypes.CDLL:
         "dcdm_up_passes": (None, [_pointer, _pointer, i32, i32, _pointer, _pointer, _pointer, _pointer, f64]),
         "dcdm_dots": (None, [_pointer, _pointer, _pointer, _pointer, i32, _pointer, _pointer]),
         "dcdm_step": (None, [*[_pointer] * 6, i32, f64, *[_pointer] * 4]),
-        "dcdm_pack": (i32, [_pointer, _pointer, _pointer, _pointer, _pointer, i32]),
+        "dcdm_words": (None, [_pointer, _pointer, _i64, _i64, _pointer, i32]),
+        "dcdm_pack": (i32, [*[_pointer] * 5, *[_i64] * 5, *[_pointer] * 3, i32]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(c, name)

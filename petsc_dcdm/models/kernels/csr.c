@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "csr.h"
+#include "packed.h"
 
 static int64_t find_ghost(const csr_matrix *m, int64_t column) {
     int64_t low = 0, high = m->ghosts;
@@ -229,12 +230,50 @@ static void write_run(void *to, int64_t at, const double *restrict v, double sca
     }
 }
 
-static void extract_rows(const csr_matrix *m, const csr_output *out, csr_report *report, int64_t begin_row, int64_t end_row) {
+/* A run of cells, packed. Returns 0 if it does not fit what was packed before. */
+static int pack_run(csr_output *out, int64_t at, const row_run *run, const double *s, int n, s_values *known) {
+    uint8_t *restrict cells = out->cells + at;
+    int misfits = 0, some = 0;
+    memset(cells, 0, (size_t)n);
+    for (int f = 0; f < 6; f++) {
+        const double *restrict w = run->v[f];
+        double c;
+#pragma omp atomic read
+        c = out->c[f / 2];
+        for (int t = 0; t < n && c == 0; t++) {
+            if (!(w[t] > 0)) continue;
+#pragma omp critical(dcdm_conductance)
+            {
+                if (out->c[f / 2] == 0) {
+#pragma omp atomic write
+                    out->c[f / 2] = w[t];
+                }
+                c = out->c[f / 2];
+            }
+        }
+        for (int t = 0; t < n; t++) {
+            cells[t] |= (uint8_t)((w[t] > 0) << f);
+            misfits |= (w[t] > 0) & (w[t] != c);
+        }
+    }
+    for (int t = 0; t < n; t++) some |= s[t] != 0;
+    for (int t = 0; t < n && some; t++) {
+        if (s[t] == 0) continue;
+        const int v = find_s(known, s[t], out->s_value, &out->s_count);
+        misfits |= v > 255;
+        cells[t] |= HAS_S;
+        out->s_index[at + t] = (uint8_t)v;
+    }
+    return !misfits;
+}
+
+static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *report, int64_t begin_row, int64_t end_row) {
     const int64_t nx = m->nx, ny = m->ny, nz = m->nz, plane = nx * ny, cells = plane * nz;
     row_place at = {.step = {nx > 1 ? 1 : 0, ny > 1 ? nx : 0, nz > 1 ? plane : 0}};
     block_reader *read = m->wide ? read_block_wide : nz == 1 ? read_block_2d : read_block_3d;
     row_run run;
     double s[RUN];
+    s_values known = {.count = 0};
     for (int64_t r = begin_row; r < end_row;) {
         const int64_t cell = m->cell ? m->cell[r] : m->first_cell + r;
         if (cell < 0 || cell >= cells) {
@@ -282,6 +321,11 @@ static void extract_rows(const csr_matrix *m, const csr_output *out, csr_report 
             }
             if (evaluate_run(m, &run, s, r, cell, n, report)) return;
         }
+        if (out->cells && !pack_run(out, to, &run, s, n, &known)) {
+#pragma omp atomic write
+            out->misfits = 1;
+            return;
+        }
         for (int f = 0; f < 3; f++) {
             write_run(out->w_low[f], to, run.v[2 * f], m->scale, n, (int)out->single);
             write_run(out->w_high[f], to, run.v[2 * f + 1], m->scale, n, (int)out->single);
@@ -292,7 +336,7 @@ static void extract_rows(const csr_matrix *m, const csr_output *out, csr_report 
     }
 }
 
-void dcdm_csr_extract(const csr_matrix *m, const csr_output *out, csr_report *report, int threads) {
+void dcdm_csr_extract(const csr_matrix *m, csr_output *out, csr_report *report, int threads) {
     csr_report all = {.w_min = {HUGE_VAL, HUGE_VAL, HUGE_VAL}};
 #pragma omp parallel num_threads(threads)
     {
@@ -302,7 +346,10 @@ void dcdm_csr_extract(const csr_matrix *m, const csr_output *out, csr_report *re
 #pragma omp for schedule(static)
         for (int64_t c = 0; c < (m->rows + chunk - 1) / chunk; c++) {
             const int64_t a = c * chunk, b = a + chunk < m->rows ? a + chunk : m->rows;
-            extract_rows(m, out, &mine, a, b);
+            int stop;
+#pragma omp atomic read
+            stop = out->misfits;
+            if (!stop) extract_rows(m, out, &mine, a, b);
         }
 #pragma omp critical
         {

@@ -48,6 +48,10 @@ typedef struct {
     int64_t single;
     int64_t pitch_y, pitch_z, origin;
     int64_t box[3], offset[3]; /* x, y, z; grid mode only */
+    /* Instead of all arrays, in grid mode: the stencil packed, see packed.h; not scaled. Place 0 of s_value is 0 and not used. */
+    uint8_t *cells, *s_index;
+    double c[3], *s_value; /* 256 */
+    int32_t s_count, misfits; /* out; misfits: it could not be packed, and what was written is useless */
 } csr_output;
 
 /* What was found; w_min and w_max are over the positive conductances, unscaled, 0 if there are none. */

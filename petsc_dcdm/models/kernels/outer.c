@@ -20,7 +20,8 @@ typedef float vs __attribute__((vector_size(4 * VD)));
 typedef struct {
     int64_t packed;
     const uint64_t *words;   /* [n_w][n_r][ceil(n_x / 8)] */
-    const uint8_t *s_index;  /* [n_w][n_r][8 ceil(n_x / 8)], into s_value */
+    const uint8_t *s_index;  /* into s_value, at s_origin + k s_pitch_w + j s_pitch_r + i */
+    int64_t s_pitch_w, s_pitch_r, s_origin;
     const double *s_value;   /* 256 */
     double c[3];             /* x, r, w */
     const double *w_x, *w_r, *w_w, *s; /* else: at origin + k pitch_w + j pitch_r + i, halo on the high side valid */
@@ -97,9 +98,9 @@ INLINE vd apply_to(const dcdm_operator *a, const dcdm_level *l, int64_t k, int64
     y += a->c[1] * (only(r0, face_mask(word, 2, shift)) + only(r1, face_mask(word, 3, shift)));
     y += a->c[2] * (only(w0, face_mask(word, 4, shift)) + only(w1, face_mask(word, 5, shift)));
     if (word >> 48) {
-        const uint8_t *index = a->s_index + row * blocks * BLOCK + i;
+        const uint8_t *index = a->s_index + a->s_origin + k * a->s_pitch_w + j * a->s_pitch_r + i;
         vd s;
-        for (int t = 0; t < VD; t++) s[t] = a->s_value[index[t]];
+        for (int t = 0; t < VD; t++) s[t] = t < n ? a->s_value[index[t]] : 0;
         y += s * x;
     }
     return y * a->factor;
@@ -228,64 +229,33 @@ void dcdm_step(const dcdm_level *l, const dcdm_operator *a, double *next, const 
     }
 }
 
-/* The different values of s that a thread knows of, a copy of the beginning of the common list. */
-typedef struct {
-    double value[256];
-    int count;
-} s_values;
-
-/* Place of s in the list; 256 if that is full. */
-static int find_s(s_values *mine, double s, double *common, int *count) {
-    int v = 0;
-    while (v < mine->count && mine->value[v] != s) v++;
-    if (v < mine->count) return v;
-#pragma omp critical(dcdm_s_values)
-    {
-        for (v = 0; v < *count && common[v] != s; v++) {}
-        if (v == *count && v < 256) common[(*count)++] = s;
-        mine->count = *count;
-        memcpy(mine->value, common, sizeof mine->value);
-    }
-    return v;
+/* Bit b of byte f of the result is bit f of byte b. */
+INLINE uint64_t transposed(uint64_t x) {
+    uint64_t t = (x ^ (x >> 7)) & 0x00AA00AA00AA00AA;
+    x ^= t ^ (t << 7);
+    t = (x ^ (x >> 14)) & 0x0000CCCC0000CCCC;
+    x ^= t ^ (t << 14);
+    t = (x ^ (x >> 28)) & 0x00000000F0F0F0F0;
+    return x ^ t ^ (t << 28);
 }
 
-/* Pack the matrix: words and s_index from conductances in the places of the operator, for rows with active cells. Returns whether that
- * was possible: whether along each axis all conductances are 0 or c, and s has at most 255 different values but 0. */
-int dcdm_pack(const dcdm_level *l, const dcdm_operator *a, uint64_t *words, uint8_t *s_index, double *s_value, int threads) {
+/* The words of a stencil that is packed already, from its cells (packed.h). */
+void dcdm_words(const dcdm_level *l, const uint8_t *cells, int64_t pitch_w, int64_t pitch_r, uint64_t *words, int threads) {
     const int64_t blocks = (l->n_x + BLOCK - 1) / BLOCK;
-    int misfits = 0, count = 1;
-    s_value[0] = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : misfits)
-    {
-        s_values mine = {.count = 0};
-#pragma omp for schedule(static)
-        for (int64_t row = 0; row < l->n_w * l->n_r; row++) {
-            if (l->range[2 * row] >= l->range[2 * row + 1]) continue;
-            const int64_t o = a->origin + row / l->n_r * a->pitch_w + row % l->n_r * a->pitch_r;
-            const double *r = a->w_r + o, *w = a->w_w + o;
-            const double *face[6] = {a->w_x + o, a->w_x + o + 1, r, r + (l->has_r ? a->pitch_r : 0), w, w + a->pitch_w};
-            for (int64_t b = 0; b < blocks && !misfits; b++) {
-                const int64_t begin = b * BLOCK, n = l->n_x - begin < BLOCK ? l->n_x - begin : BLOCK;
-                uint64_t word = 0;
-                for (int f = 0; f < 6; f++) {
-                    const double *p = face[f] + begin, c = a->c[f / 2];
-                    uint64_t bits = 0;
-                    int odd = 0;
-                    for (int64_t i = 0; i < n; i++) bits |= (uint64_t)(p[i] == c) << i, odd |= p[i] != c && p[i] != 0;
-                    word |= bits << (8 * f);
-                    misfits += odd;
-                }
-                int some = 0;
-                for (int64_t i = 0; i < n; i++) some |= a->s[o + begin + i] != 0;
-                word |= (uint64_t)some << 48;
-                for (int64_t i = 0; i < n && some; i++) {
-                    const int v = find_s(&mine, a->s[o + begin + i], s_value, &count);
-                    misfits += v > 255;
-                    s_index[(row * blocks + b) * BLOCK + i] = (uint8_t)v;
-                }
-                words[row * blocks + b] = word;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t row = 0; row < l->n_w * l->n_r; row++) {
+        const uint8_t *from = cells + row / l->n_r * pitch_w + row % l->n_r * pitch_r;
+        for (int64_t b = 0; b < blocks; b++) {
+            const int64_t n = l->n_x - b * BLOCK < BLOCK ? l->n_x - b * BLOCK : BLOCK;
+            uint8_t byte[BLOCK] = {0};
+            memcpy(byte, from + b * BLOCK, (size_t)n);
+            uint64_t word = 0;
+            for (int i = 0; i < BLOCK; i++) word |= (uint64_t)byte[i] << 8 * i;
+            word = transposed(word);
+            if (!l->has_r) { /* y has the bits of r, which is not there: differences along r are 0, so any bits will do */
+                word = (word & 0x00FF00000000FFFF) | (word & 0x00000000FFFF0000) << 16 | 0x00000000FFFF0000;
             }
+            words[row * blocks + b] = word;
         }
     }
-    return !misfits;
 }

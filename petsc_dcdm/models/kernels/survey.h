@@ -4,14 +4,22 @@
 #define DCDM_SURVEY_H
 
 #include "network.h"
+#include "packed.h"
 
 enum { SLOTS = 4, REMEMBERED = 16, MUST_EVALUATE = 255 };
 
+enum { SINGLE, DOUBLE, PACKED };
+
 /* What set-up of one level reads and writes besides the level's own coefficients. */
 typedef struct {
-    const void *w_x, *w_r, *w_w, *s; /* of this level, float or double */
-    int64_t is_double, pitch_w, pitch_r, origin; /* where in those arrays; with halo they have one */
-    const float *high_x, *high_r, *high_w; /* with halo: high conductances, same places as above, halo and corners filled */
+    int64_t format;            /* of the source: SINGLE, DOUBLE or PACKED */
+    const void *w_x, *w_r, *w_w, *s; /* of this level; not if packed */
+    const float *high_x, *high_r, *high_w; /* with halo: high conductances of float sources, halo and corners filled */
+    const uint8_t *cells, *s_index; /* packed.h; its values are: */
+    const double *s_value;
+    double c[3];               /* along x, r, w */
+    int64_t face[3];           /* number of the low face along x, r, w */
+    int64_t pitch_w, pitch_r, origin; /* where in all those arrays the cells are; with halo there is one, if packed always */
     float *c_x, *c_r, *c_w, *c_s; /* of the next level, in its layout, zero before; the high side's share is still missing: */
     float *share_x, *share_r, *share_w; /* what the high faces get from this side, in the layout of the next level, zero before */
     int64_t c_pitch_w, c_pitch_r, c_origin;
@@ -90,18 +98,34 @@ INLINE int64_t flag(const dcdm_level *l, int64_t k, int64_t j) { return (k + SLO
 /* Where the first cell of plane k is in a ring. */
 INLINE int64_t at(const workspace *ws, int64_t k) { return ((k + SLOTS) % SLOTS) * ws->slot + ws->origin; }
 
+/* Which of the rows of coefficients: low conductances along x, r, w, s, high conductances. */
+enum { LOW, S = 3, HIGH, ROWS = HIGH + 3 };
+
 /* One row of the source; zero outside of the box, unless there are halos. Returns whether anything in it is not zero. */
-static int load_row(const dcdm_level *l, const dcdm_setup *s, const void *from, int is_double, int64_t k, int64_t j, float *to) {
+static int load_row(const dcdm_level *l, const dcdm_setup *s, int which, int64_t k, int64_t j, float *to) {
     const int64_t e = l->halo, er = e && l->has_r;
     int64_t n = 0;
     uint32_t bits = 0;
     to[-1] = 0;
     if (k >= -e && k < l->n_w + e && j >= -er && j < l->n_r + er) {
+        const void *array[ROWS] = {s->w_x, s->w_r, s->w_w, s->s, s->high_x, s->high_r, s->high_w};
         const int64_t o = s->origin + k * s->pitch_w + j * s->pitch_r;
         n = l->n_x + e;
-        if (is_double)
-            for (int64_t i = -e; i < n; i++) to[i] = (float)((const double *)from)[o + i];
-        else memcpy(to - e, (const float *)from + o - e, (size_t)(n + e) * sizeof *to);
+        if (s->format == PACKED && which == S) {
+            int some = 0;
+            for (int64_t i = -e; i < n; i++) some |= s->cells[o + i] & HAS_S;
+            for (int64_t i = -e; i < n; i++) to[i] = 0;
+            for (int64_t i = -e; i < n && some; i++)
+                if (s->cells[o + i] & HAS_S) to[i] = (float)s->s_value[s->s_index[o + i]];
+        } else if (s->format == PACKED) {
+            const int high = which >= HIGH, axis = high ? which - HIGH : which;
+            const uint8_t *restrict cells = s->cells + o;
+            const uint32_t bit = (uint32_t)1 << (s->face[axis] + high);
+            const float c = (float)s->c[axis];
+            for (int64_t i = -e; i < n; i++) to[i] = cells[i] & bit ? c : 0;
+        } else if (s->format == DOUBLE)
+            for (int64_t i = -e; i < n; i++) to[i] = (float)((const double *)array[which])[o + i];
+        else memcpy(to - e, (const float *)array[which] + o - e, (size_t)(n + e) * sizeof *to);
         for (int64_t i = -e; i < n; i++) {
             uint32_t b;
             memcpy(&b, to + i, sizeof b);
@@ -113,12 +137,11 @@ static int load_row(const dcdm_level *l, const dcdm_setup *s, const void *from, 
 }
 
 static void load_plane(const dcdm_level *l, const dcdm_setup *s, workspace *ws, int64_t k) {
-    const void *from[4] = {s->w_x, s->w_r, s->w_w, s->s}, *high[3] = {s->high_x, s->high_r, s->high_w};
     for (int64_t j = -l->has_r; j < l->n_r + l->has_r; j++) {
         const int64_t o = at(ws, k) + j * l->pitch_r;
         int filled = 0;
-        for (int a = 0; a < 4; a++) filled |= load_row(l, s, from[a], (int)s->is_double, k, j, ws->w[a] + o);
-        for (int a = 0; a < 3 && l->halo; a++) filled |= load_row(l, s, high[a], 0, k, j, ws->high[a] + o);
+        for (int a = 0; a < 4; a++) filled |= load_row(l, s, a, k, j, ws->w[a] + o);
+        for (int a = 0; a < 3 && l->halo; a++) filled |= load_row(l, s, HIGH + a, k, j, ws->high[a] + o);
         ws->filled[flag(l, k, j)] = (uint8_t)filled;
     }
 }

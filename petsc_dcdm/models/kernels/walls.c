@@ -1,23 +1,30 @@
-/* Coarse cells torn by a wall, and the open faces of the next level; see petsc_dcdm/grid/walls.py.
+/* Coarse cells torn by a wall or by a jump, and the faces of the next level; see petsc_dcdm/grid/walls.py.
  *
- * Faces are float64 arrays with a one-cell halo, x fastest: the low face of a cell is open where its conductance is
- * positive. A coarse cell is a block of 1 or 2 cells per axis. It is torn when its living cells are not connected
- * through open faces within the block and a ring of one cell: a flood over the 4 x 4 x 4 bits of one word.
+ * Faces are float64 arrays with a one-cell halo, x fastest: conductances of the low faces of the cells. A coarse cell is
+ * a block of 1 or 2 cells per axis. It is torn when its living cells are not connected within the block and a ring of
+ * one cell: a flood over the 4 x 4 x 4 bits of one word. A face connects unless it is weaker than a small part (weak)
+ * of the strongest face of one of its two cells.
  */
+#include <math.h>
 #include <stdint.h>
+
+#define SEGMENT 16 /* blocks that are looked at together */
 
 typedef struct {
     const double *face[3];   /* first halo element */
     int64_t pitch_y, pitch_z;
     int64_t n[3];           /* cells along x, y, z without the halo */
     int64_t block[3];
+    double weak;
 } walls_grid;
 
-static inline int is_open(const walls_grid *g, int axis, int64_t x, int64_t y, int64_t z) {
-    /* padded indices; nothing is open beyond the halo */
-    if (x > g->n[0] + 1 || y > g->n[1] + 1 || z > g->n[2] + 1) return 0;
-    return g->face[axis][z * g->pitch_z + y * g->pitch_y + x] > 0.0;
+static inline double conductance(const walls_grid *g, int axis, int64_t x, int64_t y, int64_t z) {
+    /* padded indices; nothing conducts beyond the halo */
+    if (x > g->n[0] + 1 || y > g->n[1] + 1 || z > g->n[2] + 1) return 0.0;
+    return g->face[axis][z * g->pitch_z + y * g->pitch_y + x];
 }
+
+static inline double larger(double a, double b) { return a > b ? a : b; }
 
 static uint64_t flood(uint64_t from, const uint64_t open[3]) {
     for (;;) {
@@ -32,39 +39,97 @@ static uint64_t flood(uint64_t from, const uint64_t open[3]) {
 
 /* 0: no living cell, 1: whole, 2: torn; (x, y, z) is the first cell of the block, padded. */
 static int look(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
-    uint64_t open[3] = {0, 0, 0}, living = 0;
-    for (int64_t k = 0; k < g->block[2] + 2; k++)
-        for (int64_t j = 0; j < g->block[1] + 2; j++)
-            for (int64_t i = 0; i < g->block[0] + 2; i++) {
-                const uint64_t bit = (uint64_t)1 << (16 * k + 4 * j + i);
-                if (i && is_open(g, 0, x + i - 1, y + j - 1, z + k - 1)) open[0] |= bit;
-                if (j && is_open(g, 1, x + i - 1, y + j - 1, z + k - 1)) open[1] |= bit;
-                if (k && is_open(g, 2, x + i - 1, y + j - 1, z + k - 1)) open[2] |= bit;
-            }
-    for (int64_t k = 1; k <= g->block[2]; k++)
-        for (int64_t j = 1; j <= g->block[1]; j++)
-            for (int64_t i = 1; i <= g->block[0]; i++) {
+    static const int step[3] = {1, 4, 16};
+    double face[3][64], strongest[64] = {0.0};
+    const int64_t px = g->block[0] + 2, py = g->block[1] + 2, pz = g->block[2] + 2;
+    for (int64_t k = 0; k < pz; k++)
+        for (int64_t j = 0; j < py; j++)
+            for (int64_t i = 0; i < px; i++) {
                 const int at = (int)(16 * k + 4 * j + i);
-                const uint64_t any = open[0] >> at | open[0] >> (at + 1) | open[1] >> at | open[1] >> (at + 4)
-                                   | open[2] >> at | open[2] >> (at + 16);
-                if (any & 1) living |= (uint64_t)1 << at;
+                const int64_t inside[3] = {i, j, k};
+                for (int axis = 0; axis < 3; axis++) {
+                    /* the lowest faces lead out of the patch */
+                    const double w = inside[axis] ? conductance(g, axis, x + i - 1, y + j - 1, z + k - 1) : 0.0;
+                    face[axis][at] = w;
+                    strongest[at] = larger(strongest[at], w);
+                    if (w > 0.0) strongest[at - step[axis]] = larger(strongest[at - step[axis]], w);
+                }
+            }
+    uint64_t open[3] = {0, 0, 0}, living = 0;
+    for (int64_t k = 0; k < pz; k++)
+        for (int64_t j = 0; j < py; j++)
+            for (int64_t i = 0; i < px; i++) {
+                const int at = (int)(16 * k + 4 * j + i);
+                for (int axis = 0; axis < 3; axis++) {
+                    const double w = face[axis][at];
+                    if (w > 0.0 && w >= g->weak * larger(strongest[at], strongest[at - step[axis]]))
+                        open[axis] |= (uint64_t)1 << at;
+                }
+                if (i && j && k && i + 1 < px && j + 1 < py && k + 1 < pz && strongest[at] > 0.0)
+                    living |= (uint64_t)1 << at;
             }
     if (!living) return 0;
     return living & ~flood(living & -living, open) ? 2 : 1;
 }
 
-/* Whether all faces inside the block are open, which settles most of them. */
-static inline int all_open(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
+/* Whether the living cells of a block that reaches no further than the halo are connected within it; ``living`` counts
+ * the block if it has any. Settles most blocks; a face must hold against the strongest of all faces of the block's cells.
+ */
+static int joined(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t *living) {
+    static const int step[3] = {1, 4, 16};
+    const int64_t pitch[3] = {1, g->pitch_y, g->pitch_z};
+    double inner[12], strongest = 0.0;
+    int where[12], count = 0;
+    uint64_t cells = 0, open[3] = {0, 0, 0};
     for (int axis = 0; axis < 3; axis++) {
-        if (g->block[axis] == 1) continue;
+        const int64_t b = g->block[axis];
         const int64_t nx = axis == 0 ? 1 : g->block[0], ny = axis == 1 ? 1 : g->block[1], nz = axis == 2 ? 1 : g->block[2];
-        const double *f = g->face[axis] + (z + (axis == 2)) * g->pitch_z + (y + (axis == 1)) * g->pitch_y + x + (axis == 0);
         for (int64_t k = 0; k < nz; k++)
             for (int64_t j = 0; j < ny; j++)
-                for (int64_t i = 0; i < nx; i++)
-                    if (!(f[k * g->pitch_z + j * g->pitch_y + i] > 0.0)) return 0;
+                for (int64_t i = 0; i < nx; i++) {
+                    const double *w = g->face[axis] + (z + k) * g->pitch_z + (y + j) * g->pitch_y + x + i;
+                    const int at = (int)(16 * k + 4 * j + i);
+                    const double below = w[0], above = w[b * pitch[axis]];
+                    strongest = larger(strongest, larger(below, above));
+                    cells |= (uint64_t)(below > 0.0) << at | (uint64_t)(above > 0.0) << (at + (b - 1) * step[axis]);
+                    if (b == 1) continue;
+                    const double between = w[pitch[axis]];
+                    strongest = larger(strongest, between);
+                    cells |= (uint64_t)(between > 0.0) << at | (uint64_t)(between > 0.0) << (at + step[axis]);
+                    where[count] = 4 * (at + step[axis]) + axis;
+                    inner[count++] = between;
+                }
     }
+    if (!cells) return 1;
+    for (int i = 0; i < count; i++)
+        if (inner[i] > 0.0 && inner[i] >= g->weak * strongest) open[where[i] % 4] |= (uint64_t)1 << where[i] / 4;
+    if (cells & ~flood(cells & -cells, open)) return 0;
+    ++*living;
     return 1;
+}
+
+/* Whether the blocks from x on, ``cells`` cells in all, have no weak face inside or between them: a few streams. */
+static int even(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t cells) {
+    double weakest = INFINITY, strongest = 0.0;
+    for (int axis = 0; axis < 3; axis++) {
+        const int64_t ny = g->block[1] + (axis == 1), nz = g->block[2] + (axis == 2);
+        for (int64_t k = 0; k < nz; k++)
+            for (int64_t j = 0; j < ny; j++) {
+                const double *w = g->face[axis] + (z + k) * g->pitch_z + (y + j) * g->pitch_y + x;
+                const int64_t at = axis == 1 ? j : k, last = axis == 1 ? ny - 1 : nz - 1;
+                const int inside = axis == 0 || (at > 0 && at < last);
+                double low = INFINITY, high = 0.0;
+#pragma omp simd reduction(min : low) reduction(max : high)
+                for (int64_t i = axis == 0; i < cells; i++) {
+                    low = w[i] < low ? w[i] : low;
+                    high = w[i] > high ? w[i] : high;
+                }
+                if (axis == 0) high = larger(high, larger(w[0], w[cells]));
+                strongest = larger(strongest, high);
+                if (inside && low < weakest) weakest = low;
+            }
+    }
+    return weakest > 0.0 && weakest < INFINITY && weakest >= g->weak * strongest;
 }
 
 /* Counts of living and of torn coarse cells. */
@@ -75,18 +140,29 @@ void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
 #pragma omp parallel for num_threads(threads) reduction(+ : living, torn) schedule(static)
     for (int64_t line = 0; line < my * mz; line++) {
         const int64_t z = 1 + bz * (line / my), y = 1 + by * (line % my);
-        for (int64_t i = 0; i < mx; i++) {
-            const int64_t x = 1 + bx * i;
-            const int state = all_open(g, x, y, z) ? 1 : look(g, x, y, z);
-            living += state > 0;
-            torn += state == 2;
+        for (int64_t first = 0; first < mx; first += SEGMENT) {
+            const int64_t last = first + SEGMENT < mx ? first + SEGMENT : mx;
+            /* a last block that is cut off reaches beyond the halo */
+            const int cut = y + by > g->n[1] + 1 || z + bz > g->n[2] + 1;
+            const int64_t whole = g->n[0] / bx, uncut = cut ? first : last < whole ? last : whole;
+            if (uncut == last && even(g, 1 + bx * first, y, z, bx * (last - first))) {
+                living += last - first;
+                continue;
+            }
+            for (int64_t i = first; i < last; i++) {
+                if (i < uncut && joined(g, 1 + bx * i, y, z, &living)) continue;
+                const int state = look(g, 1 + bx * i, y, z);
+                living += state > 0;
+                torn += state == 2;
+            }
         }
     }
     counts[0] = living;
     counts[1] = torn;
 }
 
-/* The low faces along ``axis`` of the coarse cells, 1 where one of the fine faces on it is open; coarse: first halo element. */
+/* Conductances of the low faces along ``axis`` of the coarse cells: the sum over the fine faces on it, halved where the axis
+ * is coarsened (twice the distance); coarse: first halo element. */
 void dcdm_walls_coarsen(const walls_grid *g, int axis, double *coarse, int64_t pitch_y, int64_t pitch_z, int threads) {
     const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
     const int64_t mx = (g->n[0] + bx - 1) / bx, my = (g->n[1] + by - 1) / by, mz = (g->n[2] + bz - 1) / bz;
@@ -94,13 +170,12 @@ void dcdm_walls_coarsen(const walls_grid *g, int axis, double *coarse, int64_t p
     for (int64_t line = 0; line < my * mz; line++) {
         const int64_t k = line / my, j = line % my;
         for (int64_t i = 0; i < mx; i++) {
-            double any = 0.0;
+            double sum = 0.0;
             for (int64_t c = 0; c < (axis == 2 ? 1 : bz); c++)
                 for (int64_t b = 0; b < (axis == 1 ? 1 : by); b++)
                     for (int64_t a = 0; a < (axis == 0 ? 1 : bx); a++)
-                        if (g->face[axis][(1 + bz * k + c) * g->pitch_z + (1 + by * j + b) * g->pitch_y + 1 + bx * i + a] > 0.0)
-                            any = 1.0;
-            coarse[(k + 1) * pitch_z + (j + 1) * pitch_y + i + 1] = any;
+                        sum += conductance(g, axis, 1 + bx * i + a, 1 + by * j + b, 1 + bz * k + c);
+            coarse[(k + 1) * pitch_z + (j + 1) * pitch_y + i + 1] = g->block[axis] == 2 ? 0.5 * sum : sum;
         }
     }
 }
