@@ -32,7 +32,7 @@ def plot(results: Sequence[Result], path: Path) -> None:
 
 
 def _name(result: Result, ranks: bool) -> str:
-    return f"{result.solver.name}, {result.ranks} ranks" if ranks else result.solver.name
+    return f"{result.solver.name}, {result.ranks} rank{'s' * (result.ranks > 1)}" if ranks else result.solver.name
 
 
 def _styles(done: Sequence[Result]) -> dict[tuple[str, int], dict[str, object]]:
