@@ -11,7 +11,7 @@ from test_cpu_hierarchy import BoxOfThread, Plan, damping, diagonal, in_threads,
 from petsc_dcdm.models.cpu import CpuHierarchy
 from petsc_dcdm.models.directions import BoxOperator, DirectionLoop
 from petsc_dcdm.models.layout import SerialLayout, Shape
-from petsc_dcdm.models.packed import pack
+from petsc_dcdm.models.packed import PackedStencil, pack
 
 
 def padded(a: np.ndarray) -> np.ndarray:
@@ -178,6 +178,7 @@ def test_boxes_take_the_steps_of_one(shape: Shape, plan: Plan, edges: Any, varyi
 
     x, norms = solve(network, operator, layout, b)
     found = np.full(shape, np.nan)
+    everyones: dict[tuple[int, ...], PackedStencil] = {}
 
     def work(box: BoxOfThread, at: tuple[slice, ...]) -> None:
         parts = build(shape, plan, varying, box, at)
@@ -187,6 +188,10 @@ def test_boxes_take_the_steps_of_one(shape: Shape, plan: Plan, edges: Any, varyi
             for face in faces:
                 box.exchange(face)
             stencil = pack(faces, padded(s[at]))
+            assert stencil is not None
+            everyones[at[0].start, at[1].start, at[2].start] = stencil
+            box.sum(np.zeros(1))
+            stencil = stencil.agreed([e.c for e in everyones.values()], [e.s_value for e in everyones.values()])
             assert stencil is not None
             outs = [np.empty(box.shape), np.empty(box.shape)]
             for network, out in zip((parts[0], CpuHierarchy(weights(2), stencil, None, box, 1)), outs, strict=True):

@@ -20,7 +20,9 @@ class PackedStencil:
              conducts, HAS_S where the cell has an s; 0 at inactive cells
     s_index  uint8, of the same shape: which of the `s_value`, where HAS_S is set
     c        conductance along x, y, z
-    s_value  float64 [256]
+    s_value  float64 [256], 0 where unused
+
+    On several ranks it is complete after `agreed`, and halos are filled by those who use it.
     """
 
     cells: np.ndarray
@@ -38,6 +40,23 @@ class PackedStencil:
         """The same stencil times `factor` > 0; the arrays of cells are shared."""
         x, y, z = (float(c) * factor for c in self.c)
         return PackedStencil(self.cells, self.s_index, (x, y, z), self.s_value * factor)
+
+    def agreed(self, all_c: Sequence[Sequence[float]], all_values: Sequence[np.ndarray]) -> PackedStencil | None:
+        """With the conductances and values of s of all ranks, which must be the same on each before halos are filled.
+
+        `all_c` and `all_values` are those of every rank; None where they can not be brought together. `s_index` is
+        renumbered in place.
+        """
+        known = [{c[axis] for c in all_c if c[axis]} for axis in range(3)]
+        values = np.unique(np.concatenate([v[v != 0] for v in all_values]))
+        if max(map(len, known)) > 1 or values.size > 255:
+            return None
+        common = np.zeros(256)
+        common[1 : values.size + 1] = values
+        renumbered = np.where(self.s_value != 0, np.searchsorted(values, self.s_value) + 1, 0).astype(np.uint8)
+        np.take(renumbered, self.s_index, out=self.s_index)
+        x, y, z = (max(k, default=0.0) for k in known)
+        return PackedStencil(self.cells, self.s_index, (x, y, z), common)
 
     def arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
         """Low conductances along x, y, z and s as padded float64 arrays, for whoever can not use the packed form."""
