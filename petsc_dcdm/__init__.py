@@ -10,6 +10,7 @@ nor MPI and does not load torch.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -19,10 +20,16 @@ _catalogue = {"KSP": "petsc_dcdm.ksp", "PC": "petsc_dcdm.pc", "load_model": "pet
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_model":
-        return import_module(_catalogue[name]).load
     if name in _catalogue:
-        return getattr(import_module(_catalogue[name]), name)
+        try:
+            return getattr(import_module(_catalogue[name]), "load" if name == "load_model" else name)
+        except ImportError as problem:
+            needs = (
+                f"petsc_dcdm.{name} cannot be loaded: {problem}; it needs petsc4py and mpi4py of the PETSc and MPI that "
+                "your program runs on (bash run_scripts/setup.sh --petsc existing)"
+            )
+            print(needs, file=sys.stderr)  # a C program shows no Python exception
+            raise ImportError(needs) from problem
     raise AttributeError(f"module 'petsc_dcdm' has no attribute {name!r}; it has {', '.join(_catalogue)}")
 
 

@@ -1,0 +1,48 @@
+"""What importing the package does, and what it does not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
+def test_importing_loads_neither_petsc_nor_mpi_nor_torch():
+    code = "import sys, petsc_dcdm; print([m for m in ('petsc4py', 'mpi4py', 'torch', 'numpy') if m in sys.modules])"
+    assert python(code).stdout == "[]\n"
+
+
+def test_a_cpu_solve_does_not_load_torch():
+    code = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from petsc4py import PETSc\n"
+        "from systems import poisson, right_hand_side, solve\n"
+        "A = poisson((20, 20, 20)); ksp, x = solve(A, right_hand_side(A))\n"
+        "print(ksp.getConvergedReason() > 0, [m for m in ('torch', 'scipy', 'trimesh') if m in sys.modules])\n"
+        "ksp.destroy()"
+    )
+    result = python(code)
+    assert result.stdout == "True []\n", result.stderr
+
+
+def test_a_missing_petsc4py_gives_a_sentence():
+    result = python("import sys; sys.modules['petsc4py'] = None; import petsc_dcdm; petsc_dcdm.KSP")
+    assert result.returncode == 1 and "it needs petsc4py and mpi4py" in result.stderr
+
+
+def test_an_unknown_name_lists_what_there_is():
+    result = python("import petsc_dcdm; petsc_dcdm.ksp_")
+    assert "it has KSP, PC, load_model" in result.stderr
+
+
+def test_the_networks_run_without_petsc():
+    blocked = "import sys; sys.modules['petsc4py'] = sys.modules['mpi4py'] = None\n"
+    assert (
+        python(
+            blocked + "import petsc_dcdm.models.multigrid, petsc_dcdm.models.cnn, petsc_dcdm.training.train"
+        ).returncode
+        == 0
+    )
