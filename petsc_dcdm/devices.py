@@ -25,7 +25,7 @@ def choose_device(wish: str, comm: MPI.Intracomm) -> tuple[str, tuple[int, ...] 
     wanted = int(wish.partition(":")[2] or 0)
     found = count > wanted
     if wish != "auto":
-        missing = OptionError(f"-pc_dcdm_device {wish}: torch finds no CUDA device of that number here; use cpu or auto")
+        missing = OptionError(f"-pc_dcdm_device {wish}: torch finds no CUDA device {wanted} here; use cpu or auto")
         raise_together(comm, None if found else missing)
     elif not comm.allreduce(found, op=MPI.LAND):
         return "cpu", None
