@@ -11,7 +11,6 @@ into their ``s`` (DESIGN 3.2). Matrices that are not of this form are refused wi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -40,7 +39,6 @@ class RowStencil:
     box            offset and shape of that box, or None
     dirichlet      local rows that have only their diagonal, and that diagonal as in the matrix, 1 where it is 0
     mean_w         global mean conductance along x, y, z over the faces that conduct, 0 where there is none
-    walls          whether some face between two cells of the grid does not conduct
     active, extra  global counts of the rows that are coupled, and of those that have an s
     """
 
@@ -51,7 +49,6 @@ class RowStencil:
     dirichlet: np.ndarray
     dirichlet_diagonal: np.ndarray
     mean_w: tuple[float, ...]
-    walls: bool
     scale: float
     active: int
     extra: int
@@ -160,7 +157,6 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
         dirichlet=dirichlet,
         dirichlet_diagonal=np.where(diagonal == 0.0, 1.0, diagonal),
         mean_w=mean_w,
-        walls=totals[3:6].sum() < sum(prod(grid.shape) // size * (size - 1) for size in grid.shape),
         scale=sign / scale,
         active=int(totals[6]),
         extra=int(totals[7]),

@@ -121,7 +121,7 @@ def build_system(
         work.destroy()
     error = _check_symmetry(w, w_high, layout, stencil.scale) if w_high else None
     raise_together(comm, error)
-    if stencil.walls and threshold is not None:
+    if threshold is not None:
         layout.plan = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)
     return GridSystem(
         grid=grid,

@@ -22,6 +22,12 @@ def coarse_strength(strength: Sequence[float], axes: Sequence[int]) -> list[floa
     return [value * 2.0 ** sum(1 if axis != along else -1 for axis in axes) for along, value in enumerate(strength)]
 
 
+def strong_axes(strength: Sequence[float], threshold: float) -> tuple[int, ...]:
+    """The axes whose mean conductance is within ``threshold`` of the strongest; 0 says that an axis has none."""
+    strongest = max(strength)
+    return tuple(axis for axis, value in enumerate(strength) if value > 0.0 and value * threshold >= strongest)
+
+
 def plan_coarsening(
     shape: Sequence[int], mean_w: Sequence[float], threshold: float, coarse_limit: int = COARSE_LIMIT
 ) -> tuple[tuple[int, ...], ...]:
@@ -46,11 +52,9 @@ def plan_coarsening(
     strength = [float(mean_w[axis]) if size[axis] > 1 else 0.0 for axis in range(3)]
     plan: list[tuple[int, ...]] = []
     while size[0] * size[1] * size[2] > coarse_limit:
-        candidates = [axis for axis in range(3) if size[axis] > 1 and strength[axis] > 0.0]
-        if not candidates:
+        axes = strong_axes([strength[axis] if size[axis] > 1 else 0.0 for axis in range(3)], threshold)
+        if not axes:
             break
-        strongest = max(strength[axis] for axis in candidates)
-        axes = tuple(axis for axis in candidates if strength[axis] * threshold >= strongest)
         for axis in axes:
             size[axis] = coarse_size(size[axis])
         strength = coarse_strength(strength, axes)
