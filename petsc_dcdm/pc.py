@@ -18,6 +18,7 @@ from petsc_dcdm.devices import choose_device
 from petsc_dcdm.explained import Explained, say
 from petsc_dcdm.grid.discovery import find_grid, size_text
 from petsc_dcdm.grid.errors import UnsupportedSystem, raise_together
+from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.system import GridSystem, build_system
 from petsc_dcdm.models import weights
 from petsc_dcdm.models.layout import Hierarchy
@@ -131,6 +132,12 @@ class PC:
             arguments = (system.w, system.s, system.layout, system.scale, self._threads)
             self._operator = BoxOperator(self._network, *arguments)  # type: ignore[arg-type]
         system.w, system.s = [], np.zeros(0)
+
+    @property
+    def layout(self) -> BoxLayout:
+        """The boxes of the ranks, which count what they exchange; after set-up without the fallback."""
+        assert self._system is not None
+        return self._system.layout
 
     def direction_loop(self, A: PETSc.Mat, history: int) -> tuple[Any, Any] | str:
         """(RowMap, DirectionLoop) that take the steps of the method with ``A``, or why there are none."""

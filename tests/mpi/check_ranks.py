@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from petsc4py import PETSc
 
+from petsc_dcdm.compare.scaling import measure
 from petsc_dcdm.models.layout import coarse_box
 from petsc_dcdm.petsc_library import petsc_library
 from petsc_dcdm.poisson import dmda, families, mesh, rhs, scene
@@ -140,3 +141,9 @@ def test_messages_and_reductions_per_step():
     (messages, _, reductions, petsc), _, _ = per_step(system, b, x, ksp_dcdm_operator="mat")
     assert messages == len(near) * 2 * smoothing * len(plan)
     assert reductions == 0 and petsc == 3, (reductions, petsc)
+
+
+def test_row_of_the_scaling_table():
+    row = measure(24, "mixed", 1, 1e-6)
+    assert row["ranks"] == f"{COMM.getSize()} x 1" and row["reductions"] == "3"
+    assert int(row["messages"]) > 0 and int(row["kilobytes"]) > 0 and int(row["setup"]) > 0
