@@ -14,7 +14,7 @@ import ctypes
 import numpy as np
 
 from petsc_dcdm.models.kernels.build import KernelsUnavailable, library
-from petsc_dcdm.models.layout import Layout, Plan, Shape
+from petsc_dcdm.models.layout import Layout, Plan, SerialLayout, Shape, coarse_box
 from petsc_dcdm.models.plan import coarse_strength, strong_axes
 
 TORN_LIMIT = 0.01
@@ -47,21 +47,38 @@ def keep_walls(
     level = _Faces(w, threads)
     strength = list(mean_w)
     kept: list[tuple[int, ...]] = []
-    for planned in (*plan, None):
+    for planned in plan:
         for face in level.faces:
             layout.exchange(face, corners=True)
-        torn = level.torn_share(planned or strong_axes(strength, threshold), layout)
+        torn = level.torn_share(planned, layout)
         if torn > AHEAD_LIMIT and len(kept) > 1:
             return tuple(kept[:-1])
-        if planned is None:
-            break
         axes = planned if torn <= TORN_LIMIT else _untorn(level, planned, strength, layout, threshold)
         if not axes:
-            break
+            return tuple(kept)
         strength = coarse_strength(strength, axes)
         kept.append(axes)
         level = level.coarse(axes)
+    if len(kept) > 1 and _torn_ahead(level, kept, strong_axes(strength, threshold), layout, threads) > AHEAD_LIMIT:
+        kept.pop()
     return tuple(kept)
+
+
+def _torn_ahead(
+    level: _Faces, kept: list[tuple[int, ...]], axes: tuple[int, ...], layout: Layout, threads: int
+) -> float:
+    """Share of torn cells one level beyond the plan, to which boxes are not aligned: seen on the whole level, which has
+    a few thousand cells. Collective.
+    """
+    shape, offset, whole = layout.shape, layout.offset, layout.global_shape
+    for halved in kept:
+        shape, offset = coarse_box(shape, offset, halved)
+        whole, _ = coarse_box(whole, (0, 0, 0), halved)
+    faces = np.zeros((3, *(n + 2 for n in whole)))
+    own = tuple(slice(1 + first, 1 + first + n) for first, n in zip(offset, shape, strict=True))
+    for axis, face in enumerate(level.faces):
+        faces[(axis, *own)] = face[1:-1, 1:-1, 1:-1]
+    return _Faces(list(layout.sum(faces)), threads).torn_share(axes, SerialLayout(whole, ()))
 
 
 def _untorn(
