@@ -17,6 +17,9 @@ from petsc_dcdm.grid.rows import RowMap
 from petsc_dcdm.grid.walls import keep_walls
 from petsc_dcdm.models.plan import COARSE_LIMIT, plan_coarsening
 
+COARSE_CELLS_PER_RANK = 64
+"""Where there are so many ranks that the coarsest grid would leave some without a cell, it grows with them."""
+
 SYMMETRY_TOLERANCE = 1e-6
 """Relative to the couplings: how far a_ij and a_ji may be apart."""
 
@@ -109,7 +112,8 @@ def build_system(
     """
     stencil = extract(A, grid, threads)
     pooling = ((0, 1, 2),)
-    plan = pooling if threshold is None else plan_coarsening(grid.shape, stencil.mean_w, threshold, COARSE_LIMIT)
+    limit = max(COARSE_LIMIT, COARSE_CELLS_PER_RANK * comm.Get_size())
+    plan = pooling if threshold is None else plan_coarsening(grid.shape, stencil.mean_w, threshold, limit)
     layout = BoxLayout(comm, partition(grid.shape, comm.Get_size(), plan, grid.edges, holders), plan)
     own = layout.offset, layout.shape
     on_box, rows_are_box = (comm.allreduce(box == own, op=MPI.LAND) for box in (stencil.box, grid.box))
