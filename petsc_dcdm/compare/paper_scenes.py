@@ -44,7 +44,7 @@ def obstacle(n: int, mesh: Path | None) -> World:
     if mesh is not None:
         from petsc_dcdm.poisson import mesh as meshes
 
-        placed = meshes.place(meshes.load(mesh, close_holes=True), shape, size=0.5)
+        placed = meshes.place(meshes.load(mesh), shape, size=0.5)
         flags[meshes.voxelise(placed, shape, grown)] = SOLID
     else:
         k, j, i = ((index + 0.5) / n - 0.5 for index in grown.indices())

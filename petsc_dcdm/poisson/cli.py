@@ -40,7 +40,6 @@ def add_solve_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
     mesh.add_argument("--mesh-size", type=float, default=0.5, help="its longest edge / shortest edge of the domain")
     mesh.add_argument("--position", type=_triple, default=(0.4, 0.5, 0.5), metavar="X,Y,Z", help="its centre, 0 to 1")
     mesh.add_argument("--rotate", type=_triple, default=(0.0, 0.0, 0.0), metavar="X,Y,Z", help="degrees, x first")
-    mesh.add_argument("--close-holes", action="store_true", help="cap the gaps of a mesh that is not watertight")
     out = parser.add_argument_group("output")
     out.add_argument("--output", metavar="x.bin", help="the solution as a PETSc binary vector")
     out.add_argument("--vti", metavar="x.vti", help="pressure (and flags and velocity of a scene) for ParaView")
@@ -126,7 +125,9 @@ def _scene(args: argparse.Namespace) -> tuple[System, PETSc.Vec, str]:
     world = problem = None
     try:
         if args.mesh:
-            surface = mesh.load(args.mesh, args.close_holes)
+            surface = mesh.load(args.mesh)
+            if dm.comm.getRank() == 0 and mesh.gaps(surface):
+                print(mesh.gaps(surface))
             placed = mesh.place(surface, shape, args.mesh_size, args.position, args.rotate)
             world = scene.around_mesh(shape, dmda.box_of(dm), placed)
         else:

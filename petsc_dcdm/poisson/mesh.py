@@ -25,10 +25,11 @@ class MeshError(ValueError):
     """A mesh that cannot be read or encloses no volume; the message is one sentence for the user."""
 
 
-def load(path: str | Path, close_holes: bool = False) -> trimesh.Trimesh:
+def load(path: str | Path) -> trimesh.Trimesh:
     """Read a closed surface from an OBJ, STL or PLY file (or whatever else trimesh reads).
 
-    With ``close_holes`` every open boundary loop gets a flat cap (a fan around its centre).
+    A surface with gaps (scans have them) gets a flat cap, a fan around its centre, on every open boundary loop; their
+    number of open edges is then in ``metadata["open_edges"]``, and :func:`gaps` says so.
     Raises MeshError when the file is missing, unreadable or empty, or does not enclose a volume.
     """
     import trimesh
@@ -48,12 +49,22 @@ def load(path: str | Path, close_holes: bool = False) -> trimesh.Trimesh:
     a, b, c = loaded.faces.T
     loaded.update_faces((a != b) & (b != c) & (c != a))
     if not closed(loaded.faces):
-        if close_holes:
-            loaded = _capped(loaded)
-        if not closed(loaded.faces):
-            hint = "repair it in a mesh editor" if close_holes else "use close_holes (--close-holes) to cap the gaps"
-            raise MeshError(f"{path} is not watertight ({len(_open_edges(loaded.faces))} open edges): {hint}.")
+        open_edges = len(_open_edges(loaded.faces))
+        loaded = _capped(loaded)
+        loaded.metadata["open_edges"] = open_edges
+        if not closed(loaded.faces) or abs(loaded.volume) < 1e-9 * loaded.scale**3:
+            raise MeshError(
+                f"{path} is not watertight ({open_edges} open edges) and encloses no volume when its gaps are closed: "
+                "repair it in a mesh editor."
+            )
     return loaded
+
+
+def gaps(mesh: trimesh.Trimesh) -> str:
+    """A sentence about the gaps that :func:`load` has closed, empty if there were none."""
+    if "open_edges" not in mesh.metadata:
+        return ""
+    return f"The mesh is not watertight ({mesh.metadata['open_edges']} open edges): its gaps are closed by flat caps."
 
 
 def closed(faces: np.ndarray) -> bool:
