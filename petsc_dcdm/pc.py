@@ -177,8 +177,11 @@ class PC:
         s = interior(self._system.s)
         self._compiled = False
         if self._file.kind == "cnn":
+            import torch
+
             from petsc_dcdm.models.cnn import CnnOperator
 
+            torch.set_num_threads(threads)
             self._backend = f"torch on {device}"
             return CnnOperator(self._file, w, s, layout, device)
         if self._on_cpu and self._options["pc_dcdm_compile"] != "off":
