@@ -76,3 +76,22 @@ def test_few_iterations_between_plates(spacing):
     A = matrix(w, s)
     ksp, _ = solve(A, right_hand_side(A), ksp_rtol=1e-6, pc_dcdm_grid="40,24,24")
     assert ksp.getConvergedReason() > 0 and ksp.getIterationNumber() <= 11
+
+
+def test_jumps_are_left_before_cells_are_as_large_as_bodies():
+    """Blocks of 4 cells, soft or a thousand times stiffer: the 16^3 level has a cell per body, the one before resolves
+    them. A uniform medium keeps its plan.
+    """
+    n, full = 64, (ALL, ALL)
+    stiff = np.random.default_rng(0).random((16, 16, 16)) < 0.5
+    k = np.kron(np.where(stiff, 1000.0, 1.0), np.ones((4, 4, 4)))
+    uniform, _ = conductances((n, n, n))
+    w = [np.zeros_like(face) for face in uniform]
+    for axis, face in enumerate(w):
+        low, high = [slice(None)] * 3, [slice(None)] * 3
+        low[2 - axis], high[2 - axis] = slice(None, -1), slice(1, None)
+        a, b = k[tuple(low)], k[tuple(high)]
+        face[tuple(high)] = 2 * a * b / (a + b)
+    layout = SerialLayout((n, n, n), full)
+    assert keep_walls(padded(w), layout, full, (1.0, 1.0, 1.0), 2.5, 1) == (ALL,)
+    assert keep_walls(padded(uniform), layout, full, (1.0, 1.0, 1.0), 2.5, 1) == full
