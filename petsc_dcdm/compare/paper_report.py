@@ -12,6 +12,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from petsc_dcdm.training.run_log import plot as plot_training
+
 Rows = list[dict[str, Any]]
 
 
@@ -64,9 +66,7 @@ def ablation_table(part: dict[str, dict[str, list[int | None]]]) -> str:
     """A line per choice: iterations to 1e-4 / 1e-6."""
     lines = ["| | random, 1e-4 / 1e-6 | smooth, 1e-4 / 1e-6 |", "|---|---|---|"]
     for name, count in part.items():
-        cells = [
-            " / ".join("> 100" if v is None else str(v) for v in count[rhs]) for rhs in ("random", "smooth")
-        ]
+        cells = [" / ".join("> 100" if v is None else str(v) for v in count[rhs]) for rhs in ("random", "smooth")]
         lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
     return "\n".join(lines)
 
@@ -102,10 +102,11 @@ def plot_histories(rows: Rows, path: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m petsc_dcdm.compare.paper_report", description=__doc__)
-    parser.add_argument(
-        "files", nargs="+", type=Path, help="JSON files of petsc_dcdm.compare.paper, one for each size"
-    )
+    parser.add_argument("files", nargs="+", type=Path, help="JSON files of petsc_dcdm.compare.paper, one for each size")
     parser.add_argument("--ablation", type=Path, help="JSON file of petsc_dcdm.compare.paper_ablation")
+    parser.add_argument(
+        "--training", nargs="*", default=[], type=Path, help="directories of runs that continue each other"
+    )
     parser.add_argument("--output", type=Path, required=True, help="directory for tables.md and the plots")
     args = parser.parse_args(arguments)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -120,6 +121,8 @@ def main(arguments: list[str] | None = None) -> int:
         text += [f"### Solver, {ablation['size']}^3", "", ablation_table(ablation["solver"]), ""]
         if ablation["training"]:
             text += ["### Short trainings, 16^3", "", ablation_table(ablation["training"]), ""]
+    if args.training:
+        plot_training(args.training, args.output / "training.png")
     (args.output / "tables.md").write_text("\n".join(text))
     print(f"{args.output / 'tables.md'}")
     return 0

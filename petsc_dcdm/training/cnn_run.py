@@ -112,7 +112,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"interrupted at step {trainer.step}; the same command goes on from there", file=sys.stderr)
         return 130
     trainer.save_weights(output, command)
-    print(f"{output}: {trainer.step} steps, {trainer.seconds / 60:.1f} min; curves in {plot(directory)}")
+    curves = directory / "loss.png"
+    plot([directory], curves)
+    print(f"{output}: {trainer.step} steps, {trainer.seconds / 60:.1f} min; curves in {curves}")
     return 0
 
 

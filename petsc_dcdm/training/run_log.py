@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,33 +39,35 @@ def read_csv(path: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(f)]
 
 
-def plot(directory: Path) -> Path:
-    """Draw the loss curve and the validation of a run to `loss.png` in its directory."""
+def plot(directories: Sequence[Path], path: Path) -> None:
+    """Draw loss curves and validation of runs that continue each other, one after the other."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    loss = read_csv(directory / "loss.csv")
-    validation = read_csv(directory / "validation.csv")
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
-    steps = [row["step"] for row in loss]
-    left.semilogy(steps, [row["loss"] for row in loss], lw=0.5, alpha=0.4, label="training")
-    left.semilogy([row["step"] for row in validation], [row["loss"] for row in validation], "k.-", label="held out")
+    start = 0.0
+    for number, directory in enumerate(directories):
+        loss = read_csv(directory / "loss.csv")
+        validation = read_csv(directory / "validation.csv")
+        first = number == 0
+        steps = [start + row["step"] for row in loss]
+        left.semilogy(steps, [row["loss"] for row in loss], "C0", lw=0.5, label="training" if first else None)
+        at = [start + row["step"] for row in validation]
+        left.semilogy(at, [row["loss"] for row in validation], "k.-", label="held out" if first else None)
+        for colour, name in enumerate(("random_1e-04", "smooth_1e-04", "random_1e-06", "smooth_1e-06")):
+            counts = [row[name] if row[name] >= 0 else np.nan for row in validation]
+            label = name.replace("_", " right-hand side, to ") if first else None
+            right.plot(at, counts, f"C{colour}.-", label=label)
+        start = steps[-1]
+        if number + 1 < len(directories):
+            for panel in (left, right):
+                panel.axvline(start, color="grey", lw=0.5)
     left.set(xlabel="step", ylabel=r"$|r - \alpha A f(r)|^2$")
-    left.legend()
-    for name in ("random_1e-04", "smooth_1e-04", "random_1e-06", "smooth_1e-06"):
-        counts = [row[name] if row[name] >= 0 else np.nan for row in validation]
-        right.plot(
-            [row["step"] for row in validation],
-            counts,
-            ".-",
-            label=name.replace("_", " right-hand side, to "),
-        )
     right.set(xlabel="step", ylabel="DCDM iterations", ylim=(0, 60))
+    left.legend()
     right.legend()
     figure.tight_layout()
-    path = directory / "loss.png"
     figure.savefig(path, dpi=110)
     plt.close(figure)
-    return path
