@@ -28,4 +28,7 @@ def run(args: argparse.Namespace) -> int:
     command = import_module(_COMMANDS[args.network])
     parser = argparse.ArgumentParser(prog=f"petsc-dcdm train {args.network}")
     command.add_arguments(parser)
-    return int(command.run(parser.parse_args(args.options)))
+    options = parser.parse_args(args.options)
+    if getattr(options, "matrix", None):  # reads matrices, which nothing in this package does
+        return int(import_module("petsc_dcdm.finetune").run(options))
+    return int(command.run(options))

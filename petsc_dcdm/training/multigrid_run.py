@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `petsc-dcdm train multigrid`."""
     add = parser.add_argument
     add("--out", type=Path, default=Path("multigrid.safetensors"), help="file to write (default %(default)s)")
-    add("--steps", type=int, default=_DEFAULTS.steps, help="optimiser steps (default %(default)s)")
+    add("--steps", type=int, help=f"optimiser steps (default {_DEFAULTS.steps}, fine-tuning 200)")
     add(
         "--seed",
         type=int,
@@ -47,8 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--learning-rate",
         type=float,
-        default=_DEFAULTS.learning_rate,
-        help="Adam's peak (default %(default)s)",
+        help=f"Adam's peak (default {_DEFAULTS.learning_rate}, fine-tuning a third of it)",
     )
     add("--batch", type=int, default=_DEFAULTS.batch, help="systems a step (default %(default)s)")
     add(
@@ -77,7 +76,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="coarsen axes within it (default %(default)s)",
     )
     add("--threads", type=int, default=1, help="torch threads; changes the last digits (default %(default)s)")
+    own = parser.add_argument_group("fine-tuning on your own operators")
+    own.add_argument("--matrix", nargs="+", help="PETSc binary files, as -ksp_view_mat binary:FILE writes them")
+    own.add_argument("--cells", nargs="+", help="for each an index set with the cell of every row")
+    own.add_argument("--grid", help="nx,ny[,nz], if the rows are not all cells in order")
+    own.add_argument("--start", default="multigrid", help="weights to start from (default: the shipped ones)")
     add("--no-validation", action="store_true", help="skip the table of iterations before and after")
+
+
+def settings_of(args: argparse.Namespace, default: Settings) -> Settings:
+    """What the command line says, ``default`` where it is silent."""
+    given = {f.name: getattr(args, f.name) for f in fields(Settings)}
+    return replace(default, **{name: value for name, value in given.items() if value is not None})
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     """
     torch.set_num_threads(args.threads)
     console = Console()
-    settings = Settings(**{f.name: getattr(args, f.name) for f in fields(Settings)})
+    settings = settings_of(args, _DEFAULTS)
     columns = (
         TextColumn("training"),
         BarColumn(),

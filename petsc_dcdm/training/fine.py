@@ -1,0 +1,61 @@
+"""Fine-tuning on given operators: random pieces of them as training systems. numpy and torch only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from petsc_dcdm.training.domains import Rng, Shape, System, finish
+from petsc_dcdm.training.train import Settings, train_multigrid
+
+PIECE_3D, PIECE_2D = 24, 96
+"""Cells along the edges of a piece: dense solves of its coarse system take milliseconds."""
+
+
+def piece(system: System, offset: Shape, shape: Shape) -> System:
+    """A box of a system. Where it is cut off the outside is held at zero pressure: its faces count into s."""
+    box = tuple(slice(o, o + n) for o, n in zip(offset, shape, strict=True))
+    w, s = [], system.s[box].astype(float)
+    for axis, face in enumerate(system.w):
+        inner = face[box].astype(float)
+        low: list[slice | int] = [slice(None)] * 3
+        high, beyond = low.copy(), list[slice | int](box)
+        low[2 - axis], high[2 - axis], beyond[2 - axis] = 0, -1, offset[2 - axis] + shape[2 - axis]
+        s[tuple(low)] += inner[tuple(low)]
+        if offset[2 - axis] + shape[2 - axis] < face.shape[2 - axis]:
+            s[tuple(high)] += face[tuple(beyond)]
+        inner[tuple(low)] = 0.0
+        w.append(inner)
+    return finish((w[0], w[1], w[2]), s)
+
+
+def pieces(systems: Sequence[System]) -> Callable[[Rng], System]:
+    """A source of training systems: random pieces, or the whole where it is small. Pieces of under 50 unknowns are
+    drawn again.
+    """
+
+    def draw(rng: Rng) -> System:
+        for _ in range(100):
+            system = systems[int(rng.integers(len(systems)))]
+            edge = PIECE_2D if 1 in system.shape else PIECE_3D
+            n = tuple(min(size, edge) for size in system.shape)
+            z, y, x = (int(rng.integers(size - m + 1)) for size, m in zip(system.shape, n, strict=True))
+            found = piece(system, (z, y, x), (n[0], n[1], n[2]))
+            if np.count_nonzero(found.active) >= 50:
+                return found
+        raise ValueError("The matrices have too few coupled cells to train on: no piece of them has 50.")
+
+    return draw
+
+
+def fine_tune(
+    start: dict[str, np.ndarray],
+    systems: Sequence[System],
+    settings: Settings,
+    report: Callable[[int, float], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """The tensors of a weights file after training on pieces of ``systems``, from ``start`` on."""
+    fitted = replace(settings, smoothing=start["log_c"].size - 4, hidden=start["hidden.bias"].size)
+    return train_multigrid(fitted, report, start, pieces(systems))
