@@ -261,5 +261,6 @@ class TorchHierarchy:
         with torch.no_grad():
             x = torch.from_numpy(np.multiply(r, scale_in).astype(np.float32)).to(self._device)
             y = cycle(self._smoothers, self._solve_coarse, x, self._exchange)
-            np.multiply(y.cpu().numpy(), scale_out, out=out, where=self._active)
+            np.copyto(out, y.cpu().numpy())
             out[~self._active] = 0.0
+            out *= scale_out
