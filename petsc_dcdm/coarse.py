@@ -52,7 +52,7 @@ class CoarseSolver:
         self._matrix = PETSc.Mat().createAIJ((n, n), csr=(indptr, column, value), comm=comm)
         self._matrix.setOption(PETSc.Mat.Option.SPD, True)
         self._x, self._b = self._matrix.createVecs()
-        self._gathered = np.zeros(self.unknowns, dtype=np.float32)
+        self._gathered = np.zeros(self.unknowns if self._redundant else 0, dtype=np.float32)
         self._out = np.zeros(operator.shape, dtype=np.float32)
         self.ksp = PETSc.KSP().create(comm)
         self.ksp.setOptionsPrefix(prefix)
