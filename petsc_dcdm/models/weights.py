@@ -117,13 +117,10 @@ def shipped(kind: str) -> Path:
 def load(name: str | Path) -> ModelFile:
     """Read weights: ``"multigrid"`` or ``"cnn"`` for the shipped ones, else a path. Not collective.
 
-    Other shipped files go by their name too, e.g. ``"cnn-32"``.
-
     Raises:
         WeightsError: missing, not safetensors, without metadata or tensors, or the hash does not match.
     """
-    is_word = Path(name).name == str(name)
-    path = shipped(str(name)) if is_word and (str(name) in KINDS or shipped(str(name)).is_file()) else Path(name)
+    path = shipped(str(name)) if str(name) in KINDS else Path(name)
     if not path.is_file():
         raise WeightsError(
             f"{path}: no such weights file; give {' or '.join(KINDS)} for the shipped weights, "
