@@ -22,6 +22,7 @@ from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.system import GridSystem, build_system
 from petsc_dcdm.models import weights
 from petsc_dcdm.models.layout import Hierarchy
+from petsc_dcdm.models.packed import PackedStencil
 from petsc_dcdm.options import PC_OPTIONS, OptionError, print_help, read
 from petsc_dcdm.threads import threads_per_rank
 
@@ -173,8 +174,6 @@ class PC:
             self._options is not None and self._comm is not None and self._file is not None and self._system is not None
         )
         layout, threads = self._system.layout, self._threads
-        w = [interior(face) for face in self._system.w]
-        s = interior(self._system.s)
         self._compiled = False
         if self._file.kind == "cnn":
             import torch
@@ -183,14 +182,17 @@ class PC:
 
             torch.set_num_threads(threads)
             self._backend = f"torch on {device}"
-            return CnnOperator(self._file, w, s, layout, device)
+            return CnnOperator(self._file, *self._inner_arrays(), layout, device)
         if self._on_cpu and self._options["pc_dcdm_compile"] != "off":
             from petsc_dcdm.models.kernels.build import KernelsUnavailable
 
             try:
                 from petsc_dcdm.models.cpu import CpuHierarchy
 
-                network = CpuHierarchy(self._file, w, s, layout, threads)
+                if isinstance(self._system.w, PackedStencil):
+                    network = CpuHierarchy(self._file, self._system.w, None, layout, threads)
+                else:
+                    network = CpuHierarchy(self._file, *self._inner_arrays(), layout, threads)
                 missing = None
             except KernelsUnavailable as problem:
                 missing = problem
@@ -212,7 +214,13 @@ class PC:
 
         torch.set_num_threads(threads)
         self._backend = f"torch on {device}"
-        return TorchHierarchy(self._file, w, s, layout, device)
+        return TorchHierarchy(self._file, *self._inner_arrays(), layout, device)
+
+    def _inner_arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
+        """The stencil of this rank's box without its halo."""
+        assert self._system is not None
+        w, s = self._system.arrays()
+        return [interior(face) for face in w], interior(s)
 
     # Apply --------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from systems import conductances, matrix, random_solids, right_hand_side, solve
 
 from petsc_dcdm.grid.walls import _Faces, count_torn, keep_walls
 from petsc_dcdm.models.layout import SerialLayout
+from petsc_dcdm.models.packed import pack
 
 ALL = (0, 1, 2)
 
@@ -43,6 +44,28 @@ def test_compiled_and_numpy_agree(shape, axes, fraction, decades, seed):
     plain._library = None
     for ours, theirs in zip(level.coarse(axes).faces, plain.coarse(axes).faces, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-14)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 70)),
+    axes=st.sets(st.sampled_from(ALL), min_size=1),
+    fraction=st.sampled_from([0.0, 0.02, 0.4]),
+    ratio=st.sampled_from([1.0, 30.0, 3000.0]),
+    seed=st.integers(0, 50),
+)
+def test_packed_faces_are_the_same_faces(shape, axes, fraction, ratio, seed):
+    w, s = conductances(shape, random_solids(shape, seed, fraction), ratio=(1.0, ratio, 1.0))
+    faces = padded(w)
+    packed = pack(faces, padded([s])[0])
+    if packed is None:
+        return
+    axes = tuple(sorted(axes))
+    levels = [_Faces(source, 1) for source in (faces, packed)]
+    layout = SerialLayout(shape, ())
+    assert levels[0].torn_share(axes, layout) == levels[1].torn_share(axes, layout)
+    for ours, theirs in zip(levels[0].coarse(axes).faces, levels[1].coarse(axes).faces, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def plates(shape, spacing):

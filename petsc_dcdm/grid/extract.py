@@ -17,11 +17,12 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.csr import CsrRows, Problem, Shape, StencilError
+from petsc_dcdm.grid.csr import CsrRows, Problem, Shape, StencilError, StencilReport
 from petsc_dcdm.grid.csr_numpy import NumpyRows, read, row_reader
 from petsc_dcdm.grid.discovery import Grid, size_text
 from petsc_dcdm.grid.errors import MatrixError, raise_together
 from petsc_dcdm.grid.local_csr import local_csr
+from petsc_dcdm.models.packed import HAS_S, PackedStencil
 
 ROUNDING = 1e-9
 """Relative to the diagonal: entries and row sums that are smaller are taken for rounding of the assembly."""
@@ -31,6 +32,8 @@ ROUNDING = 1e-9
 class RowStencil:
     """What the local rows say in float64, divided by ``scale``: diagonals are positive and at most 1.
 
+    packed         w and s in one byte a cell, where that is possible: on such a box, for voxel geometry; the arrays are
+                   then empty
     w_low, w_high  per axis x, y, z: conductance to the low and to the high neighbour, 0 where there is none; in the
                    order of the rows, or where these are a box of the grid on all ranks, on that box with a halo of one
                    cell (nz + 2, ny + 2, nx + 2).
@@ -42,6 +45,7 @@ class RowStencil:
     active, extra  global counts of the rows that are coupled, and of those that have an s
     """
 
+    packed: PackedStencil | None
     w_low: list[np.ndarray]
     w_high: list[np.ndarray] | None
     s: np.ndarray
@@ -122,34 +126,45 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
         # The scale only has to be of the right size: a first diagonal will do, the rest is settled by the largest.
         largest = comm.allreduce(float(np.abs(values[: indptr[1]]).max(initial=0.0)) if n else 0.0, op=MPI.MAX)
         scale = 1.0 / largest if np.isfinite(largest) and largest > 0 else 1.0
-        shape = (n,) if box is None else tuple(size + 2 for size in box[1])
         options: dict[str, Any] = {"sign": sign, "scale": scale, "rounding": ROUNDING}
         if box is not None:
             options["box"] = box
-        w_low, s = [np.zeros(shape) for _ in range(3)], np.zeros(shape)
+        packed, w_low, s, w_high = None, [], np.zeros(0), None
         error, report = None, None
         try:
-            report = rows.extract(w_low, s, **options)
+            found = rows.extract_packed(**options) if isinstance(rows, CsrRows) and box is not None else None
+            packed, report = found or (None, None)
         except StencilError as problem:
             error = _explain(problem, grid, first)
         raise_together(comm, error)
+        if box is not None:
+            packed = _agree(packed, report, comm)
+        if packed is None:
+            shape = (n,) if box is None else tuple(size + 2 for size in box[1])
+            w_low, s = [np.zeros(shape) for _ in range(3)], np.zeros(shape)
+            try:
+                report = rows.extract(w_low, s, **options)
+            except StencilError as problem:
+                error = _explain(problem, grid, first)
+            raise_together(comm, error)
+            assert report is not None
+            if comm.allreduce(report.symmetry) % 2**64:
+                w_high = [np.zeros(shape) for _ in range(3)]
+                rows.extract(w_low, s, w_high=w_high, **options)
         assert report is not None
-        w_high = None
-        if comm.allreduce(report.symmetry) % 2**64:
-            w_high = [np.zeros(shape) for _ in range(3)]
-            rows.extract(w_low, s, w_high=w_high, **options)
         dirichlet = np.flatnonzero(rows.dirichlet)
         diagonal = _sums(indptr, values, dirichlet)
-    totals = comm.allreduce(
-        np.array([*report.w_sum, *report.w_count, n - dirichlet.size, np.count_nonzero(s)], dtype=float)
-    )
+    extra = np.count_nonzero(s if packed is None else packed.cells & HAS_S)
+    totals = comm.allreduce(np.array([*report.w_sum, *report.w_count, n - dirichlet.size, extra], dtype=float))
     mean_w = tuple(float(total / count) if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
     largest = comm.allreduce(report.max_diagonal, op=MPI.MAX) * scale
     if largest > 0 and not 0.5 <= largest <= 1.0:
         scale /= largest
         for array in (*w_low, *(w_high or ()), s):
             array /= largest
+        packed = packed and packed.scaled(1.0 / largest)
     return RowStencil(
+        packed=packed,
         w_low=w_low,
         w_high=w_high,
         s=s,
@@ -161,6 +176,19 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
         active=int(totals[6]),
         extra=int(totals[7]),
     )
+
+
+def _agree(packed: PackedStencil | None, report: StencilReport | None, comm: MPI.Intracomm) -> PackedStencil | None:
+    """The packed stencil in terms that all ranks share; None if one has none or it is not symmetric. Collective."""
+    if not comm.allreduce(packed is not None, op=MPI.LAND):
+        return None
+    assert packed is not None and report is not None
+    if comm.allreduce(report.symmetry) % 2**64:
+        return None
+    if comm.Get_size() == 1:
+        return packed
+    known = comm.allgather((packed.c, packed.s_value))
+    return packed.agreed([c for c, _ in known], [values for _, values in known])
 
 
 def _sums(indptr: np.ndarray, values: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from petsc_dcdm.grid.extract import RowStencil, extract
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.rows import RowMap
 from petsc_dcdm.grid.walls import keep_walls
+from petsc_dcdm.models.packed import PackedStencil
 from petsc_dcdm.models.plan import COARSE_LIMIT, plan_coarsening
 
 COARSE_CELLS_PER_RANK = 64
@@ -29,7 +30,8 @@ class GridSystem:
     """The stencil of a matrix on this rank's box.
 
     w, s           float64 arrays (nz + 2, ny + 2, nx + 2) of the box with a halo of 0, in the convention of the models:
-                   w[a] conductance of the low face along axis a, s extra diagonal; 0 at inactive cells
+                   w[a] conductance of the low face along axis a, s extra diagonal; 0 at inactive cells. For voxel
+                   geometry w is all of that in packed form and s is None, see :meth:`arrays`
     scale          the matrix is ``scale`` times that operator; negative for a negative definite matrix
     dirichlet      local rows that have only their diagonal, and that diagonal
     any_dirichlet  whether any rank has such rows
@@ -40,14 +42,21 @@ class GridSystem:
     grid: Grid
     layout: BoxLayout
     rows: RowMap
-    w: list[np.ndarray]
-    s: np.ndarray
+    w: list[np.ndarray] | PackedStencil
+    s: np.ndarray | None
     scale: float
     dirichlet: np.ndarray
     dirichlet_diagonal: np.ndarray
     any_dirichlet: bool
     singular: bool
     active_cells: int
+
+    def arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
+        """w and s as arrays whatever the form; copies where they are packed."""
+        if isinstance(self.w, PackedStencil):
+            return self.w.arrays()
+        assert self.s is not None
+        return self.w, self.s
 
     def destroy(self) -> None:
         """Collective."""
@@ -118,12 +127,17 @@ def build_system(
     own = layout.offset, layout.shape
     on_box, rows_are_box = (comm.allreduce(box == own, op=MPI.LAND) for box in (stencil.box, grid.box))
     rows = RowMap(A, grid, layout.boxes, comm, rows_are_box)
-    w, w_high, s = stencil.w_low, stencil.w_high or [], stencil.s
+    if stencil.packed is not None and not on_box:
+        stencil.w_low, stencil.s = stencil.packed.arrays()
+    w: list[np.ndarray] | PackedStencil = stencil.w_low
+    w_high, s = stencil.w_high or [], stencil.s
     if not on_box:
         work = A.createVecRight()
         w, w_high, (s,) = _to_box(stencil, rows, work)
         work.destroy()
-    error = _check_symmetry(w, w_high, layout, stencil.scale) if w_high else None
+    elif stencil.packed is not None:
+        w = stencil.packed
+    error = _check_symmetry(w, w_high, layout, stencil.scale) if w_high and isinstance(w, list) else None
     raise_together(comm, error)
     if threshold is not None:
         layout.plan = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)
@@ -132,7 +146,7 @@ def build_system(
         layout=layout,
         rows=rows,
         w=w,
-        s=s,
+        s=None if isinstance(w, PackedStencil) else s,
         scale=stencil.scale,
         dirichlet=stencil.dirichlet,
         dirichlet_diagonal=stencil.dirichlet_diagonal,

@@ -10,11 +10,13 @@ its two cells: a stiff body and the soft matter beside it are apart, as are room
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 import numpy as np
 
 from petsc_dcdm.models.kernels.build import KernelsUnavailable, library
 from petsc_dcdm.models.layout import Layout, Plan, SerialLayout, Shape, coarse_box
+from petsc_dcdm.models.packed import PackedStencil
 from petsc_dcdm.models.plan import coarse_strength, strong_axes
 
 TORN_LIMIT = 0.01
@@ -31,7 +33,12 @@ WEAK = 0.01
 
 
 def keep_walls(
-    w: list[np.ndarray], layout: Layout, plan: Plan, mean_w: tuple[float, ...], threshold: float, threads: int
+    w: list[np.ndarray] | PackedStencil,
+    layout: Layout,
+    plan: Plan,
+    mean_w: tuple[float, ...],
+    threshold: float,
+    threads: int,
 ) -> Plan:
     """The part of ``plan`` that keeps apart what walls and jumps separate. Collective; the same on any number of ranks.
 
@@ -41,14 +48,15 @@ def keep_walls(
     a level earlier, the first coarsening excepted.
 
     w       padded float64 arrays (nz + 2, ny + 2, nx + 2) of the finest level, conductances of the low faces along
-            x, y, z; their halos are filled
+            x, y, z, or packed; halos are filled
     mean_w  their global means
     """
     level = _Faces(w, threads)
+    exchanged: Sequence[np.ndarray] = [w.cells] if isinstance(w, PackedStencil) else w
     strength = list(mean_w)
     kept: list[tuple[int, ...]] = []
     for planned in plan:
-        for face in level.faces:
+        for face in exchanged:
             layout.exchange(face, corners=True)
         torn = level.torn_share(planned, layout)
         if torn > AHEAD_LIMIT and len(kept) > 1:
@@ -59,6 +67,7 @@ def keep_walls(
         strength = coarse_strength(strength, axes)
         kept.append(axes)
         level = level.coarse(axes)
+        exchanged = level.faces
     if len(kept) > 1 and _torn_ahead(level, kept, strong_axes(strength, threshold), layout, threads) > AHEAD_LIMIT:
         kept.pop()
     return tuple(kept)
@@ -100,14 +109,20 @@ class _Grid(ctypes.Structure):
         ("n", ctypes.c_int64 * 3),
         ("block", ctypes.c_int64 * 3),
         ("weak", ctypes.c_double),
+        ("cells", ctypes.c_void_p),
+        ("c", ctypes.c_double * 3),
     ]
 
 
 class _Faces:
-    """The low faces of one level, padded. Compiled code, or numpy where there is none."""
+    """The low faces of one level, padded. Compiled code, or numpy where there is none; packed ones are always
+    compiled. `faces` is empty if they are packed.
+    """
 
-    def __init__(self, faces: list[np.ndarray], threads: int) -> None:
-        self.faces = faces
+    def __init__(self, source: list[np.ndarray] | PackedStencil, threads: int) -> None:
+        self._packed = source if isinstance(source, PackedStencil) else None
+        self.faces = [] if isinstance(source, PackedStencil) else source
+        self._shape = source.cells.shape if isinstance(source, PackedStencil) else source[0].shape
         self._threads = threads
         try:
             self._library: ctypes.CDLL | None = library()
@@ -127,7 +142,7 @@ class _Faces:
     def coarse(self, axes: tuple[int, ...]) -> _Faces:
         """The next level if the medium were uniform: sums over the fine faces, halved along ``axes``. Halo at 0."""
         block = _block(axes)
-        shape = tuple(-(-(n - 2) // b) + 2 for n, b in zip(self.faces[0].shape, block, strict=True))
+        shape = tuple(-(-(n - 2) // b) + 2 for n, b in zip(self._shape, block, strict=True))
         coarse = [np.zeros(shape) for _ in range(3)]
         for axis, out in enumerate(coarse):
             if self._library is not None:
@@ -147,10 +162,12 @@ class _Faces:
         return _Faces(coarse, self._threads)
 
     def _c_grid(self, axes: tuple[int, ...]) -> ctypes._Pointer[_Grid]:
-        nz, ny, nx = (n - 2 for n in self.faces[0].shape)
+        nz, ny, nx = (n - 2 for n in self._shape)
         grid = _Grid(pitch_y=nx + 2, pitch_z=(nx + 2) * (ny + 2), weak=WEAK)
+        if self._packed is not None:
+            grid.cells, grid.c[:] = self._packed.cells.ctypes.data, self._packed.c
         for axis, n in enumerate((nx, ny, nz)):
-            grid.face[axis] = self.faces[axis].ctypes.data
+            grid.face[axis] = None if self._packed is not None else self.faces[axis].ctypes.data
             grid.n[axis] = n
             grid.block[axis] = 2 if axis in axes else 1
         return ctypes.pointer(grid)

@@ -8,6 +8,8 @@
 #include <math.h>
 #include <stdint.h>
 
+#include "packed.h"
+
 #define SEGMENT 16 /* blocks that are looked at together */
 
 typedef struct {
@@ -16,12 +18,20 @@ typedef struct {
     int64_t n[3];           /* cells along x, y, z without the halo */
     int64_t block[3];
     double weak;
+    const uint8_t *cells;    /* or NULL: the faces packed, see packed.h, at the same places; then face is not used */
+    double c[3];
 } walls_grid;
+
+/* at: padded element of a cell */
+static inline double low_face(const walls_grid *g, int axis, int64_t at) {
+    if (g->cells) return g->cells[at] >> 2 * axis & 1 ? g->c[axis] : 0.0;
+    return g->face[axis][at];
+}
 
 static inline double conductance(const walls_grid *g, int axis, int64_t x, int64_t y, int64_t z) {
     /* padded indices; nothing conducts beyond the halo */
     if (x > g->n[0] + 1 || y > g->n[1] + 1 || z > g->n[2] + 1) return 0.0;
-    return g->face[axis][z * g->pitch_z + y * g->pitch_y + x];
+    return low_face(g, axis, z * g->pitch_z + y * g->pitch_y + x);
 }
 
 static inline double larger(double a, double b) { return a > b ? a : b; }
@@ -87,13 +97,13 @@ static int joined(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t 
         for (int64_t k = 0; k < nz; k++)
             for (int64_t j = 0; j < ny; j++)
                 for (int64_t i = 0; i < nx; i++) {
-                    const double *w = g->face[axis] + (z + k) * g->pitch_z + (y + j) * g->pitch_y + x + i;
+                    const int64_t cell = (z + k) * g->pitch_z + (y + j) * g->pitch_y + x + i;
                     const int at = (int)(16 * k + 4 * j + i);
-                    const double below = w[0], above = w[b * pitch[axis]];
+                    const double below = low_face(g, axis, cell), above = low_face(g, axis, cell + b * pitch[axis]);
                     strongest = larger(strongest, larger(below, above));
                     cells |= (uint64_t)(below > 0.0) << at | (uint64_t)(above > 0.0) << (at + (b - 1) * step[axis]);
                     if (b == 1) continue;
-                    const double between = w[pitch[axis]];
+                    const double between = low_face(g, axis, cell + pitch[axis]);
                     strongest = larger(strongest, between);
                     cells |= (uint64_t)(between > 0.0) << at | (uint64_t)(between > 0.0) << (at + step[axis]);
                     where[count] = 4 * (at + step[axis]) + axis;
@@ -106,6 +116,27 @@ static int joined(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t 
     if (cells & ~flood(cells & -cells, open)) return 0;
     ++*living;
     return 1;
+}
+
+/* The same as even, for packed faces: whether the cells have all faces that they need, and none is weak because axes differ. */
+static int even_packed(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t cells) {
+    double least = INFINITY, most = 0.0;
+    for (int axis = 0; axis < 3; axis++) {
+        if (axis == 0 || g->block[axis] > 1) least = g->c[axis] < least ? g->c[axis] : least;
+        most = larger(most, g->c[axis]);
+    }
+    if (!(least > 0.0 && least >= g->weak * most)) return 0;
+    uint8_t all = 0xFF;
+    for (int64_t k = 0; k < g->block[2]; k++)
+        for (int64_t j = 0; j < g->block[1]; j++) {
+            const uint8_t *p = g->cells + (z + k) * g->pitch_z + (y + j) * g->pitch_y + x;
+            /* all have a low x face but the first, and the low faces that lie between the cells of a block */
+            const uint8_t needed = (uint8_t)(1 | (j ? 4 : 0) | (k ? 16 : 0)), rest = (uint8_t)~needed;
+            uint8_t have = (uint8_t)(p[0] | 1 | rest);
+            for (int64_t i = 1; i < cells; i++) have &= (uint8_t)(p[i] | rest);
+            all &= have;
+        }
+    return all == 0xFF;
 }
 
 /* Whether the blocks from x on, ``cells`` cells in all, have no weak face inside or between them: a few streams. */
@@ -145,7 +176,8 @@ void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
             /* a last block that is cut off reaches beyond the halo */
             const int cut = y + by > g->n[1] + 1 || z + bz > g->n[2] + 1;
             const int64_t whole = g->n[0] / bx, uncut = cut ? first : last < whole ? last : whole;
-            if (uncut == last && even(g, 1 + bx * first, y, z, bx * (last - first))) {
+            int (*const test)(const walls_grid *, int64_t, int64_t, int64_t, int64_t) = g->cells ? even_packed : even;
+            if (uncut == last && test(g, 1 + bx * first, y, z, bx * (last - first))) {
                 living += last - first;
                 continue;
             }
