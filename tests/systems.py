@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import contextmanager
+
 import numpy as np
+import pytest
 from petsc4py import PETSc
 
 
@@ -114,6 +118,16 @@ def solve(A, b, x=None, dm=None, **options):
         for name in options:
             database.delValue(name)
     return ksp, x
+
+
+@contextmanager
+def refused(sentence):
+    """The block raises an error that says ``sentence`` (a pattern); PETSc 3.26 has it as the cause of its own."""
+    with pytest.raises(Exception) as caught:
+        yield
+    error = caught.value
+    said = str(error.__cause__ if isinstance(error, PETSc.Error) and error.__cause__ else error)
+    assert re.search(sentence, said), said
 
 
 def relative_residual(A, x, b):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from petsc4py import PETSc
-from systems import conductances, matrix, poisson, random_solids, relative_residual, right_hand_side, solve
+from systems import conductances, matrix, poisson, random_solids, refused, relative_residual, right_hand_side, solve
 
 Reason = PETSc.KSP.ConvergedReason
 
@@ -164,9 +164,8 @@ def test_the_norm_type_of_the_command_line_counts_when_the_type_comes_from_there
 
 def test_other_norms_are_refused_in_a_sentence():
     A = poisson((3, 4, 5))
-    with pytest.raises(Exception, match="-ksp_norm_type must be unpreconditioned or none") as caught:
+    with refused("-ksp_norm_type must be unpreconditioned or none"):
         solve(A, right_hand_side(A), ksp_norm_type="preconditioned")
-    assert caught.value is not None
 
 
 def test_the_loop_on_the_grid_needs_its_own_preconditioner_and_matrix(obstacle):
@@ -176,7 +175,7 @@ def test_the_loop_on_the_grid_needs_its_own_preconditioner_and_matrix(obstacle):
         ({"pc_dcdm_compile": "off"}, "does not run compiled"),
         ({"ksp_dcdm_history": 20}, "at most 8 directions"),
     ):
-        with pytest.raises(Exception, match=f"-ksp_dcdm_operator stencil: .*{why}"):
+        with refused(f"-ksp_dcdm_operator stencil: .*{why}"):
             solve(A, b, ksp_dcdm_operator="stencil", **options)
         ksp, _ = solve(A, b, **options)
         assert ksp.getConvergedReason() > 0
@@ -239,5 +238,5 @@ def test_pure_neumann(attach, operator):
 @pytest.mark.parametrize("option, value", [("ksp_dcdm_history", "-1"), ("ksp_dcdm_true_residual_every", "often")])
 def test_bad_option_values(option, value):
     A = poisson((3, 4, 5))
-    with pytest.raises(Exception, match=f"-{option} is '{value}'; it must be an integer of at least 0"):
+    with refused(f"-{option} is '{value}'; it must be an integer of at least 0"):
         solve(A, right_hand_side(A), **{option: value})
