@@ -84,10 +84,11 @@ def _read(A: PETSc.Mat, shape: Shape | None) -> tuple[System, np.ndarray]:
     comm = PETSc.COMM_WORLD.tompi4py().Dup()
     system = build_system(A, find_grid(pc, A, shape), comm, threshold=None, threads=1)
     inner = (slice(1, -1),) * 3
-    w = [face[inner] for face in system.w]
+    faces, extra = system.arrays()
+    w = [face[inner] for face in faces]
     free = np.ones(A.getSize()[0], bool)
     free[system.dirichlet] = False
-    found = finish((w[0], w[1], w[2]), system.s[inner])
+    found = finish((w[0], w[1], w[2]), extra[inner])
     system.destroy()
     comm.Free()
     pc.destroy()
