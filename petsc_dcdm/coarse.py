@@ -1,8 +1,8 @@
 """The coarsest level as an ordinary sparse matrix, solved by PETSc.
 
 The grid ends where the hierarchy's plan ends; what is left is solved exactly by a Cholesky factorisation when it is
-small and by
-BoomerAMG (GAMG where PETSc has no hypre) when it is not. Options prefix: that of the PC + ``pc_dcdm_coarse_``.
+small and by BoomerAMG (GAMG where PETSc has no hypre) when it is not. Options prefix: that of the PC +
+``pc_dcdm_coarse_``.
 """
 
 from __future__ import annotations
@@ -151,9 +151,8 @@ def _rows(
     """This rank's rows of the coarse matrix in CSR, global columns: the active cells numbered rank by rank. Collective.
 
     The diagonal is raised by a thousandth of a lower bound of the smallest eigenvalue of an open box of this size:
-    regions without any
-    Dirichlet coupling (all of a pure Neumann problem, or a pocket in the solid) stay definite, and no other mode feels
-    it.
+    regions without any Dirichlet coupling (all of a pure Neumann problem, or a pocket in the solid) stay definite, and
+    no other mode feels it.
     """
     count = int(np.count_nonzero(active))
     first = mpi.exscan(count) or 0
