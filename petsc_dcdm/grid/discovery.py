@@ -158,9 +158,8 @@ def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
     parts = comm.allgather(None if found is None else found.tolist())
     offsets = sorted({offset for part in parts for offset in part or ()})
     failure = (
-        "no grid could be found: there is no DMDA, no index set 'dcdm_cells' and no -pc_dcdm_grid, and the "
-        "matrix is not that of a "
-        f"lexicographic 5- or 7-point grid ({rows} rows, off-diagonals at "
+        "no grid could be found: there is no DMDA, no index set 'dcdm_cells' and no -pc_dcdm_grid, and the matrix is "
+        f"not that of a lexicographic 5- or 7-point grid ({rows} rows, off-diagonals at "
         f"{'many distances' if None in parts else 'distance ' + (', '.join(map(str, offsets)) or 'none')}); "
         f"give -pc_dcdm_grid nx,ny[,nz]"
     )
@@ -198,8 +197,7 @@ def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None) -> Grid:
             if prod(shape) != rows:
                 raise GridError(
                     f"-pc_dcdm_grid is {size_text(shape)} = {prod(shape)} cells but the matrix has {rows} rows; "
-                    f"where only some cells "
-                    "have a row, compose an index set 'dcdm_cells' on the matrix"
+                    "where only some cells have a row, compose an index set 'dcdm_cells' on the matrix"
                 )
             first, last = A.getOwnershipRange()
             box = _whole_planes(shape, first, last - first)

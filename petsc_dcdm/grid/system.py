@@ -79,10 +79,11 @@ def _check_symmetry(
         if error is None and wrong.any():
             at = np.unravel_index(int(np.argmax(difference * wrong)), wrong.shape)
             z, y, x = (int(o + i) for o, i in zip(layout.offset, at, strict=True))
+            there_value, here_value = -there[at] * scale, -here[at] * scale
             error = MatrixError(
-                f"the matrix is not symmetric: cell ({x}, {y}, {z}) is coupled to its high neighbour along {'xyz'[axis]}"
-                f" with {-here[at] * scale:g} and coupled back with {-there[at] * scale:g}; petsc_dcdm needs a symmetric "
-                "matrix (only Dirichlet rows may couple one way)"
+                f"the matrix is not symmetric: cell ({x}, {y}, {z}) is coupled to its high neighbour along "
+                f"{'xyz'[axis]} with {here_value:g} and coupled back with {there_value:g}; petsc_dcdm needs a "
+                "symmetric matrix (only Dirichlet rows may couple one way)"
             )
     return error
 
