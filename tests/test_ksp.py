@@ -215,9 +215,9 @@ def test_a_preconditioner_that_gives_nothing_is_a_breakdown(capsys):
 
 def test_true_residual_every_step_changes_nothing_but_rounding(obstacle):
     A, b = obstacle
-    often, _ = solve(A, b, ksp_rtol=1e-10, ksp_dcdm_true_residual_every=1)
-    seldom, _ = solve(A, b, ksp_rtol=1e-10, ksp_dcdm_true_residual_every=0)
-    np.testing.assert_allclose(often.getConvergenceHistory()[:8], seldom.getConvergenceHistory()[:8], rtol=1e-6)
+    often, _ = solve(A, b, ksp_rtol=1e-8, ksp_dcdm_true_residual_every=1)
+    seldom, _ = solve(A, b, ksp_rtol=1e-8, ksp_dcdm_true_residual_every=0)
+    np.testing.assert_allclose(often.getConvergenceHistory(), seldom.getConvergenceHistory(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("operator", ["mat", "stencil"])

@@ -123,6 +123,8 @@ def oriented_conv(padded: torch.Tensor, weight: torch.Tensor, axes: Axes) -> tor
     Returns [H, nz, ny, nx].
     """
     shape = [n - 2 for n in padded.shape[1:]]
+    if 0 in shape:  # a rank without a box
+        return padded.new_zeros((weight.shape[0], *shape))
     stride = [2 if 2 - i in axes else 1 for i in range(3)]
     grown = [n % 2 if s == 2 else 0 for n, s in zip(shape, stride, strict=True)]
     padded = F.pad(padded, (0, grown[2], 0, grown[1], 0, grown[0]))
