@@ -121,9 +121,9 @@ class PC:
             prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
             self._coarse = CoarseSolver(pc.getComm(), self._network.coarse, self._system.layout, prefix)
             self._network.coarse_solve = self._coarse
-        self._prepare_loop(pc)
+        self._prepare_loop()
 
-    def _prepare_loop(self, pc: PETSc.PC) -> None:
+    def _prepare_loop(self) -> None:
         """The extracted stencil as an operator for the outer loop, if that can use it; the arrays are then let go."""
         assert self._system is not None
         system = self._system
