@@ -103,12 +103,46 @@ class KSP:
 
     def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
         """The loop of DESIGN section 2. Collective. ``x`` holds the initial guess if the KSP says it is non-zero."""
-        steps = self._steps = self._make_steps(ksp, b, x)
+        if self._has_no_solution(ksp, b):
+            return
+        projected = self._without_null_space(ksp, b)
+        steps = self._steps = self._make_steps(ksp, projected or b, x)
         try:
             self._iterate(ksp, steps)
         finally:
             steps.store()
             self._steps = None
+            if projected is not None:
+                projected.destroy()
+
+    @staticmethod
+    def _without_null_space(ksp: PETSc.KSP, b: PETSc.Vec) -> PETSc.Vec | None:
+        """b freed of the null space that the user has attached. PETSc has done so where it knows A to be symmetric."""
+        A, _ = ksp.getOperators()
+        null_space = A.getNullSpace()
+        if not null_space or A.getTransposeNullSpace() or all(A.isSymmetricKnown()):
+            return None
+        projected = b.copy()
+        null_space.remove(projected)
+        return projected
+
+    def _has_no_solution(self, ksp: PETSc.KSP, b: PETSc.Vec) -> bool:
+        """Whether constants, a null space that nobody has attached, are too large a part of b for any x to converge."""
+        A, P = ksp.getOperators()
+        context = self._offering(ksp)
+        if context is None or A != P or A.getNullSpace() or ksp.getNormType() == PETSc.KSP.NormType.NONE:
+            return False
+        part = context.constant_part(b)
+        rtol, atol, _, _ = ksp.getTolerances()
+        if not part > max(rtol * b.norm(), atol):  # also when there is a NaN, which the loop reports
+            return False
+        ksp.setIterationNumber(0)
+        ksp.setResidualNorm(b.norm())
+        why = (
+            f"constants are a null space of the matrix and a part of the right-hand side ({part / b.norm():.1e} of its "
+            "norm): there is no solution; attach the null space (MatSetNullSpace) for the solution of the rest"
+        )
+        return self._stop(ksp, Reason.DIVERGED_BREAKDOWN, why)
 
     def _iterate(self, ksp: PETSc.KSP, steps: Steps) -> None:
         needs_norm = ksp.getNormType() != PETSc.KSP.NormType.NONE

@@ -154,6 +154,17 @@ class PC:
             self._loop = history, DirectionLoop(self._network, self._operator, self._system.layout, history)  # type: ignore[arg-type]
         return self._system.rows, self._loop[1]
 
+    def constant_part(self, b: PETSc.Vec) -> float:
+        """Norm of the part of ``b`` along the constants on the coupled rows if these are a null space, else 0.
+
+        Collective.
+        """
+        if self._system is None or not self._system.singular:
+            return 0.0
+        assert self._comm is not None
+        total = float(b.sum()) - self._comm.allreduce(float(b.getArray(readonly=True)[self._system.dirichlet].sum()))
+        return float(abs(total) / np.sqrt(self._system.active_cells))
+
     def _load_weights(self, name: str) -> weights.ModelFile:
         """Rank 0 reads, all get it, or its error."""
         assert self._comm is not None

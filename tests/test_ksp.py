@@ -235,6 +235,23 @@ def test_pure_neumann(attach, operator):
         assert abs(x.sum()) < 1e-6 * x.norm()
 
 
+@pytest.mark.parametrize("operator", ["mat", "stencil"])
+def test_pure_neumann_whose_right_hand_side_is_not_in_the_range(operator, capsys):
+    """With the null space attached the rest is solved, as PETSc's CG does; without, there is no answer to wait for."""
+    A = matrix(*conductances((18, 20, 22), walls=0.0))
+    b = right_hand_side(A)
+    b.shift(0.5)
+    ksp, _ = solve(A, b, ksp_dcdm_operator=operator)
+    assert ksp.getConvergedReason() == Reason.DIVERGED_BREAKDOWN and ksp.getIterationNumber() == 0
+    assert "attach the null space (MatSetNullSpace)" in capsys.readouterr().err
+    A.setNullSpace(PETSc.NullSpace().create(constant=True))
+    ksp, x = solve(A, b, ksp_rtol=1e-9, ksp_max_it=40, ksp_dcdm_operator=operator)
+    assert ksp.getConvergedReason() > 0 and abs(x.sum()) < 1e-6 * x.norm()
+    rest = b.copy()
+    A.getNullSpace().remove(rest)
+    assert relative_residual(A, x, rest) < 1e-9
+
+
 @pytest.mark.parametrize("option, value", [("ksp_dcdm_history", "-1"), ("ksp_dcdm_true_residual_every", "often")])
 def test_bad_option_values(option, value):
     A = poisson((3, 4, 5))
