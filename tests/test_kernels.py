@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -38,28 +41,58 @@ def test_compiled_once_and_then_taken_from_the_cache(fresh: Path, monkeypatch: p
     build.library()
     (library,) = fresh.glob("*.so")
     build._load.cache_clear()
-    monkeypatch.setattr(build, "_compile", lambda *_: pytest.fail("compiled again"))
+    monkeypatch.setattr(build, "_run", lambda *_: pytest.fail("compiled again"))
     build.library()
     assert library.exists()
 
 
-def test_of_several_processes_one_compiles(fresh: Path, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    compiler = tmp_path / "compiler"
-    compiler.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexec cc "$@"\n')
+@pytest.fixture
+def slow_compiler(fresh: Path, tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A compiler that takes its time and logs its arguments, and the environment of a process that uses it for
+    three sources.
+    """
+    for name in ("second", "third"):
+        (tmp_path / "sources" / f"{name}.c").write_text(SOURCE.replace("dcdm_test", name))
+    log, compiler = tmp_path / "log", tmp_path / "compiler"
+    compiler.write_text(f'#!/bin/sh\necho "$@" >> {log}\nsleep 0.3\nexec cc "$@"\n')
     compiler.chmod(0o755)
-    environment = {
-        "XDG_CACHE_HOME": str(tmp_path),
-        "CC": str(compiler),
-        "PATH": "/usr/bin:/bin",
-        "PYTHONPATH": str(ROOT),
-    }
-    processes = [
-        subprocess.Popen([sys.executable, "-c", LOAD, tmp_path / "sources"], env=environment) for _ in range(3)
-    ]
-    assert [p.wait(timeout=100) for p in processes] == [0, 0, 0]
-    assert sum("-shared" in line for line in log.read_text().splitlines()) == 1
-    assert len(list(fresh.glob("*.so"))) == 1
+    return log, {"XDG_CACHE_HOME": str(tmp_path), "CC": str(compiler), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+
+
+def start(environment: dict[str, str], sources: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", LOAD, sources], env=environment, start_new_session=True)
+
+
+def test_several_processes_share_the_work(slow_compiler, fresh: Path, tmp_path: Path) -> None:
+    log, environment = slow_compiler
+    processes = [start(environment, tmp_path / "sources") for _ in range(4)]
+    assert [p.wait(timeout=100) for p in processes] == [0] * 4
+    lines = log.read_text().splitlines()
+    made = [line.split(" -c ")[1].split()[0] for line in lines if " -c " in line]
+    assert sorted(Path(source).stem for source in made) == ["second", "small", "third"]
+    assert len(lines) == 4 and "-shared" in lines[-1]
+    assert sorted(p.suffix for p in fresh.iterdir()) == [".lock", ".so"]
+
+
+def test_a_process_that_is_killed_is_in_nobodys_way(slow_compiler, fresh: Path, tmp_path: Path) -> None:
+    log, environment = slow_compiler
+    victim = start(environment, tmp_path / "sources")
+    deadline = time.monotonic() + 100
+    while not log.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    other = start(environment, tmp_path / "sources")
+    os.killpg(victim.pid, signal.SIGKILL)
+    assert victim.wait(timeout=100) == -signal.SIGKILL
+    assert other.wait(timeout=100) == 0
+    assert sorted(p.suffix for p in fresh.iterdir()) == [".lock", ".so"]
+
+
+def test_a_file_system_without_locks(slow_compiler, fresh: Path, tmp_path: Path) -> None:
+    _, environment = slow_compiler
+    load = "import fcntl\ndef lockf(*_): raise OSError(38, 'no locks')\nfcntl.lockf = lockf\n" + LOAD
+    command = [sys.executable, "-c", load, tmp_path / "sources"]
+    processes = [subprocess.Popen(command, env=environment) for _ in range(3)]
+    assert [p.wait(timeout=100) for p in processes] == [0] * 3
 
 
 @pytest.mark.parametrize("flag", ["-DOTHER", "-O2"])

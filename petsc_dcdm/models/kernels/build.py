@@ -1,13 +1,15 @@
 """Compile the C kernels on first use and keep the library in the user's cache.
 
 The file name is a hash of the sources, the compiler, the flags and the processor, so that a home directory
-shared by different machines works, and a changed source is never mistaken for the old one. Of several
-processes one compiles and the others wait for it. No part of this runs at import.
+shared by different machines works, and a changed source is never mistaken for the old one. Processes that find the
+cache empty together (the ranks of a job) share the sources out among them: each is compiled once, by whoever
+comes to it first, and one process links. No part of this runs at import.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import functools
 import hashlib
@@ -17,16 +19,22 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 SOURCE_DIRECTORY = Path(__file__).parent
 
 # Not -ffast-math: NaN and infinity must come out of every kernel that they went into.
-BASE_FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
-#: Tried in turn: a compiler that knows neither OpenMP nor the processor still gives a library, if a slow one.
-FLAG_SETS = ((*BASE_FLAGS, "-march=native", "-fopenmp"), BASE_FLAGS)
+BASE_FLAGS = ("-std=gnu11", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
+NATIVE = ("-march=native", "-fopenmp")
+#: Tried in turn. gcc -O3 compiles half as long again as the first and makes nothing faster here; a compiler that
+#: knows neither OpenMP nor the processor still gives a library, if a slow one.
+FLAG_SETS = (
+    (*BASE_FLAGS, "-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic", *NATIVE),
+    (*BASE_FLAGS, "-O3", *NATIVE),
+    (*BASE_FLAGS, "-O3"),
+)
 
 
 class KernelsUnavailable(RuntimeError):
@@ -83,50 +91,77 @@ def _key(compiler: Sequence[str]) -> str:
     return digest.hexdigest()[:24]
 
 
-def _compile(compiler: Sequence[str], target: Path) -> None:
-    """Compile all sources, several at a time, and move the library to `target` in one step."""
+def _run(compiler: Sequence[str], arguments: Sequence[str], work: Path, target: Path) -> None:
+    """Run the compiler with the first flags that it accepts; `target` appears whole or not at all. What a process
+    that is killed was making stays in the directory `work`.
+    """
     message = ""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as work:
-        library = Path(work) / "kernels.so"
-        for flags in FLAG_SETS:
-            objects = [Path(work) / f"{source.stem}.o" for source in sources()]
-            jobs = [[*compiler, *flags, "-c", str(c), "-o", str(o)] for c, o in zip(sources(), objects, strict=True)]
-            message = _run_all(jobs) or _run_all(
-                [[*compiler, *flags, "-shared", *map(str, objects), "-o", str(library), "-lm"]]
-            )
-            if not message:
-                os.replace(library, target)
-                return
+    partial = work / f"{target.name}.{os.getpid()}"
+    for flags in FLAG_SETS:
+        command = [*compiler, *flags, *arguments, "-o", str(partial)]
+        ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        if ended.returncode == 0:
+            os.replace(partial, target)
+            return
+        lines = [line for line in ended.stderr.splitlines() if "error" in line] or ended.stderr.splitlines()
+        message = message or (lines[0] if lines else f"{command[0]} ended with status {ended.returncode}")
+    with suppress(OSError):  # it is not empty: another source could be compiled
+        work.rmdir()
     raise KernelsUnavailable(f"the C kernels could not be compiled: {message}")
 
 
-def _run_all(commands: Sequence[Sequence[str]]) -> str:
-    """Run the commands side by side; the first error in one line, empty if all went well."""
-    try:
-        running = [
-            subprocess.Popen(c, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-            for c in commands
-        ]
-    except OSError as error:
-        return str(error)
-    message = ""
-    for process in running:
-        errors = process.communicate()[1]
-        if process.returncode and not message:
-            lines = [line for line in errors.splitlines() if "error" in line] or errors.splitlines()
-            message = lines[0] if lines else f"{commands[0][0]} ended with status {process.returncode}"
-    return message
+class _Build:
+    """The making of one library, shared with other processes that are at it."""
 
+    def __init__(self, compiler: Sequence[str], target: Path) -> None:
+        self._compiler, self._target = compiler, target
+        self._objects = target.with_suffix(".build")
+        # the largest take longest: they come first
+        self._sources = sorted(sources(), key=lambda source: -source.stat().st_size)
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock file. Where the file system has no locks the rename alone keeps the library whole."""
-    with path.open("w") as f:
+    def run(self) -> None:
+        """Compile what nobody else compiles, wait for the others, link. A process that ends loses its locks, so
+        that the others take over what it was at.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        with self._target.with_suffix(".lock").open("w") as self._locks:
+            everything = range(len(self._sources))
+            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+                made = list(pool.map(self._compile, everything))
+            for number in everything:
+                if not made[number]:
+                    self._compile(number, wait=True)
+            self._lock(len(self._sources), wait=True)
+            if not self._target.exists():
+                files = [str(self._object(number)) for number in everything]
+                _run(self._compiler, ["-shared", *files, "-lm"], self._objects, self._target)
+                shutil.rmtree(self._objects, ignore_errors=True)
+
+    def _object(self, number: int) -> Path:
+        return self._objects / f"{self._sources[number].stem}.o"
+
+    def _compile(self, number: int, wait: bool = False) -> bool:
+        """Make an object file unless it is there; False if another process is at it."""
+        if not self._lock(number, wait):
+            return False
         try:
-            fcntl.flock(f, fcntl.LOCK_EX)
-        except OSError:
-            pass
-        yield
+            # in this order: objects go when the library is there
+            if not self._object(number).exists() and not self._target.exists():
+                self._objects.mkdir(mode=0o700, exist_ok=True)
+                _run(self._compiler, ["-c", str(self._sources[number])], self._objects, self._object(number))
+        finally:
+            self._lock(number, unlock=True)
+        return True
+
+    def _lock(self, byte: int, wait: bool = False, unlock: bool = False) -> bool:
+        """Lock a byte of the lock file. Where the file system has no locks all processes compile everything."""
+        how = fcntl.LOCK_UN if unlock else fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+        try:
+            fcntl.lockf(self._locks, how, 1, byte)
+        except OSError as error:
+            return error.errno not in (errno.EAGAIN, errno.EACCES)
+        return True
 
 
 def _compiled(directory: Path, compiler: Sequence[str], key: str) -> Path:
@@ -134,9 +169,12 @@ def _compiled(directory: Path, compiler: Sequence[str], key: str) -> Path:
     target = directory / f"kernels-{key}.so"
     if not target.exists():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _locked(directory / f"kernels-{key}.lock"):
+        try:
+            _Build(compiler, target).run()
+        except (OSError, KernelsUnavailable):
+            # without locks another process may have taken away what this one was making, as all is done
             if not target.exists():
-                _compile(compiler, target)
+                raise
     return target
 
 
@@ -159,7 +197,7 @@ def _load() -> ctypes.CDLL | KernelsUnavailable:
 
 
 def library() -> ctypes.CDLL:
-    """The compiled kernels; compiles them (about a second) if the cache does not have them. Not collective.
+    """The compiled kernels; compiles them (one to two seconds) if the cache does not have them. Not collective.
 
     Raises KernelsUnavailable when there is no compiler or it fails; the answer holds for the whole process.
     """

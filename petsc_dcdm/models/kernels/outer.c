@@ -72,9 +72,10 @@ INLINE void store_some(double *p, vd v, int64_t n) {
 
 /* Lanes of the VD cells from cell `shift` of a word that have face f. */
 INLINE vl face_mask(uint64_t word, int f, int shift) {
-    vl bits, lane;
-    for (int i = 0; i < VD; i++) bits[i] = (int64_t)(word >> (8 * f + shift)), lane[i] = (int64_t)1 << i;
-    return (bits & lane) != 0;
+    static const int64_t lane[BLOCK] = {1, 2, 4, 8, 16, 32, 64, 128};
+    vl lanes;
+    memcpy(&lanes, lane, sizeof lanes);
+    return (((int64_t)(word >> (8 * f + shift)) - (vl){0}) & lanes) != 0;
 }
 
 INLINE vd only(vd v, vl mask) { return (vd)((vl)v & mask); }
