@@ -49,14 +49,10 @@ def add_compare_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentP
     what.add_argument("--vertex", action="store_true", help="the 3D Laplacian of PETSc's tutorial ex45")
     what.add_argument("--matrix", type=Path, help="a matrix written with -ksp_view_mat binary:FILE")
     more = parser.add_argument_group("more about the system")
-    more.add_argument(
-        "--size", type=shape_of, nargs="+", help="grids, n or nx,ny[,nz] each: a sweep (default 64)"
-    )
+    more.add_argument("--size", type=shape_of, nargs="+", help="grids, n or nx,ny[,nz] each: a sweep (default 64)")
     more.add_argument("--seed", type=int, default=0, help="of the family and the right-hand side (default 0)")
     more.add_argument("--fluid-only", action="store_true", help="number only the fluid cells")
-    more.add_argument(
-        "--rhs", default="", help="flow, random or smooth (default random); for a matrix, a file"
-    )
+    more.add_argument("--rhs", default="", help="flow, random or smooth (default random); for a matrix, a file")
     more.add_argument("--grid", type=shape_of, help="grid of a matrix file, nx,ny[,nz]")
     more.add_argument("--cells", type=Path, help="file with the cell of each row of a matrix file")
     how = parser.add_argument_group("solvers and runs")
@@ -85,12 +81,8 @@ def systems_of(args: argparse.Namespace) -> list[SystemSpec]:
     """The systems that the arguments describe. ValueError with one sentence if they contradict each other."""
     if args.matrix:
         if args.size or args.fluid_only or args.moving:
-            raise ValueError(
-                "--size, --fluid-only and --moving do not go with --matrix; its grid is given by --grid."
-            )
-        files = [
-            str(path.resolve()) if path else "" for path in (args.cells, Path(args.rhs) if args.rhs else None)
-        ]
+            raise ValueError("--size, --fluid-only and --moving do not go with --matrix; its grid is given by --grid.")
+        files = [str(path.resolve()) if path else "" for path in (args.cells, Path(args.rhs) if args.rhs else None)]
         name = str(args.matrix.resolve())
         return [SystemSpec("matrix", name, args.grid, args.seed, rhs=files[1], cells=files[0])]
     if args.grid or args.cells:
@@ -140,9 +132,7 @@ def run(args: argparse.Namespace) -> int:
             threads=args.threads,
             told=status.update,
         )
-    console.print(
-        f"{_machine()}; relative residual {args.rtol:g}; medians of {args.runs} runs", highlight=False
-    )
+    console.print(f"{_machine()}; relative residual {args.rtol:g}; medians of {args.runs} runs", highlight=False)
     print_tables(results, console)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

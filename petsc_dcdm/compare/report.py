@@ -58,11 +58,7 @@ def _caption(rows: Sequence[Result]) -> str:
 def _cells(row: Result) -> list[str]:
     if row.problem:
         return [row.solver.name, str(row.ranks), "-", "-", "-", "-", "-", "-", "-", "-"]
-    its = (
-        str(row.iterations)
-        if row.converged
-        else f"{row.iterations}, did not converge ({row.converged_reason})"
-    )
+    its = str(row.iterations) if row.converged else f"{row.iterations}, did not converge ({row.converged_reason})"
     low, high = row.spread
     return [
         row.solver.name,
@@ -115,8 +111,4 @@ def break_even(a: Result, b: Result) -> str:
     if setup + solve >= 0 and solve >= 0:
         return f"{names}: slower however many solves"
     count = math.floor(-setup / solve) + 1
-    return (
-        f"{names}: faster from solve {count} on"
-        if solve < 0
-        else f"{names}: faster up to solve {count - 1} only"
-    )
+    return f"{names}: faster from solve {count} on" if solve < 0 else f"{names}: faster up to solve {count - 1} only"

@@ -16,9 +16,7 @@ def add_train_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
     code.
     """
     parser = subparsers.add_parser("train", help="train a network and write its weights file")
-    parser.add_argument(
-        "network", choices=sorted(_COMMANDS), help="its options: petsc-dcdm train NETWORK --help"
-    )
+    parser.add_argument("network", choices=sorted(_COMMANDS), help="its options: petsc-dcdm train NETWORK --help")
     parser.add_argument("options", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 

@@ -181,9 +181,7 @@ def obstacles(shape: Shape, rng: Rng, count: int, largest: float) -> np.ndarray:
     for _ in range(count):
         centre = rng.random(3) * n
         radii = np.maximum(span * largest * rng.uniform(0.15, 1.0, 3), 0.8)
-        solid |= (
-            ball(shape, centre, radii) if rng.random() < 0.5 else brick(shape, centre - radii, centre + radii)
-        )
+        solid |= ball(shape, centre, radii) if rng.random() < 0.5 else brick(shape, centre - radii, centre + radii)
     return solid
 
 
@@ -290,9 +288,7 @@ def family_ratio(shape: Shape, rng: Rng) -> System:
     ratio[chosen] = 10.0 ** rng.uniform(0.0, 2.0)
     if rng.random() < 0.3:
         ratio *= 10.0 ** rng.uniform(-0.5, 0.5, 3)
-    solid = (
-        obstacles(shape, rng, int(rng.integers(0, 5)), 0.2) if rng.random() < 0.6 else np.zeros(shape, bool)
-    )
+    solid = obstacles(shape, rng, int(rng.integers(0, 5)), 0.2) if rng.random() < 0.6 else np.zeros(shape, bool)
     air = wavy_surface(shape, rng) & ~solid if rng.random() < 0.3 else np.zeros(shape, bool)
     sides = random_sides(shape, rng, 0.5)
     return assemble(~solid & ~air, air, sides, ratio=(ratio[0], ratio[1], ratio[2]))

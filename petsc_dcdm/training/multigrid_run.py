@@ -110,9 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
         def report(step: int, loss: float) -> None:
             nonlocal mean
-            mean = (
-                loss if step == 1 else 0.98 * mean + 0.02 * loss
-            )  # single steps jump with the systems they drew
+            mean = loss if step == 1 else 0.98 * mean + 0.02 * loss  # single steps jump with the systems they drew
             progress.update(task, completed=step, loss=mean)
 
         tensors = train_multigrid(settings, report)
@@ -165,9 +163,9 @@ def count(tensors: dict[str, np.ndarray], threshold: float, system: validation.S
         _, precondition = prepare(import_tensors, system, threshold, COARSE_LIMITS[-1])
         op = validation.double_operator(system)
         b = torch.from_numpy(validation.right_hand_side(system, kind, 0))
-        return validation.iterations(
-            op, lambda r: precondition(r.float()[None])[0].double(), b, closed=system.closed
-        )[0]
+        return validation.iterations(op, lambda r: precondition(r.float()[None])[0].double(), b, closed=system.closed)[
+            0
+        ]
 
 
 def validation_table(before: dict[str, np.ndarray], after: dict[str, np.ndarray], threshold: float) -> Table:
@@ -180,9 +178,7 @@ def validation_table(before: dict[str, np.ndarray], after: dict[str, np.ndarray]
         cells = []
         for shape in VALIDATION_SHAPES:
             system = make(shape, 0)
-            pairs = [
-                [count(t, threshold, system, kind) for t in (before, after)] for kind in ("random", "smooth")
-            ]
+            pairs = [[count(t, threshold, system, kind) for t in (before, after)] for kind in ("random", "smooth")]
             cells.append(" / ".join(f"{old} > {new}" for old, new in pairs))
         table.add_row(name, *cells)
     return table

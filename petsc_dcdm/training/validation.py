@@ -40,19 +40,13 @@ def _up(shape: Shape) -> int:
     return 2 if shape[0] > 1 else 1
 
 
-def _bodies(
-    shape: Shape, rng: np.random.Generator, count: int, smallest: float, largest: float
-) -> np.ndarray:
+def _bodies(shape: Shape, rng: np.random.Generator, count: int, smallest: float, largest: float) -> np.ndarray:
     """Spheres and cubes of radii between two parts of the longest side."""
     solid = _none(shape)
     for _ in range(count):
         centre = rng.random(3) * size(shape)
         radius = np.full(3, rng.uniform(smallest, largest) * max(shape))
-        solid |= (
-            ball(shape, centre, radius)
-            if rng.random() < 0.6
-            else brick(shape, centre - radius, centre + radius)
-        )
+        solid |= ball(shape, centre, radius) if rng.random() < 0.6 else brick(shape, centre - radius, centre + radius)
     return solid
 
 
@@ -78,9 +72,7 @@ def mixed(shape: Shape, seed: int) -> System:
     up = _up(shape)
     along, n = grid(shape)[up], shape[2 - up]
     x = grid(shape)[0]
-    air = np.broadcast_to(
-        along > n * (0.75 + 0.08 * np.sin(2 * np.pi * (2 * x / shape[2] + rng.random()))), shape
-    )
+    air = np.broadcast_to(along > n * (0.75 + 0.08 * np.sin(2 * np.pi * (2 * x / shape[2] + rng.random()))), shape)
     return assemble(~solid & ~air, air & ~solid, _walls({(0, int(rng.integers(2))): 2.0}))
 
 
@@ -89,9 +81,7 @@ def tank(shape: Shape, seed: int) -> System:
     rng = _rng("tank", seed)
     up = _up(shape)
     along, n, x, y = grid(shape)[up], shape[2 - up], grid(shape)[0] / shape[2], grid(shape)[1] / shape[1]
-    wave = np.sin(2 * np.pi * (3 * x + rng.random())) + (
-        np.sin(2 * np.pi * (y + rng.random())) if up == 2 else 0
-    )
+    wave = np.sin(2 * np.pi * (3 * x + rng.random())) + (np.sin(2 * np.pi * (y + rng.random())) if up == 2 else 0)
     air = np.broadcast_to(along > n * (0.7 + 0.05 * wave), shape) | _bodies(shape, rng, 3, 0.02, 0.05)
     return assemble(~air, air, np.zeros((3, 2)))
 
@@ -166,9 +156,7 @@ def jumps(shape: Shape, seed: int) -> System:
 
 def ratio(value: float) -> Callable[[Shape, int], System]:
     """Conductances along x `value` times the others, all walls Dirichlet."""
-    return lambda shape, seed: assemble(
-        ~_none(shape), _none(shape), np.full((3, 2), 2.0), ratio=(value, 1.0, 1.0)
-    )
+    return lambda shape, seed: assemble(~_none(shape), _none(shape), np.full((3, 2), 2.0), ratio=(value, 1.0, 1.0))
 
 
 def thin_plates(shape: Shape, seed: int) -> System:
