@@ -98,6 +98,38 @@ def test_deflation_saves_iterations_and_solves_the_system():
     assert steps[16] < 0.85 * steps[1], steps
 
 
+@pytest.mark.parametrize("scene", ["training operator", "obstacle", "free surface"])
+def test_the_solver_keeps_its_promises_with_a_network_of_random_weights(tmp_path, scene):
+    """Directions A-orthogonal to the two before; the error never grows in the A-norm, also on unseen operators."""
+    torch.manual_seed(4)
+    file = tmp_path / "random.safetensors"
+    tensors = to_tensors(DcdmNet("64"))
+    weights.save(file, "cnn", (3,), tensors, training_domain="none", seed=0, command="none", hyper={"variant": "64"})
+    world = scenes(12, None)[scene]()[0]
+    system = assemble(world, dmda.create(world.shape, PETSc.COMM_SELF))
+    exact = system.vector(right_hand_sides(12)["random"])
+    b = system.A * exact
+    options = PETSc.Options()
+    for name, value in {**paper.DCDM, "pc_dcdm_model": str(file)}.items():
+        options[f"random_{name}"] = value
+    ksp = PETSc.KSP().create(system.A.comm)
+    ksp.setOptionsPrefix("random_")
+    system.attach(ksp)
+    points = []
+    ksp.setMonitor(lambda ksp, its, norm: points.append(ksp.getSolution().copy()))
+    ksp.setTolerances(rtol=1e-30, atol=0.0, max_it=15)
+    ksp.setFromOptions()
+    ksp.solve(b, b.duplicate())
+    steps = [new - old for old, new in zip(points, points[1:], strict=False)]
+    assert len(steps) == 15
+    for k, d in enumerate(steps):
+        for p in steps[max(0, k - 2) : k]:
+            assert abs(d.dot(system.A * p)) < 1e-6 * np.sqrt(d.dot(system.A * d) * p.dot(system.A * p))
+    energies = [(exact - x).dot(system.A * (exact - x)) for x in points]
+    assert all(new <= old * (1 + 1e-12) for old, new in zip(energies, energies[1:], strict=False))
+    assert energies[-1] < energies[0]
+
+
 def test_from_solvers_to_tables(tmp_path, cnn_file, capsys):
     file = tmp_path / "size-8.json"
     words = ["--size", "8", "--repeats", "1", "--scene", "training operator", "--model", f"cnn={cnn_file}"]

@@ -21,6 +21,7 @@ from torch import Tensor
 from petsc_dcdm.models import weights
 from petsc_dcdm.models.cnn import DcdmNet, from_file
 from petsc_dcdm.training.cnn import Settings, Trainer
+from petsc_dcdm.training.cnn_recipes import Stage
 from petsc_dcdm.training.dcdm import dcdm_history, random_rhs, smooth_rhs, unit_rms
 from petsc_dcdm.training.ritz import box_operator
 
@@ -72,29 +73,24 @@ def history_and_normalisation(net: DcdmNet, size: int) -> dict[str, Counts]:
 
 def short_trainings(steps: int, resolution: int = 16) -> dict[str, Counts]:
     """Counts after short trainings of equal length that differ in their residuals."""
-    paper: dict[str, Any] = {}
-    followed = {"follow": 8, "rate": 5e-4}
-    choices: dict[str, list[dict[str, Any]]] = {
-        "low Ritz vectors at 9 : 1, normalised (the paper)": [paper, paper],
-        "low Ritz vectors at 1 : 1": [{"low": 1.0}, {"low": 1.0}],
-        "trained on residuals of any magnitude, not normalised": [{"normalised": False}, {"normalised": False}],
-        "the paper's, then followed through 8 solver steps": [paper, followed],
-        "followed through 8 solver steps from the start": [{"follow": 8}, followed],
+
+    def part(**other: Any) -> Stage:
+        return Stage(steps // 2, resolution=resolution, ritz=600, batch=8, **other)
+
+    choices: dict[str, Settings] = {
+        "low Ritz vectors at 9 : 1, normalised (the paper)": Settings((part(), part())),
+        "low Ritz vectors at 3 : 1": Settings((part(low=3.0), part(low=3.0))),
+        "low Ritz vectors at 1 : 1": Settings((part(low=1.0), part(low=1.0))),
+        "trained on residuals of any magnitude, not normalised": Settings((part(), part()), normalised=False),
+        "the paper's, then followed through 8 solver steps": Settings((part(), part(follow=8, rate=5e-4))),
+        "followed through 8 solver steps from the start": Settings((part(follow=8), part(follow=8, rate=5e-4))),
     }
     result = {}
     with tempfile.TemporaryDirectory() as name:
-        for number, (label, halves) in enumerate(choices.items()):
-            init = ""
-            for half, other in enumerate(halves):
-                directory = Path(name) / f"{number}-{half}"
-                settings = Settings(
-                    resolution=resolution, steps=steps // 2, ritz=600, batch=8, seed=half, init=init, **other
-                )
-                trainer = Trainer(settings, directory)
-                while trainer.progress < 1.0:
-                    trainer.train_step()
-                init = str(directory / "cnn.safetensors")
-                trainer.save_weights(Path(init), "a short training")
+        for number, (label, settings) in enumerate(choices.items()):
+            trainer = Trainer(settings, Path(name) / str(number))
+            while trainer.step < settings.steps:
+                trainer.train_step()
             direction = normalised(trainer.net) if settings.normalised else as_it_comes(trainer.net)
             result[label] = counts(direction, resolution)
             print(f"{label}: {result[label]}", flush=True)

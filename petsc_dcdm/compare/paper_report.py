@@ -12,8 +12,6 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from petsc_dcdm.training.run_log import plot as plot_training
-
 Rows = list[dict[str, Any]]
 
 
@@ -104,9 +102,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m petsc_dcdm.compare.paper_report", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, help="JSON files of petsc_dcdm.compare.paper, one for each size")
     parser.add_argument("--ablation", type=Path, help="JSON file of petsc_dcdm.compare.paper_ablation")
-    parser.add_argument(
-        "--training", nargs="*", default=[], type=Path, help="directories of runs that continue each other"
-    )
     parser.add_argument("--output", type=Path, required=True, help="directory for tables.md and the plots")
     args = parser.parse_args(arguments)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -121,8 +116,6 @@ def main(arguments: list[str] | None = None) -> int:
         text += [f"### Solver, {ablation['size']}^3", "", ablation_table(ablation["solver"]), ""]
         if ablation["training"]:
             text += ["### Short trainings, 16^3", "", ablation_table(ablation["training"]), ""]
-    if args.training:
-        plot_training(args.training, args.output / "training.png")
     (args.output / "tables.md").write_text("\n".join(text))
     print(f"{args.output / 'tables.md'}")
     return 0

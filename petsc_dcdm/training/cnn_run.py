@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import shlex
 import sys
 import time
@@ -10,56 +11,32 @@ from pathlib import Path
 
 import torch
 
-from petsc_dcdm.training.cnn import Settings, Trainer, TrainingError
+from petsc_dcdm.training.cnn import Settings, Trainer
+from petsc_dcdm.training.cnn_recipes import RECIPES, parse, recipe
 from petsc_dcdm.training.run_log import CsvLog, plot
 
-_DEFAULTS = Settings()
+_SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `petsc-dcdm train cnn`."""
     add = parser.add_argument
-    add("--resolution", type=int, default=64, help="cells along an axis of the training box: 32, 64, 128")
     add(
-        "--variant",
-        choices=("64", "128"),
-        help="the paper's network (default: 128 from resolution 128 on, else 64)",
-    )
-    add("--steps", type=int, default=0, help="length of the training in steps")
-    add(
-        "--minutes",
-        type=float,
-        default=0.0,
-        help="length in minutes of wall-clock time (default 60, without --steps)",
-    )
-    add("--batch", type=int, default=_DEFAULTS.batch, help="residuals a step (default %(default)s)")
-    add("--rate", type=float, default=_DEFAULTS.rate, help="Adam's rate at the start (default %(default)s)")
-    add(
-        "--final-rate",
-        type=float,
-        default=_DEFAULTS.final_rate,
-        help="at the end of the cosine (default %(default)s)",
-    )
-    add(
-        "--ritz",
+        "--resolution",
         type=int,
-        default=_DEFAULTS.ritz,
-        help="Ritz vectors m (default %(default)s; the paper: 10000)",
+        default=32,
+        help=f"train with the recipe of the shipped weights up to a box of so many cells along an axis: "
+        f"{', '.join(map(str, RECIPES))} (default %(default)s)",
     )
     add(
-        "--low",
-        type=float,
-        default=_DEFAULTS.low,
-        help="deviation of the low Ritz coefficients (default %(default)s)",
+        "--stage",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE,...",
+        help="another recipe, a stage each time it is given: steps, resolution, batch, rate, final_rate, ritz, "
+        "low, follow, bfloat16_until",
     )
-    add("--not-normalised", action="store_true", help="feed residuals of random magnitude, for comparison")
-    add("--follow", type=int, default=0, help="solver steps that a residual stays in the batch (the paper: 0)")
-    add(
-        "--bfloat16-until",
-        type=float,
-        default=_DEFAULTS.bfloat16_until,
-        help="fraction of the schedule in bfloat16",
-    )
+    add("--variant", choices=("64", "128"), help="the paper's network (default: 128 at resolution 128, else 64)")
     add("--seed", type=int, default=0, help="of weights, Lanczos and residuals (default %(default)s)")
     add("--init", default="", help="weights file to start from")
     add("--device", default="auto", help="cpu, cuda or auto")
@@ -69,79 +46,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="directory of the run; one that exists is resumed (default out/train-cnn-N)",
     )
     add("--output", type=Path, help="weights file to write (default: cnn.safetensors in the run's directory)")
-    add("--validate-every", type=int, default=200, help="steps between validations and checkpoints")
+    add("--validate-every", type=int, default=100, help="steps between validations (default %(default)s)")
 
 
 def settings_from(args: argparse.Namespace) -> Settings:
-    """The settings of parsed options."""
+    """The settings of parsed options; `TrainingError` on stages that make no sense."""
     device = args.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    minutes = args.minutes if args.minutes or args.steps else 60.0
-    return Settings(
-        resolution=args.resolution,
-        variant=args.variant or ("128" if args.resolution >= 128 else "64"),
-        steps=args.steps,
-        minutes=minutes,
-        batch=args.batch,
-        rate=args.rate,
-        final_rate=args.final_rate,
-        ritz=args.ritz,
-        low=args.low,
-        normalised=not args.not_normalised,
-        follow=args.follow,
-        bfloat16_until=args.bfloat16_until,
-        seed=args.seed,
-        init=args.init,
-        device=device,
-    )
+    stages = tuple(parse(text) for text in args.stage) or recipe(args.resolution)
+    variant = args.variant or ("128" if stages[-1].resolution >= 128 else "64")
+    return Settings(stages=stages, variant=variant, seed=args.seed, init=args.init, device=device)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train until the schedule ends; returns the exit code. An interruption keeps a checkpoint."""
-    directory = args.run_dir or Path("out") / f"train-cnn-{args.resolution}"
+    """Train until the last stage ends; returns the exit code. An interruption keeps a checkpoint."""
+    _keep_freed_memory()
     try:
-        trainer = Trainer(settings_from(args), directory)
-    except (TrainingError, ValueError) as error:
+        settings = settings_from(args)
+        directory = args.run_dir or Path("out") / f"train-cnn-{settings.stages[-1].resolution}"
+        trainer = Trainer(settings, directory)
+    except ValueError as error:
         print(f"petsc-dcdm train cnn: {error}", file=sys.stderr)
         return 2
     output = args.output or directory / "cnn.safetensors"
-    command = shlex.join(["petsc-dcdm", "train", "cnn", *_options(args)])
-    finished = train(trainer, args.validate_every)
-    if not finished:
+    if not train(trainer, args.validate_every):
         print(f"interrupted at step {trainer.step}; the same command goes on from there", file=sys.stderr)
         return 130
-    trainer.save_weights(output, command)
+    trainer.save_weights(output, _command(args, settings))
     curves = directory / "loss.png"
-    plot([directory], curves)
+    plot(directory, settings.stages, curves)
     print(f"{output}: {trainer.step} steps, {trainer.seconds / 60:.1f} min; curves in {curves}")
     return 0
 
 
-def _options(args: argparse.Namespace) -> list[str]:
-    """The options that make the same weights again, as given or by default."""
-    s = settings_from(args)
-    words = ["--resolution", str(s.resolution), "--variant", s.variant, "--batch", str(s.batch)]
-    words += ["--steps", str(s.steps)] if s.steps else ["--minutes", f"{s.minutes:g}"]
-    words += [
-        "--rate",
-        f"{s.rate:g}",
-        "--final-rate",
-        f"{s.final_rate:g}",
-        "--ritz",
-        str(s.ritz),
-        "--low",
-        f"{s.low:g}",
-    ]
-    words += ["--bfloat16-until", f"{s.bfloat16_until:g}", "--seed", str(s.seed)]
-    words += ["--follow", str(s.follow)] if s.follow else []
-    words += [] if s.normalised else ["--not-normalised"]
-    words += ["--init", Path(s.init).name] if s.init else []
-    return words
+def _command(args: argparse.Namespace, settings: Settings) -> str:
+    """The command that makes the same weights again."""
+    words = ["petsc-dcdm", "train", "cnn", "--variant", settings.variant, "--seed", str(settings.seed)]
+    for text in args.stage:
+        words += ["--stage", text]
+    words += [] if args.stage else ["--resolution", str(args.resolution)]
+    words += ["--init", Path(settings.init).name] if settings.init else []
+    return shlex.join(words)
 
 
 def train(trainer: Trainer, validate_every: int) -> bool:
-    """Run the schedule with a progress bar and logs. False when interrupted by the keyboard."""
+    """Run the stages with a progress bar and logs. False when interrupted by the keyboard."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -149,29 +99,45 @@ def train(trainer: Trainer, validate_every: int) -> bool:
     validation_log = CsvLog(trainer.directory / "validation.csv")
     for log in (loss_log, validation_log):
         log.rows_after(trainer.step)
+    total = trainer.settings.steps
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), "{task.percentage:>5.1f}%", TimeElapsedColumn())
     recent: list[float] = []
-    shown = time.monotonic()
+    shown = saved = time.monotonic()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("training", total=1.0)
+        task = bar.add_task("training", total=total)
         try:
-            while trainer.progress < 1.0:
+            while trainer.step < total:
                 loss = trainer.train_step()
                 recent = [*recent, loss][-50:]
                 loss_log.add({"step": trainer.step, "seconds": round(trainer.seconds, 2), "loss": loss})
                 mean = sum(recent) / len(recent)
-                line = f"step {trainer.step}  loss {mean:.4f}"
-                bar.update(task, completed=trainer.progress, description=line)
+                line = f"step {trainer.step} of {total}  {trainer.stage.resolution}^3  loss {mean:.4f}"
+                bar.update(task, completed=trainer.step, description=line)
                 if not console.is_terminal and time.monotonic() - shown > 30.0:
-                    console.print(f"{100 * trainer.progress:5.1f}%  {line}")
+                    console.print(line)
                     shown = time.monotonic()
-                if trainer.step % validate_every == 0 or trainer.progress >= 1.0:
+                judged = trainer.step % validate_every == 0 or trainer.step == total
+                if judged:
                     result = trainer.validate()
                     validation_log.add({"step": trainer.step, "seconds": round(trainer.seconds, 2), **result})
                     console.print(f"step {trainer.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.items()))
+                if judged or time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
                     trainer.save_checkpoint()
+                    saved = time.monotonic()
         except KeyboardInterrupt:
             trainer.save_checkpoint()
             return False
     return True
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep the blocks that a step frees for the next one.
+
+    Else they go back to the kernel, which hands out zeroed pages: a sixth to a half of a step at 64^3.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_max = -1, -4
+        mallopt(trim_threshold, -1)
+        mallopt(mmap_max, 0)

@@ -101,9 +101,7 @@ def lanczos(apply: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> Lan
     return Lanczos(alpha[:steps].clone(), beta[: steps - 1].clone(), basis[:steps])
 
 
-def box_lanczos(
-    n: int, steps: int, seed: int, dtype: torch.dtype = torch.float32, device: str = "cpu"
-) -> Lanczos:
+def box_lanczos(n: int, steps: int, seed: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Lanczos:
     """Lanczos on the box of n^3 cells from A times a normal vector, as the authors start it."""
     generator = torch.Generator().manual_seed(seed)
     start = box_operator(torch.randn((n, n, n), generator=generator, dtype=torch.float64))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from petsc_dcdm.training.cnn_recipes import Stage
+
 
 class CsvLog:
     """Appends rows to a table of the run; the header comes from the first row."""
@@ -18,11 +20,15 @@ class CsvLog:
     def rows_after(self, step: int) -> None:
         """Drop rows beyond `step`: an interrupted run logged them after its last checkpoint."""
         if self.path.is_file():
-            rows = read_csv(self.path)
-            kept = [row for row in rows if row["step"] <= step]
-            self.path.unlink()
-            for row in kept:
-                self.add(row)
+            kept = CsvLog(self.path.with_suffix(".part"))
+            kept.path.unlink(missing_ok=True)
+            for row in read_csv(self.path):
+                if row["step"] <= step:
+                    kept.add(row)
+            if kept.path.is_file():
+                kept.path.replace(self.path)
+            else:
+                self.path.unlink()
 
     def add(self, row: dict[str, float]) -> None:
         new = not self.path.is_file()
@@ -34,36 +40,32 @@ class CsvLog:
 
 
 def read_csv(path: Path) -> list[dict[str, float]]:
-    """The rows of a table that `CsvLog` wrote."""
-    with path.open(newline="") as f:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(f)]
+    """The rows of a table that `CsvLog` wrote; a last one that was cut off by the end of its process is none."""
+    text = path.read_text()
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
 
 
-def plot(directories: Sequence[Path], path: Path) -> None:
-    """Draw loss curves and validation of runs that continue each other, one after the other."""
+def plot(directory: Path, stages: Sequence[Stage], path: Path) -> None:
+    """Draw the loss and the validation of a run, with a line between its stages."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
-    start = 0.0
-    for number, directory in enumerate(directories):
-        loss = read_csv(directory / "loss.csv")
-        validation = read_csv(directory / "validation.csv")
-        first = number == 0
-        steps = [start + row["step"] for row in loss]
-        left.semilogy(steps, [row["loss"] for row in loss], "C0", lw=0.5, label="training" if first else None)
-        at = [start + row["step"] for row in validation]
-        left.semilogy(at, [row["loss"] for row in validation], "k.-", label="held out" if first else None)
-        for colour, name in enumerate(("random_1e-04", "smooth_1e-04", "random_1e-06", "smooth_1e-06")):
-            counts = [row[name] if row[name] >= 0 else np.nan for row in validation]
-            label = name.replace("_", " right-hand side, to ") if first else None
-            right.plot(at, counts, f"C{colour}.-", label=label)
-        start = steps[-1]
-        if number + 1 < len(directories):
-            for panel in (left, right):
-                panel.axvline(start, color="grey", lw=0.5)
+    loss, validation = read_csv(directory / "loss.csv"), read_csv(directory / "validation.csv")
+    left.semilogy([row["step"] for row in loss], [row["loss"] for row in loss], "C0", lw=0.5, label="training")
+    at = [row["step"] for row in validation]
+    left.semilogy(at, [row["loss"] for row in validation], "k.-", label="held out")
+    for colour, name in enumerate(("random_1e-04", "smooth_1e-04", "random_1e-06", "smooth_1e-06")):
+        counts = [row[name] if row[name] >= 0 else np.nan for row in validation]
+        right.plot(at, counts, f"C{colour}.-", label=name.replace("_", " right-hand side, to "))
+    end = 0
+    for stage in stages:
+        end += stage.steps
+        for panel in (left, right):
+            panel.axvline(end, color="grey", lw=0.5)
     left.set(xlabel="step", ylabel=r"$|r - \alpha A f(r)|^2$")
     right.set(xlabel="step", ylabel="DCDM iterations", ylim=(0, 60))
     left.legend()
