@@ -3,21 +3,21 @@
 # incomplete-Cholesky PCG, on the training operator and on unseen ones; then what history, normalisation and data are worth.
 #
 #   bash run_scripts/reproduce_paper.sh              32^3, 64^3 and 128^3, an hour on 2 cores (128^3 is most of it)
-#   bash run_scripts/reproduce_paper.sh --quick      32^3 and 64^3 only
-#   bash run_scripts/reproduce_paper.sh --train      first trains the network anew (80 minutes)
+#   bash run_scripts/reproduce_paper.sh --quick      32^3 and 64^3, and no trainings: 10 minutes
+#   bash run_scripts/reproduce_paper.sh --train      first trains the network anew, as the shipped one was
 #   --mesh FILE    obstacle; default: the Stanford bunny in ../shared/meshes if it is there, else meshes/fox.obj
 #
-# Tables and plots go to out/reproduction/; docs/reproduction.md shows those of one machine.
+# Tables and plots go to out/reproduction/; docs/reproduction/ has those of one machine.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash run_scripts/setup.sh
 
 mesh=../shared/meshes/stanford-bunny.obj
 [ -f "$mesh" ] || mesh=meshes/fox.obj
-sizes="32 64 128" train=no
+sizes="32 64 128" steps=400 train=no
 while [ $# -gt 0 ]; do
     case $1 in
-        --quick) sizes="32 64" ;;
+        --quick) sizes="32 64" steps=0 ;;
         --train) train=yes ;;
         --mesh) mesh=${2:?--mesh needs a file}; shift ;;
         -h | --help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
@@ -28,11 +28,8 @@ done
 
 python=.venv/bin/python out=out/reproduction model=cnn
 if [ $train = yes ]; then
-    # the paper's residuals first, then also what the network leaves of them in a solve
-    .venv/bin/petsc-dcdm train cnn --resolution 32 --ritz 2000 --minutes 60 --bfloat16-until 0.6
-    .venv/bin/petsc-dcdm train cnn --resolution 32 --ritz 2000 --minutes 20 --low 3 --rate 5e-4 --follow 8 \
-        --init out/train-cnn-32/cnn.safetensors --run-dir out/train-cnn-32-followed
-    model=out/train-cnn-32-followed/cnn.safetensors
+    .venv/bin/petsc-dcdm train cnn --resolution 32
+    model=out/train-cnn-32/cnn.safetensors
 fi
 
 files=()
@@ -43,5 +40,5 @@ for size in $sizes; do
         --model "cnn=$model" --model multigrid=multigrid --json "$out/size-$size.json"
     files+=("$out/size-$size.json")
 done
-$python -m petsc_dcdm.compare.paper_ablation --model "$model" --size 32 --json "$out/ablation.json"
+$python -m petsc_dcdm.compare.paper_ablation --model "$model" --size 32 --steps $steps --json "$out/ablation.json"
 $python -m petsc_dcdm.compare.paper_report "${files[@]}" --ablation "$out/ablation.json" --output "$out"

@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
             threads=args.threads,
             told=status.update,
         )
-    console.print(f"{_machine()}; relative residual {args.rtol:g}; medians of {args.runs} runs", highlight=False)
+    console.print(f"{machine()}; relative residual {args.rtol:g}; medians of {args.runs} runs", highlight=False)
     print_tables(results, console)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all(r.converged for r in wanted) else 1
 
 
-def _machine() -> str:
+def machine() -> str:
     """Processor and number of cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

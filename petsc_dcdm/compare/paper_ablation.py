@@ -2,8 +2,8 @@
 
     python -m petsc_dcdm.compare.paper_ablation --model cnn --size 32 --json out/paper-ablation.json
 
-History and normalisation are varied with trained weights; the bias of the data needs trainings of its own,
-short ones on a 16^3 box with everything else equal.
+History and normalisation are varied with trained weights; what the network is trained on needs trainings of
+its own, short ones with everything else equal.
 """
 
 from __future__ import annotations
@@ -71,19 +71,24 @@ def history_and_normalisation(net: DcdmNet, size: int) -> dict[str, Counts]:
     return result
 
 
-def short_trainings(steps: int, resolution: int = 16) -> dict[str, Counts]:
+def short_trainings(steps: int, resolution: int) -> dict[str, Counts]:
     """Counts after short trainings of equal length that differ in their residuals."""
 
-    def part(**other: Any) -> Stage:
-        return Stage(steps // 2, resolution=resolution, ritz=600, batch=8, **other)
+    def halves(second: dict[str, Any], **first: Any) -> tuple[Stage, Stage]:
+        shared: dict[str, Any] = {"resolution": resolution, "ritz": min(2000, resolution**3 // 2)}
+        return (
+            Stage(steps // 2, bfloat16_until=1.0, **shared, **first),
+            Stage(steps // 2, rate=5e-4, **shared, **second),
+        )
 
-    choices: dict[str, Settings] = {
-        "low Ritz vectors at 9 : 1, normalised (the paper)": Settings((part(), part())),
-        "low Ritz vectors at 3 : 1": Settings((part(low=3.0), part(low=3.0))),
-        "low Ritz vectors at 1 : 1": Settings((part(low=1.0), part(low=1.0))),
-        "trained on residuals of any magnitude, not normalised": Settings((part(), part()), normalised=False),
-        "the paper's, then followed through 8 solver steps": Settings((part(), part(follow=8, rate=5e-4))),
-        "followed through 8 solver steps from the start": Settings((part(follow=8), part(follow=8, rate=5e-4))),
+    three, one = {"low": 3.0}, {"low": 1.0}
+    choices = {
+        "low Ritz vectors at 9 : 1, normalised (the paper)": Settings(halves({})),
+        "low Ritz vectors at 3 : 1": Settings(halves(three, **three)),
+        "low Ritz vectors at 1 : 1": Settings(halves(one, **one)),
+        "trained on residuals of any magnitude, not normalised": Settings(halves({}), normalised=False),
+        "the paper's, then followed through 8 solver steps": Settings(halves({"follow": 8})),
+        "followed through 8 solver steps from the start": Settings(halves({"follow": 8}, follow=8)),
     }
     result = {}
     with tempfile.TemporaryDirectory() as name:
@@ -102,14 +107,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m petsc_dcdm.compare.paper_ablation", description=__doc__)
     parser.add_argument("--model", default="cnn", help="weights of the network")
     parser.add_argument("--size", type=int, default=32, help="cells along an axis")
-    parser.add_argument("--steps", type=int, default=600, help="length of the short trainings; 0 for none")
+    parser.add_argument("--steps", type=int, default=400, help="length of the short trainings; 0 for none")
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args(arguments)
     table = history_and_normalisation(from_file(weights.load(args.model)), args.size)
     print(table)
-    trainings = short_trainings(args.steps) if args.steps else {}
+    trainings = short_trainings(args.steps, args.size) if args.steps else {}
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps({"size": args.size, "solver": table, "training": trainings}, indent=1))
+    args.json.write_text(
+        json.dumps({"size": args.size, "steps": args.steps, "solver": table, "training": trainings}, indent=1)
+    )
     return 0
 
 
