@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="directory of the run; one that exists is resumed (default out/train-cnn-N)",
     )
-    add("--output", type=Path, help="weights file to write (default: cnn.safetensors in the run's directory)")
+    add("--out", type=Path, help="weights file to write (default: cnn.safetensors in the run's directory)")
     add("--validate-every", type=int, default=100, help="steps between validations (default %(default)s)")
 
 
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"petsc-dcdm train cnn: {error}", file=sys.stderr)
         return 2
-    output = args.output or directory / "cnn.safetensors"
+    output = args.out or directory / "cnn.safetensors"
     if not train(trainer, args.validate_every):
         print(f"interrupted at step {trainer.step}; the same command goes on from there", file=sys.stderr)
         return 130
