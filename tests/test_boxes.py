@@ -23,17 +23,15 @@ def test_every_cell_has_one_owner_and_boxes_are_aligned(shape, ranks, limit, lon
     unit = alignment(plan)
     owned = np.zeros(prod(shape), int)
     cells = np.arange(prod(shape))
-    place = boxes.place(cells)
-    assert sorted(place) == list(cells)
+    owner, place = boxes.locate(cells)
     for rank in range(ranks):
         offset, size = boxes.box(rank)
-        first = boxes.first_place(rank)
-        mine = cells[(place >= first) & (place < first + prod(size))]
-        assert mine.size == prod(size)
+        mine = cells[owner == rank]
+        assert sorted(place[mine]) == list(range(prod(size)))
         owned[mine] += 1
         if prod(size):
             inside = tuple(slice(o, o + n) for o, n in zip(offset, size, strict=True))
-            assert (boxes.place(cells.reshape(shape)[inside].ravel()) == first + np.arange(mine.size)).all()
+            assert (place[cells.reshape(shape)[inside].ravel()] == np.arange(mine.size)).all()
             assert all(o % u == 0 for o, u in zip(offset, unit, strict=True))
         for axis in range(3):
             for step in (-1, 1):
@@ -60,9 +58,11 @@ def test_boxes_on_some_of_the_ranks_only():
     everywhere, some = (partition((40, 40, 40), ranks, (), None, held) for ranks, held in ((2, None), (6, (1, 4))))
     assert [some.box(rank)[1] for rank in range(6) if rank not in (1, 4)] == [(0, 0, 0)] * 4
     for number, rank in enumerate((1, 4)):
-        assert some.box(rank) == everywhere.box(number) and some.first_place(rank) == everywhere.first_place(number)
+        assert some.box(rank) == everywhere.box(number)
         assert some.neighbour(rank, 0, 1 - 2 * number) == (4, 1)[number]
     assert some.neighbour(0, 0, 1) == -1
+    for ours, theirs in zip(some.locate(np.arange(64000)), everywhere.locate(np.arange(64000)), strict=True):
+        assert (ours == (theirs if theirs.max() > 1 else np.array((1, 4))[theirs])).all()
 
 
 def test_the_lowest_rank_on_a_gpu_holds_the_box_of_all_that_share_it():

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from petsc_dcdm.grid.csr import CsrRows, Problem, StencilError, gather, scatter
+from petsc_dcdm.grid import csr as csr_module
+from petsc_dcdm.grid.csr import CsrRows, Problem, StencilError, copy_runs
+from petsc_dcdm.models.kernels.build import KernelsUnavailable
 
 Shape = tuple[int, int, int]
 System = tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]
@@ -121,7 +123,8 @@ def test_extraction_of_a_matrix(shape: Shape, solid: float, lone: float, seed: i
         assert (report.w_min[a], report.w_max[a]) == limits
     assert np.allclose(s_out, np.where(lonely, 0, extra.ravel()[cells]), rtol=0, atol=1e-12)
     assert np.array_equal(diagonal, sign * m.diagonal())
-    assert report.dirichlet_rows == lonely.sum()
+    assert report.extra == np.count_nonzero(s_out)
+    assert np.array_equal(rows.diagonals(np.flatnonzero(lonely)), m.diagonal()[lonely])
 
     single = [np.zeros([k + 2 for k in shape], np.float32) for _ in range(4)]
     rows.extract(single[:3], single[3], sign=sign, scale=0.25, box=((0, 0, 0), shape))
@@ -137,30 +140,44 @@ def test_extraction_of_a_matrix(shape: Shape, solid: float, lone: float, seed: i
     shape=sizes,
     solid=st.sampled_from([0.0, 0.3, 1.0]),
     lone=st.sampled_from([0.0, 0.1]),
+    bare=st.booleans(),
+    wide=st.booleans(),
     seed=st.integers(0, 999),
     threads=st.integers(1, 3),
 )
-def test_packed_extraction(shape: Shape, solid: float, lone: float, seed: int, threads: int) -> None:
+def test_packed_extraction(
+    shape: Shape, solid: float, lone: float, bare: bool, wide: bool, seed: int, threads: int
+) -> None:
     """Voxel geometry packed says what the arrays say, bit by bit; anything else can not be packed."""
     rng = np.random.default_rng(seed)
     w, s, present, fixed = random_system(shape, rng, solid, lone)
+    if bare:  # long stretches of rows that are all the same
+        s[...] = np.where(present, 0.25, 0.0)
     conductance = rng.uniform(0.5, 2.0, 3)
     box = ((0, 0, 0), shape)
     cells = np.flatnonzero(present)
     for packable in (True, False):
         faces = [np.where(wa > 0, c, 0.0) if packable else wa for wa, c in zip(w, conductance, strict=True)]
         m = assemble(faces, s, present, fixed)
-        rows = CsrRows(m.indptr, m.indices, m.data, shape, cells=cells, threads=threads)
+        kind = np.int64 if wide else np.int32
+        pattern = m.indptr.astype(kind), m.indices.astype(kind)
+        rows = CsrRows(*pattern, m.data, shape, cells=None if present.all() else cells, threads=threads)
         rows.find_dirichlet()
         arrays = [np.zeros([n + 2 for n in shape]) for _ in range(4)]
         report = rows.extract(arrays[:3], arrays[3], scale=0.25, box=box)
-        found = rows.extract_packed(box, scale=0.25)
+        found = rows.extract_packed(scale=0.25, box=box)
         if packable:
             assert found is not None
         if found is None:
             continue
         packed, same = found
-        assert same == report
+        np.testing.assert_allclose(same.w_sum, report.w_sum, rtol=1e-12)
+        assert (same.w_count, same.extra, same.max_diagonal) == (report.w_count, report.extra, report.max_diagonal)
+        by_row = rows.extract_packed(scale=0.25)
+        assert by_row is not None
+        for a, b in zip((by_row[0].cells, by_row[0].s_index), (packed.cells, packed.s_index), strict=True):
+            assert np.array_equal(a, b[1:-1, 1:-1, 1:-1].ravel()[cells])
+        assert packed.asymmetry() is None
         back, extra = packed.arrays()
         assert all(np.array_equal(a, b) for a, b in zip((*back, extra), arrays, strict=True))
         inner = (slice(1, -1),) * 3
@@ -225,6 +242,34 @@ def test_rounding_is_no_offence() -> None:
     read(m.tocsr(), shape)
 
 
+def test_an_even_wind_shows_in_the_checksum() -> None:
+    """Plain numbers, the same difference on all faces along an axis."""
+    n = 32
+    line = sparse.diags([-1.75, 4.0, -1.25], [-1, 0, 1], (n, n))
+    plain = sparse.diags([-1.0, 2.0, -1.0], [-1, 0, 1], (n, n))
+    one = sparse.identity(n)
+    m = sparse.kron(one, sparse.kron(one, line)) + sparse.kron(one, sparse.kron(plain, one))
+    m = (m + sparse.kron(plain, sparse.kron(one, one))).tocsr()
+    m.sort_indices()
+    rows = CsrRows(m.indptr, m.indices, m.data, (n, n, n))
+    rows.find_dirichlet()
+    assert rows.extract([None] * 3, None).symmetry != 0
+    assert rows.extract_packed() is None
+
+
+def test_packed_a_face_that_one_side_lacks_is_found() -> None:
+    shape = (4, 5, 40)
+    for row, column, axis, cell, below in ((60, 61, 0, (0, 1, 20), True), (100, 60, 1, (0, 1, 20), False)):
+        w, s, present, fixed = random_system(shape, np.random.default_rng(0), 0.0, 0.0)
+        m = assemble([np.where(wa > 0, 1.0, 0.0) for wa in w], s, present, fixed).tolil()
+        m[row, row] += 1.0
+        m[column, row] = 0.0
+        rows = CsrRows(*((c := m.tocsr()).indptr, c.indices, c.data), shape)
+        rows.find_dirichlet()
+        found = rows.extract_packed(box=((0, 0, 0), shape))
+        assert found is not None and found[0].asymmetry() == (axis, cell, below)
+
+
 def test_a_one_sided_coupling_shows_in_the_checksum() -> None:
     shape = (4, 5, 40)
     m = poisson(shape).tolil()
@@ -270,12 +315,16 @@ def test_offsets() -> None:
     assert CsrRows(m.indptr, m.indices, m.data, (1, 1, 480)).offsets(room=2) is None
 
 
-def test_scatter_and_gather_are_inverse() -> None:
-    rng = np.random.default_rng(0)
-    positions = rng.permutation(50)[:20].astype(np.int32)
-    rows, grid, back = rng.random(20), np.zeros(50), np.zeros(20)
-    scatter(rows, positions, grid, 2.0)
-    assert np.array_equal(grid[positions], 2 * rows)
-    assert np.count_nonzero(grid) == 20
-    gather(back, positions, grid, 0.5)
-    assert np.array_equal(back, rows)
+@pytest.mark.parametrize("kind", [np.uint8, np.float64])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_runs_are_copied(kind: type, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise KernelsUnavailable("test")
+
+    if not compiled:
+        monkeypatch.setattr(csr_module, "library", missing)
+    source, target = np.arange(100).astype(kind), np.zeros(100, kind)
+    copy_runs(np.array([[10, 50, 5], [90, 0, 1], [20, 55, 30]]), source, target)
+    wanted = np.zeros(100, kind)
+    wanted[50:55], wanted[0], wanted[55:85] = source[10:15], source[90], source[20:50]
+    assert np.array_equal(target, wanted)

@@ -29,7 +29,7 @@ def reader(request, monkeypatch):
 
 
 def system_of(A, shape, cells=None):
-    grid = Grid(shape, None if cells is None else np.asarray(cells, np.int64), 0, "test")
+    grid = Grid(shape, None if cells is None else np.asarray(cells, np.int64), 0, A.getSize()[0], "test")
     return build_system(A, grid, MPI.COMM_SELF, threshold=2.5, threads=1)
 
 

@@ -68,8 +68,8 @@ class BoxPartition:
         number = (there[0] * py + there[1]) * px + there[2]
         return number if self.holders is None else self.holders[number]
 
-    def place(self, cells: np.ndarray) -> np.ndarray:
-        """Where each global cell lies in the sequence of all boxes, each box x fastest."""
+    def locate(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rank that has each global cell, and where the cell lies in that rank's box, x fastest."""
         _, ny, nx = self.shape
         index, position, length = [], [], []
         for edges, at in zip(self.edges, (cells // (ny * nx), cells // nx % ny, cells % nx), strict=True):
@@ -79,18 +79,9 @@ class BoxPartition:
             position.append(part)
             length.append(np.diff(cuts)[part])
         _, py, px = self.procs
-        first = self._first_places()[(position[0] * py + position[1]) * px + position[2]]
-        return first + (index[0] * length[1] + index[1]) * length[2] + index[2]
-
-    def first_place(self, rank: int) -> int:
-        """Where the rank's box begins in that sequence; 0 for an empty one."""
-        number = self._number(rank)
-        return 0 if number is None else int(self._first_places()[number])
-
-    def _first_places(self) -> np.ndarray:
-        z, y, x = (np.diff(e) for e in self.edges)
-        cells = (z[:, None, None] * y[:, None] * x).ravel()
-        return np.cumsum(cells) - cells
+        number = (position[0] * py + position[1]) * px + position[2]
+        rank = number if self.holders is None else np.asarray(self.holders)[number]
+        return rank, (index[0] * length[1] + index[1]) * length[2] + index[2]
 
 
 def alignment(plan: Sequence[Sequence[int]]) -> Shape:

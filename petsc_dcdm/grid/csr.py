@@ -14,7 +14,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from petsc_dcdm.models.kernels.build import library
+from petsc_dcdm.models.kernels.build import KernelsUnavailable, library
 from petsc_dcdm.models.packed import PackedStencil
 
 Shape = tuple[int, int, int]
@@ -55,9 +55,10 @@ class StencilReport:
     w_min, w_max     smallest and largest positive conductance per axis, 0 where there is none
     w_sum, w_count   over the positive conductances per axis; each face is seen from the row on its high side,
                      so that sums over ranks count it once
-    dirichlet_rows   how many
+    extra            how many rows have an s
     symmetry         checksum: the sum over all ranks modulo 2**64 is 0 if every coupling between two rows has
                      bitwise the same value from both sides. Not 0 may also mean that they differ by rounding.
+                     Always 0 where the stencil was packed, see `PackedStencil.asymmetry`
     """
 
     max_diagonal: float
@@ -65,7 +66,7 @@ class StencilReport:
     w_max: tuple[float, float, float]
     w_sum: tuple[float, float, float]
     w_count: tuple[int, int, int]
-    dirichlet_rows: int
+    extra: int
     symmetry: int
 
 
@@ -129,7 +130,7 @@ class _Report(ctypes.Structure):
         ("w_max", ctypes.c_double * 3),
         ("w_sum", ctypes.c_double * 3),
         ("w_count", ctypes.c_int64 * 3),
-        ("dirichlet_rows", ctypes.c_int64),
+        ("extra", ctypes.c_int64),
         ("symmetry", ctypes.c_uint64),
     ]
 
@@ -226,6 +227,18 @@ class CsrRows:
         )
         return self.dirichlet
 
+    def diagonals(self, rows: np.ndarray) -> np.ndarray:
+        """float64: the diagonal entries of some local rows (int64), 0 where there is none."""
+        found = np.zeros(rows.size)
+        self._library.dcdm_csr_diagonals(
+            ctypes.byref(self._c),
+            ctypes.c_void_p(_pointer(rows)),
+            ctypes.c_int64(rows.size),
+            ctypes.c_void_p(_pointer(found)),
+            self._threads,
+        )
+        return found
+
     def first_sign(self) -> float:
         """Sign (1.0 or -1.0) of the first non-zero local diagonal entry, 0.0 if there is none."""
         return float(self._library.dcdm_csr_sign(ctypes.byref(self._c)))
@@ -306,18 +319,24 @@ class CsrRows:
         return self._extract(out, sign, scale, rounding)
 
     def extract_packed(
-        self, box: tuple[Shape, Shape], *, sign: float = 1.0, scale: float = 1.0, rounding: float = 1e-12
+        self,
+        *,
+        sign: float = 1.0,
+        scale: float = 1.0,
+        rounding: float = 1e-12,
+        box: tuple[Shape, Shape] | None = None,
     ) -> tuple[PackedStencil, StencilReport] | None:
-        """The same as `extract` on a padded box, packed, or None if it can not be.
+        """The same as `extract`, packed, or None if it can not be.
 
         It can where all conductances along an axis are 0 or bitwise the same, and s has at most 255 values. Packed is
-        what the local rows say: halos are 0, and on several ranks `c` and `s_value` are this rank's own.
+        what the local rows say: without `box` cells are in the order of the rows, halos are 0, and on several ranks `c`
+        and `s_value` are this rank's own.
         """
-        offset, shape = box
-        cells = np.zeros([n + 2 for n in shape], np.uint8)
+        cells = np.zeros(self.rows if box is None else [n + 2 for n in box[1]], np.uint8)
         index, values = np.zeros_like(cells), np.zeros(256)
         out = _Output(cells=_pointer(cells), s_index=_pointer(index), s_value=_pointer(values), s_count=1)
-        _set_box(out, offset, shape)
+        if box is not None:
+            _set_box(out, *box)
         report = self._extract(out, sign, scale, rounding)
         if out.misfits:
             return None
@@ -336,34 +355,28 @@ class CsrRows:
             tuple(report.w_max),
             tuple(report.w_sum),
             tuple(report.w_count),
-            int(self.dirichlet.sum()),
+            report.extra,
             report.symmetry,
         )
 
 
-def scatter(
-    rows: np.ndarray, positions: np.ndarray | None, grid: np.ndarray, factor: float = 1.0, threads: int = 1
-) -> None:
-    """``grid.flat[positions[r]] = factor * rows[r]``, float64; int32 positions, None for 0, 1, 2, ..."""
-    library().dcdm_scatter(
-        ctypes.c_int64(rows.size),
-        ctypes.c_void_p(_pointer(positions)),
-        ctypes.c_void_p(_pointer(rows)),
-        ctypes.c_void_p(_pointer(grid)),
-        ctypes.c_double(factor),
-        threads,
-    )
+def copy_runs(runs: np.ndarray, source: np.ndarray, target: np.ndarray, threads: int = 1) -> None:
+    """``target[to : to + n] = source[from : from + n]`` for all runs (from, to, n), int64 [runs, 3]; one dtype.
 
-
-def gather(
-    rows: np.ndarray, positions: np.ndarray | None, grid: np.ndarray, factor: float = 1.0, threads: int = 1
-) -> None:
-    """``rows[r] = factor * grid.flat[positions[r]]``, float64; int32 positions, None for 0, 1, 2, ..."""
-    library().dcdm_gather(
-        ctypes.c_int64(rows.size),
-        ctypes.c_void_p(_pointer(positions)),
-        ctypes.c_void_p(_pointer(grid)),
-        ctypes.c_void_p(_pointer(rows)),
-        ctypes.c_double(factor),
+    In numpy where there is no compiler.
+    """
+    if source.dtype != target.dtype or not (source.flags.c_contiguous and target.flags.c_contiguous):
+        raise ValueError(f"expected contiguous arrays of one type; got {source.dtype} and {target.dtype}")
+    runs = np.ascontiguousarray(runs, np.int64)
+    try:
+        c = library()
+    except KernelsUnavailable:
+        within = np.arange(int(runs[:, 2].sum())) - np.repeat(np.cumsum(runs[:, 2]) - runs[:, 2], runs[:, 2])
+        target[np.repeat(runs[:, 1], runs[:, 2]) + within] = source[np.repeat(runs[:, 0], runs[:, 2]) + within]
+        return
+    c.dcdm_copy_runs(
+        ctypes.c_int64(runs.shape[0]),
+        *(ctypes.c_void_p(_pointer(a)) for a in (runs, source, target)),
+        ctypes.c_int64(source.itemsize),
         threads,
     )

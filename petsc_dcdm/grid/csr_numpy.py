@@ -45,6 +45,11 @@ class NumpyRows:
         self.dirichlet[self._row[coupled]] = 0
         return self.dirichlet
 
+    def diagonals(self, rows: np.ndarray) -> np.ndarray:
+        d = np.zeros(self.rows)
+        np.add.at(d, self._row[self._on_diagonal], self._values[self._on_diagonal])
+        return d[rows]
+
     def first_sign(self) -> float:
         diagonal = self._values[self._on_diagonal]
         nonzero = diagonal[diagonal != 0]
@@ -136,7 +141,7 @@ class NumpyRows:
             w_max=(most[0], most[1], most[2]),
             w_sum=(sums[0], sums[1], sums[2]),
             w_count=(counts[0], counts[1], counts[2]),
-            dirichlet_rows=int(self.dirichlet.sum()),
+            extra=int(np.count_nonzero(rest)),
             symmetry=self._symmetry(row[active], here[active], there[active], weight[active]),
         )
 

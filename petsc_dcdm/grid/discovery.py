@@ -30,6 +30,7 @@ class Grid:
     shape   (nz, ny, nx), x fastest; nz = 1 in 2D.
     cells   int64, global lexicographic cell number of each local row; None if local row i is cell ``first + i``.
     first   the first local row.
+    rows    how many of them there are.
     source  how the grid was found, for the view.
     edges   of the DMDA the rows belong to, None elsewhere: a hint for the split into boxes.
     box     offset and shape of the part of the grid that this rank's rows are, x fastest; None if they are no box.
@@ -38,6 +39,7 @@ class Grid:
     shape: Shape
     cells: np.ndarray | None
     first: int
+    rows: int
     source: str
     edges: tuple[tuple[int, ...], ...] | None = None
     box: tuple[Shape, Shape] | None = None
@@ -100,11 +102,11 @@ def _from_dmda(dm: PETSc.DM, A: PETSc.Mat) -> Grid:
         )
     ranges = (*da.getOwnershipRanges(), [1], [1])[:3]
     edges = tuple(tuple(int(e) for e in np.concatenate(([0], np.cumsum(ranges[2 - i])))) for i in range(3))
-    cells = None
-    if A.getComm().getSize() > 1:
+    cells, box = None, ((z0, y0, x0), (mz, my, mx))
+    if _whole_planes(shape, first, last - first) != box:
         z, y, x = np.ix_(np.arange(z0, z0 + mz), np.arange(y0, y0 + my), np.arange(x0, x0 + mx))
         cells = ((z.astype(np.int64) * shape[1] + y) * shape[2] + x).ravel()
-    return Grid(shape, cells, first, "DMDA", edges, ((z0, y0, x0), (mz, my, mx)))
+    return Grid(shape, cells, first, last - first, "DMDA", edges, box)
 
 
 def _from_cells(cells_is: PETSc.IS, shape: Shape | None, A: PETSc.Mat) -> Grid:
@@ -125,9 +127,10 @@ def _from_cells(cells_is: PETSc.IS, shape: Shape | None, A: PETSc.Mat) -> Grid:
             f"'dcdm_cells' gives row {first + int(bad[0])} the cell {int(cells[bad[0]])}, outside the "
             f"{size_text(shape)} grid of -pc_dcdm_grid"
         )
-    if np.unique(cells).size != cells.size:
+    rises = cells.size == 0 or bool((np.diff(cells) > 0).all())
+    if not rises and np.unique(cells).size != cells.size:
         raise GridError("'dcdm_cells' gives two rows the same cell: petsc_dcdm needs one unknown per cell")
-    return Grid(shape, cells, first, "index set dcdm_cells")
+    return Grid(shape, cells, first, cells.size, "index set dcdm_cells")
 
 
 def _refuse(A: PETSc.Mat) -> MatrixError | None:
@@ -170,7 +173,8 @@ def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
     if plane % nx or rows % plane:
         raise GridError(failure)
     shape = (rows // plane, plane // nx, nx)
-    return Grid(shape, None, first, "offsets of the matrix", box=_whole_planes(shape, first, last - first))
+    box = _whole_planes(shape, first, last - first)
+    return Grid(shape, None, first, last - first, "offsets of the matrix", box=box)
 
 
 def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None) -> Grid:
@@ -201,7 +205,7 @@ def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None) -> Grid:
                 )
             first, last = A.getOwnershipRange()
             box = _whole_planes(shape, first, last - first)
-            grid = Grid(shape, None, first, "-pc_dcdm_grid", box=box)
+            grid = Grid(shape, None, first, last - first, "-pc_dcdm_grid", box=box)
     except GridError as problem:
         error = problem
     raise_together(comm, error)

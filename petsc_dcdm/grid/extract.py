@@ -17,12 +17,12 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.csr import CsrRows, Problem, Shape, StencilError, StencilReport
-from petsc_dcdm.grid.csr_numpy import NumpyRows, read, row_reader
+from petsc_dcdm.grid.csr import CsrRows, Problem, Shape, StencilError
+from petsc_dcdm.grid.csr_numpy import read, row_reader
 from petsc_dcdm.grid.discovery import Grid, size_text
 from petsc_dcdm.grid.errors import MatrixError, raise_together
 from petsc_dcdm.grid.local_csr import local_csr
-from petsc_dcdm.models.packed import HAS_S, PackedStencil
+from petsc_dcdm.models.packed import PackedStencil
 
 ROUNDING = 1e-9
 """Relative to the diagonal: entries and row sums that are smaller are taken for rounding of the assembly."""
@@ -32,24 +32,22 @@ ROUNDING = 1e-9
 class RowStencil:
     """What the local rows say in float64, divided by ``scale``: diagonals are positive and at most 1.
 
-    packed         w and s in one byte a cell, where that is possible: on such a box, for voxel geometry; the arrays are
-                   then empty
-    w_low, w_high  per axis x, y, z: conductance to the low and to the high neighbour, 0 where there is none; in the
-                   order of the rows, or where these are a box of the grid on all ranks, on that box with a halo of one
-                   cell (nz + 2, ny + 2, nx + 2).
-                   ``w_high`` is only read where the matrix is not symmetric to the last bit.
+    box            offset and shape of the box of the grid that the rows are on every rank, or None. All that follows is
+                   on that box with a halo of one cell (nz + 2, ny + 2, nx + 2), or without one in the order of the rows
+    packed         w and s in one byte a cell, where that is possible: for voxel geometry; the arrays are then empty
+    w_low, w_high  per axis x, y, z: conductance to the low and to the high neighbour, 0 where there is none. ``w_high``
+                   is only read where the matrix is not symmetric to the last bit.
     s              extra diagonal, coupling to Dirichlet rows included; 0 in Dirichlet rows
-    box            offset and shape of that box, or None
     dirichlet      local rows that have only their diagonal, and that diagonal as in the matrix, 1 where it is 0
     mean_w         global mean conductance along x, y, z over the faces that conduct, 0 where there is none
     active, extra  global counts of the rows that are coupled, and of those that have an s
     """
 
+    box: tuple[Shape, Shape] | None
     packed: PackedStencil | None
     w_low: list[np.ndarray]
     w_high: list[np.ndarray] | None
     s: np.ndarray
-    box: tuple[Shape, Shape] | None
     dirichlet: np.ndarray
     dirichlet_diagonal: np.ndarray
     mean_w: tuple[float, ...]
@@ -87,26 +85,43 @@ def _explain(error: StencilError, grid: Grid, first: int) -> MatrixError:
     )
 
 
-def _set_ghosts(A: PETSc.Mat, rows: CsrRows | NumpyRows, cells: np.ndarray) -> None:
-    """Cells and Dirichlet flags of the columns that live on other ranks. Collective."""
-    columns = rows.ghost_columns()
-    # One scatter carries both: the cell number is exact in float64, the Dirichlet flag is its sign.
-    code = A.createVecRight()
-    code.setArray(np.where(rows.dirichlet, -cells - 1.0, cells))
-    wanted = PETSc.IS().createGeneral(columns.astype(PETSc.IntType), comm=PETSc.COMM_SELF)
-    ghosts = PETSc.Vec().createSeq(columns.size)
-    scatter = PETSc.Scatter().create(code, wanted, ghosts, None)
-    scatter.scatter(code, ghosts)
-    found = ghosts.getArray(readonly=True).astype(np.int64)
-    rows.set_ghosts(columns, np.where(found < 0, -found - 1, found), (found < 0).astype(np.uint8))
-    for petsc_object in (scatter, wanted, code, ghosts):
-        petsc_object.destroy()
+class Ghosts:
+    """The columns of this rank's rows that are rows of other ranks: which they are, their cells, and whether they are
+    Dirichlet rows. It depends on the pattern of the matrix only.
+    """
+
+    def __init__(self, A: PETSc.Mat, columns: np.ndarray, grid: Grid) -> None:
+        """Collective. ``columns``: int64, sorted."""
+        comm = A.getComm().tompi4py()
+        ranges = np.asarray(A.getOwnershipRanges(), np.int64)
+        owner = np.searchsorted(ranges, columns, side="right") - 1
+        self._sf = PETSc.SF().create(A.getComm())
+        remote = np.stack([owner, columns - ranges[owner]], axis=1).astype(PETSc.IntType)
+        self._sf.setGraph(grid.rows, None, remote)
+        self.columns = self.cells = columns
+        if comm.allreduce(grid.cells is not None, op=MPI.LOR):
+            cells = np.arange(grid.first, grid.first + grid.rows) if grid.cells is None else grid.cells
+            self.cells = self._fetch(MPI.INT64_T, cells)
+
+    def dirichlet(self, flags: np.ndarray) -> np.ndarray:
+        """uint8: the flags of these columns from those of everybody's rows. Collective."""
+        return self._fetch(MPI.UNSIGNED_CHAR, flags)
+
+    def _fetch(self, unit: MPI.Datatype, values: np.ndarray) -> np.ndarray:
+        found = np.empty(self.columns.size, values.dtype)
+        self._sf.bcastBegin(unit, values, found, MPI.REPLACE)
+        self._sf.bcastEnd(unit, values, found, MPI.REPLACE)
+        return found
+
+    def destroy(self) -> None:
+        """Collective."""
+        self._sf.destroy()
 
 
 def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
     """Reads and checks the local rows of ``A``. Collective; raises MatrixError on all ranks alike.
 
-    The symmetry of couplings is settled in :mod:`petsc_dcdm.grid.system` if w_high is set.
+    The symmetry of couplings is settled in :mod:`petsc_dcdm.grid.system` if it is packed or w_high is set.
     """
     comm = A.getComm().tompi4py()
     first, last = A.getOwnershipRange()
@@ -120,11 +135,12 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
         rows = read(kind, local, grid.shape, first_column=first, cells=grid.cells, first_cell=first, threads=threads)
         rows.find_dirichlet()
         if comm.Get_size() > 1:
-            _set_ghosts(A, rows, np.arange(first, last, dtype=np.int64) if grid.cells is None else grid.cells)
-        signs = comm.allgather(rows.first_sign())
-        sign = next((s for s in signs if s), 1.0)
+            ghosts = Ghosts(A, rows.ghost_columns(), grid)
+            rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))
+            ghosts.destroy()
         # The scale only has to be of the right size: a first diagonal will do, the rest is settled by the largest.
-        largest = comm.allreduce(float(np.abs(values[: indptr[1]]).max(initial=0.0)) if n else 0.0, op=MPI.MAX)
+        known = comm.allgather((rows.first_sign(), float(np.abs(values[: indptr[1]]).max(initial=0.0)) if n else 0.0))
+        sign, largest = next((s for s, _ in known if s), 1.0), max(size for _, size in known)
         scale = 1.0 / largest if np.isfinite(largest) and largest > 0 else 1.0
         options: dict[str, Any] = {"sign": sign, "scale": scale, "rounding": ROUNDING}
         if box is not None:
@@ -132,13 +148,12 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
         packed, w_low, s, w_high = None, [], np.zeros(0), None
         error, report = None, None
         try:
-            found = rows.extract_packed(**options) if isinstance(rows, CsrRows) and box is not None else None
+            found = rows.extract_packed(**options) if isinstance(rows, CsrRows) else None
             packed, report = found or (None, None)
         except StencilError as problem:
             error = _explain(problem, grid, first)
         raise_together(comm, error)
-        if box is not None:
-            packed = _agree(packed, report, comm)
+        packed = _agree(packed, comm)
         if packed is None:
             shape = (n,) if box is None else tuple(size + 2 for size in box[1])
             w_low, s = [np.zeros(shape) for _ in range(3)], np.zeros(shape)
@@ -152,10 +167,9 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
                 w_high = [np.zeros(shape) for _ in range(3)]
                 rows.extract(w_low, s, w_high=w_high, **options)
         assert report is not None
-        dirichlet = np.flatnonzero(rows.dirichlet)
-        diagonal = _sums(indptr, values, dirichlet)
-    extra = np.count_nonzero(s if packed is None else packed.cells & HAS_S)
-    totals = comm.allreduce(np.array([*report.w_sum, *report.w_count, n - dirichlet.size, extra], dtype=float))
+        dirichlet = np.flatnonzero(rows.dirichlet.view(bool))
+        diagonal = rows.diagonals(dirichlet)
+    totals = comm.allreduce(np.array([*report.w_sum, *report.w_count, n - dirichlet.size, report.extra], dtype=float))
     mean_w = tuple(float(total / count) if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
     largest = comm.allreduce(report.max_diagonal, op=MPI.MAX) * scale
     if largest > 0 and not 0.5 <= largest <= 1.0:
@@ -164,11 +178,11 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
             array /= largest
         packed = packed and packed.scaled(1.0 / largest)
     return RowStencil(
+        box=box,
         packed=packed,
         w_low=w_low,
         w_high=w_high,
         s=s,
-        box=box,
         dirichlet=dirichlet,
         dirichlet_diagonal=np.where(diagonal == 0.0, 1.0, diagonal),
         mean_w=mean_w,
@@ -178,22 +192,11 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
     )
 
 
-def _agree(packed: PackedStencil | None, report: StencilReport | None, comm: MPI.Intracomm) -> PackedStencil | None:
-    """The packed stencil in terms that all ranks share; None if one has none or it is not symmetric. Collective."""
-    if not comm.allreduce(packed is not None, op=MPI.LAND):
-        return None
-    assert packed is not None and report is not None
-    if comm.allreduce(report.symmetry) % 2**64:
-        return None
+def _agree(packed: PackedStencil | None, comm: MPI.Intracomm) -> PackedStencil | None:
+    """The packed stencil in terms that all ranks share, None if one has none. Collective."""
     if comm.Get_size() == 1:
         return packed
-    known = comm.allgather((packed.c, packed.s_value))
+    known = comm.allgather(packed and (packed.c, packed.s_value))
+    if packed is None or None in known:
+        return None
     return packed.agreed([c for c, _ in known], [values for _, values in known])
-
-
-def _sums(indptr: np.ndarray, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Sum of the entries of the given rows: of rows that have nothing else, the diagonal."""
-    lengths = indptr[rows + 1] - indptr[rows]
-    if rows.size and (lengths == 1).all():
-        return values[indptr[rows]]
-    return np.array([values[indptr[row] : indptr[row + 1]].sum() for row in rows], dtype=float)

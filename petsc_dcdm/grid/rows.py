@@ -1,90 +1,159 @@
 """Between the rows of a PETSc vector and the boxes of the grid: built once, used at every apply.
 
 Where every rank's rows are its box in order (one rank with one row per cell; a DMDA whose cuts suit the coarsening)
-nothing is copied: the box is a view of the vector's memory.
+nothing is copied: the box is a view of the vector's memory. Elsewhere values move in runs, pieces of a grid line whose
+rows follow each other: of a DMDA these are whole lines, where rows are in no order single cells.
 """
 
 from __future__ import annotations
 
 from math import prod
-from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.boxes import BoxPartition
+from petsc_dcdm.grid.csr import copy_runs
 from petsc_dcdm.grid.discovery import Grid
 
-CHUNK = 1 << 16
-"""Rows that are looked at together: a cache full, so that no temporary is as long as the rows."""
+TAG = 6
+"""Of the messages here; those of halos are lower."""
 
 
 class RowMap:
     """Moves values between the rows as PETSc distributes them and this rank's box."""
 
-    def __init__(self, A: PETSc.Mat, grid: Grid, boxes: BoxPartition, comm: MPI.Intracomm, in_place: bool) -> None:
-        """Collective. ``in_place``: every rank's rows are its box, x fastest."""
-        self.shape = boxes.box(comm.Get_rank())[1]
-        self._index: np.ndarray | None = None
-        self._box: np.ndarray | None = None
-        self._scatter: Any = None
-        self._box_vec: Any = None
-        if in_place:
+    def __init__(self, grid: Grid, boxes: BoxPartition, comm: MPI.Intracomm, threads: int) -> None:
+        """Collective. ``comm`` is kept and must carry no other messages with the tag TAG."""
+        rank = comm.Get_rank()
+        self.shape = boxes.box(rank)[1]
+        self._rows, self._threads, self._comm = grid.rows, threads, comm
+        self._buffer = np.zeros(0)
+        self._own = np.zeros((0, 3), np.int64)
+        self._sends, self._receives = (_Messages(np.zeros((0, 3), np.int64), np.zeros(comm.Get_size(), int)),) * 2
+        row, cell, length = _runs(grid, boxes)
+        owner, place = boxes.locate(cell)
+        here = owner == rank
+        in_order = grid.rows == prod(self.shape) and bool((here & (row == place)).all())
+        everywhere = np.empty(2, np.int64)
+        comm.Allreduce(np.array([here.all(), in_order], np.int64), everywhere, op=MPI.MIN)
+        self._in_place = bool(everywhere[1])
+        if not self._in_place:
+            self._own = np.stack([row[here], place[here], length[here]], axis=1)
+        if everywhere[0]:
             return
-        first, last = A.getOwnershipRange()
-        index = np.empty(last - first, PETSc.IntType)
-        before = boxes.first_place(comm.Get_rank())
-        for begin in range(0, index.size, CHUNK):
-            end = min(begin + CHUNK, index.size)
-            cells = np.arange(first + begin, first + end) if grid.cells is None else grid.cells[begin:end]
-            index[begin:end] = boxes.place(cells)
-        own = not index.size or bool(index.min() >= before and index.max() < before + prod(self.shape))
-        if comm.allreduce(own, op=MPI.LAND):
-            index -= before
-            whole = index.size == prod(self.shape) and bool((np.diff(index) == 1).all())
-            if not comm.allreduce(whole, op=MPI.LAND):
-                self._index = index
-                self._box = np.zeros(prod(self.shape))
-            return
-        row_vec = A.createVecRight()
-        self._box_vec = PETSc.Vec().createMPI((prod(self.shape), PETSc.DECIDE), comm=A.getComm())
-        places = PETSc.IS().createGeneral(index, comm=A.getComm())
-        self._scatter = PETSc.Scatter().create(row_vec, None, self._box_vec, places)
-        places.destroy()
-        row_vec.destroy()
+        away = np.flatnonzero(~here)
+        away = away[np.argsort(owner[away], kind="stable")]
+        counts = np.bincount(owner[away], minlength=comm.Get_size())
+        self._sends = _Messages(np.stack([row[away], length[away]], axis=1), counts)
+        theirs = np.empty_like(counts)
+        comm.Alltoall(counts, theirs)
+        places = np.empty((int(theirs.sum()), 2), np.int64)
+        sent = np.ascontiguousarray(np.stack([place[away], length[away]], axis=1))
+        comm.Alltoallv([sent, 2 * counts, MPI.INT64_T], [places, 2 * theirs, MPI.INT64_T])
+        self._receives = _Messages(places, theirs)
 
     @property
     def copies(self) -> bool:
         """Whether values are copied on the way, False when the box is the vector's own memory."""
-        return self._scatter is not None or self._index is not None
+        return not self._in_place
 
     def to_box(self, vec: PETSc.Vec) -> np.ndarray:
         """The vector's values on this rank's box, float64 (nz, ny, nx), 0 where there is no row. Collective.
 
         The array is a view of the vector or of a buffer that the next call overwrites: read it at once, do not write.
         """
-        if self._scatter is not None:
-            self._scatter.scatter(vec, self._box_vec)
-            return self._box_vec.getArray(readonly=True).reshape(self.shape)
         values = vec.getArray(readonly=True)
-        if self._index is None:
+        if self._in_place:
             return values.reshape(self.shape)
-        assert self._box is not None
-        self._box[self._index] = values
-        return self._box.reshape(self.shape)
+        if not self._buffer.size:
+            self._buffer = np.zeros(prod(self.shape))
+        self._move(values, self._buffer, self._own, self._sends, self._receives)
+        return self._buffer.reshape(self.shape)
 
     def from_box(self, box: np.ndarray, vec: PETSc.Vec) -> None:
-        """Write the box's values, 0 where there is no row, into the rows of ``vec``. Collective."""
-        if self._scatter is None:
-            vec.setArray(box.ravel() if self._index is None else box.ravel()[self._index])
-            return
-        self._box_vec.setArray(box.ravel())
-        self._scatter.scatter(self._box_vec, vec, mode=PETSc.ScatterMode.REVERSE)
+        """Write the box's values into the rows of ``vec``. Collective."""
+        with vec as values:
+            if self._in_place:
+                values[:] = box.ravel()
+            else:
+                back = self._own[:, (1, 0, 2)]
+                self._move(np.ascontiguousarray(box).ravel(), values, back, self._receives, self._sends)
 
-    def destroy(self) -> None:
-        """Collective."""
-        for petsc_object in (self._scatter, self._box_vec):
-            if petsc_object is not None:
-                petsc_object.destroy()
-        self._scatter = self._box_vec = None
+    def fill(self, values: np.ndarray, padded: np.ndarray) -> None:
+        """Values of the rows, of any type, into the box inside of a C-contiguous padded array. Collective."""
+
+        def inside(place: np.ndarray) -> np.ndarray:
+            _, ny, nx = self.shape
+            return (place // (ny * nx) + 1) * ((ny + 2) * (nx + 2)) + (place // nx % ny + 1) * (nx + 2) + place % nx + 1
+
+        if self._in_place:
+            padded[1:-1, 1:-1, 1:-1] = values.reshape(self.shape)
+            return
+        own, receives = self._own.copy(), self._receives.copy()
+        for runs, column in ((own, 1), (receives.runs, 0)):
+            if runs.size:
+                runs[:, column] = inside(runs[:, column])
+        self._move(values, padded.reshape(-1), own, self._sends, receives)
+
+    def _move(
+        self, source: np.ndarray, target: np.ndarray, own: np.ndarray, sends: _Messages, receives: _Messages
+    ) -> None:
+        """Runs from ``source`` to ``target``, on this rank and between ranks."""
+        incoming, outgoing = (np.empty(m.values, source.dtype) for m in (receives, sends))
+        requests = [self._comm.Irecv(incoming[part], rank, TAG) for rank, part in receives.parts]
+        copy_runs(sends.packing, source, outgoing, self._threads)
+        requests += [self._comm.Isend(outgoing[part], rank, TAG) for rank, part in sends.parts]
+        copy_runs(own, source, target, self._threads)
+        MPI.Request.Waitall(requests)
+        copy_runs(receives.packing[:, (1, 0, 2)], incoming, target, self._threads)
+
+
+class _Messages:
+    """Runs of places (begin, length) that go to other ranks or come from there, rank by rank."""
+
+    def __init__(self, runs: np.ndarray, counts: np.ndarray) -> None:
+        """``counts``: how many of the runs belong to each rank."""
+        self.runs, self._counts = runs, counts
+        ends = np.concatenate(([0], np.cumsum(runs[:, 1])))
+        self._begin = ends[:-1]
+        self.values = int(ends[-1])
+        cuts = ends[np.concatenate(([0], np.cumsum(counts)))]
+        self.parts = [(int(rank), slice(cuts[rank], cuts[rank + 1])) for rank in np.flatnonzero(counts)]
+
+    @property
+    def packing(self) -> np.ndarray:
+        """Runs (place, where in the messages, length)."""
+        return np.stack([self.runs[:, 0], self._begin, self.runs[:, 1]], axis=1)
+
+    def copy(self) -> _Messages:
+        return _Messages(self.runs.copy(), self._counts)
+
+
+def _runs(grid: Grid, boxes: BoxPartition) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Runs of this rank's rows: first row, first cell, length; no run leaves its line of its box."""
+    _, ny, nx = grid.shape
+    if grid.box is not None:
+        (z, y, x), (mz, my, mx) = grid.box
+        cell = ((np.arange(z, z + mz)[:, None] * ny + np.arange(y, y + my)) * nx + x).ravel()
+        row, length = mx * np.arange(cell.size), np.full(cell.size, mx)
+    elif grid.cells is None:
+        row, cell, length = (np.full(int(grid.rows > 0), value) for value in (0, grid.first, grid.rows))
+    else:
+        row = np.flatnonzero(np.diff(grid.cells, prepend=grid.cells[:1] - 2) != 1)
+        cell, length = grid.cells[row], np.diff(row, append=grid.rows)
+    cuts = np.asarray(boxes.edges[2])
+
+    def segment(at: np.ndarray) -> np.ndarray:
+        """Number of the piece of a line that a cell is in."""
+        return at // nx * (cuts.size - 1) + np.searchsorted(cuts, at % nx, side="right") - 1
+
+    first = segment(cell)
+    pieces = segment(cell + length - 1) - first + 1
+    which = np.repeat(np.arange(cell.size), pieces)
+    number = first[which] + np.arange(which.size) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    line, part = number // (cuts.size - 1) * nx, number % (cuts.size - 1)
+    begin = np.maximum(cell[which], line + cuts[part])
+    end = np.minimum(cell[which] + length[which], line + cuts[part + 1])
+    return row[which] + begin - cell[which], begin, end - begin

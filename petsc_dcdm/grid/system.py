@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.boxes import partition
 from petsc_dcdm.grid.discovery import Grid
 from petsc_dcdm.grid.errors import MatrixError, raise_together
-from petsc_dcdm.grid.extract import RowStencil, extract
+from petsc_dcdm.grid.extract import extract
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.rows import RowMap
 from petsc_dcdm.grid.walls import keep_walls
@@ -37,6 +38,8 @@ class GridSystem:
     any_dirichlet  whether any rank has such rows
     singular       no row has an extra diagonal: constants on the active cells are a null space
     active_cells   global number of rows that are no Dirichlet rows
+    exact          every entry of the matrix is in w and s, to rounding; else it may lack what the tolerances of set-up
+                   let pass
     """
 
     grid: Grid
@@ -50,6 +53,7 @@ class GridSystem:
     any_dirichlet: bool
     singular: bool
     active_cells: int
+    exact: bool = False
 
     def arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
         """w and s as arrays whatever the form; copies where they are packed."""
@@ -59,14 +63,34 @@ class GridSystem:
         return self.w, self.s
 
     def destroy(self) -> None:
-        """Collective."""
-        self.rows.destroy()
+        """Not collective."""
         self.layout.close()
 
 
-def _check_symmetry(
-    w: list[np.ndarray], w_high: list[np.ndarray], layout: BoxLayout, scale: float
-) -> MatrixError | None:
+def _not_symmetric(
+    layout: BoxLayout, scale: float, axis: int, cell: Sequence[int], here: float, there: float
+) -> MatrixError:
+    """``cell`` (z, y, x) of the box has ``here`` for its high neighbour along ``axis``, which has ``there`` for it."""
+    z, y, x = (int(o + i) for o, i in zip(layout.offset, cell, strict=True))
+    return MatrixError(
+        f"the matrix is not symmetric: cell ({x}, {y}, {z}) is coupled to its high neighbour along {'xyz'[axis]} with "
+        f"{-here * scale:g} and coupled back with {-there * scale:g}; petsc_dcdm needs a symmetric matrix (only "
+        "Dirichlet rows may couple one way)"
+    )
+
+
+def _check_packed(packed: PackedStencil, layout: BoxLayout, scale: float, threads: int) -> MatrixError | None:
+    """The same for a packed stencil; its halo is filled on the way. Collective."""
+    layout.exchange(packed.cells)
+    found = packed.asymmetry(threads)
+    if found is None:
+        return None
+    axis, cell, below = found
+    c = packed.c[axis]
+    return _not_symmetric(layout, scale, axis, cell, c if below else 0.0, 0.0 if below else c)
+
+
+def _check_arrays(w: list[np.ndarray], w_high: list[np.ndarray], layout: BoxLayout, scale: float) -> MatrixError | None:
     """Compare both sides of every face; the halo of ``w`` is filled on the way. Collective."""
     error: MatrixError | None = None
     for axis in range(3):
@@ -78,28 +102,8 @@ def _check_symmetry(
         wrong = difference > SYMMETRY_TOLERANCE * np.maximum(there, here)
         if error is None and wrong.any():
             at = np.unravel_index(int(np.argmax(difference * wrong)), wrong.shape)
-            z, y, x = (int(o + i) for o, i in zip(layout.offset, at, strict=True))
-            there_value, here_value = -there[at] * scale, -here[at] * scale
-            error = MatrixError(
-                f"the matrix is not symmetric: cell ({x}, {y}, {z}) is coupled to its high neighbour along "
-                f"{'xyz'[axis]} with {here_value:g} and coupled back with {there_value:g}; petsc_dcdm needs a "
-                "symmetric matrix (only Dirichlet rows may couple one way)"
-            )
+            error = _not_symmetric(layout, scale, axis, [int(i) for i in at], float(here[at]), float(there[at]))
     return error
-
-
-def _to_box(stencil: RowStencil, rows: RowMap, work: PETSc.Vec) -> list[list[np.ndarray]]:
-    """Row arrays brought to padded arrays of the box: [w_low, w_high or nothing, [s]]. Collective."""
-    boxes = []
-    for group in (stencil.w_low, stencil.w_high or [], [stencil.s]):
-        padded = [np.zeros(tuple(n + 2 for n in rows.shape)) for _ in group]
-        for target, values in zip(padded, group, strict=True):
-            if stencil.box is not None:
-                values = values[1:-1, 1:-1, 1:-1].ravel()
-            work.setArray(values)
-            target[1:-1, 1:-1, 1:-1] = rows.to_box(work)
-        boxes.append(padded)
-    return boxes
 
 
 def build_system(
@@ -123,20 +127,28 @@ def build_system(
     limit = max(COARSE_LIMIT, COARSE_CELLS_PER_RANK * comm.Get_size())
     plan = pooling if threshold is None else plan_coarsening(grid.shape, stencil.mean_w, threshold, limit)
     layout = BoxLayout(comm, partition(grid.shape, comm.Get_size(), plan, grid.edges, holders), plan)
+    rows = RowMap(grid, layout.boxes, comm, threads)
     own = layout.offset, layout.shape
-    on_box, rows_are_box = (comm.allreduce(box == own, op=MPI.LAND) for box in (stencil.box, grid.box))
-    rows = RowMap(A, grid, layout.boxes, comm, rows_are_box)
-    if stencil.packed is not None and not on_box:
-        stencil.w_low, stencil.s = stencil.packed.arrays()
-    w: list[np.ndarray] | PackedStencil = stencil.w_low
-    w_high, s = stencil.w_high or [], stencil.s
-    if not on_box:
-        work = A.createVecRight()
-        w, w_high, (s,) = _to_box(stencil, rows, work)
-        work.destroy()
-    elif stencil.packed is not None:
-        w = stencil.packed
-    error = _check_symmetry(w, w_high, layout, stencil.scale) if w_high and isinstance(w, list) else None
+    on_box = comm.allreduce(stencil.box == own, op=MPI.LAND)
+
+    def on_own_box(values: np.ndarray) -> np.ndarray:
+        """What is in the order of the rows, or on their box, on this rank's padded box. Collective."""
+        if on_box:
+            return values
+        if stencil.box is not None:
+            values = values[1:-1, 1:-1, 1:-1].ravel()
+        padded = np.zeros(tuple(n + 2 for n in layout.shape), values.dtype)
+        rows.fill(values, padded)
+        return padded
+
+    w: list[np.ndarray] | PackedStencil
+    if stencil.packed is not None:
+        w, s = stencil.packed.moved(on_own_box), None
+        error = _check_packed(w, layout, stencil.scale, threads)
+    else:
+        w, s = [on_own_box(face) for face in stencil.w_low], on_own_box(stencil.s)
+        w_high = [on_own_box(face) for face in stencil.w_high or []]
+        error = _check_arrays(w, w_high, layout, stencil.scale) if w_high else None
     raise_together(comm, error)
     if threshold is not None:
         layout.plan = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)
@@ -145,7 +157,7 @@ def build_system(
         layout=layout,
         rows=rows,
         w=w,
-        s=None if isinstance(w, PackedStencil) else s,
+        s=s,
         scale=stencil.scale,
         dirichlet=stencil.dirichlet,
         dirichlet_diagonal=stencil.dirichlet_diagonal,

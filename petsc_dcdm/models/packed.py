@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,8 @@ HAS_S = 64
 class PackedStencil:
     """The stencil of this rank's box with a halo of one cell.
 
-    cells    uint8 (nz + 2, ny + 2, nx + 2), C-contiguous: bits 0 .. 5 where the low and the high face along x, y, z
-             conducts, HAS_S where the cell has an s; 0 at inactive cells
+    cells    uint8 (nz + 2, ny + 2, nx + 2), C-contiguous (while it is read one byte a row): bits 0 .. 5 where the low
+             and the high face along x, y, z conducts, HAS_S where the cell has an s; 0 at inactive cells
     s_index  uint8, of the same shape: which of the `s_value`, where HAS_S is set
     c        conductance along x, y, z
     s_value  float64 [256], 0 where unused
@@ -41,6 +41,10 @@ class PackedStencil:
         x, y, z = (float(c) * factor for c in self.c)
         return PackedStencil(self.cells, self.s_index, (x, y, z), self.s_value * factor)
 
+    def moved(self, move: Callable[[np.ndarray], np.ndarray]) -> PackedStencil:
+        """The same stencil with the arrays of cells brought elsewhere by `move`."""
+        return PackedStencil(move(self.cells), move(self.s_index), self.c, self.s_value)
+
     def agreed(self, all_c: Sequence[Sequence[float]], all_values: Sequence[np.ndarray]) -> PackedStencil | None:
         """With the conductances and values of s of all ranks, which must be the same on each before halos are filled.
 
@@ -57,6 +61,20 @@ class PackedStencil:
         np.take(renumbered, self.s_index, out=self.s_index)
         x, y, z = (max(k, default=0.0) for k in known)
         return PackedStencil(self.cells, self.s_index, (x, y, z), common)
+
+    def asymmetry(self, threads: int = 1) -> tuple[int, tuple[int, int, int], bool] | None:
+        """The first face that only one of its cells couples through: axis, the cell (z, y, x) below it in the box, and
+        whether it is that one; None if there is none. Halos are filled.
+        """
+        at = kernels().dcdm_packed_asymmetry(self.cells.ctypes.data, *self.shape[::-1], threads)
+        if at < 0:
+            return None
+        z, y, x = (int(i) for i in np.unravel_index(at, self.cells.shape))
+        for axis, above in enumerate(((z, y, x + 1), (z, y + 1, x), (z + 1, y, x))):
+            here = bool(self.cells[z, y, x] & 2 << 2 * axis)
+            if here != bool(self.cells[above] & 1 << 2 * axis):
+                break
+        return axis, (z - 1, y - 1, x - 1), here
 
     def arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
         """Low conductances along x, y, z and s as padded float64 arrays, for whoever can not use the packed form."""

@@ -30,12 +30,14 @@ static int64_t explain_coupling(const csr_matrix *m, int64_t a, int64_t b) {
     return differing == 1 && wrapped ? CSR_PERIODIC : CSR_NOT_NEIGHBOUR;
 }
 
-/* One face as one of its cells sees it. A coupling that both rows agree on adds and subtracts the same number; none counts 0. */
+/* One face as one of its cells sees it. A coupling that both rows agree on adds and subtracts the same number; none counts 0. Both
+ * factors are mixed: else a difference that is the same on all faces, or in the exponent alone, would add up to 0. */
 INLINE uint64_t face_hash(uint64_t face, double value) {
-    uint64_t bits;
+    uint64_t bits, number = face * 0x9E3779B97F4A7C15u;
     memcpy(&bits, &value, sizeof bits);
-    bits ^= bits << 12 | bits >> 52; /* else numbers that differ in the exponent alone would hardly differ */
-    return bits * (face * 0x9E3779B97F4A7C15u | 1);
+    bits *= 0xD1342543DE82EF95u;
+    bits ^= bits >> 32;
+    return bits * ((number ^ number >> 29) | 1);
 }
 
 static __attribute__((noinline, cold)) void report_error(csr_report *p, int64_t code, int64_t row, int64_t column, double value) {
@@ -119,9 +121,9 @@ static __attribute__((noinline)) void read_row(const csr_matrix *m, int64_t r, c
 /* The common case, up to BLOCK rows at a time: 7 local entries (5 in 2D) in order, neighbours on all sides, none of them a
  * Dirichlet row. Returns 0 for any other. The values are looked at later. */
 enum { BLOCK = 32, SHORTEST = 4 };
+static const int places[2][7] = {{2, 0, DIAGONAL, 1, 3}, {4, 2, 0, DIAGONAL, 1, 3, 5}}; /* of the entries in order, in 2D and 3D */
 INLINE int read_block(const csr_matrix *m, int64_t r, const row_place *at, row_run *run, int t0, int n, int wide,
                       int width) {
-    static const int places[2][7] = {{2, 0, DIAGONAL, 1, 3}, {4, 2, 0, DIAGONAL, 1, 3, 5}};
     const int *place = places[width == 7];
     const int64_t e = get_index(m->indptr, r, wide);
     int64_t base[7], odd = 0;
@@ -173,12 +175,14 @@ static int read_block_wide(const csr_matrix *m, int64_t r, const row_place *at, 
 
 /* From entries to conductances, in place (w, diagonal normalised, s); the statistics go to `report`. Returns whether any
  * row is odd: a wrong sign, NaN, not diagonally dominant. */
-static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, int64_t row, int64_t cell, int n, csr_report *report) {
+static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, int64_t row, int64_t cell, int n, int hashed,
+                        csr_report *report) {
     const double sign = m->sign, opposite = -m->sign, rounding = m->rounding;
     const uint8_t *restrict dirichlet = m->dirichlet + row;
     int odd = 0;
+    int64_t extra = 0;
     double max_diagonal = report->max_diagonal;
-#pragma omp simd reduction(| : odd) reduction(max : max_diagonal)
+#pragma omp simd reduction(| : odd) reduction(max : max_diagonal) reduction(+ : extra)
     for (int t = 0; t < n; t++) {
         double total = 0, least = 0;
         for (int f = 0; f < 6; f++) {
@@ -192,10 +196,12 @@ static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, i
         odd |= !(least >= 0) | !(sum >= -tolerance) | !(d < HUGE_VAL) | !(d >= 0);
         run->v[DIAGONAL][t] = d;
         s[t] = sum < tolerance || coupled == 0.0 ? 0.0 : sum;
+        extra += s[t] != 0;
         max_diagonal = coupled * d > max_diagonal ? coupled * d : max_diagonal;
     }
     if (odd) return 1;
     report->max_diagonal = max_diagonal;
+    report->extra += extra;
     const uint64_t step[3] = {3, 3 * (uint64_t)m->nx, 3 * (uint64_t)m->nx * (uint64_t)m->ny};
     for (int f = 0; f < 3; f++) {
         const double *restrict low = run->v[2 * f], *restrict high = run->v[2 * f + 1];
@@ -205,7 +211,7 @@ static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, i
 #pragma omp simd reduction(+ : sum, count, hash) reduction(min : least) reduction(max : most)
         for (int t = 0; t < n; t++) {
             const uint64_t face = 3 * (uint64_t)(cell + t) + (uint64_t)f;
-            hash += face_hash(face + step[f], high[t]) - face_hash(face, low[t]);
+            if (hashed) hash += face_hash(face + step[f], high[t]) - face_hash(face, low[t]);
             const double present = low[t] > 0 ? low[t] : HUGE_VAL;
             least = present < least ? present : least;
             most = low[t] > most ? low[t] : most;
@@ -267,10 +273,108 @@ static int pack_run(csr_output *out, int64_t at, const row_run *run, const doubl
     return !misfits;
 }
 
+/* A row that many others repeat, packed: an inner row as read_block takes it. */
+typedef struct {
+    int64_t entry; /* its first; -1: none is known yet */
+    double w[3];
+    uint8_t cell, s_index;
+} usual_row;
+
+/* Whether `step` rows from r on, all of the same length, say bit by bit the same as the known values. base: local rows of the columns
+ * t rows before. */
+INLINE int repeats(const csr_matrix *m, int64_t r, const row_place *at, const uint64_t *known, const int64_t *base, int64_t t, int64_t step,
+                   int width, int wide) {
+    const int *place = places[width == 7];
+    const int64_t e = get_index(m->indptr, r, wide);
+    const uint64_t *value = (const uint64_t *)(m->values + e);
+    uint64_t odd = 0;
+    uint8_t lone = 0;
+    for (int64_t q = 0; q < width; q++) odd |= value[q] ^ known[q];
+    for (int64_t q = width; q < width * step; q++) odd |= value[q] ^ value[q - width];
+    for (int f = 0; f < width; f++) {
+        const int side = place[f];
+        const int64_t distance = side == DIAGONAL ? 0 : side & 1 ? at->step[side / 2] : -at->step[side / 2];
+        const int64_t local = base[f] + t;
+        odd |= (uint64_t)(get_index(m->indices, e + f, wide) - m->shift - local);
+        if (m->cell)
+            for (int64_t q = 0; q < step; q++) odd |= (uint64_t)((m->cell[local + q] - at->cell - t - q) ^ distance);
+        else odd |= (uint64_t)((local - r) ^ distance);
+        for (int64_t q = 0; q < step; q++) lone |= m->dirichlet[local + q];
+    }
+    if (wide) {
+        const int64_t *index = (const int64_t *)m->indices + e;
+        for (int64_t q = width; q < width * step; q++) odd |= (uint64_t)((index[q] - index[q - width]) ^ 1);
+    } else {
+        const int32_t *index = (const int32_t *)m->indices + e;
+        int32_t other = 0;
+        for (int64_t q = width; q < width * step; q++) other |= (index[q] - index[q - width]) ^ 1;
+        odd |= (uint64_t)other;
+    }
+    return !(odd | lone);
+}
+
+/* How many rows from r on, at most n, say bit by bit the same as the usual row, which they are to follow in the pattern as well. */
+INLINE int64_t count_usual(const csr_matrix *m, int64_t r, const row_place *at, const usual_row *usual, int64_t n, int width, int wide) {
+    const int *place = places[width == 7];
+    const int64_t first = get_index(m->indptr, r, wide);
+    const uint64_t *known = (const uint64_t *)(m->values + usual->entry);
+    int64_t base[7];
+    if (get_index(m->indptr, r + 1, wide) - first != width) return 0;
+    for (int f = 0; f < width; f++) {
+        const int side = place[f];
+        base[f] = get_index(m->indices, first + f, wide) - m->shift;
+        if (side != DIAGONAL && !at->inside[side]) return 0;
+        if (n > m->rows - base[f]) n = m->rows - base[f];
+        if (base[f] < 0 || n < SHORTEST) return 0;
+    }
+    int64_t t = 0;
+    for (int64_t step = 4 * SHORTEST; t + SHORTEST <= n;) {
+        while (t + step > n) step /= 2;
+        const int64_t e = first + width * t;
+        uint64_t odd = 0;
+        for (int64_t q = 0; q < step; q++) odd |= (uint64_t)((get_index(m->indptr, r + t + q + 1, wide) - e) ^ (width * (q + 1)));
+        if (m->off_indptr) odd |= (uint64_t)(get_index(m->off_indptr, r + t + step, wide) - get_index(m->off_indptr, r + t, wide));
+        if (!odd && repeats(m, r + t, at, known, base, t, step, width, wide)) {
+            t += step;
+            continue;
+        }
+        if (step == SHORTEST) break;
+        step = SHORTEST;
+    }
+    return t;
+}
+
+typedef int64_t usual_counter(const csr_matrix *, int64_t, const row_place *, const usual_row *, int64_t);
+static int64_t count_usual_3d(const csr_matrix *m, int64_t r, const row_place *at, const usual_row *usual, int64_t n) {
+    return count_usual(m, r, at, usual, n, 7, 0);
+}
+static int64_t count_usual_2d(const csr_matrix *m, int64_t r, const row_place *at, const usual_row *usual, int64_t n) {
+    return count_usual(m, r, at, usual, n, 5, 0);
+}
+static int64_t count_usual_wide(const csr_matrix *m, int64_t r, const row_place *at, const usual_row *usual, int64_t n) {
+    return count_usual(m, r, at, usual, n, m->nz == 1 ? 5 : 7, 1);
+}
+
+/* How many rows from r on, at most n, have nothing but a sound diagonal. */
+static int64_t count_alone(const csr_matrix *m, int64_t r, int64_t n) {
+    const int wide = (int)m->wide;
+    int64_t t = 0;
+    for (; t < n && m->dirichlet[r + t]; t++) {
+        const int64_t e = get_index(m->indptr, r + t, wide);
+        if (get_index(m->indptr, r + t + 1, wide) != e + 1) break;
+        if (m->off_indptr && get_index(m->off_indptr, r + t, wide) != get_index(m->off_indptr, r + t + 1, wide)) break;
+        const double d = m->sign * m->values[e];
+        if (!(d >= 0) || !(d < HUGE_VAL)) break;
+    }
+    return t;
+}
+
 static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *report, int64_t begin_row, int64_t end_row) {
     const int64_t nx = m->nx, ny = m->ny, nz = m->nz, plane = nx * ny, cells = plane * nz;
     row_place at = {.step = {nx > 1 ? 1 : 0, ny > 1 ? nx : 0, nz > 1 ? plane : 0}};
     block_reader *read = m->wide ? read_block_wide : nz == 1 ? read_block_2d : read_block_3d;
+    usual_counter *count = m->wide ? count_usual_wide : nz == 1 ? count_usual_2d : count_usual_3d;
+    usual_row usual = {.entry = -1};
     row_run run;
     double s[RUN];
     s_values known = {.count = 0};
@@ -294,8 +398,25 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
         }
         if (longest > end_row - r) longest = end_row - r;
         if (longest > RUN) longest = RUN;
-        int n = 0;
-        while (n < longest && (!m->cell || m->cell[r + n] == cell + n)) {
+        if (out->cells) {
+            const int64_t alone = count_alone(m, r, longest);
+            int64_t same = 0;
+            if (!alone && usual.entry >= 0) {
+                at.cell = cell;
+                at.inside[0] = i > 0, at.inside[1] = 1;
+                same = count(m, r, &at, &usual, i + longest < nx ? longest : longest - 1);
+            }
+            if (same) {
+                memset(out->cells + to, usual.cell, (size_t)same);
+                if (usual.cell & HAS_S) memset(out->s_index + to, usual.s_index, (size_t)same);
+                for (int f = 0; f < 3; f++) report->w_sum[f] += (double)same * usual.w[f], report->w_count[f] += usual.w[f] > 0 ? same : 0;
+                report->extra += usual.cell & HAS_S ? same : 0;
+            }
+            r += alone + same; /* cells are 0 before */
+            if (alone + same) continue;
+        }
+        int n = 0, regular = 0;
+        while (n < longest && !regular && (!m->cell || m->cell[r + n] == cell + n)) {
             at.cell = cell + n;
             at.inside[0] = i + n > 0, at.inside[1] = 1;
             const int64_t room = i + longest < nx ? longest - n : longest - n - 1; /* the last of a line is no inner cell */
@@ -303,6 +424,7 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
             while (block >= SHORTEST && !read(m, r + n, &at, &run, n, block)) block /= 4;
             if (block >= SHORTEST) {
                 n += block;
+                regular = out->cells != NULL; /* perhaps what follows is as this */
                 continue;
             }
             const int some = i + n == 0 ? 1 : SHORTEST;
@@ -312,19 +434,23 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
                 read_row(m, r + n, &at, &run, n, report);
             }
         }
-        if (evaluate_run(m, &run, s, r, cell, n, report)) {
+        if (evaluate_run(m, &run, s, r, cell, n, !out->cells, report)) {
             /* Once more with all checks: rounding is cleaned away, anything worse is reported. */
             for (int t = 0; t < n; t++) {
                 at.cell = cell + t;
                 at.inside[0] = i + t > 0, at.inside[1] = i + t + 1 < nx;
                 read_row(m, r + t, &at, &run, t, report);
             }
-            if (evaluate_run(m, &run, s, r, cell, n, report)) return;
+            if (evaluate_run(m, &run, s, r, cell, n, !out->cells, report)) return;
         }
         if (out->cells && !pack_run(out, to, &run, s, n, &known)) {
 #pragma omp atomic write
             out->misfits = 1;
             return;
+        }
+        if (regular) {
+            usual = (usual_row){get_index(m->indptr, r + n - 1, (int)m->wide), {run.v[0][n - 1], run.v[2][n - 1], run.v[4][n - 1]},
+                                out->cells[to + n - 1], out->s_index[to + n - 1]};
         }
         for (int f = 0; f < 3; f++) {
             write_run(out->w_low[f], to, run.v[2 * f], m->scale, n, (int)out->single);
@@ -362,10 +488,10 @@ void dcdm_csr_extract(const csr_matrix *m, csr_output *out, csr_report *report, 
                 all.w_count[f] += mine.w_count[f];
             }
             all.symmetry += mine.symmetry;
+            all.extra += mine.extra;
         }
     }
     for (int f = 0; f < 3; f++)
         if (all.w_count[f] == 0) all.w_min[f] = 0;
-    all.dirichlet_rows = report->dirichlet_rows;
     *report = all;
 }

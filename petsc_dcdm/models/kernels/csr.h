@@ -48,7 +48,7 @@ typedef struct {
     int64_t single;
     int64_t pitch_y, pitch_z, origin;
     int64_t box[3], offset[3]; /* x, y, z; grid mode only */
-    /* Instead of all arrays, in grid mode: the stencil packed, see packed.h; not scaled. Place 0 of s_value is 0 and not used. */
+    /* Instead of all arrays: the stencil packed, see packed.h; not scaled. Cells are 0 before; place 0 of s_value is 0 and not used. */
     uint8_t *cells, *s_index;
     double c[3], *s_value; /* 256 */
     int32_t s_count, misfits; /* out; misfits: it could not be packed, and what was written is useless */
@@ -61,8 +61,8 @@ typedef struct {
     double max_diagonal;     /* over coupled rows */
     double w_min[3], w_max[3], w_sum[3];
     int64_t w_count[3];
-    int64_t dirichlet_rows;
-    uint64_t symmetry;       /* 0 (summed over all ranks) if every coupling has the same bits from both sides */
+    int64_t extra;           /* rows that have an s */
+    uint64_t symmetry;       /* 0 (summed over all ranks) if every coupling has the same bits from both sides; 0 if packed */
 } csr_report;
 
 INLINE int64_t get_index(const void *p, int64_t i, int wide) {

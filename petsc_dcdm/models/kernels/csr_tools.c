@@ -1,4 +1,4 @@
-/* What else set-up asks of an AIJ matrix, and values between its rows and the grid. */
+/* What else set-up asks of an AIJ matrix, and copies between its rows and the grid. */
 #include "csr.h"
 
 /* A row is a Dirichlet row if all its off-diagonal entries are zero. Only rows with fewer than two non-zeros need a look at
@@ -33,6 +33,17 @@ double dcdm_csr_sign(const csr_matrix *m) {
             if (get_index(m->indices, e, (int)m->wide) == r + m->shift && m->values[e] != 0)
                 return m->values[e] < 0 ? -1.0 : 1.0;
     return 0.0;
+}
+
+/* The diagonals of some rows, 0 where there is none. */
+void dcdm_csr_diagonals(const csr_matrix *m, const int64_t *rows, int64_t count, double *to, int threads) {
+    const int wide = (int)m->wide;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t q = 0; q < count; q++) {
+        to[q] = 0;
+        for (int64_t e = get_index(m->indptr, rows[q], wide); e < get_index(m->indptr, rows[q] + 1, wide); e++)
+            if (get_index(m->indices, e, wide) == rows[q] + m->shift) to[q] += m->values[e];
+    }
 }
 
 /* Columns other than those of the local rows, in any order and with repetitions, at most `room` of them; returns how many
@@ -91,14 +102,14 @@ int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t room, in
     return count;
 }
 
-/* grid[position[r]] = factor * rows[r]; position NULL: r itself. */
-void dcdm_scatter(int64_t rows, const int32_t *position, const double *from, double *grid, double factor, int threads) {
+/* Runs (from, to, length) of elements of `item` bytes. */
+void dcdm_copy_runs(int64_t count, const int64_t (*run)[3], const char *from, char *to, int64_t item, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t r = 0; r < rows; r++) grid[position ? position[r] : r] = factor * from[r];
-}
-
-/* rows[r] = factor * grid[position[r]] */
-void dcdm_gather(int64_t rows, const int32_t *position, const double *grid, double *to, double factor, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t r = 0; r < rows; r++) to[r] = factor * grid[position ? position[r] : r];
+    for (int64_t r = 0; r < count; r++) {
+        const int64_t bytes = run[r][2] * item;
+        const char *source = from + run[r][0] * item;
+        char *target = to + run[r][1] * item;
+        if (bytes == 8) memcpy(target, source, 8); /* rows in no order: single doubles */
+        else memcpy(target, source, (size_t)bytes);
+    }
 }
