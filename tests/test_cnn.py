@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from petsc_dcdm.models import weights
-from petsc_dcdm.models.cnn import CnnOperator, DcdmNet, from_file, parameter_count, to_tensors
+from petsc_dcdm.models import cnn, weights
+from petsc_dcdm.models.cnn import CnnOperator, DcdmNet, from_file, inferred, parameter_count, to_tensors
 from petsc_dcdm.models.layout import SerialLayout
 from petsc_dcdm.models.weights import ModelFile, WeightsError
 from petsc_dcdm.training import cnn_run
@@ -177,14 +177,14 @@ def test_a_part_of_the_grid_with_halos_equals_the_whole(variant, monkeypatch):
     r = np.random.default_rng(2).standard_normal(shape)
     whole = np.empty(shape)
     serial = CnnOperator(file, w, s, SerialLayout(shape, ()))
-    inputs, narrow = [], serial._narrow
+    inputs = []
 
     def record(layer, x):
         if layer is not serial._net.last:
             inputs.append(x[0].numpy().copy())
-        return narrow(layer, x)
+        return inferred(layer, x)
 
-    monkeypatch.setattr(serial, "_narrow", record)
+    monkeypatch.setattr(cnn, "inferred", record)
     serial.apply(r, whole, 1.0, 1.0)
     sums = [np.array([float(r.size)]), np.array([(r**2).sum()])]
     layout = PartLayout(shape, (cut, 0, 0), (shape[0] - cut, *shape[1:]), [*w, *inputs], sums)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from petsc_dcdm.models import weights
-from petsc_dcdm.models.cnn import DcdmNet, from_file
+from petsc_dcdm.models.cnn import DcdmNet, from_file, inferred
 from petsc_dcdm.training.cnn import Settings, Trainer
 from petsc_dcdm.training.cnn_recipes import Stage
 from petsc_dcdm.training.dcdm import dcdm_history, random_rhs, smooth_rhs, unit_rms
@@ -46,7 +46,7 @@ def normalised(net: DcdmNet) -> Callable[[Tensor], Tensor]:
 
     def direction(r: Tensor) -> Tensor:
         with torch.no_grad():
-            return net(unit_rms(r[None, None].float()))[0, 0].double()
+            return net(unit_rms(r[None, None].float()), inferred)[0, 0].double()
 
     return direction
 
@@ -59,7 +59,7 @@ def as_it_comes(net: DcdmNet) -> Callable[[Tensor], Tensor]:
         if not scale or float(r.square().mean().sqrt()) * scale[0] > 1.0 + 1e-9:
             scale[:] = [float(1.0 / r.square().mean().sqrt())]
         with torch.no_grad():
-            return net((scale[0] * r[None, None]).float())[0, 0].double()
+            return net((scale[0] * r[None, None]).float(), inferred)[0, 0].double()
 
     return direction
 

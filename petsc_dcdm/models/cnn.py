@@ -30,9 +30,14 @@ VARIANTS = {"64": (5, 6, 4), "128": (7, 10, 6)}
 Convolve = Callable[[nn.Conv3d, Tensor], Tensor]
 
 
-def _convolve(layer: nn.Conv3d, x: Tensor) -> Tensor:
-    """A convolution on one rank: 'same' padding with zeros."""
+def _trained(layer: nn.Conv3d, x: Tensor) -> Tensor:
+    """A convolution as torch does it, with gradients: 'same' padding with zeros."""
     return layer(x)
+
+
+def inferred(layer: nn.Conv3d, x: Tensor) -> Tensor:
+    """The same without gradients and on a fast path, for `DcdmNet.forward`."""
+    return _convolution(x, layer, int(layer.padding[0]))
 
 
 def _convolution(x: Tensor, layer: nn.Conv3d, padding: int) -> Tensor:
@@ -67,7 +72,7 @@ class DcdmNet(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor, convolve: Convolve = _convolve) -> Tensor:
+    def forward(self, x: Tensor, convolve: Convolve = _trained) -> Tensor:
         """Direction for a residual: (batch, 1, nz, ny, nx) in and out.
 
         `convolve` applies a layer; on several ranks it fetches the halo of a 3x3x3 one first.
@@ -195,13 +200,8 @@ class CnnOperator:
             return
         x = torch.from_numpy(full * (scale_in / rms)).to(self._device, torch.float32)[None, None]
         with torch.no_grad():
-            y = self._net(
-                x.contiguous(memory_format=torch.channels_last_3d), self._narrow if self._alone else self._wide
-            )
+            y = self._net(x.contiguous(memory_format=torch.channels_last_3d), inferred if self._alone else self._wide)
         np.multiply(y[0, 0].to("cpu", torch.float64).numpy(), self._active * (scale_out * rms), out=out)
-
-    def _narrow(self, layer: nn.Conv3d, x: Tensor) -> Tensor:
-        return _convolution(x, layer, int(layer.padding[0]))
 
     def _wide(self, layer: nn.Conv3d, x: Tensor) -> Tensor:
         """A convolution on several ranks: its whole halo comes from the neighbours. Collective."""

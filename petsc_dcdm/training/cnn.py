@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from petsc_dcdm.models import weights
-from petsc_dcdm.models.cnn import DcdmNet, from_file, to_tensors
+from petsc_dcdm.models.cnn import DcdmNet, from_file, inferred, to_tensors
 from petsc_dcdm.training.cnn_recipes import Stage, TrainingError
 from petsc_dcdm.training.dcdm import Chain, dcdm_history, paper_loss, random_rhs, smooth_rhs, unit_rms
 from petsc_dcdm.training.ritz import Lanczos, RitzSampler, box_lanczos, box_operator
@@ -147,7 +147,8 @@ class Trainer:
     def direction(self, r: Tensor) -> Tensor:
         """f(r / |r|) for one residual (n, n, n), float64 in and out."""
         with torch.no_grad():
-            return self.forward(unit_rms(r[None, None].to(self.device).float()))[0, 0].to("cpu", torch.float64)
+            x = unit_rms(r[None, None].to(self.device).float()).contiguous(memory_format=torch.channels_last_3d)
+            return self.net(x, inferred)[0, 0].to("cpu", torch.float64)
 
     def validate(self) -> dict[str, float]:
         """Held-out loss, and DCDM iterations to 1e-4 and 1e-6 for a random and a smooth right-hand side.
