@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
+from petsc_dcdm.at_exit import forget, watch
 from petsc_dcdm.explained import Explained, say
 from petsc_dcdm.options import KSP_OPTIONS, OptionError, print_help, read
 from petsc_dcdm.petsc_library import petsc_library
@@ -41,6 +42,7 @@ class KSP:
 
     def create(self, ksp: PETSc.KSP) -> None:
         """True residuals: the unpreconditioned norm, unless the user says none (inside another solver)."""
+        watch(ksp)
         library = petsc_library()
         if library is not None:  # petsc4py's KSP declares no support for it
             for side in (PETSc.PC.Side.LEFT, PETSc.PC.Side.RIGHT):
@@ -50,6 +52,7 @@ class KSP:
             ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
 
     def destroy(self, ksp: PETSc.KSP) -> None:
+        forget(ksp)
         self.reset(ksp)
 
     def reset(self, ksp: PETSc.KSP) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from petsc_dcdm.at_exit import forget, watch
 from petsc_dcdm.coarse import CoarseSolver
 from petsc_dcdm.devices import choose_device
 from petsc_dcdm.explained import Explained, say
@@ -51,6 +52,9 @@ class PC:
 
     # Life cycle ---------------------------------------------------------------------------------------------------
 
+    def create(self, pc: PETSc.PC) -> None:
+        watch(pc)
+
     def setFromOptions(self, pc: PETSc.PC) -> None:
         prefix = pc.getOptionsPrefix()
         print_help(PC_OPTIONS, prefix, "Deep conjugate direction preconditioner (petsc_dcdm.PC)", pc.getComm())
@@ -73,6 +77,7 @@ class PC:
         self._operator = self._loop = None
 
     def destroy(self, pc: PETSc.PC) -> None:
+        forget(pc)
         self.reset(pc)
         if self._comm is not None and not MPI.Is_finalized():
             self._comm.Free()

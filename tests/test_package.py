@@ -22,10 +22,24 @@ def test_a_cpu_solve_does_not_load_torch():
         "from systems import poisson, right_hand_side, solve\n"
         "A = poisson((20, 20, 20)); ksp, x = solve(A, right_hand_side(A))\n"
         "print(ksp.getConvergedReason() > 0, [m for m in ('torch', 'scipy', 'trimesh') if m in sys.modules])\n"
-        "ksp.destroy()"
     )
     result = python(code)
     assert result.stdout == "True []\n", result.stderr
+
+
+def test_a_program_ends_well_with_solvers_alive():
+    """Also in a cycle, which the interpreter does not take apart at its end: PETSc 3.18 crashes on those by itself."""
+    code = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from petsc4py import PETSc\n"
+        "from systems import poisson, right_hand_side, solve\n"
+        "A = poisson((20, 20, 20)); ksp, x = solve(A, right_hand_side(A))\n"
+        "alone = PETSc.PC().create(); alone.setOperators(A); alone.setType('python')\n"
+        "alone.setPythonType('petsc_dcdm.PC'); alone.setUp()\n"
+        "cycle = [ksp, alone]; cycle.append(cycle); sys.exit(5)"
+    )
+    result = python(code)
+    assert result.returncode == 5 and not result.stderr, result.stderr
 
 
 def test_a_missing_petsc4py_gives_a_sentence():
