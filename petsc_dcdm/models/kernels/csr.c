@@ -415,7 +415,7 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
             r += alone + same; /* cells are 0 before */
             if (alone + same) continue;
         }
-        int n = 0, regular = 0;
+        int n = 0, regular = 0; /* the last rows are as others may be: 1; those that come next are usual ones: -1 */
         while (n < longest && !regular && (!m->cell || m->cell[r + n] == cell + n)) {
             at.cell = cell + n;
             at.inside[0] = i + n > 0, at.inside[1] = 1;
@@ -433,6 +433,11 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
                 at.inside[0] = i + n > 0, at.inside[1] = i + n + 1 < nx;
                 read_row(m, r + n, &at, &run, n, report);
             }
+            if (usual.entry >= 0 && room - some >= SHORTEST) {
+                at.cell = cell + n;
+                at.inside[0] = at.inside[1] = 1;
+                regular = count(m, r + n, &at, &usual, SHORTEST) > 0 ? -1 : 0;
+            }
         }
         if (evaluate_run(m, &run, s, r, cell, n, !out->cells, report)) {
             /* Once more with all checks: rounding is cleaned away, anything worse is reported. */
@@ -448,7 +453,7 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
             out->misfits = 1;
             return;
         }
-        if (regular) {
+        if (regular > 0) {
             usual = (usual_row){get_index(m->indptr, r + n - 1, (int)m->wide), {run.v[0][n - 1], run.v[2][n - 1], run.v[4][n - 1]},
                                 out->cells[to + n - 1], out->s_index[to + n - 1]};
         }

@@ -198,16 +198,33 @@ void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
 void dcdm_walls_coarsen(const walls_grid *g, int axis, double *coarse, int64_t pitch_y, int64_t pitch_z, int threads) {
     const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
     const int64_t mx = (g->n[0] + bx - 1) / bx, my = (g->n[1] + by - 1) / by, mz = (g->n[2] + bz - 1) / bz;
+    const double factor = g->block[axis] == 2 ? 0.5 : 1.0;
+    const int both = axis != 0 && bx == 2; /* two faces along x */
+    double value[5] = {0.0};               /* of that many faces that conduct, added up as numbers are below */
+    for (int i = 0; i < 4; i++) value[i + 1] = value[i] + g->c[axis];
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t line = 0; line < my * mz; line++) {
         const int64_t k = line / my, j = line % my;
-        for (int64_t i = 0; i < mx; i++) {
-            double sum = 0.0;
-            for (int64_t c = 0; c < (axis == 2 ? 1 : bz); c++)
-                for (int64_t b = 0; b < (axis == 1 ? 1 : by); b++)
-                    for (int64_t a = 0; a < (axis == 0 ? 1 : bx); a++)
-                        sum += conductance(g, axis, 1 + bx * i + a, 1 + by * j + b, 1 + bz * k + c);
-            coarse[(k + 1) * pitch_z + (j + 1) * pitch_y + i + 1] = g->block[axis] == 2 ? 0.5 * sum : sum;
-        }
+        double *restrict to = coarse + (k + 1) * pitch_z + (j + 1) * pitch_y + 1;
+        uint8_t count[mx];
+        memset(count, 0, (size_t)mx);
+        memset(to, 0, (size_t)mx * sizeof *to);
+        for (int64_t c = 0; c < (axis == 2 ? 1 : bz); c++)
+            for (int64_t b = 0; b < (axis == 1 ? 1 : by); b++) {
+                const int64_t z = 1 + bz * k + c, y = 1 + by * j + b;
+                if (z > g->n[2] + 1 || y > g->n[1] + 1) continue; /* nothing conducts beyond the halo */
+                const int64_t o = z * g->pitch_z + y * g->pitch_y + 1;
+                if (g->cells) {
+                    const uint8_t *restrict from = g->cells + o;
+                    const int bit = 2 * axis;
+                    if (both) for (int64_t i = 0; i < mx; i++) count[i] += (uint8_t)((from[2 * i] >> bit & 1) + (from[2 * i + 1] >> bit & 1));
+                    else for (int64_t i = 0; i < mx; i++) count[i] += (uint8_t)(from[bx * i] >> bit & 1);
+                } else {
+                    const double *restrict from = g->face[axis] + o;
+                    if (both) for (int64_t i = 0; i < mx; i++) to[i] = to[i] + from[2 * i] + from[2 * i + 1];
+                    else for (int64_t i = 0; i < mx; i++) to[i] += from[bx * i];
+                }
+            }
+        for (int64_t i = 0; i < mx; i++) to[i] = factor * (g->cells ? value[count[i]] : to[i]);
     }
 }
