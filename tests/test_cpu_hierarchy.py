@@ -6,13 +6,17 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
+from queue import Queue
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mpi4py import MPI
 
+from petsc_dcdm.grid.boxes import BoxPartition
+from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.models.cpu import CpuHierarchy
 from petsc_dcdm.models.initial import initial_tensors
 from petsc_dcdm.models.kernels.build import KernelsUnavailable
@@ -228,81 +232,95 @@ def test_what_the_kernels_do_not_serve() -> None:
 # Several boxes, one thread each ----------------------------------------------------------------------------------
 
 
+TIMEOUT = 120  # seconds
+
+
+class Threads:
+    """As many ranks as threads: what `BoxLayout` asks of a communicator."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.barrier = threading.Barrier(size, timeout=TIMEOUT)
+        self.mail = {pair: Mail() for pair in product(range(size), repeat=2)}
+        self.reduced: dict[int, np.ndarray] = {}
+
+    def rank(self, number: int) -> ThreadRank:
+        return ThreadRank(self, number)
+
+
 @dataclass
-class Boxes:
-    """What the threads of a split grid share."""
+class Mail:
+    """From one rank to another: the n-th send that is started meets the n-th receive, whoever waits first."""
 
-    edges: tuple[list[int], list[int], list[int]]
-    published: dict[tuple[int, ...], Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.places = list(product(*(range(len(e) - 1) for e in self.edges)))
-        self.barrier = threading.Barrier(len(self.places), timeout=30)
+    letters: dict[int, Queue[np.ndarray]] = field(default_factory=dict)
+    started: list[int] = field(default_factory=lambda: [0, 0])  # sends, receives
 
 
 @dataclass
-class BoxOfThread:
-    """The Layout of one thread: halos are copied from the arrays of its neighbours."""
+class PersistentMessage:
+    mail: Mail
+    receives: int
+    buffer: np.ndarray
+    letter: Queue[np.ndarray] = field(init=False)
 
-    boxes: Boxes
-    place: tuple[int, ...]
-    global_shape: Shape
-    plan: Plan
+    def Start(self) -> None:
+        number = self.mail.started[self.receives]
+        self.mail.started[self.receives] += 1
+        self.letter = self.mail.letters.setdefault(number, Queue())
+        if not self.receives:
+            self.letter.put(self.buffer.copy())
 
-    @property
-    def offset(self) -> Shape:
-        z, y, x = (e[p] for e, p in zip(self.boxes.edges, self.place, strict=True))
-        return z, y, x
+    def Wait(self) -> None:
+        if self.receives:
+            self.buffer[...] = self.letter.get(timeout=TIMEOUT)
 
-    @property
-    def shape(self) -> Shape:
-        z, y, x = (e[p + 1] - e[p] for e, p in zip(self.boxes.edges, self.place, strict=True))
-        return z, y, x
-
-    def exchange(self, a: Any, corners: bool = False) -> None:
-        boxes = self.boxes
-        boxes.published[self.place] = a
-        for axis in range(3):
-            boxes.barrier.wait()
-            for step in (-1, 1):
-                there = tuple(p + step * (i == axis) for i, p in enumerate(self.place))
-                if there not in boxes.published or 0 in self.shape:
-                    continue
-                other = boxes.published[there]
-                span = [slice(None) if corners and i < axis else slice(1, -1) for i in range(3)]
-                to, from_ = list(span), list(span)
-                to[axis] = slice(0, 1) if step < 0 else slice(a.shape[axis] - 1, None)
-                from_[axis] = slice(other.shape[axis] - 2, -1) if step < 0 else slice(1, 2)
-                a[tuple(to)] = other[tuple(from_)]
-        boxes.barrier.wait()
-
-    def sum(self, values: np.ndarray) -> np.ndarray:
-        self.boxes.published[self.place] = values
-        self.boxes.barrier.wait()
-        total = sum(self.boxes.published[p] for p in self.boxes.places)
-        self.boxes.barrier.wait()
-        return total
-
-    def max(self, values: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    def Free(self) -> None:
+        pass
 
 
-def in_threads(edges: Any, shape: Shape, plan: Plan, work: Callable[[BoxOfThread, tuple[slice, ...]], None]) -> None:
-    """Run ``work(layout, place in the grid)`` for every box side by side; raises the first error."""
-    boxes, errors = Boxes(edges), []
+@dataclass
+class ThreadRank:
+    threads: Threads
+    number: int
 
-    def run(place: tuple[int, ...]) -> None:
+    def Get_rank(self) -> int:
+        return self.number
+
+    def Recv_init(self, buffer: np.ndarray, source: int) -> PersistentMessage:
+        return PersistentMessage(self.threads.mail[source, self.number], 1, buffer)
+
+    def Send_init(self, buffer: np.ndarray, dest: int) -> PersistentMessage:
+        return PersistentMessage(self.threads.mail[self.number, dest], 0, buffer)
+
+    def Allreduce(self, values: np.ndarray, out: np.ndarray, op: Any) -> None:
+        assert op == MPI.SUM
+        self.threads.reduced[self.number] = values
+        self.threads.barrier.wait()
+        out[...] = sum(self.threads.reduced[rank] for rank in range(self.threads.size))
+        self.threads.barrier.wait()
+
+
+def in_threads(
+    edges: Any, shape: Shape, plan: Plan, work: Callable[[BoxLayout, tuple[slice, ...]], None], idle: int = 0
+) -> None:
+    """Run ``work(layout, place in the grid)`` for all boxes side by side and for `idle` ranks without; raises the first
+    error.
+    """
+    boxes = BoxPartition(shape, edges)
+    threads, errors = Threads(int(np.prod(boxes.procs)) + idle), []
+
+    def run(rank: int) -> None:
         try:
-            layout = BoxOfThread(boxes, place, shape, plan)
+            layout = BoxLayout(threads.rank(rank), boxes, plan)  # type: ignore[arg-type]
             work(layout, tuple(slice(o, o + n) for o, n in zip(layout.offset, layout.shape, strict=True)))
         except BaseException as error:
             errors.append(error)
-            boxes.barrier.abort()
+            threads.barrier.abort()
 
-    threads = [threading.Thread(target=run, args=(place,)) for place in boxes.places]
-    for thread in threads:
+    running = [threading.Thread(target=run, args=(rank,)) for rank in range(threads.size)]
+    for thread in running:
         thread.start()
-    for thread in threads:
+    for thread in running:
         thread.join()
     if errors:
         raise errors[0]
@@ -315,7 +333,8 @@ def in_threads(edges: Any, shape: Shape, plan: Plan, work: Callable[[BoxOfThread
         ((17, 9, 21), ((0, 1, 2), (0, 1, 2)), ([0, 8, 17], [0, 4, 9], [0, 12, 21])),
         ((16, 5, 33), ((2,), (0,)), ([0, 2, 16], [0, 5], [0, 32, 33])),
         ((1, 21, 40), ((0, 1), (0, 1)), ([0, 1], [0, 8, 16, 21], [0, 20, 40])),
-        ((12, 4, 8), ((0, 1, 2),), ([0, 12], [0, 4], [0, 8, 8])),  # the last box is empty
+        ((12, 4, 22), ((0,), (0,)), ([0, 12], [0, 4], [0, 4, 8, 12, 16, 20, 22])),  # boxes thinner than a halo
+        ((12, 4, 8), ((0, 1, 2),), ([0, 12], [0, 4], [0, 8])),
     ],
 )
 def test_boxes_give_the_answer_of_one(shape: Shape, plan: Plan, edges: Any, steps: int) -> None:
@@ -326,12 +345,12 @@ def test_boxes_give_the_answer_of_one(shape: Shape, plan: Plan, edges: Any, step
     r = np.random.default_rng(0).standard_normal(shape)
     want, out = applied(serial, r), np.full(shape, np.nan)
 
-    def work(layout: BoxOfThread, mine: tuple[slice, ...]) -> None:
+    def work(layout: BoxLayout, mine: tuple[slice, ...]) -> None:
         network = CpuHierarchy(file, [a[mine] for a in w], s[mine], layout, 1)
         assert [level.unknowns for level in network.levels] == [level.unknowns for level in serial.levels]
         network.coarse_solve = serial.coarse_solve
         for _ in range(2):
             out[mine] = applied(network, np.ascontiguousarray(r[mine]))
 
-    in_threads(edges, shape, plan, work)
+    in_threads(edges, shape, plan, work, idle=1)
     assert np.array_equal(out, want)

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_cpu_hierarchy import BoxOfThread, Plan, damping, diagonal, in_threads, system, weights
+from test_cpu_hierarchy import Plan, damping, diagonal, in_threads, system, weights
 
+from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.models.cpu import CpuHierarchy
 from petsc_dcdm.models.directions import BoxOperator, DirectionLoop
 from petsc_dcdm.models.layout import SerialLayout, Shape
@@ -180,7 +181,7 @@ def test_boxes_take_the_steps_of_one(shape: Shape, plan: Plan, edges: Any, varyi
     found = np.full(shape, np.nan)
     everyones: dict[tuple[int, ...], PackedStencil] = {}
 
-    def work(box: BoxOfThread, at: tuple[slice, ...]) -> None:
+    def work(box: BoxLayout, at: tuple[slice, ...]) -> None:
         parts = build(shape, plan, varying, box, at)
         assert parts[1].packed is not varying
         if not varying:

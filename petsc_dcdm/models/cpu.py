@@ -29,7 +29,7 @@ from petsc_dcdm.models.kernels.binding import (
     kernels,
 )
 from petsc_dcdm.models.kernels.build import KernelsUnavailable
-from petsc_dcdm.models.layout import CoarseOperator, Layout, LevelInfo, Shape, coarse_box
+from petsc_dcdm.models.layout import CoarseOperator, Exchange, Layout, LevelInfo, Reach, Shape, coarse_box
 from petsc_dcdm.models.packed import PackedStencil
 from petsc_dcdm.models.weights import ModelFile, WeightsError
 
@@ -98,22 +98,29 @@ class CpuHierarchy:
             source = [a[1:-1, 1:-1, 1:-1] for a in (*arrays, extra)]
         if not isinstance(source, PackedStencil):
             source = [a[box] for a in source]
-        for axes in layout.plan:
-            geometry = Geometry(_size(box), self._flat)
-            stage = Stage(geometry, axes, self._steps, half, self._halo)
+        # What a leg of the cycle spoils from the edge inwards, and whole coarse cells.
+        width = self._steps + self._steps % 2
+        for number, axes in enumerate((*layout.plan, ())):
+            self._stages.append(
+                Stage(_size(box), layout.around(number, width), self._flat, axes, self._steps, half, self._halo)
+            )
+            box = coarse_crop(box, axes)
+        last, box = self._stages[-1], self._box
+        source = self._with_halo(source)
+        for number, axes in enumerate(layout.plan):
+            stage = self._stages[number]
             stage.level.full_r = shape[2]
             stage.level.full_w = shape[2] if self._flat else shape[1] * shape[2]
             net = pack_network(file.tensors, axes, global_shape, self._flat)
-            box = coarse_crop(box, axes)
-            active, source = self._set_up_level(stage, net, source, Geometry(_size(box), self._flat))
-            self._add_level(stage, LevelInfo(global_shape, offset, shape, axes, active))
+            active, source = self._set_up_level(number, net, source)
+            self._add_level(LevelInfo(global_shape, offset, shape, axes, active))
             global_shape, _ = coarse_box(global_shape, (0, 0, 0), axes)
             shape, offset = coarse_box(shape, offset, axes)
-        last = Stage(Geometry(_size(box), self._flat), (), self._steps, half, self._halo)
+            box = coarse_crop(box, axes)
         assert not isinstance(source, PackedStencil)
-        arrays = [np.array(a, np.float64) for a in source]
-        active = self._find_active(last, arrays)
-        self._add_level(last, LevelInfo(global_shape, offset, shape, (), active))
+        arrays = [np.array(a[last.own], np.float64) for a in source]
+        active = self._find_active(last, source)
+        self._add_level(LevelInfo(global_shape, offset, shape, (), active))
         if _size(box) != shape:
             whole = [np.zeros(shape) for _ in arrays]
             for a, part in zip(whole, arrays, strict=True):
@@ -123,47 +130,89 @@ class CpuHierarchy:
         self._coarse_r = np.zeros(shape, np.float32)
         self.coarse = CoarseOperator((arrays[0], arrays[1], arrays[2]), arrays[3], offset, shape, global_shape)
 
-    def _add_level(self, stage: Stage, info: LevelInfo) -> None:
+    def _with_halo(self, source: list[np.ndarray] | PackedStencil) -> list[np.ndarray] | PackedStencil:
+        """The finest source with the cells around the box, where there may be some. Collective."""
+        if not self._halo:
+            return source
+        stage = self._stages[0]
+        if not isinstance(source, PackedStencil):
+            # A level of the cycle works in single precision, a coarsest one is solved as it is.
+            padded = [stage.geometry.zeros(np.float32 if self._layout.plan else np.float64) for _ in source]
+            for a, values in zip(padded, source, strict=True):
+                a.inner[stage.own] = values
+            self._fill(0, *(a.view for a in padded))
+            return [a.inner for a in padded]
+        nz, ny, nx = stage.geometry.shape
+        cells, s_index = (np.zeros((nz + 2, ny + 2, nx + 2), np.uint8) for _ in range(2))
+        for wide, values in ((cells, source.cells), (s_index, source.s_index)):
+            wide[1:-1, 1:-1, 1:-1][stage.own] = values[1:-1, 1:-1, 1:-1]
+        self._fill(0, cells, s_index)
+        return PackedStencil(cells, s_index, source.c, source.s_value)
+
+    def _fill(self, level: int, *arrays: np.ndarray) -> None:
+        """All that arrays with a halo of one cell hold of other boxes, once. Collective."""
+        margin = _plus(self._stages[level].low, 1)
+        width = 1 + self._steps + self._steps % 2
+        exchange = self._layout.exchange_of(*[Reach(level, margin, (width, width, width))] * len(arrays))
+        exchange.start(*arrays)
+        exchange.finish()
+        exchange.close()
+
+    def _add_level(self, info: LevelInfo) -> None:
         unknowns = int(self._layout.sum(np.array([float(info.unknowns)]))[0])
-        self._stages.append(stage)
         self.levels.append(LevelInfo(info.global_shape, info.offset, info.shape, info.coarsened, unknowns))
 
     def _set_up_level(
-        self, stage: Stage, net: Network, source: list[np.ndarray] | PackedStencil, coarse: Geometry
+        self, number: int, net: Network, source: list[np.ndarray] | PackedStencil
     ) -> tuple[int, list[np.ndarray]]:
-        """Coefficients of a level from its conductances; returns its active cells and the next level's source."""
+        """Coefficients of a level from its conductances; returns its active cells and the next level's source, which
+        covers what the arrays of that level do. Collective.
+        """
+        stage, next_ = self._stages[number : number + 2]
+        coarse = next_.geometry
         new = [coarse.zeros() for _ in range(4)]
         shares = [coarse.zeros() for _ in range(3)]
+        # The parent of our first cell, which may lie in the middle of what the next level has around its box.
+        begin = [a - b for a, b in zip(next_.low, self._parents_around(number)[0], strict=True)]
+        pitches = (coarse.pitches[0], 0, 1) if self._flat else (*coarse.pitches, 1)
+        by_role = (begin[1], 0, begin[2]) if self._flat else begin
         setup = SetUp(
             c_pitch_w=coarse.pitches[0],
             c_pitch_r=coarse.pitches[1],
-            c_origin=coarse.origin,
+            c_origin=coarse.origin + sum(b * p for b, p in zip(by_role, pitches, strict=True)),
             range=stage.range.ctypes.data,
         )
+        for i, cells in enumerate(reversed(stage.own_by_role())):
+            setup.own[i][0], setup.own[i][1] = cells.start, cells.stop
         for name, axis in zip("xrw", roles(self._flat), strict=True):
             setattr(setup, f"c_{name}", new[axis].address)
             setattr(setup, f"share_{name}", shares[axis].address)
         setup.c_s = new[3].address
         if isinstance(source, PackedStencil):
-            kept: object = self._describe_packed(setup, source)
+            self._describe_packed(setup, source)
+            kept: object = source
         else:
-            kept = self._describe_arrays(setup, stage.geometry, source)
+            kept = self._describe_arrays(setup, number, source)
         c = ctypes.byref(stage.level)
         if not self._empty:
             memory = aligned_zeros(self._threads * self._kernels.dcdm_setup_bytes(c), np.uint8)
             self._kernels.dcdm_set_up(c, net, setup, memory.ctypes.data, self._threads)
-        del kept  # what the kernel has just read
-        for share in shares if self._halo else ():
-            self._layout.exchange(share.view)
-        if not self._empty:
+            setup.c_origin = coarse.origin
             self._kernels.dcdm_join_shares(coarse.level(), setup, self._threads)
+        del kept  # what the kernel has just read
+        if self._halo:
+            self._fill(number + 1, *(a.view for a in new))
         return int(setup.active), [a.inner for a in new]
 
-    def _describe_packed(self, setup: SetUp, source: PackedStencil) -> PackedStencil:
-        """Tell the kernel where a packed source is; its halos are filled. Collective."""
-        if self._halo:
-            for a in (source.cells, source.s_index):
-                self._layout.exchange(a, corners=True)
+    def _parents_around(self, number: int) -> tuple[Shape, Shape]:
+        """How many cells of the next level (z, y, x) below and above the box have children in the arrays of a level."""
+        axes, stage = self._layout.plan[number], self._stages[number]
+        z0, y0, x0 = (n // 2 if 2 - i in axes else n for i, n in enumerate(stage.low))
+        z1, y1, x1 = ((n + 1) // 2 if 2 - i in axes else n for i, n in enumerate(stage.high))
+        return (z0, y0, x0), (z1, y1, x1)
+
+    def _describe_packed(self, setup: SetUp, source: PackedStencil) -> None:
+        """Tell the kernel where a packed source is."""
         _, ny, nx = source.cells.shape
         setup.format = PACKED
         setup.cells, setup.s_index = source.cells.ctypes.data, source.s_index.ctypes.data
@@ -172,13 +221,10 @@ class CpuHierarchy:
         setup.origin = sum((b.start + 1) * pitch for b, pitch in zip(self._box, (nx * ny, nx, 1), strict=True))
         for i, axis in enumerate(roles(self._flat)):
             setup.c[i], setup.face[i] = source.c[axis], 2 * axis
-        return source
 
-    def _describe_arrays(self, setup: SetUp, geometry: Geometry, source: list[np.ndarray]) -> list[np.ndarray]:
-        """The same for arrays; returns those that the kernel is to read. Collective."""
-        high: list[Padded] = []
-        if self._halo:
-            source, high = self._with_halo(geometry, source)
+    def _describe_arrays(self, setup: SetUp, number: int, source: list[np.ndarray]) -> list[np.ndarray]:
+        """The same for arrays; returns what must live until the kernel has read them. Collective."""
+        high = self._high(number, source) if self._halo else []
         strides, item = source[0].strides, source[0].itemsize
         setup.format = DOUBLE if source[0].dtype == np.float64 else SINGLE
         setup.pitch_r = strides[1] // item
@@ -190,32 +236,27 @@ class CpuHierarchy:
         setup.s = source[3].ctypes.data
         return [*source, *(a.buffer for a in high)]
 
-    def _with_halo(self, geometry: Geometry, source: list[np.ndarray]) -> tuple[list[np.ndarray], list[Padded]]:
-        """The source and the high conductances with what the boxes around have. Collective."""
-        padded, high = [geometry.zeros() for _ in range(4)], [geometry.zeros() for _ in range(3)]
-        for a, from_ in zip(padded, source, strict=True):
-            a.inner[...] = from_
-            self._layout.exchange(a.view, corners=True)
-        for axis in range(3):
-            beyond = [slice(1, -1)] * 3
-            beyond[2 - axis] = slice(2, None)
-            high[axis].inner[...] = padded[axis].view[tuple(beyond)]
-            self._layout.exchange(high[axis].view, corners=True)
-        return [a.inner for a in padded], high
+    def _high(self, number: int, source: list[np.ndarray]) -> list[Padded]:
+        """The high conductances, which a cell at the edge of the arrays can not look up. Collective."""
+        stage = self._stages[number]
+        high = [stage.geometry.zeros() for _ in range(3)]
+        for axis, a in enumerate(high):
+            there = [slice(None), slice(None), slice(None)]
+            here = list(there)
+            there[2 - axis], here[2 - axis] = slice(1, None), slice(None, -1)
+            a.inner[tuple(here)] = source[axis][tuple(there)]
+        self._fill(number, *(a.view for a in high))
+        return high
 
     def _find_active(self, stage: Stage, source: list[np.ndarray]) -> int:
-        """Where the coarsest level has active cells; faces of other ranks' cells count too. Collective."""
-        padded = stage.geometry.zeros(np.float64)
-        d = source[3] + source[0] + source[1] + source[2]
-        for axis in range(3):
-            padded.inner[...] = source[axis]
-            if self._halo:
-                self._layout.exchange(padded.view)
-            beyond = [slice(1, -1)] * 3
-            beyond[2 - axis] = slice(2, None)
-            d = d + padded.view[tuple(beyond)]
+        """Where the coarsest level has active cells; `source` covers its arrays."""
         if self._empty:
             return 0
+        d = sum(source[1:], source[0].astype(np.float64))
+        for axis in range(3):
+            there, here = [slice(None)] * 3, [slice(None)] * 3
+            there[2 - axis], here[2 - axis] = slice(1, None), slice(None, -1)
+            d[tuple(here)] += source[axis][tuple(there)]
         active = d > 0
         any_ = active.any(axis=2)
         first = active.argmax(axis=2) // ALIGN * ALIGN
@@ -223,10 +264,10 @@ class CpuHierarchy:
         shape = stage.range.shape[:2]
         stage.range[..., 0] = np.where(any_, first, 0).reshape(shape)
         stage.range[..., 1] = np.where(any_, -(-last // ALIGN) * ALIGN, 0).reshape(shape)
-        return int(active.sum())
+        return int(active[stage.own].sum())
 
     def _prepare(self) -> None:
-        """Everything that apply must not do: fields, workspaces, pointers."""
+        """Everything that apply must not do: fields, workspaces, pointers, messages."""
         count = len(self._stages) - 1
         for i, stage in enumerate(self._stages):
             finest, coarsest = i == 0, i == count
@@ -236,10 +277,40 @@ class CpuHierarchy:
             if not coarsest:
                 stage.share_out(self._threads)
         self._levels = (Level * (count + 1))(*(stage.level for stage in self._stages))
-        size = ctypes.sizeof(Level)
-        self._addresses = [ctypes.addressof(self._levels) + i * size for i in range(count + 1)]
         self._work = (ctypes.c_void_p * max(count, 1))(*(stage.work.ctypes.data for stage in self._stages[:-1]))
         self._count = count
+        self._parents = (Level * max(count, 1))(*self._levels[1:])
+        self._finest = self._stages[0].level
+        if not self._halo:
+            return
+        self._seen = [self._stages[0].seen((0, 0, 0), (0, 0, 0), ALIGN)]
+        self._finest = self._seen[0].level
+        self._finest.full_w, self._finest.full_r = self._stages[0].level.full_w, self._stages[0].level.full_r
+        for i, stage in enumerate(self._stages[1:]):
+            below, above = self._parents_around(i)
+            self._seen.append(stage.seen(below, above, 1))
+            self._parents[i] = self._seen[-1].level
+        self._make_exchanges()
+
+    def _make_exchanges(self) -> None:
+        """The messages of a cycle: of every level the right-hand side and the iterate of the way down as far as a leg
+        reaches, the correction as far as its children do, and of the result what the outer loop looks at.
+        """
+        reach = self._steps
+        self._exchanges: list[tuple[Exchange, Exchange, Exchange]] = []
+        for i, axes in enumerate(self._layout.plan):
+            here, next_ = (_plus(stage.low, 1) for stage in self._stages[i : i + 2])
+            z, y, x = (-(-reach // 2) if 2 - a in axes else reach for a in range(3))
+            reaches = (
+                Reach(i, here, (reach, reach, reach)),
+                Reach(i, here, (reach, reach, reach)),
+                Reach(i + 1, next_, (z, y, x)),
+            )
+            r, x_, e = (self._layout.exchange_of(wide) for wide in reaches)
+            self._exchanges.append((r, x_, e))
+        if self._layout.plan:
+            one = Reach(0, _plus(self._stages[0].low, 1), (1, 1, 1))
+            self._exchange_direction = self._layout.exchange_of(one, corners=False)
 
     # Apply ------------------------------------------------------------------------------------------------------
 
@@ -256,22 +327,27 @@ class CpuHierarchy:
                 out[(slice(None),) * axis + (outside,)] = 0.0
 
     def direction(self, r: np.ndarray, d: Padded, scale: float) -> None:
-        """``d = cycle(scale * r)`` in single precision, to a padded array of the finest level. Collective."""
+        """``d = cycle(scale * r)`` in single precision, to an array of the finest level's `geometry`, with the halo
+        cells that share a face with the box. Collective.
+        """
         self._cycle(self.address(r), scale, None, 1.0, d.address)
+        if self._halo:
+            self._exchange_direction.start(d.view)
+            self._exchange_direction.finish()
 
     def address(self, a: np.ndarray) -> int:
         """Where the part of the grid that the finest level covers begins in an array of this rank's box."""
         return a.ctypes.data + sum(b.start * stride for b, stride in zip(self._box, a.strides, strict=True))
 
     @property
-    def finest(self) -> Stage:
-        """The finest level, for loops that work in its layout; the grid must not be the coarse problem already."""
-        return self._stages[0]
+    def geometry(self) -> Geometry:
+        """How arrays of the finest level lie in memory; the grid must not be the coarse problem already."""
+        return self._stages[0].geometry
 
     @property
-    def finest_address(self) -> int:
-        """Where the kernels find it."""
-        return self._addresses[0]
+    def finest(self) -> Level:
+        """The finest level for loops that work in its layout: this rank's box in them. Lives with the network."""
+        return self._finest
 
     @property
     def box(self) -> Box:
@@ -286,52 +362,50 @@ class CpuHierarchy:
         if self._empty:
             self._solve_coarsest()
             return
-        k, levels, work = self._kernels, self._addresses[0], ctypes.addressof(self._work)
-        k.dcdm_down(levels, work, self._count, r, scale_in)
+        k, levels, parents = self._kernels, ctypes.addressof(self._levels), ctypes.addressof(self._parents)
+        work = ctypes.addressof(self._work)
+        k.dcdm_down(levels, parents, work, self._count, r, scale_in)
         self._solve_coarsest()
-        k.dcdm_up(levels, work, self._count, r, scale_in, out, scale_out, direction)
+        k.dcdm_up(levels, parents, work, self._count, r, scale_in, out, scale_out, direction)
 
     def _solve_coarsest(self) -> None:
         last = self._stages[-1]
-        self._coarse_r[self._coarse_box] = last.r.inner
-        last.y.inner[...] = self.coarse_solve(self._coarse_r)[self._coarse_box]
+        self._coarse_r[self._coarse_box] = last.r.inner[last.own]
+        last.y.inner[last.own] = self.coarse_solve(self._coarse_r)[self._coarse_box]
 
     def _cycle_with_halo(
         self, r: int, scale_in: float, out: int | None, scale_out: float, direction: int | None
     ) -> None:
-        """The same pass by pass, with the halos filled in between."""
-        k, exchange, steps, run = self._kernels, self._layout.exchange, self._steps, not self._empty
+        """The same level by level, with the halos filled in between. The iterate of the way down, which is wanted again
+        on the way up only, travels while the coarser levels are worked on.
+        """
+        k, stages, run = self._kernels, self._stages, not self._empty
+        size, pointer = ctypes.sizeof(Level), ctypes.sizeof(ctypes.c_void_p)
+        levels, parents, work = (ctypes.addressof(a) for a in (self._levels, self._parents, self._work))
         if run:
-            k.dcdm_load(self._levels[0], r, scale_in, self._threads)
-        # Passes alternate between x and y; the first target is chosen so that the iterate of the way down ends in x.
-        for i, stage in enumerate(self._stages[:-1]):
-            level, work = self._addresses[i], stage.work.ctypes.data
-            a, b = (stage.x, stage.y) if steps % 2 else (stage.y, stage.x)
+            k.dcdm_load(self._finest, r, scale_in, self._threads)
+        for i, (fill_r, fill_x, _) in enumerate(self._exchanges):
+            fill_r.start(stages[i].r.view)
+            fill_r.finish()
             if run:
-                k.dcdm_down_passes(level, work, 0, 0, None, a.address)
-            for q in range(1, steps):
-                exchange(a.view)
-                if run:
-                    k.dcdm_down_passes(level, work, q, q, a.address, b.address)
-                a, b = b, a
-            exchange(stage.x.view)
-            if run:
-                k.dcdm_down_passes(level, work, steps, steps, stage.x.address, None)
+                k.dcdm_down(levels + i * size, parents + i * size, work + i * pointer, 1, None, 0.0)
+            fill_x.start(stages[i].x.view)
         self._solve_coarsest()
-        correction = self._stages[-1].y
         for i in range(self._count - 1, -1, -1):
-            stage, level, work = self._stages[i], self._addresses[i], self._stages[i].work.ctypes.data
-            exchange(correction.view)
-            a, b = stage.x, stage.y
-            for first, q in [(0, 1), *((q, q) for q in range(2, steps + 1))]:
-                if q > 1:
-                    exchange(a.view)
-                final = out if i == 0 and q == steps else None
-                target = direction if i == 0 and q == steps and direction else b.address
-                if run:
-                    k.dcdm_up_passes(level, work, first, q, a.address, target, correction.address, final, scale_out)
-                a, b = b, a
-            correction = a
+            _, fill_x, fill_e = self._exchanges[i]
+            fill_e.start(stages[i + 1].y.view)
+            fill_e.finish()
+            fill_x.finish()
+            target = direction if direction and i == 0 else stages[i].y.address
+            if run:
+                k.dcdm_up(levels + i * size, parents + i * size, work + i * pointer, 1, None, 0.0, None, 0.0, target)
+        if run and out:
+            k.dcdm_unload(self._finest, out, scale_out, self._threads)
+
+
+def _plus(margin: Shape, one: int) -> Shape:
+    z, y, x = (n + one for n in margin)
+    return (z, y, x)
 
 
 def _size(box: Box) -> Shape:

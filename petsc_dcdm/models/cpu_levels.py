@@ -7,7 +7,16 @@ import itertools
 
 import numpy as np
 
-from petsc_dcdm.models.kernels.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, aligned_zeros, kernels
+from petsc_dcdm.models.kernels.binding import (
+    ALIGN,
+    MAX_STEPS,
+    OMEGA,
+    Geometry,
+    Network,
+    Padded,
+    aligned_zeros,
+    kernels,
+)
 from petsc_dcdm.models.layout import Shape
 from petsc_dcdm.models.packed import PackedStencil
 
@@ -55,14 +64,23 @@ def pack_network(tensors: dict[str, np.ndarray], axes: Axes, global_shape: Shape
 
 
 class Stage:
-    """A level of the cycle: what the kernels see of it, and the arrays that this keeps alive."""
+    """A level of the cycle: what the kernels see of it, and the arrays that this keeps alive.
+
+    Its arrays cover this rank's box of `shape` and, where boxes of other ranks adjoin, `low` and `high` cells (z, y, x)
+    around it; `own` is the box in them.
+    """
 
     x: Padded
     y: Padded
     r: Padded
 
-    def __init__(self, geometry: Geometry, axes: Axes, steps: int, half: bool, halo: bool) -> None:
-        self.geometry = geometry
+    def __init__(
+        self, shape: Shape, around: tuple[Shape, Shape], flat: bool, axes: Axes, steps: int, half: bool, halo: bool
+    ) -> None:
+        self.low, self.high = around
+        nz, ny, nx = (a + n + b for a, n, b in zip(self.low, shape, self.high, strict=True))
+        geometry = self.geometry = Geometry((nz, ny, nx), flat)
+        self.own = box_at(self.low, shape)
         c = self.level = geometry.level()
         c.half_x, c.half_r, c.half_w = (int(axis in axes) for axis in roles(geometry.flat))
         c.steps, c.half, c.halo = steps, int(half), int(halo)
@@ -81,6 +99,11 @@ class Stage:
             c.class_value = self.class_value.ctypes.data
             c.blocks, c.omegas = self.blocks.ctypes.data, self.omegas.ctypes.data
 
+    def own_by_role(self) -> tuple[slice, slice, slice]:
+        """The box along w, r and x."""
+        z, y, x = self.own
+        return (y, z, x) if self.geometry.flat else (z, y, x)
+
     def add_fields(self, x: bool, y: bool, r: bool) -> None:
         """Allocate the fields the cycle works on here."""
         for name, wanted in (("x", x), ("y", y), ("r", r)):
@@ -90,21 +113,70 @@ class Stage:
                 setattr(self.level, name, field.address)
 
     def share_out(self, threads: int) -> None:
-        """Divide the planes among the threads by their active cells, and get each a workspace."""
+        """Divide the planes of the box among the threads by their active cells, and get each a workspace."""
         c = self.level
         work = np.maximum(self.range[..., 1] - self.range[..., 0], 0).sum(axis=1, dtype=np.int64)
-        filled = np.flatnonzero(work)
-        begin, end = (int(filled[0]), int(filled[-1]) + 1) if filled.size else (0, 0)
         unit = 2 if c.half_w else 1
-        c.w_begin, c.w_end = begin // unit * unit, min(-(-end // unit) * unit, c.n_w)
+        c.w_begin, c.w_end = _filled(work, unit)
+        planes = self.own_by_role()[0]
+        begin = min(max(c.w_begin, planes.start), planes.stop)
+        end = max(min(c.w_end, planes.stop), begin)
         # A part of few planes would mostly repeat what its neighbours do.
-        parts = max(1, min(threads, (c.w_end - c.w_begin) // (4 * int(c.steps) + 4)))
-        total = np.concatenate(([0], np.cumsum(work)))
-        cuts = [int(np.searchsorted(total, total[-1] * q / parts)) // unit * unit for q in range(1, parts)]
-        self.part = np.array([c.w_begin, *cuts, c.w_end], np.int64)
+        parts = max(1, min(threads, (end - begin) // (4 * int(c.steps) + 4)))
+        total = np.concatenate(([0], np.cumsum(work[begin:end])))
+        cuts = [begin + int(np.searchsorted(total, total[-1] * q / parts)) // unit * unit for q in range(1, parts)]
+        self.part = np.array([begin, *cuts, end], np.int64)
         c.parts, c.part = parts, self.part.ctypes.data
         plane = (c.n_r + 2 * c.has_r) * c.pitch_r + 4 * ALIGN
         self.work = aligned_zeros(parts * kernels().dcdm_work_floats(ctypes.byref(c)) + plane, np.float32)
+
+    def seen(self, low: Shape, high: Shape, unit: int) -> SeenLevel:
+        """The level as one that covers the box and fewer cells around it, with nothing active but in the box.
+
+        Ranges begin and end at multiples of `unit` cells.
+        """
+        return SeenLevel(self, low, high, unit)
+
+
+class SeenLevel:
+    """Part of a level; see `Stage.seen`. The fields are those of the level at the time."""
+
+    def __init__(self, stage: Stage, low: Shape, high: Shape, unit: int) -> None:
+        whole = stage.level
+        first = [a - b for a, b in zip(stage.low, low, strict=True)]
+        nz, ny, nx = (b.stop - b.start + p + q for b, p, q in zip(stage.own, low, high, strict=True))
+        c = self.level = Geometry((nz, ny, nx), stage.geometry.flat).level()
+        w, r, x = (first[1], first[0], first[2]) if stage.geometry.flat else first
+        c.pitch_w, c.pitch_r, c.halo, c.has_r = whole.pitch_w, whole.pitch_r, whole.halo, whole.has_r
+        c.origin = whole.origin + w * whole.pitch_w + r * whole.pitch_r + x
+        c.x, c.y, c.r = whole.x, whole.y, whole.r
+        own_w, own_r, own_x = stage.own_by_role()
+        self._range = np.zeros((c.n_w, c.n_r, 2), np.int32)
+        active = stage.range[own_w, own_r]
+        clipped = np.clip(active, own_x.start, own_x.stop) - x
+        clipped[..., 0] = clipped[..., 0] // unit * unit
+        clipped[..., 1] = -(-clipped[..., 1] // unit) * unit
+        clipped[active[..., 0] >= active[..., 1]] = 0
+        self._range[own_w.start - w : own_w.stop - w, own_r.start - r : own_r.stop - r] = clipped
+        c.range = self._range.ctypes.data
+        work = (clipped[..., 1] - clipped[..., 0]).sum(axis=1)
+        c.w_begin, c.w_end = (v + own_w.start - w for v in _filled(work, 1))
+        if hasattr(stage, "part"):
+            self._part = stage.part - w
+            c.parts, c.part = whole.parts, self._part.ctypes.data
+
+
+def _filled(work: np.ndarray, unit: int) -> tuple[int, int]:
+    """Begin and end of what is not 0, at multiples of `unit` as far as the array goes."""
+    filled = np.flatnonzero(work)
+    begin, end = (int(filled[0]), int(filled[-1]) + 1) if filled.size else (0, 0)
+    return begin // unit * unit, min(-(-end // unit) * unit, work.size)
+
+
+def box_at(begin: Shape, shape: Shape) -> Box:
+    """The cells of a box."""
+    z, y, x = (slice(b, b + n) for b, n in zip(begin, shape, strict=True))
+    return (z, y, x)
 
 
 def crop(source: list[np.ndarray] | PackedStencil, plan: tuple[Axes, ...], threads: int) -> Box:

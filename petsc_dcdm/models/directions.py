@@ -46,7 +46,7 @@ class BoxOperator:
         self.c = Operator(factor=factor)
         self._network, self._threads = network, threads
         shape = tuple(n + 2 for n in layout.shape)
-        flat = network.finest.geometry.flat
+        flat = network.geometry.flat
         pitches = (shape[1] * shape[2], shape[2], 1)
         self._pitch_r, self._pitch_w = shape[2], shape[2] if flat else shape[1] * shape[2]
         self._origin = sum((b.start + 1) * pitch for b, pitch in zip(network.box, pitches, strict=True))
@@ -67,7 +67,7 @@ class BoxOperator:
         self.packed = packed is not None
 
     def _use_packed(self, packed: PackedStencil, flat: bool) -> None:
-        level = self._network.finest.level
+        level = self._network.finest
         words = aligned_zeros(level.n_w * level.n_r * -(-level.n_x // BLOCK), np.uint64)
         cells, address = packed.cells.ctypes.data + self._origin, words.ctypes.data
         kernels().dcdm_words(ctypes.addressof(level), cells, self._pitch_w, self._pitch_r, address, self._threads)
@@ -111,15 +111,14 @@ class DirectionLoop:
             raise ValueError(f"a history of {history} directions; the kernels serve 0 to {MAX_HISTORY}")
         self._network, self._operator, self._layout = network, operator, layout
         self._kernels = kernels()
-        self._split = layout.shape != layout.global_shape
-        stage = network.finest
-        self._level = network.finest_address
-        self._output = stage.geometry.zeros()
-        self._free = [stage.geometry.zeros(np.float64) for _ in range(history + 1)]
+        level, geometry = network.finest, network.geometry
+        self._level = ctypes.addressof(level)
+        self._output = geometry.zeros()
+        self._free = [geometry.zeros(np.float64) for _ in range(history + 1)]
         self._history = history
         self._before: deque[tuple[Padded, float]] = deque()
-        parts = int(stage.level.parts)
-        plane = (stage.level.n_r + 2) * stage.level.pitch_r + 2 * ALIGN
+        parts = int(level.parts)
+        plane = (level.n_r + 2) * level.pitch_r + 2 * ALIGN
         self._work = aligned_zeros(2 * parts * plane, np.float64)
         self._sums = np.zeros(parts * (2 + 2 * history))
         self._parts = parts
@@ -138,8 +137,6 @@ class DirectionLoop:
         """
         k, d, following = self._kernels, self._output, self._free.pop()
         self._network.direction(r, d, 1.0 / norm)
-        if self._split:
-            self._layout.exchange(d.view)
         count = len(self._before)
         for i, (p, _) in enumerate(self._before):
             self._pointers[i] = p.address

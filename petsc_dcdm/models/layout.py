@@ -17,6 +17,31 @@ Shape = tuple[int, int, int]
 Plan = tuple[tuple[int, ...], ...]
 
 
+class Exchange(Protocol):
+    """Halos of certain arrays, to be filled together again and again: one message to each neighbour. Collective."""
+
+    def start(self, *arrays: Any) -> None:
+        """Send what others need of `arrays`, which lie as those it was made for."""
+
+    def finish(self) -> None:
+        """Fill the halos; the arrays may be written to from `start` on, but for their halos."""
+
+    def close(self) -> None:
+        """Give back what it holds; not collective."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The cells around this rank's box at one level, `width` (z, y, x) of them on every side as far as the grid goes.
+
+    `margin` (z, y, x): where the box begins in an array that is exchanged; the array reaches at least as far.
+    """
+
+    level: int
+    margin: Shape
+    width: Shape
+
+
 class Layout(Protocol):
     """This rank's box of a grid that is split over ranks.
 
@@ -45,6 +70,15 @@ class Layout(Protocol):
         as they are.
         """
 
+    def around(self, level: int, width: int) -> tuple[Shape, Shape]:
+        """How many cells (z, y, x) there are below and above this rank's box at a level, at most `width`."""
+
+    def exchange_of(self, *reaches: Reach, corners: bool = True) -> Exchange:
+        """For one array per reach. All ranks make the same exchanges and start them in the same order.
+
+        Without `corners` cells that share no face with a layer of the box, along one axis, stay as they are.
+        """
+
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Element-wise sum over all ranks. Collective."""
 
@@ -69,6 +103,12 @@ class SerialLayout:
 
     def exchange(self, a: Any, corners: bool = False) -> None:
         """Nothing to fetch."""
+
+    def around(self, level: int, width: int) -> tuple[Shape, Shape]:
+        return (0, 0, 0), (0, 0, 0)
+
+    def exchange_of(self, *reaches: Reach, corners: bool = True) -> Exchange:
+        raise ValueError("one rank has nobody to exchange with")
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         return values

@@ -9,7 +9,6 @@ import numpy as np
 from petsc4py import PETSc
 
 from petsc_dcdm.compare.scaling import measure
-from petsc_dcdm.models.layout import coarse_box
 from petsc_dcdm.petsc_library import petsc_library
 from petsc_dcdm.poisson import dmda, families, mesh, rhs, scene
 from petsc_dcdm.poisson.assemble import assemble
@@ -121,25 +120,40 @@ def per_step(system, b, x, **options):
     return (found[2] - found[1]) / 3, layout, network
 
 
+def given(layout, level, width, faces=False):
+    """To how many ranks this one gives cells of its box that lie within `width` of theirs, and how many in all."""
+    boxes = []
+    for rank in range(COMM.getSize()):
+        low, shape = layout.boxes.box(rank)
+        high = [a + n for a, n in zip(low, shape, strict=True)]
+        for axes in layout.plan[:level]:
+            low, high = ([-(-c // 2) if 2 - i in axes else c for i, c in enumerate(cut)] for cut in (low, high))
+        boxes.append((np.array(low), np.array(high)))
+    low, high = boxes.pop(COMM.getRank())
+    shares = []
+    for other_low, other_high in boxes:
+        apart = np.count_nonzero((other_low >= high) | (other_high <= low))
+        share = np.minimum(high, other_high + width) - np.maximum(low, other_low - width)
+        shares.append(np.prod(np.maximum(share, 0)) * (apart == 1 or not faces))
+    return np.array([np.count_nonzero(shares), sum(shares)])
+
+
 def test_messages_and_reductions_per_step():
     system = system_of("mixed", WIDE, COMM, None, False)
     b = rhs.make("random", system, 1)
     x = b.duplicate()
     (messages, size, reductions, petsc), layout, network = per_step(system, b, x)
     smoothing, plan = network._steps, layout.plan
-    near = [axis for axis in range(3) for step in (-1, 1) if layout.boxes.neighbour(COMM.getRank(), axis, step) >= 0]
-    # Either leg of a level exchanges its right-hand side or the correction once, then x before each further smoothing.
-    assert messages == len(near) * (2 * smoothing * len(plan) + 1)
-    cells, shape = 0, layout.shape
-    for number, axes in enumerate((*plan, ())):
-        # The correction is exchanged a level below the one that it corrects; the direction on the finest.
-        exchanges = (2 * smoothing - 1) * (number < len(plan)) + 1
-        cells += exchanges * sum(np.prod(shape) // shape[axis] for axis in near)
-        shape, _ = coarse_box(shape, (0, 0, 0), axes)
-    assert size == 4 * cells
+    # Of a level travel the right-hand side and the iterate of the way down, as far as a leg looks, and of the level below
+    # the correction, as far as there are children; of the result the cells beside the box.
+    wanted = given(layout, 0, (1, 1, 1), faces=True)
+    for number, axes in enumerate(plan):
+        children = tuple(-(-smoothing // 2) if 2 - i in axes else smoothing for i in range(3))
+        wanted += 2 * given(layout, number, (smoothing,) * 3) + given(layout, number + 1, children)
+    assert messages == wanted[0] and size == 4 * wanted[1], (messages, size, wanted)
     assert reductions == 2 and petsc == 0
     (messages, _, reductions, petsc), _, _ = per_step(system, b, x, ksp_dcdm_operator="mat")
-    assert messages == len(near) * 2 * smoothing * len(plan)
+    assert messages == wanted[0] - given(layout, 0, (1, 1, 1), faces=True)[0]
     assert reductions == 0 and petsc == 3, (reductions, petsc)
 
 

@@ -79,13 +79,13 @@ enum { X_LOW, X_HIGH, R_LOW, R_HIGH, W_LOW, W_HIGH, EXTRA, OMEGA, FIELDS = OMEGA
 
 /* One level on this rank; mirrored by petsc_dcdm/models/kernels/binding.py. */
 typedef struct {
-    int64_t n_w, n_r, n_x;     /* cells of this rank's box */
+    int64_t n_w, n_r, n_x;     /* cells: of this rank's box, and where other boxes adjoin some around it */
     int64_t pitch_w, pitch_r;  /* elements from plane to plane and row to row */
     int64_t origin;            /* element of cell (0, 0, 0) */
     int64_t full_w, full_r;    /* the same pitches of the unpadded double arrays the finest level works with */
     int64_t has_r;             /* the grid has an r axis */
     int64_t half_w, half_r, half_x; /* coarsened on the way to the next level */
-    int64_t halo;              /* 1: boxes of other ranks may adjoin, halos are exchanged between the passes */
+    int64_t halo;              /* 1: cells of other ranks may adjoin, so that what lies one cell outside counts */
     int64_t steps;
     int64_t half;              /* blocks are bfloat16 */
     uint8_t *block_class;      /* [n_w][n_r][ceil(n_x / ALIGN)] */
@@ -93,10 +93,10 @@ typedef struct {
     int64_t *block_start;      /* [n_w][n_r]: which block is the first of the row that has no class */
     int64_t room;              /* blocks that fit into each of the streams, which are float or bfloat16: */
     void *blocks, *omegas;     /* OMEGA fields each; [steps] of ALIGN numbers, over the diagonal and 0 at inactive cells */
-    float *x, *y, *r;          /* iterate, result, right-hand side (coarse levels; all levels with halo) */
+    float *x, *y, *r;          /* iterate, result, right-hand side (of the finest level only if it has a halo) */
     const int32_t *range;      /* [n_w][n_r][2]: of each row, begin and end of the part with active cells, multiples of ALIGN */
     int64_t w_begin, w_end;    /* planes with active cells, even where w is coarsened */
-    int64_t parts;             /* the planes are worked on in this many parts, one per thread */
+    int64_t parts;             /* the planes of this rank's box are worked on in this many parts, one per thread */
     const int64_t *part;       /* [parts + 1] first planes; multiples of 2 where w is coarsened */
 } dcdm_level;
 

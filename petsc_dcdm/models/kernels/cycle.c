@@ -1,7 +1,11 @@
-/* One V-cycle of the network: the two legs, and parts of them for grids that are split over ranks.
+/* One V-cycle of the network: its two legs.
  *
  * A leg is a handful of passes over the planes of a level. They run one behind the other, each a plane behind the one
  * before, so that a plane is fetched from memory once for the whole leg and what passes between them stays in the cache.
+ *
+ * Where a grid is split over ranks a level covers a box and `steps` or more cells of the boxes around it. What is there when a leg
+ * begins comes from the other ranks. Each pass then spoils one more cell from the outer edge inwards, and the last one arrives at the
+ * box: one exchange serves a leg, for work on the cells around that is done on two ranks.
  */
 #include "common.h"
 
@@ -18,7 +22,7 @@ typedef struct {
     const double *input; /* right-hand side and result of the finest level, else NULL */
     double *output;
     double scale_in, scale_out;
-    float *source;       /* the field before pass `first`, if that is not 0; on the way up also what 0 corrects */
+    float *source;       /* on the way up: what is corrected */
     float *target;       /* the field after the last smoothing */
     const float *coarse; /* the correction */
     float *rings, *row;
@@ -30,8 +34,6 @@ typedef struct {
 } row_range;
 
 INLINE row_range range_at(const dcdm_level *l, int64_t k, int64_t j) {
-    if (k < 0 || k >= l->n_w || j < 0 || j >= l->n_r) /* a halo row: another rank knows which cells are active */
-        return (row_range){0, (l->n_x + ALIGN - 1) / ALIGN * ALIGN};
     const int32_t *p = l->range + 2 * (k * l->n_r + j);
     return (row_range){p[0], p[1]};
 }
@@ -62,35 +64,30 @@ INLINE void clear_outside(const dcdm_level *l, float *row, row_range range) {
     memset(row + range.end, 0, (size_t)(l->pitch_r - range.end) * sizeof *row);
 }
 
-/* Whether a pass that `ahead` others follow works on plane k for the part [begin, end), planes of the halo too if it can. */
-INLINE int in_pass(const dcdm_level *l, int64_t begin, int64_t end, int64_t k, int ahead, int in_halo) {
-    const int64_t extra = in_halo ? l->halo : 0;
-    return k >= begin - ahead && k < end + ahead && k >= l->w_begin - extra && k < l->w_end + extra;
+/* Whether a pass that `ahead` others follow works on plane k for the part [begin, end). */
+INLINE int in_pass(const dcdm_level *l, int64_t begin, int64_t end, int64_t k, int ahead) {
+    return k >= begin - ahead && k < end + ahead && k >= l->w_begin && k < l->w_end;
 }
 
-/* Where the fields of the passes first .. last live for the part [begin, end). The field of pass `kept` is wanted later, so
- * own planes of it go to memory even if another pass follows. Of the way up (kept < 0) pass 0 serves halos too. */
-static void set_planes(const dcdm_level *l, pass *p, int64_t begin, int64_t end, int first, int last, int kept) {
+/* Where the fields of the passes live for the part [begin, end). The field of pass `kept` is wanted later, so own planes of it go to
+ * memory even if another pass follows. */
+static void set_planes(const dcdm_level *l, pass *p, int64_t begin, int64_t end, int kept) {
     const int64_t slot = l->has_r ? (l->n_r + 2) * l->pitch_r + ALIGN : l->pitch_r + 2 * ALIGN;
     float *ring = p->rings + ALIGN + (l->has_r ? l->pitch_r : 0);
+    const int last = (int)l->steps;
     planes in_memory = {.pitch = l->pitch_w};
     p->r = in_memory;
     if (p->input) {
         p->r = (planes){.ring = ring, .slot = slot, .slots = last + 1, .begin = l->w_begin, .end = l->w_end};
         ring += p->r.slots * slot;
     } else p->r.memory = l->r + l->origin;
-    if (first > 0) {
-        p->x[first - 1] = in_memory;
-        p->x[first - 1].memory = p->source + l->origin;
-    }
-    for (int q = first; q <= last; q++) {
+    for (int q = 0; q <= last; q++) {
         planes *f = &p->x[q];
         *f = in_memory;
         if (q == last || q == kept) f->memory = p->target + l->origin;
         if (q == last) continue;
-        const int64_t extra = q == 0 && kept < 0 ? l->halo : 0;
         f->ring = ring, f->slot = slot, f->slots = 3;
-        f->begin = l->w_begin - extra, f->end = l->w_end + extra;
+        f->begin = l->w_begin, f->end = l->w_end;
         if (q == kept) f->own_begin = begin, f->own_end = end;
         ring += f->slots * slot;
     }
@@ -131,8 +128,7 @@ static __attribute__((noinline)) void correct(const dcdm_level *l, const dcdm_le
     const float *from = p->source + l->origin + k * l->pitch_w;
     float *to = plane_to(&p->x[0], k), *r = plane_to(&p->r, k);
     const int clear = in_ring(&p->x[0], k);
-    const int64_t edge = l->halo && l->has_r;
-    for (int64_t j = -edge; j < l->n_r + edge; j++) {
+    for (int64_t j = 0; j < l->n_r; j++) {
         const row_range range = range_at(l, k, j);
         const int64_t o = j * l->pitch_r;
         if (p->input) convert_row(l, p, k, j, range, r + o);
@@ -147,10 +143,6 @@ static __attribute__((noinline)) void correct(const dcdm_level *l, const dcdm_le
         } else
             for (int64_t i = range.begin; i < range.end; i++) out[i] = in[i] + e[i];
         if (clear) clear_outside(l, out, range);
-        if (l->halo) {
-            out[-1] = in[-1] + e[-1];
-            out[l->n_x] = in[l->n_x] + e[l->n_x >> l->half_x];
-        }
     }
 }
 
@@ -172,9 +164,9 @@ int64_t dcdm_work_floats(const dcdm_level *l) {
     return (4 * l->steps + 1) * slot + l->pitch_r + 2 * ALIGN;
 }
 
-/* Passes first .. last of one leg of one level, all parts; see down_ and up_ in cycle_body.h. `c` is the next level. `work` holds
- * dcdm_work_floats for each part, zero before the first call, then one plane of zeros. */
-static void run(const dcdm_level *l, const dcdm_level *c, const pass *model, float *work, int up, int first, int last) {
+/* One leg of one level, all parts; see down_ and up_ in cycle_body.h. `c` is the next level as this one sees it: its cell (0, 0, 0) is the
+ * parent of ours. `work` holds dcdm_work_floats for each part, zero before the first call, then one plane of zeros. */
+static void run(const dcdm_level *l, const dcdm_level *c, const pass *model, float *work, int up) {
     const int64_t each = dcdm_work_floats(l), row = l->pitch_r + 2 * ALIGN;
 #pragma omp parallel for num_threads((int)l->parts) schedule(static, 1)
     for (int part = 0; part < (int)l->parts; part++) {
@@ -182,19 +174,20 @@ static void run(const dcdm_level *l, const dcdm_level *c, const pass *model, flo
         p.rings = work + part * each;
         p.row = p.rings + each - row;
         p.zero = work + l->parts * each + ALIGN + (l->has_r ? l->pitch_r : 0);
-        if (up && l->half) up_half(l, c, &p, part, first, last);
-        else if (up) up_float(l, c, &p, part, first, last);
-        else if (l->half) down_half(l, c, &p, part, first, last);
-        else down_float(l, c, &p, part, first, last);
+        if (up && l->half) up_half(l, c, &p, part);
+        else if (up) up_float(l, c, &p, part);
+        else if (l->half) down_half(l, c, &p, part);
+        else down_float(l, c, &p, part);
     }
 }
 
-/* All levels but the coarsest, one rank: from the finest right-hand side (n_w, n_r, n_x) to that of the coarsest level. */
-void dcdm_down(const dcdm_level *levels, float *const *work, int count, const double *input, double scale) {
+/* Down `count` levels, to the right-hand side of the level after them; of the first one it is `input`, (n_w, n_r, n_x) doubles, or if
+ * that is NULL in r. parents[i] is level i + 1 as level i sees it. */
+void dcdm_down(const dcdm_level *levels, const dcdm_level *parents, float *const *work, int count, const double *input, double scale) {
     for (int i = 0; i < count; i++) {
         const dcdm_level *l = levels + i;
         const pass p = {.input = i ? NULL : input, .scale_in = scale, .target = l->x};
-        run(l, l + 1, &p, work[i], 0, 0, (int)l->steps);
+        run(l, parents + i, &p, work[i], 0);
     }
 }
 
@@ -205,33 +198,19 @@ static void clear_planes(const dcdm_level *l, double *output) {
             memset(output + k * l->full_w + j * l->full_r, 0, (size_t)l->n_x * sizeof *output);
 }
 
-/* Back up, from the solution in y of the coarsest level to `output`, or if that is NULL to `direction`, which is padded. */
-void dcdm_up(const dcdm_level *levels, float *const *work, int count, const double *input, double scale_in, double *output,
-             double scale_out, float *direction) {
+/* Back up, from the solution in y of the level after them to `output`, or if that is NULL to `direction`, which is padded. */
+void dcdm_up(const dcdm_level *levels, const dcdm_level *parents, float *const *work, int count, const double *input, double scale_in,
+             double *output, double scale_out, float *direction) {
     for (int i = count - 1; i >= 0; i--) {
         const dcdm_level *l = levels + i;
-        pass p = {.scale_in = scale_in, .scale_out = scale_out, .source = l->x, .target = l->y, .coarse = l[1].y};
+        pass p = {.scale_in = scale_in, .scale_out = scale_out, .source = l->x, .target = l->y, .coarse = parents[i].y};
         if (i == 0) p.input = input, p.output = output, p.target = direction;
-        run(l, l + 1, &p, work[i], 1, 0, (int)l->steps);
+        run(l, parents + i, &p, work[i], 1);
     }
     if (output) clear_planes(levels, output);
 }
 
-/* Passes of the down leg of one level whose halos are filled: 0 .. 1, or a single one; see down_ in cycle_body.h. */
-void dcdm_down_passes(const dcdm_level *l, float *work, int first, int last, float *source, float *target) {
-    const pass p = {.source = source, .target = target};
-    run(l, l + 1, &p, work, 0, first, last);
-}
-
-/* The same for the up leg; `output` is NULL but for the last pass of the finest level, `coarse` is the correction. */
-void dcdm_up_passes(const dcdm_level *l, float *work, int first, int last, float *source, float *target, const float *coarse,
-                    double *output, double scale_out) {
-    const pass p = {.source = source, .target = target, .coarse = coarse, .output = output, .scale_out = scale_out};
-    run(l, l + 1, &p, work, 1, first, last);
-    if (output) clear_planes(l, output);
-}
-
-/* The right-hand side of the finest level into its padded array. */
+/* The right-hand side of the finest level to its padded array; `l` covers the cells that `input` has. */
 void dcdm_load(const dcdm_level *l, const double *input, double scale, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t k = 0; k < l->n_w; k++)
@@ -239,5 +218,16 @@ void dcdm_load(const dcdm_level *l, const double *input, double scale, int threa
             const double *in = input + k * l->full_w + j * l->full_r;
             float *r = l->r + l->origin + k * l->pitch_w + j * l->pitch_r;
             for (int64_t i = 0; i < l->n_x; i++) r[i] = (float)(scale * in[i]);
+        }
+}
+
+/* The result in y of the finest level to doubles; `l` as above. */
+void dcdm_unload(const dcdm_level *l, double *output, double scale, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t k = 0; k < l->n_w; k++)
+        for (int64_t j = 0; j < l->n_r; j++) {
+            const float *y = l->y + l->origin + k * l->pitch_w + j * l->pitch_r;
+            double *out = output + k * l->full_w + j * l->full_r;
+            for (int64_t i = 0; i < l->n_x; i++) out[i] = scale * y[i];
         }
 }

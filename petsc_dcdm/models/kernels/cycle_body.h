@@ -127,32 +127,33 @@ static __attribute__((noinline)) void NAME(restrict_plane)(const dcdm_level *l, 
 }
 #undef EACH_BLOCK
 
-/* Passes first .. last of the way down over one part of the planes: 0 is x = omega_1 r, 1 .. steps - 1 smooth, steps restricts.
- * Pass q lags q planes behind pass 0, so that all work out of the cache; what a part needs of its neighbours' planes it
- * computes again. */
-static void NAME(down)(const dcdm_level *l, const dcdm_level *next, pass *p, int part, int first, int last) {
+/* The way down over one part of the planes: pass 0 is x = omega_1 r, 1 .. steps - 1 smooth, steps restricts. Pass q lags q planes behind
+ * pass 0, so that all work out of the cache; what a part needs of its neighbours' planes it computes again. */
+static void NAME(down)(const dcdm_level *l, const dcdm_level *next, pass *p, int part) {
     const int64_t begin = l->part[part], end = l->part[part + 1];
-    set_planes(l, p, begin, end, first, last, (int)l->steps - 1);
-    for (int64_t t = begin - (last - first); t < end + (last - first); t++)
-        for (int q = first; q <= last; q++) {
-            const int64_t k = t - (q - first);
-            if (!in_pass(l, begin, end, k, last - q, 0)) continue;
+    const int last = (int)l->steps;
+    set_planes(l, p, begin, end, last - 1);
+    for (int64_t t = begin - last; t < end + last; t++)
+        for (int q = 0; q <= last; q++) {
+            const int64_t k = t - q;
+            if (!in_pass(l, begin, end, k, last - q)) continue;
             if (q == 0) NAME(first)(l, p, k);
-            else if (q < l->steps) NAME(smooth)(l, p, &p->x[q - 1], &p->x[q], q, k);
+            else if (q < last) NAME(smooth)(l, p, &p->x[q - 1], &p->x[q], q, k);
             else NAME(restrict_plane)(l, next, p, &p->x[q - 1], k);
         }
 }
 
 /* The same on the way up: 0 adds the coarse correction, 1 .. steps smooth with the weights in reverse order. */
-static void NAME(up)(const dcdm_level *l, const dcdm_level *next, pass *p, int part, int first, int last) {
+static void NAME(up)(const dcdm_level *l, const dcdm_level *next, pass *p, int part) {
     const int64_t begin = l->part[part], end = l->part[part + 1];
-    set_planes(l, p, begin, end, first, last, -1);
-    for (int64_t t = begin - (last - first); t < end + (last - first); t++)
-        for (int q = first; q <= last; q++) {
-            const int64_t k = t - (q - first);
-            if (!in_pass(l, begin, end, k, last - q, q == 0)) continue;
+    const int last = (int)l->steps;
+    set_planes(l, p, begin, end, -1);
+    for (int64_t t = begin - last; t < end + last; t++)
+        for (int q = 0; q <= last; q++) {
+            const int64_t k = t - q;
+            if (!in_pass(l, begin, end, k, last - q)) continue;
             if (q == 0) correct(l, next, p, k);
-            else if (q < l->steps) NAME(smooth)(l, p, &p->x[q - 1], &p->x[q], (int)l->steps - q, k);
+            else if (q < last) NAME(smooth)(l, p, &p->x[q - 1], &p->x[q], last - q, k);
             else NAME(finish)(l, p, &p->x[q - 1], k);
         }
 }

@@ -99,8 +99,10 @@ static int recall(const dcdm_level *l, const dcdm_network *net, workspace *ws, i
     return place;
 }
 
-/* What part of row (k, j) has active cells, and how many; which of them have a known answer, and which must be evaluated. */
-static int64_t sort_row(const dcdm_level *l, const dcdm_network *net, workspace *ws, int64_t k, int64_t j, int32_t *range) {
+/* What part of row (k, j) has active cells, and how many in [begin, end); which of them have a known answer, and which must be
+ * evaluated. */
+static int64_t sort_row(const dcdm_level *l, const dcdm_network *net, workspace *ws, int64_t k, int64_t j, int32_t *range, int64_t begin,
+                        int64_t end) {
     range[0] = range[1] = 0;
     if (ws->empty[flag(l, k, j)]) return 0;
     const int64_t o = j * l->pitch_r;
@@ -120,7 +122,9 @@ static int64_t sort_row(const dcdm_level *l, const dcdm_network *net, workspace 
         if (!some) continue;
         if (!range[1]) range[0] = block;
         range[1] = block + ALIGN;
-        active += some;
+        if (begin <= block && stop <= end) active += some;
+        else
+            for (int32_t i = block; i < stop; i++) active += i >= begin && i < end && inverse[i] > 0;
         memset(code + block, 0, ALIGN);
         for (int32_t i = block; i < stop && !plain; i++) {
             if (inverse[i] == 0) continue;

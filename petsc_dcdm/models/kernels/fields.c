@@ -113,7 +113,11 @@ static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, dcdm_s
     int pending = 0, done[4] = {0};
     if (ws->remembered == REMEMBERED) ws->remembered = 1;
     memset(ws->count, 0, sizeof ws->count);
-    for (int64_t j = 0; j < l->n_r; j++) active += sort_row(l, net, ws, k, j, ranges + 2 * j);
+    const int64_t(*own)[2] = s->own;
+    for (int64_t j = 0; j < l->n_r; j++) {
+        const int counts = k >= own[2][0] && k < own[2][1] && j >= own[1][0] && j < own[1][1];
+        active += sort_row(l, net, ws, k, j, ranges + 2 * j, own[0][0], counts ? own[0][1] : own[0][0]);
+    }
     for (int list = 0; list < 4; list++)
         if (ws->count[list]) evaluate_list(l, net, ws, k, list);
     for (int64_t j = 0; j < l->n_r; j++) {

@@ -24,8 +24,9 @@ typedef struct {
     float *share_x, *share_r, *share_w; /* what the high faces get from this side, in the layout of the next level, zero before */
     int64_t c_pitch_w, c_pitch_r, c_origin;
     int32_t *range;
-    int64_t active;  /* out: number of active cells */
-    int64_t classes; /* of blocks, so far; class 0 is none. And their w_x, w_r, w_w, s as in the source: */
+    int64_t own[3][2]; /* begin and end along x, r, w of the cells that count */
+    int64_t active;    /* out: number of those that are active */
+    int64_t classes;   /* of blocks, so far; class 0 is none. And their w_x, w_r, w_w, s as in the source: */
     float class_source[256][4];
 } dcdm_setup;
 
