@@ -144,8 +144,8 @@ def test_messages_and_reductions_per_step():
     x = b.duplicate()
     (messages, size, reductions, petsc), layout, network = per_step(system, b, x)
     smoothing, plan = network._steps, layout.plan
-    # Of a level travel the right-hand side and the iterate of the way down, as far as a leg looks, and of the level below
-    # the correction, as far as there are children; of the result the cells beside the box.
+    # Of a level travel the right-hand side and the iterate of the way down, as far as a leg looks, of the level below
+    # the correction, as far as there are children, and of the result the cells beside the box.
     wanted = given(layout, 0, (1, 1, 1), faces=True)
     for number, axes in enumerate(plan):
         children = tuple(-(-smoothing // 2) if 2 - i in axes else smoothing for i in range(3))
