@@ -114,6 +114,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    PETSc._finalize()  # before Python ends: PETSc 3.18 crashes when a Python solver outlives it
-    sys.exit(code)
+    sys.exit(main())

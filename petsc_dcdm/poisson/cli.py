@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import atexit
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,8 +72,6 @@ def run(args: argparse.Namespace) -> int:
     petsc4py.init(["petsc-dcdm", *args.petsc_options])
     from petsc4py import PETSc
 
-    # PETSc 3.18 crashes when a Python solver outlives the interpreter, and an error's traceback keeps it alive.
-    atexit.register(PETSc._finalize)
     from petsc_dcdm.poisson.solving import RTOL, print_table, solve
 
     system: System | None = None
