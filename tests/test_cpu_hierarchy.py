@@ -134,6 +134,22 @@ def test_any_shape_plan_and_filling(
     assert not outs[1][d == 0].any()
 
 
+@pytest.mark.parametrize("solid", [0.0, 0.02, 0.25])
+def test_answers_that_are_kept_are_those_of_their_cells(solid: float) -> None:
+    """A plane of 64 x 64: one surrounding almost everywhere, many that come again, more than can be kept."""
+    shape, plan = (6, 64, 64), ((0, 1, 2), (0, 1, 2))
+    w, s = system(shape, 1, solid, varying=False)
+    s[...] = np.where(s > 0, 0.5, 0.0) if solid == 0.02 else 0.0
+    s[:, 0] = 0.5 * (diagonal(w, s)[:, 0] > 0)
+    file, layout = weights(3, 1), SerialLayout(shape, plan)
+    networks = [TorchHierarchy(file, w, s, layout, "cpu"), CpuHierarchy(file, w, s, layout, 1, half=False)]
+    outs = []
+    for network in networks:
+        network.coarse_solve = damping(networks[1].coarse)
+        outs.append(applied(network, np.random.default_rng(0).standard_normal(shape)))
+    assert np.abs(outs[0] - outs[1]).max() <= 1e-5 * np.abs(outs[0]).max()
+
+
 @pytest.mark.parametrize("shape", [(14, 11, 35), (1, 40, 37)])
 @pytest.mark.parametrize("half", [False, True])
 def test_symmetric_positive_and_linear(shape: Shape, half: bool) -> None:

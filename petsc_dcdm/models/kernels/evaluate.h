@@ -52,110 +52,135 @@ INLINE int list_of(const dcdm_level *l, int64_t j, int64_t i) {
 
 /* The network at cells that lie anywhere in plane k, n of them at most SPARSE. */
 static void evaluate_some(const dcdm_level *l, const dcdm_network *net, workspace *ws, const float *const *from, int64_t k, int list,
-                          const int32_t *element, int n, v16 *const *to) {
+                          const int32_t *element, int n, const int32_t *wanted) {
     int64_t cell[SPARSE];
     v16 x[SPARSE];
     for (int c = 0; c < SPARSE; c++) cell[c] = (int64_t)FEATURES * element[c < n ? c : n - 1];
     for (int c = 0; c < n; c++) make_around(l, ws, k, element[c], 0);
     evaluate_sparse(net, parity_of(l, k, list), from, (int)l->has_r, cell, x);
-    for (int c = 0; c < n; c++) *to[c] = x[c];
+    for (int c = 0; c < n; c++) ws->answer[wanted[c]] = x[c];
 }
 
 /* The network at all cells of one list of plane k. */
 static void evaluate_list(const dcdm_level *l, const dcdm_network *net, workspace *ws, int64_t k, int list) {
     const float *from[9];
-    const int32_t *cell = ws->cell[list];
+    const int32_t *cell = ws->cell[list], *wanted = ws->wanted[list];
     const int count = ws->count[list], step = l->half_x ? 2 : 1;
-    int32_t waiting[SPARSE];
-    v16 *to[SPARSE];
+    int32_t waiting[SPARSE], place[SPARSE];
     int n = 0;
     feature_rows(l, ws, k, from);
     for (int q = 0; q < count;) {
         if (q + DENSE <= count && cell[q + DENSE - 1] - cell[q] == step * (DENSE - 1)) {
+            v16 x[DENSE];
             make_around(l, ws, k, cell[q], step * (DENSE - 1));
-            evaluate_dense(net, parity_of(l, k, list), from, (int)l->has_r, (int64_t)FEATURES * cell[q], (int)l->half_x, ws->result[list] + q);
+            evaluate_dense(net, parity_of(l, k, list), from, (int)l->has_r, (int64_t)FEATURES * cell[q], (int)l->half_x, x);
+            for (int c = 0; c < DENSE; c++) ws->answer[wanted[q + c]] = x[c];
             q += DENSE;
             continue;
         }
-        waiting[n] = cell[q], to[n++] = ws->result[list] + q++;
-        if (n == SPARSE) evaluate_some(l, net, ws, from, k, list, waiting, n, to), n = 0;
+        waiting[n] = cell[q], place[n++] = wanted[q++];
+        if (n == SPARSE) evaluate_some(l, net, ws, from, k, list, waiting, n, place), n = 0;
     }
-    if (n) evaluate_some(l, net, ws, from, k, list, waiting, n, to);
+    if (n) evaluate_some(l, net, ws, from, k, list, waiting, n, place);
 }
 
-/* Place of a cell of row j in `known`, evaluating it if there is room; MUST_EVALUATE if not. */
-static int recall(const dcdm_level *l, const dcdm_network *net, workspace *ws, int64_t k, int64_t j, int64_t i, uint32_t id) {
-    int place = 0;
-    while (place < ws->remembered && ws->known[place] != id) place++;
-    if (place < ws->remembered) return place;
-    if (place == REMEMBERED) return MUST_EVALUATE;
-    const float *from[9];
-    const int32_t element = (int32_t)(j * l->pitch_r + i);
-    v16 *to = &ws->answer[place];
-    feature_rows(l, ws, k, from);
-    evaluate_some(l, net, ws, from, k, list_of(l, j, i), &element, 1, &to);
-    ws->class[place] = 0;
-    ws->known[ws->remembered++] = id;
+INLINE uint32_t bucket_of(uint32_t around) { return around * 0x9E3779B1u >> 19; }
+
+/* Forget all answers but the usual one. */
+static void forget(workspace *ws) {
+    memset(ws->bucket, 0, BUCKETS * sizeof *ws->bucket);
+    ws->kept = ws->usual >= 0;
+    if (!ws->kept) return;
+    ws->answer[0] = ws->answer[ws->usual], ws->known[0] = ws->known[ws->usual], ws->class[0] = ws->class[ws->usual];
+    ws->even[0] = 1, ws->usual = 0, ws->bucket[bucket_of(ws->known[0])] = 1;
+}
+
+/* Before a plane: make room, and see whether answers are worth keeping. */
+static void prepare_memory(workspace *ws) {
+    if (ws->looked > 1000) {
+        ws->forgetful = 2 * ws->missed > ws->looked;
+        ws->looked = ws->missed = 0;
+    }
+    if (ws->kept > MEMORY / 2) forget(ws);
+    ws->others = 0;
+    memset(ws->count, 0, sizeof ws->count);
+}
+
+/* Place of the answer for cell i of row (k, j), which is to be evaluated if it is not kept. around: the hash of the cells around it,
+ * even: they are all the same; then its parity does not matter. */
+static int32_t find_answer(const dcdm_level *l, workspace *ws, int64_t k, int64_t j, int64_t i, uint32_t around, int even) {
+    const int list = list_of(l, j, i);
+    int32_t place = -1;
+    if (!ws->forgetful) {
+        if (!even) around += 0x632BE5ABu * (uint32_t)(1 + parity_of(l, k, list));
+        uint32_t b = bucket_of(around);
+        while (ws->bucket[b] && ws->known[ws->bucket[b] - 1] != around) b = (b + 1) % BUCKETS;
+        ws->looked++;
+        if (ws->bucket[b]) return ws->bucket[b] - 1;
+        ws->missed++;
+        if (ws->kept < MEMORY) {
+            place = ws->kept++;
+            ws->bucket[b] = (uint16_t)ws->kept;
+            ws->known[place] = around, ws->even[place] = (uint8_t)even, ws->class[place] = 0;
+            if (even && ws->usual < 0) ws->usual = place;
+        }
+    }
+    if (place < 0) place = MEMORY + ws->others++;
+    ws->wanted[list][ws->count[list]] = place;
+    ws->cell[list][ws->count[list]++] = (int32_t)(j * l->pitch_r + i);
     return place;
 }
 
-/* What part of row (k, j) has active cells, and how many in [begin, end); which of them have a known answer, and which must be
- * evaluated. */
-static int64_t sort_row(const dcdm_level *l, const dcdm_network *net, workspace *ws, int64_t k, int64_t j, int32_t *range, int64_t begin,
-                        int64_t end) {
+/* What part of row (k, j) has active cells, and how many in [begin, end); where their answers are or will be. */
+static int64_t sort_row(const dcdm_level *l, workspace *ws, int64_t k, int64_t j, int32_t *range, int64_t begin, int64_t end) {
     range[0] = range[1] = 0;
-    if (ws->empty[flag(l, k, j)]) return 0;
+    uint8_t *kind = ws->kind + j * blocks_of(l);
+    if (ws->empty[flag(l, k, j)]) {
+        memset(kind, EMPTY, (size_t)blocks_of(l));
+        return 0;
+    }
+    const uint32_t all = (WEIGHT[0][0] + WEIGHT[0][1] + WEIGHT[0][2]) * (l->has_r ? WEIGHT[1][0] + WEIGHT[1][1] + WEIGHT[1][2] : 1) *
+                         (WEIGHT[2][0] + WEIGHT[2][1] + WEIGHT[2][2]);
     const int64_t o = j * l->pitch_r;
     const float *inverse = ws->inverse + at(ws, k) + o;
-    const uint32_t *below = ws->uniform + at(ws, k - 1) + o, *here = ws->uniform + at(ws, k) + o;
-    const uint32_t *above = ws->uniform + at(ws, k + 1) + o;
-    uint8_t *code = ws->code + ws->origin + o;
+    const uint32_t *id = ws->id + at(ws, k) + o;
+    const uint32_t *below = ws->patch + at(ws, k - 1) + o, *here = ws->patch + at(ws, k) + o, *above = ws->patch + at(ws, k + 1) + o;
+    int32_t *code = ws->code + ws->origin + o;
     int64_t active = 0;
     for (int32_t block = 0; block < l->n_x; block += ALIGN) {
-        const int32_t stop = block + ALIGN < l->n_x ? block + ALIGN : (int32_t)l->n_x;
-        const uint32_t usual = ws->remembered ? ws->known[0] : 0;
-        int plain = usual != 0, some = 0;
-        for (int32_t i = block; i < stop; i++) {
-            plain &= (here[i] == usual) & (below[i] == usual) & (above[i] == usual);
-            some += inverse[i] > 0;
+        const int32_t n = block + ALIGN < l->n_x ? ALIGN : (int32_t)l->n_x - block;
+        const int usual = ws->usual >= 0 && !ws->forgetful;
+        const uint32_t known = usual ? ws->known[ws->usual] : 0;
+        uint32_t around[ALIGN] = {0}, other = 0;
+        int some = 0;
+        for (int t = 0; t < n; t++) {
+            around[t] = WEIGHT[2][0] * below[block + t] + WEIGHT[2][1] * here[block + t] + WEIGHT[2][2] * above[block + t];
+            other |= around[t] ^ known;
+            some += inverse[block + t] > 0;
         }
+        kind[block / ALIGN] = !some ? EMPTY : usual && !other && n == ALIGN ? USUAL : MIXED;
         if (!some) continue;
         if (!range[1]) range[0] = block;
         range[1] = block + ALIGN;
-        if (begin <= block && stop <= end) active += some;
+        if (begin <= block && block + n <= end) active += some;
         else
-            for (int32_t i = block; i < stop; i++) active += i >= begin && i < end && inverse[i] > 0;
-        memset(code + block, 0, ALIGN);
-        for (int32_t i = block; i < stop && !plain; i++) {
-            if (inverse[i] == 0) continue;
-            const int same = here[i] != 0 && here[i] == below[i] && here[i] == above[i];
-            code[i] = (uint8_t)(same ? recall(l, net, ws, k, j, i, here[i]) : MUST_EVALUATE);
-            if (code[i] != MUST_EVALUATE) continue;
-            const int list = list_of(l, j, i);
-            ws->cell[list][ws->count[list]++] = (int32_t)(o + i);
+            for (int64_t i = block; i < block + n; i++) active += i >= begin && i < end && inverse[i] > 0;
+        for (int t = 0; t < ALIGN && kind[block / ALIGN] == MIXED; t++) {
+            const int64_t i = block + t;
+            code[i] = -1;
+            if (t < n && inverse[i] > 0) code[i] = find_answer(l, ws, k, j, i, around[t], around[t] == all * id[i]);
         }
     }
     return active;
 }
 
-/* The fields of row (k, j). `done` counts what has been taken from each list. */
-static void collect_row(const dcdm_level *l, workspace *ws, int64_t j, const int32_t *range, int *done) {
+/* The fields of a block of row j that begins at cell i; 0 at inactive cells. */
+static void collect_block(const dcdm_level *l, workspace *ws, int64_t j, int64_t i, float field[CHANNELS][ALIGN]) {
     const int outputs = (int)l->steps + 4;
-    const int64_t o = j * l->pitch_r;
-    const uint8_t *code = ws->code + ws->origin + o;
-    for (int m = 0; m < outputs; m++)
-        for (int64_t i = range[0]; i < range[1]; i++) ws->field[m][i] = ws->answer[0][m];
-    int others = 0;
-    for (int64_t i = range[0]; i < range[1]; i++) others |= code[i];
-    if (!others) return;
-    for (int64_t i = range[0]; i < range[1]; i++)
-        if (code[i] && code[i] != MUST_EVALUATE)
-            for (int m = 0; m < outputs; m++) ws->field[m][i] = ws->answer[code[i]][m];
-    for (int list = list_of(l, j, 0); list <= list_of(l, j, 1); list++) {
-        int q = done[list];
-        for (; q < ws->count[list] && ws->cell[list][q] < o + l->n_x; q++)
-            for (int m = 0; m < outputs; m++) ws->field[m][ws->cell[list][q] - o] = ws->result[list][q][m];
-        done[list] = q;
+    const int32_t *code = ws->code + ws->origin + j * l->pitch_r + i;
+    for (int t = 0; t < ALIGN; t++) {
+        const v16 x = code[t] < 0 ? (v16){0} : ws->answer[code[t]];
+        for (int m = 0; m < outputs; m++) field[m][t] = x[m];
     }
 }
 

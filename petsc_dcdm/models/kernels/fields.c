@@ -1,8 +1,8 @@
 /* Set-up of one level: the field network at every active cell, and from its fields the smoothing weights and the operator of
  * the next level.
  *
- * The planes go by once. Around most cells of a voxel geometry nothing changes; those share one evaluation of the network, and only
- * the cells next to something else are evaluated by themselves. The network has at most 16 channels: one vector of 16 floats.
+ * The planes go by once. Around most cells of a voxel geometry nothing changes, and along walls the same comes again and again: cells
+ * with the same around them share one evaluation of the network. It has at most 16 channels: one vector of 16 floats.
  */
 #include "evaluate.h"
 
@@ -37,19 +37,19 @@ static uint8_t find_class(const dcdm_level *l, dcdm_setup *s, const float *sourc
 
 /* The class of the block that begins at cell i of row (k, j); 0 if its cells are not all active and alike. */
 static uint8_t class_of(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t k, int64_t j, int64_t i, const faces *f) {
-    if (i + ALIGN > l->n_x) return 0;
-    const uint8_t *code = ws->code + ws->origin + j * l->pitch_r + i;
-    const float *inverse = ws->inverse + at(ws, k) + j * l->pitch_r + i;
-    int alike = code[0] != MUST_EVALUATE;
-    for (int t = 0; t < ALIGN; t++) alike &= (code[t] == code[0]) & (inverse[t] > 0);
+    const int32_t *code = ws->code + ws->origin + j * l->pitch_r + i;
+    const int usual = ws->kind[j * blocks_of(l) + i / ALIGN] == USUAL;
+    const int32_t place = usual ? ws->usual : code[0];
+    if (place < 0 || place >= MEMORY || !ws->even[place]) return 0;
+    int alike = 1;
+    for (int t = 0; t < ALIGN && !usual; t++) alike &= code[t] == place;
     if (!alike) return 0;
     const float source[4] = {f->c[0][i], f->c[2][i], f->c[4][i], f->c[6][i]};
     /* hashes may agree by chance, so look at the numbers too */
     for (int a = 0; a < 7; a++)
         for (int t = 0; t < ALIGN; t++) alike &= f->c[a][i + t] == source[a / 2];
     if (!alike) return 0;
-    const int place = code[0];
-    if (!ws->class[place]) ws->class[place] = find_class(l, s, source, ws->answer[place], inverse[0]);
+    if (!ws->class[place]) ws->class[place] = find_class(l, s, source, ws->answer[place], ws->inverse[at(ws, k) + j * l->pitch_r + i]);
     return memcmp(s->class_source[ws->class[place]], source, sizeof source) ? 0 : ws->class[place];
 }
 
@@ -62,28 +62,40 @@ INLINE void put(const dcdm_level *l, void *to, int64_t at, vf v) {
 static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t k, int64_t j, const int32_t *range) {
     const faces f = faces_at(l, ws, k, j);
     const float *inverse = ws->inverse + at(ws, k) + j * l->pitch_r;
-    float *const *field = ws->field, *const *more = ws->field + l->steps; /* sigma, gamma x, r, w */
+    const uint8_t *kind = ws->kind + j * blocks_of(l);
     uint8_t *class = classes_at(l, k, j);
+    const int sigma = (int)l->steps; /* of the fields; then gamma along x, r, w */
+    float field[CHANNELS][ALIGN] __attribute__((aligned(64)));
     /* Faces inside a coarse cell vanish. Along x that is seen to when the sums are taken over. */
     const int keep[6] = {1, 1, !l->half_r || !(j & 1), !l->half_r || (j & 1), !l->half_w || !(k & 1), !l->half_w || (k & 1)};
     l->block_start[k * l->n_r + j] = ws->block;
     for (int64_t b = range[0]; b < range[1]; b += ALIGN) {
-        class[b / ALIGN] = class_of(l, s, ws, k, j, b, &f);
-        if (class[b / ALIGN]) continue;
-        const int64_t to = ws->block++;
-        for (int64_t i = b; i < b + ALIGN; i += VL) {
-            for (int a = 0; a < OMEGA; a++) put(l, l->blocks, (to * OMEGA + a) * ALIGN + i - b, load(f.c[a] + i));
-            for (int m = 0; m < l->steps; m++)
-                put(l, l->omegas, (l->room * m + to) * ALIGN + i - b, load(field[m] + i) * load(inverse + i));
+        class[b / ALIGN] = kind[b / ALIGN] == EMPTY ? 0 : class_of(l, s, ws, k, j, b, &f);
+        const int32_t first = kind[b / ALIGN] == USUAL ? ws->usual : ws->code[ws->origin + j * l->pitch_r + b];
+        if (class[b / ALIGN]) { /* the same numbers in all cells */
+            const v16 answer = ws->answer[first];
+            for (int a = 0; a < 7; a++) {
+                if (a < 6 && !keep[a]) continue;
+                const float share = (a < 6 ? 0.5f * answer[sigma + 1 + a / 2] : answer[sigma]) * f.c[a][b];
+                for (int64_t i = b; i < b + ALIGN; i += VL) store(ws->sum[a] + i, load(ws->sum[a] + i) + share);
+            }
+            continue;
         }
-    }
-    for (int64_t i = range[0]; i < range[1]; i += VL) {
-        const vi active = load(inverse + i) > 0;
-        store(ws->sum[6] + i, load(ws->sum[6] + i) + load(more[0] + i) * load(f.c[6] + i));
-        for (int a = 0; a < 6; a++) {
-            if (!keep[a]) continue;
-            const vf half_gamma = 0.5f * load(more[a / 2 + 1] + i);
-            store(ws->sum[a] + i, load(ws->sum[a] + i) + masked(half_gamma * load(f.c[a] + i), active));
+        const int64_t to = ws->block++;
+        if (kind[b / ALIGN] == MIXED) collect_block(l, ws, j, b, field);
+        for (int m = 0; m < sigma + 4 && kind[b / ALIGN] != MIXED; m++)
+            for (int t = 0; t < ALIGN; t++) field[m][t] = kind[b / ALIGN] == USUAL ? ws->answer[ws->usual][m] : 0;
+        for (int64_t t = 0; t < ALIGN; t += VL) {
+            const int64_t i = b + t;
+            const vi active = load(inverse + i) > 0;
+            for (int a = 0; a < OMEGA; a++) put(l, l->blocks, (to * OMEGA + a) * ALIGN + t, load(f.c[a] + i));
+            for (int m = 0; m < sigma; m++) put(l, l->omegas, (l->room * m + to) * ALIGN + t, load(field[m] + t) * load(inverse + i));
+            store(ws->sum[6] + i, load(ws->sum[6] + i) + load(field[sigma] + t) * load(f.c[6] + i));
+            for (int a = 0; a < 6; a++) {
+                if (!keep[a]) continue;
+                const vf half_gamma = 0.5f * load(field[sigma + 1 + a / 2] + t);
+                store(ws->sum[a] + i, load(ws->sum[a] + i) + masked(half_gamma * load(f.c[a] + i), active));
+            }
         }
     }
 }
@@ -110,13 +122,12 @@ static void add_coarse_row(const dcdm_level *l, const dcdm_setup *s, workspace *
 static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, workspace *ws, int64_t k) {
     int32_t *ranges = s->range + 2 * k * l->n_r;
     int64_t active = 0;
-    int pending = 0, done[4] = {0};
-    if (ws->remembered == REMEMBERED) ws->remembered = 1;
-    memset(ws->count, 0, sizeof ws->count);
+    int pending = 0;
+    prepare_memory(ws);
     const int64_t(*own)[2] = s->own;
     for (int64_t j = 0; j < l->n_r; j++) {
         const int counts = k >= own[2][0] && k < own[2][1] && j >= own[1][0] && j < own[1][1];
-        active += sort_row(l, net, ws, k, j, ranges + 2 * j, own[0][0], counts ? own[0][1] : own[0][0]);
+        active += sort_row(l, ws, k, j, ranges + 2 * j, own[0][0], counts ? own[0][1] : own[0][0]);
     }
     for (int list = 0; list < 4; list++)
         if (ws->count[list]) evaluate_list(l, net, ws, k, list);
@@ -125,7 +136,6 @@ static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, dcdm_s
         if (range[0] < range[1]) {
             if (!pending)
                 for (int a = 0; a < 7; a++) memset(ws->sum[a], 0, (size_t)(l->pitch_r + ALIGN) * sizeof(float));
-            collect_row(l, ws, j, range, done);
             write_row(l, s, ws, k, j, range);
             pending = 1;
         }
@@ -149,6 +159,8 @@ void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, ch
     {
         workspace ws;
         carve(l, memory + omp_get_thread_num() * bytes, &ws);
+        ws.usual = -1;
+        forget(&ws);
 #pragma omp for schedule(dynamic, 1)
         for (int q = 0; q < pieces; q++) {
             const int64_t begin = q * piece, end = begin + piece < l->n_w ? begin + piece : l->n_w;

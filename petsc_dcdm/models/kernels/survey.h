@@ -1,4 +1,4 @@
-/* Set-up of one level, first half: the planes of the source as they go by, and where nothing changes around a cell. Included by
+/* Set-up of one level, first half: the planes of the source as they go by, and a hash of what is around each cell. Included by
  * fields.c. */
 #ifndef DCDM_SURVEY_H
 #define DCDM_SURVEY_H
@@ -6,7 +6,7 @@
 #include "network.h"
 #include "packed.h"
 
-enum { SLOTS = 4, REMEMBERED = 16, MUST_EVALUATE = 255 };
+enum { SLOTS = 4, MEMORY = 2048, BUCKETS = 4 * MEMORY };
 
 enum { SINGLE, DOUBLE, PACKED };
 
@@ -33,22 +33,26 @@ typedef struct {
 /* Rings of planes in float, slot k mod SLOTS, and rows; all of one thread. */
 typedef struct {
     float *w[4], *high[3], *inverse; /* w_x, w_r, w_w, s; high conductances with halo; 1 / d */
-    uint32_t *id, *uniform;          /* id: a hash of a cell's own stencil, 1 if inactive; one plane. uniform: the id where the
-                                        whole 3 x 3 patch of a plane has the same, else 0 */
+    uint32_t *id, *patch;            /* id: a hash of a cell's own stencil, 1 if inactive. patch: a sum of those of the 3 x 3 cells
+                                        around it in its plane */
     float *features;                 /* FEATURES per cell, made when wanted */
     uint64_t *made;                  /* which pieces, of 2^piece cells, of a row of features have been made, one bit each */
     int piece;
     float *field[CHANNELS], *sum[7]; /* rows */
-    uint8_t *code;                   /* of each cell of a plane: its place in `known`, or MUST_EVALUATE */
-    int32_t *cell[4];                /* the cells of a plane to evaluate, by parity along x and r: element of the plane, ascending */
-    v16 *result[4];                  /* what the network says there */
+    int32_t *code;                   /* of each active cell of a plane, but for blocks that are all usual: its place in `answer` */
+    uint8_t *kind;                   /* of each block of a plane, see below */
+    int32_t *cell[4], *wanted[4];    /* the cells of a plane to evaluate, by parity along x and r: element of the plane, ascending, and
+                                        its place in `answer` */
     int count[4];
     uint8_t *filled, *empty;         /* of each row, halo included: whether any coefficient in it is not 0; whether no cell is active */
     int64_t slot, origin;
-    uint32_t known[REMEMBERED];      /* what the network said where everything around was the same */
-    v16 answer[REMEMBERED];
-    uint8_t class[REMEMBERED];       /* the class of blocks of such cells, 0 if it has none yet */
-    int remembered;
+    v16 *answer;                     /* what the network says: first what is kept, then that of other cells of the plane */
+    uint32_t *known;                 /* [MEMORY] what is around a cell with that answer */
+    uint8_t *even, *class;           /* [MEMORY] whether it is the same all around; the class of blocks of such cells, 0 if none yet */
+    uint16_t *bucket;                /* [BUCKETS] place in `known` + 1 */
+    int kept, others, looked, missed;
+    int usual;                       /* place of the first answer that is the same all around; -1 if there is none yet */
+    int forgetful;                   /* hardly anything comes twice here */
     int64_t block;                   /* where the next block without a class goes */
 } workspace;
 
@@ -56,6 +60,11 @@ static int64_t slot_size(const dcdm_level *l) { return l->has_r ? (l->n_r + 2) *
 
 /* Cells of a plane of one parity, at most. */
 static int64_t class_size(const dcdm_level *l) { return ((l->n_x + 1) >> l->half_x) * ((l->n_r + 1) >> l->half_r); }
+
+/* Blocks of ALIGN cells: nothing active, all cells have the usual answer, anything else. */
+enum { EMPTY, USUAL, MIXED };
+
+INLINE int64_t blocks_of(const dcdm_level *l) { return (l->n_x + ALIGN - 1) / ALIGN; }
 
 /* Takes the workspace of one thread out of `memory`; returns its size, which is all it does if that is NULL. */
 static int64_t carve(const dcdm_level *l, char *memory, workspace *ws) {
@@ -71,9 +80,9 @@ static int64_t carve(const dcdm_level *l, char *memory, workspace *ws) {
     for (int a = 0; a < 4; a++) TAKE(ws->w[a], ring);
     for (int a = 0; a < 3 && l->halo; a++) TAKE(ws->high[a], ring);
     TAKE(ws->inverse, ring);
-    TAKE(ws->uniform, ring);
+    TAKE(ws->id, ring);
+    TAKE(ws->patch, ring);
     TAKE(ws->features, FEATURES * ring);
-    TAKE(ws->id, slot);
     for (int m = 0; m < CHANNELS; m++) TAKE(ws->field[m], row);
     for (int m = 0; m < 7; m++) TAKE(ws->sum[m], row);
     TAKE(ws->made, flags);
@@ -82,7 +91,13 @@ static int64_t carve(const dcdm_level *l, char *memory, workspace *ws) {
     TAKE(ws->empty, flags);
     TAKE(ws->code, slot);
     for (int c = 0; c < classes; c++) TAKE(ws->cell[c], class_size(l));
-    for (int c = 0; c < classes; c++) TAKE(ws->result[c], class_size(l));
+    for (int c = 0; c < classes; c++) TAKE(ws->wanted[c], class_size(l));
+    TAKE(ws->kind, blocks_of(l) * l->n_r);
+    TAKE(ws->answer, MEMORY + classes * class_size(l));
+    TAKE(ws->known, MEMORY);
+    TAKE(ws->even, MEMORY);
+    TAKE(ws->class, MEMORY);
+    TAKE(ws->bucket, BUCKETS);
 #undef TAKE
     return used;
 }
@@ -161,13 +176,17 @@ INLINE faces faces_at(const dcdm_level *l, const workspace *ws, int64_t k, int64
     return f;
 }
 
-/* 1 / d and the hash of every cell of plane k, halo included, then where that is the same all around within the plane. */
+/* Weights of the cells around one in the sum of their hashes: along x, r, w. */
+static const uint32_t WEIGHT[3][3] = {{0x2545F491u, 0x9E3779B9u, 0x7FEB352Du}, {0x846CA68Bu, 0x68E31DA5u, 0xB5297A4Du},
+                                      {0x1B56C4E9u, 0xCC9E2D51u, 0x52DCE729u}};
+
+/* 1 / d and the hash of every cell of plane k, halo included, then the sums of the hashes within the plane. */
 static void survey_plane(const dcdm_level *l, workspace *ws, int64_t k) {
     static const uint32_t factor[7] = {0x9E3779B1u, 0x85EBCA77u, 0xC2B2AE3Du, 0x27D4EB2Fu, 0x165667B1u, 0xD3A2646Du, 0xFD7046C5u};
     for (int64_t j = -l->has_r; j < l->n_r + l->has_r; j++) {
         const faces f = faces_at(l, ws, k, j);
         float *inverse = ws->inverse + at(ws, k) + j * l->pitch_r;
-        uint32_t *id = ws->id + ws->origin + j * l->pitch_r;
+        uint32_t *id = ws->id + at(ws, k) + j * l->pitch_r;
         const uint8_t *filled = ws->filled + flag(l, k, j);
         const int beyond = l->has_r && j < l->n_r && filled[1];
         ws->empty[flag(l, k, j)] = !(filled[0] || beyond || ws->filled[flag(l, k + 1, j)]);
@@ -203,21 +222,18 @@ static void survey_plane(const dcdm_level *l, workspace *ws, int64_t k) {
         }
     }
     for (int64_t j = 0; j < l->n_r; j++) {
-        const uint32_t *id = ws->id + ws->origin + j * l->pitch_r;
-        uint32_t *uniform = ws->uniform + at(ws, k) + j * l->pitch_r;
-        if (ws->empty[flag(l, k, j)]) {
-            memset(uniform, 0, (size_t)l->n_x * sizeof *uniform);
-            continue;
-        }
-        for (int64_t i = 0; i < l->n_x; i++) {
-            const uint32_t own = id[i];
-            int same = (id[i - 1] == own) & (id[i + 1] == own);
-            for (int64_t r = -l->has_r; r <= l->has_r; r += 2) {
-                const uint32_t *beside = id + r * l->pitch_r + i;
-                same &= (beside[-1] == own) & (beside[0] == own) & (beside[1] == own);
+        const uint32_t *id = ws->id + at(ws, k) + j * l->pitch_r;
+        uint32_t *restrict patch = ws->patch + at(ws, k) + j * l->pitch_r;
+        if (l->has_r) {
+            const uint32_t *const row[3] = {id - l->pitch_r, id, id + l->pitch_r};
+            for (int64_t i = 0; i < l->n_x; i++) {
+                uint32_t sum[3];
+                for (int r = 0; r < 3; r++)
+                    sum[r] = WEIGHT[0][0] * row[r][i - 1] + WEIGHT[0][1] * row[r][i] + WEIGHT[0][2] * row[r][i + 1];
+                patch[i] = WEIGHT[1][0] * sum[0] + WEIGHT[1][1] * sum[1] + WEIGHT[1][2] * sum[2];
             }
-            uniform[i] = same ? own : 0;
-        }
+        } else
+            for (int64_t i = 0; i < l->n_x; i++) patch[i] = WEIGHT[0][0] * id[i - 1] + WEIGHT[0][1] * id[i] + WEIGHT[0][2] * id[i + 1];
     }
     memset(ws->made + (k + SLOTS) % SLOTS * (l->n_r + 2), 0, (size_t)(l->n_r + 2) * sizeof *ws->made);
 }
