@@ -7,6 +7,7 @@ into boxes and makes the network ready for it; apply hands the residual over wit
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from petsc_dcdm.models import weights
 from petsc_dcdm.models.layout import Hierarchy
 from petsc_dcdm.models.packed import PackedStencil
 from petsc_dcdm.options import PC_OPTIONS, OptionError, print_help, read
+from petsc_dcdm.petsc_library import petsc_library
 from petsc_dcdm.threads import threads_per_rank
 
 
@@ -40,6 +42,7 @@ class PC:
         self._coarse: CoarseSolver | None = None
         self._fallback: PETSc.PC | None = None
         self._key: tuple[int, int] | None = None
+        self._pattern: tuple[int, int] | None = None
         self._set_guess = False
         self._backend = ""
         self._compiled = False
@@ -60,9 +63,12 @@ class PC:
         print_help(PC_OPTIONS, prefix, "Deep conjugate direction preconditioner (petsc_dcdm.PC)", pc.getComm())
         with Explained(pc.getComm(), "PC"):
             self._options = read(PC_OPTIONS, prefix)
+        self._file = None
 
     def setUp(self, pc: PETSc.PC) -> None:
-        """Once per matrix: nothing is done again while the matrix and its values stay the same."""
+        """Once per matrix: nothing is done again while the matrix and its values stay the same, and where only values
+        have changed the grid and the ways between rows, ranks and boxes are kept.
+        """
         with Explained(pc.getComm(), "PC"):
             self._set_up(pc)
 
@@ -90,14 +96,22 @@ class PC:
         key = (P.handle, P.stateGet())
         if key == self._key:
             return
+        pattern = _pattern_of(P)
+        system = self._system if pattern is not None and pattern == self._pattern else None
+        if system is not None:
+            self._system = None
+            system.layout.close()
         self.reset(pc)
         if self._options is None:
             self._options = read(PC_OPTIONS, pc.getOptionsPrefix())
         if self._comm is None:
             self._comm = pc.getComm().tompi4py().Dup()
         try:
-            self._build(pc, P)
+            self._build(pc, P, system)
+            self._pattern = pattern
         except UnsupportedSystem as problem:
+            if system is not None:
+                system.destroy()
             self.reset(pc)
             fallback = self._options["pc_dcdm_fallback"]
             if fallback == "none":
@@ -111,15 +125,19 @@ class PC:
             self._fallback.setUp()
         self._key = key
 
-    def _build(self, pc: PETSc.PC, P: PETSc.Mat) -> None:
+    def _build(self, pc: PETSc.PC, P: PETSc.Mat, previous: GridSystem | None) -> None:
+        """``previous``: of a matrix with the same pattern."""
         assert self._options is not None and self._comm is not None
-        self._file = self._load_weights(self._options["pc_dcdm_model"])
+        if self._file is None:
+            self._file = self._load_weights(self._options["pc_dcdm_model"])
         self._threads = threads_per_rank(self._comm)
-        grid = find_grid(pc, P, self._options["pc_dcdm_grid"])
+        grid = previous.grid if previous is not None else find_grid(pc, P, self._options["pc_dcdm_grid"])
         self._file.require_dimension(grid.dimension)
         threshold = self._file.number("threshold") if self._file.kind == "multigrid" else None
         device, holders = choose_device(self._options["pc_dcdm_device"], self._comm)
-        self._system = build_system(P, grid, self._comm, threshold=threshold, threads=self._threads, holders=holders)
+        self._system = build_system(
+            P, grid, self._comm, threshold=threshold, threads=self._threads, holders=holders, previous=previous
+        )
         self._on_cpu = holders is None
         self._network = self._make_network(pc, device)
         if self._network.coarse is not None:
@@ -331,6 +349,17 @@ class PC:
         if self._coarse is not None:
             viewer.printfASCII("    solver of the coarsest level:\n")
             self._coarse.ksp.view(viewer)
+
+
+def _pattern_of(P: PETSc.Mat) -> tuple[int, int] | None:
+    """Names the matrix and counts the changes of its pattern, alike on all ranks; None where PETSc can not be asked."""
+    library, number, changes = petsc_library(), ctypes.c_int64(), ctypes.c_int64()
+    if library is None:
+        return None
+    mat = ctypes.c_void_p(P.handle)
+    library.PetscObjectGetId(mat, ctypes.byref(number))
+    library.MatGetNonzeroState(mat, ctypes.byref(changes))
+    return number.value, changes.value
 
 
 def interior(padded: np.ndarray) -> np.ndarray:

@@ -41,6 +41,7 @@ class RowStencil:
     dirichlet      local rows that have only their diagonal, and that diagonal as in the matrix, 1 where it is 0
     mean_w         global mean conductance along x, y, z over the faces that conduct, 0 where there is none
     active, extra  global counts of the rows that are coupled, and of those that have an s
+    ghosts         on several ranks
     """
 
     box: tuple[Shape, Shape] | None
@@ -54,6 +55,7 @@ class RowStencil:
     scale: float
     active: int
     extra: int
+    ghosts: Ghosts | None
 
 
 def _cell_text(cell: int, shape: Shape) -> str:
@@ -118,9 +120,10 @@ class Ghosts:
         self._sf.destroy()
 
 
-def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
+def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None) -> RowStencil:
     """Reads and checks the local rows of ``A``. Collective; raises MatrixError on all ranks alike.
 
+    ``ghosts``: those of a matrix with this pattern, if they are known.
     The symmetry of couplings is settled in :mod:`petsc_dcdm.grid.system` if it is packed or w_high is set.
     """
     comm = A.getComm().tompi4py()
@@ -135,9 +138,8 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
         rows = read(kind, local, grid.shape, first_column=first, cells=grid.cells, first_cell=first, threads=threads)
         rows.find_dirichlet()
         if comm.Get_size() > 1:
-            ghosts = Ghosts(A, rows.ghost_columns(), grid)
+            ghosts = ghosts or Ghosts(A, rows.ghost_columns(), grid)
             rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))
-            ghosts.destroy()
         # The scale only has to be of the right size: a first diagonal will do, the rest is settled by the largest.
         known = comm.allgather((rows.first_sign(), float(np.abs(values[: indptr[1]]).max(initial=0.0)) if n else 0.0))
         sign, largest = next((s for s, _ in known if s), 1.0), max(size for _, size in known)
@@ -189,6 +191,7 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int) -> RowStencil:
         scale=sign / scale,
         active=int(totals[6]),
         extra=int(totals[7]),
+        ghosts=ghosts,
     )
 
 

@@ -12,7 +12,7 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.boxes import partition
 from petsc_dcdm.grid.discovery import Grid
 from petsc_dcdm.grid.errors import MatrixError, raise_together
-from petsc_dcdm.grid.extract import extract
+from petsc_dcdm.grid.extract import Ghosts, extract
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.rows import RowMap
 from petsc_dcdm.grid.walls import keep_walls
@@ -38,6 +38,7 @@ class GridSystem:
     any_dirichlet  whether any rank has such rows
     singular       no row has an extra diagonal: constants on the active cells are a null space
     active_cells   global number of rows that are no Dirichlet rows
+    ghosts         columns of other ranks, on several
     exact          every entry of the matrix is in w and s, to rounding; else it may lack what the tolerances of set-up
                    let pass
     """
@@ -53,6 +54,7 @@ class GridSystem:
     any_dirichlet: bool
     singular: bool
     active_cells: int
+    ghosts: Ghosts | None
     exact: bool = False
 
     def arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
@@ -63,8 +65,10 @@ class GridSystem:
         return self.w, self.s
 
     def destroy(self) -> None:
-        """Not collective."""
+        """Collective."""
         self.layout.close()
+        if self.ghosts is not None:
+            self.ghosts.destroy()
 
 
 def _not_symmetric(
@@ -114,6 +118,7 @@ def build_system(
     threshold: float | None,
     threads: int,
     holders: tuple[int, ...] | None = None,
+    previous: GridSystem | None = None,
 ) -> GridSystem:
     """Extracts, checks and distributes the stencil of ``A``. Collective; raises MatrixError on all ranks alike.
 
@@ -121,13 +126,16 @@ def build_system(
     threshold  semi-coarsening threshold of the network, see :func:`plan_coarsening`; None for a network without levels,
                which pools blocks of two cells
     holders    the ranks that get a box, all if None
+    previous   of a matrix with the same pattern on the same grid: what depends on that only is taken over
     """
-    stencil = extract(A, grid, threads)
+    stencil = extract(A, grid, threads, previous.ghosts if previous is not None else None)
     pooling = ((0, 1, 2),)
     limit = max(COARSE_LIMIT, COARSE_CELLS_PER_RANK * comm.Get_size())
     plan = pooling if threshold is None else plan_coarsening(grid.shape, stencil.mean_w, threshold, limit)
-    layout = BoxLayout(comm, partition(grid.shape, comm.Get_size(), plan, grid.edges, holders), plan)
-    rows = RowMap(grid, layout.boxes, comm, threads)
+    boxes = partition(grid.shape, comm.Get_size(), plan, grid.edges, holders)
+    layout = BoxLayout(comm, boxes, plan)
+    same = previous is not None and previous.layout.boxes == boxes
+    rows = previous.rows if previous is not None and same else RowMap(grid, boxes, comm, threads)
     own = layout.offset, layout.shape
     on_box = comm.allreduce(stencil.box == own, op=MPI.LAND)
 
@@ -164,4 +172,5 @@ def build_system(
         any_dirichlet=stencil.active < A.getSize()[0],
         singular=stencil.active > 0 and stencil.extra == 0,
         active_cells=stencil.active,
+        ghosts=stencil.ghosts,
     )
