@@ -1,12 +1,13 @@
 """The coarsest level as an ordinary sparse matrix, solved by PETSc.
 
 The grid ends where the hierarchy's plan ends; what is left is solved exactly by a Cholesky factorisation when it is
-small and by BoomerAMG (GAMG where PETSc has no hypre) when it is not. Options prefix: that of the PC +
-``pc_dcdm_coarse_``.
+small and by BoomerAMG (GAMG where PETSc has no hypre) when it is not, on as many ranks as that is worth. Options
+prefix: that of the PC + ``pc_dcdm_coarse_``.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
@@ -15,6 +16,8 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from petsc_dcdm.agglomeration import Agglomeration, Rows
+from petsc_dcdm.grid.errors import raise_together
 from petsc_dcdm.models.layout import CoarseOperator, Layout
 
 DIRECT_LIMIT = 6000
@@ -27,47 +30,58 @@ CHEAP = 16
 """Cells of the grid per cell of the coarse system from which on it gets two cycles."""
 
 
+UNKNOWNS_PER_RANK = 3000
+"""How many unknowns are worth a rank to work on a larger system. Two cycles on them take 0.4 ms, of the order of what
+hundreds of ranks need for their messages; two ranks of one host are 1.9 times as fast as one with 3000 unknowns each."""
+
+
 class CoarseSolver:
     """Callable on the local array of the right-hand side; collective on all ranks of ``comm``.
 
-    A small system is held and solved by every rank: one gather per solve, no scatter back. A large one stays
-    distributed.
+    A small system is held and solved by every rank: one gather per solve, no scatter back. A larger one goes to as many
+    ranks as have work with it, evenly spread, and its solution comes back from them.
     """
 
     def __init__(self, comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, prefix: str) -> None:
-        """Collective: assembles the matrix and sets its solver up."""
-        self._mpi = comm.tompi4py()
+        """Collective: assembles the matrix and sets its solver up. Raises RuntimeError on all ranks if that fails."""
+        mpi = comm.tompi4py()
         self._active = _diagonal(operator, layout) > 0
-        indptr, column, value = _rows(self._mpi, operator, layout, self._active)
-        self._counts = np.array(self._mpi.allgather(indptr.size - 1))
-        self.unknowns = int(self._counts.sum())
-        self._redundant = self.unknowns <= DIRECT_LIMIT
-        if self._redundant:
-            comm = PETSc.COMM_SELF
-            parts = self._mpi.allgather((indptr, column, value))
-            lengths = np.concatenate([np.diff(part[0]) for part in parts])
-            indptr = np.concatenate(([0], np.cumsum(lengths))).astype(PETSc.IntType)
-            column, value = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
-        n = (indptr.size - 1, PETSc.DECIDE)
-        self._matrix = PETSc.Mat().createAIJ((n, n), csr=(indptr, column, value), comm=comm)
+        rows = _rows(mpi, operator, layout, self._active)
+        self.unknowns = mpi.allreduce(rows[0].size - 1)
+        self._everywhere = self.unknowns <= DIRECT_LIMIT
+        workers = max(1, self.unknowns // UNKNOWNS_PER_RANK)
+        self._ranks = Agglomeration(mpi, rows[0].size - 1, workers, self._everywhere)
+        self._out = np.zeros(operator.shape, dtype=np.float32)
+        self.ksp: PETSc.KSP | None = None
+        self._prefix = prefix
+        self._problem: Exception | None = None
+        collected = self._ranks.rows(rows)
+        if collected is not None:
+            try:
+                self._set_up(collected, prod(layout.global_shape) // prod(operator.global_shape))
+            except Exception as error:
+                self._problem = RuntimeError(f"the coarse solver (options prefix {prefix}) can not be set up: {error}")
+        raise_together(mpi, self._problem)
+
+    def _set_up(self, rows: Rows, ratio: int) -> None:
+        comm = self._ranks.comm
+        n = (rows[0].size - 1, PETSc.DECIDE)
+        self._matrix = PETSc.Mat().createAIJ((n, n), csr=rows, comm=comm)
         self._matrix.setOption(PETSc.Mat.Option.SPD, True)
         self._x, self._b = self._matrix.createVecs()
-        self._gathered = np.zeros(self.unknowns if self._redundant else 0, dtype=np.float32)
-        self._out = np.zeros(operator.shape, dtype=np.float32)
         self.ksp = PETSc.KSP().create(comm)
-        self.ksp.setOptionsPrefix(prefix)
+        self.ksp.setOptionsPrefix(self._prefix)
         self.ksp.setOperators(self._matrix)
         self.ksp.setType(PETSc.KSP.Type.PREONLY)
-        defaults = self._choose_pc(prod(layout.global_shape) // prod(operator.global_shape))
-        with _option_defaults(prefix, defaults):
+        defaults = self._choose_pc(self.ksp.getPC(), ratio)
+        with _option_defaults(self._prefix, defaults):
             self.ksp.setFromOptions()
         if self.unknowns:
             self.ksp.setUp()
 
-    def _choose_pc(self, ratio: int) -> dict[str, str]:
+    def _choose_pc(self, pc: PETSc.PC, ratio: int) -> dict[str, str]:
         """The default solver, and its options that petsc4py has no call for. ``ratio``: cells of the grid per cell."""
-        pc = self.ksp.getPC()
-        if self._redundant:
+        if self._everywhere:
             pc.setType(PETSc.PC.Type.CHOLESKY)
             pc.setFactorOrdering("nd")
             return {}
@@ -80,28 +94,47 @@ class CoarseSolver:
         return {f"pc_hypre_boomeramg_{name}": value for name, value in (BOOMERAMG | cycles).items()}
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
-        """The solution for the float32 right-hand side ``r`` of this rank's coarse box; 0 at inactive cells.
-        Collective.
+        """The solution for the float32 right-hand side ``r`` of this rank's coarse box; 0 at inactive cells, NaN if the
+        solver fails. Collective.
 
         The array returned is overwritten by the next call.
         """
         if not self.unknowns:
             return self._out
-        own = r[self._active]
-        rank = self._mpi.Get_rank()
-        if self._redundant and self._mpi.Get_size() > 1:
-            self._mpi.Allgatherv(own, [self._gathered, self._counts])
-            own = self._gathered
-        self._b.setArray(own)
-        self.ksp.solve(self._b, self._x)
-        first = int(self._counts[:rank].sum()) if self._redundant else 0
-        self._out[self._active] = self._x.getArray(readonly=True)[first : first + self._counts[rank]]
+        values = self._ranks.collect(r[self._active])
+        if self.ksp is not None:
+            values = self._solve(values)
+        self._out[self._active] = self._ranks.hand_out(values)
         return self._out
+
+    def _solve(self, values: np.ndarray) -> np.ndarray:
+        assert self.ksp is not None
+        self._b.setArray(values)
+        try:
+            self.ksp.solve(self._b, self._x)
+        except Exception as error:
+            # Other ranks wait for what is found; NaN ends the solve on all of them.
+            if self._problem is None:
+                self._problem = error
+                print(f"petsc_dcdm.PC: the coarse solver ({self._prefix}) failed: {error}", file=sys.stderr)
+            return np.full(values.size, np.nan)
+        return self._x.getArray(readonly=True)
+
+    def view(self, viewer: PETSc.Viewer) -> None:
+        """Which ranks solve, and how. Collective."""
+        where = "every rank, each all of it" if self._everywhere else f"{self._ranks.workers} ranks"
+        viewer.printfASCII(f"    solver of the coarsest level, on {where}:\n")
+        own = viewer.getSubViewer(self._ranks.comm or PETSc.COMM_SELF)
+        if self.ksp is not None:
+            self.ksp.view(own)
+        viewer.restoreSubViewer(own)
 
     def destroy(self) -> None:
         """Collective."""
-        for petsc_object in (self.ksp, self._matrix, self._x, self._b):
-            petsc_object.destroy()
+        if self.ksp is not None:
+            for petsc_object in (self.ksp, self._matrix, self._x, self._b):
+                petsc_object.destroy()
+        self._ranks.free()
 
 
 @contextmanager

@@ -347,8 +347,7 @@ class PC:
             )
         viewer.printfASCII("".join(f"    {line}\n" for line in lines))
         if self._coarse is not None:
-            viewer.printfASCII("    solver of the coarsest level:\n")
-            self._coarse.ksp.view(viewer)
+            self._coarse.view(viewer)
 
 
 def _pattern_of(P: PETSc.Mat) -> tuple[int, int] | None:
