@@ -1,4 +1,4 @@
-"""Unknowns that many ranks hold a few of, brought together on fewer ranks for a solver whose messages would cost more."""
+"""Unknowns of which many ranks hold a few each, brought together on fewer, where messages would cost more than work."""
 
 from __future__ import annotations
 

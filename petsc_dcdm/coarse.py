@@ -32,7 +32,7 @@ CHEAP = 16
 
 UNKNOWNS_PER_RANK = 3000
 """How many unknowns are worth a rank to work on a larger system. Two cycles on them take 0.4 ms, of the order of what
-hundreds of ranks need for their messages; two ranks of one host are 1.9 times as fast as one with 3000 unknowns each."""
+hundreds of ranks need for messages; two ranks of one host are 1.9 times as fast as one with 3000 unknowns each."""
 
 
 class CoarseSolver:
