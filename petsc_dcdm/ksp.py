@@ -17,6 +17,7 @@ from petsc4py import PETSc
 
 from petsc_dcdm.at_exit import forget, watch
 from petsc_dcdm.explained import Explained, say
+from petsc_dcdm.models.memory import aligned_zeros
 from petsc_dcdm.options import KSP_OPTIONS, OptionError, print_help, read
 from petsc_dcdm.petsc_library import petsc_library
 from petsc_dcdm.steps import GridSteps, Steps, VectorSteps
@@ -27,6 +28,16 @@ _UNSET_PC = (None, PETSc.PC.Type.NONE, PETSc.PC.Type.ILU, PETSc.PC.Type.ICC, PET
 """PC types that count as not chosen: none, and PETSc's defaults, which KSPSetFromOptions has set before ours is
 called.
 """
+
+
+def _like(b: PETSc.Vec) -> PETSc.Vec:
+    """A work vector like ``b``; on the host in memory that is cheap to touch for the first time, which takes as long as
+    a step in PETSc's own. What it holds is not defined. Collective.
+    """
+    if b.getType() not in (PETSc.Vec.Type.SEQ, PETSc.Vec.Type.MPI):
+        return b.duplicate()
+    memory = aligned_zeros(b.getLocalSize(), np.float64)
+    return PETSc.Vec().createWithArray(memory, size=b.getSizes(), bsize=b.getBlockSize(), comm=b.getComm())
 
 
 class KSP:
@@ -189,7 +200,7 @@ class KSP:
             )
             if not isinstance(offer, str):
                 rows, loop = offer
-                return GridSteps(A, rows, loop, b, x, self._vectors(b, 2))
+                return GridSteps(A, rows, loop, b, x, self._vectors(b, 1)[0])
             why = offer
         if self.operator == "stencil":
             with Explained(ksp.getComm(), "KSP"):
@@ -202,7 +213,7 @@ class KSP:
         if not fits:
             self._free_vectors()
         while len(self._work) < wanted:
-            self._work.append(b.duplicate())
+            self._work.append(_like(b))
         return self._work[:wanted]
 
     def _free_vectors(self) -> None:

@@ -153,7 +153,7 @@ class PC:
         if self.keep_operator and self._compiled and system.layout.plan:
             from petsc_dcdm.models.directions import BoxOperator
 
-            arguments = (system.w, system.s, system.layout, system.scale, self._threads)
+            arguments = (system.w, system.s, system.layout, system.scale, self._threads, system.exact)
             self._operator = BoxOperator(self._network, *arguments)  # type: ignore[arg-type]
         system.w, system.s = [], np.zeros(0)
 

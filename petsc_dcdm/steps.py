@@ -1,8 +1,8 @@
 """Two ways to take the steps of the method: on PETSc's vectors with any matrix and preconditioner, or on the grid.
 
 Both hold x and r and hide where they live; :class:`petsc_dcdm.ksp.KSP` decides when to stop. On the grid the matrix is
-replaced by the stencil that the preconditioner has extracted from it and a step makes two passes over memory; true
-residuals are taken with the matrix either way.
+replaced by the stencil that the preconditioner has extracted from it and a step makes two passes over memory. True
+residuals are taken with the matrix, or with the stencil where set-up has found every entry of the matrix in it.
 """
 
 from __future__ import annotations
@@ -110,28 +110,33 @@ class GridSteps:
     x and r are the vectors' own memory where the rows are the box, buffers elsewhere.
     """
 
-    def __init__(self, A: PETSc.Mat, rows: Any, loop: Any, b: PETSc.Vec, x: PETSc.Vec, work: list[PETSc.Vec]) -> None:
-        """``rows`` is the preconditioner's RowMap, ``loop`` its DirectionLoop; ``work`` holds r and one more."""
-        self._A, self._rows, self._loop, self._b, self._x = A, rows, loop, b, x
-        self._r, self._correction = work[:2]
+    def __init__(self, A: PETSc.Mat, rows: Any, loop: Any, b: PETSc.Vec, x: PETSc.Vec, r: PETSc.Vec) -> None:
+        """``rows`` is the preconditioner's RowMap, ``loop`` its DirectionLoop; ``r`` is to hold the residual."""
+        self._A, self._rows, self._loop, self._b, self._x, self._r = A, rows, loop, b, x, r
         # Directions are not freed of the null space one by one: the sum of them is, at the end.
         self._null_space = A.getNullSpace()
         self._norm = 0.0
 
     def start(self, nonzero_guess: bool) -> None:
         self._loop.restart()
-        if not nonzero_guess:
-            self._x.set(0.0)
-        elif self._null_space:
-            self._x.copy(self._correction)
-        self._guess = self._correction if nonzero_guess and self._null_space else None
+        self._guess = self._x.copy() if nonzero_guess and self._null_space else None
         self._x_box = self._owned(self._x)
-        self._r_box = self._owned(self._r)
         if nonzero_guess:
             self._residual()
+            if not np.isfinite(self._norm):
+                self._r.set(0.0)  # its memory serves the next solve, too, which writes to active cells only
         else:
-            self._b.copy(self._r)
-        self._fetch()
+            self._x_box[...] = 0.0
+            self._touched()
+            self._norm = float(self._b.norm())
+        self._r_box = self._owned(self._r) if nonzero_guess or not self._rows.copies else self._owned(self._b)
+        # The first step takes the residual from where it is and leaves the next one where it belongs.
+        here = nonzero_guess or self._rows.copies
+        self._now = self._r_box if here else self._b.getArray(readonly=True).reshape(self._rows.shape)
+        if self._loop.exact:
+            # b - A x is r0 - A (x - x0), where Dirichlet rows, and what other rows have of them, drop out.
+            self._x0 = self._x_box.copy() if nonzero_guess else None
+            self._r0 = self._r_box.copy() if here else self._now
 
     def _owned(self, vec: PETSc.Vec) -> np.ndarray:
         """A box to work on: the memory of the vector, or a copy."""
@@ -140,30 +145,36 @@ class GridSteps:
         return vec.getArray().reshape(self._rows.shape)
 
     def _residual(self) -> None:
+        """r = b - A x with the matrix."""
         self._A.mult(self._x, self._r)
         self._r.aypx(-1.0, self._b)
-
-    def _fetch(self) -> None:
-        """r from the vector to the box."""
         self._norm = float(self._r.norm())
-        if self._rows.copies:
-            self._r_box[...] = self._rows.to_box(self._r)
 
     def true_residual(self) -> None:
-        self.store()
-        self._residual()
-        self._fetch()
+        if self._loop.exact:
+            self._norm = self._loop.residual(self._x_box, self._x0, self._r0, self._r_box)
+            self._touched()
+        else:
+            self.store()
+            self._residual()
+            if self._rows.copies:
+                self._r_box[...] = self._rows.to_box(self._r)
+        self._now = self._r_box
 
     def norm(self) -> float:
         return self._norm
 
     def step(self) -> Outcome:
-        found = self._loop.step(self._x_box, self._r_box, self._norm)
-        self._norm = found.norm
+        found = self._loop.step(self._x_box, self._now, self._norm, self._r_box)
+        self._norm, self._now = found.norm, self._r_box
+        self._touched()
+        return Outcome(found.energy, found.slope)
+
+    def _touched(self) -> None:
+        """The boxes have changed: where they are the vectors' own memory, PETSc has to know."""
         if not self._rows.copies:
             self._x.stateIncrease()
             self._r.stateIncrease()
-        return Outcome(found.energy, found.slope)
 
     def store(self) -> None:
         if self._rows.copies:

@@ -89,6 +89,30 @@ def test_steps_are_those_of_double_precision(shape: Shape, plan: Plan, varying: 
         assert np.allclose(norms, norms_ref, rtol=1e-4)
         assert np.abs(x - x_ref).max() < 1e-4 * np.abs(x_ref).max()
         assert np.abs(b + 3.0 * matrix(w, s, x) - r).max() < 1e-13 * np.abs(b).max()
+    loop.restart()
+    again, other = np.zeros(shape), np.full(shape, 7.0)
+    first = loop.step(again, b, norms[0], other)
+    assert np.allclose(first.norm, norms[0]) and np.isin(other[~active], (0.0, 7.0)).all() and b.any()
+    assert np.abs(b + 3.0 * matrix(w, s, again) - other)[active].max() < 1e-13 * np.abs(b).max()
+
+
+@pytest.mark.parametrize(("shape", "plan", "varying"), CASES)
+def test_residual_is_that_of_the_matrix(shape: Shape, plan: Plan, varying: bool) -> None:
+    layout = SerialLayout(shape, plan)
+    network, operator, w, s = build(shape, plan, varying, layout)
+    active = diagonal(w, s) > 0
+    x, x0, b = np.random.default_rng(1).standard_normal((3, *shape)) * active
+    assert not DirectionLoop(network, operator, layout, 2).exact
+    operator.exact = True
+    loop = DirectionLoop(network, operator, layout, 2)
+    loop.step(np.zeros(shape), b.copy(), 1.0)
+    assert loop.exact
+    for start in (None, x0, None):
+        r = np.full(shape, 7.0)
+        norm = loop.residual(x, start, b, r)
+        right = b + 3.0 * matrix(w, s, x - (0.0 if start is None else start))
+        assert np.abs(r - right)[active].max() < 1e-14 * np.abs(right).max() and np.isin(r[~active], (0.0, 7.0)).all()
+        assert np.isclose(norm, np.sqrt((right[active] ** 2).sum()), rtol=1e-13)
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -56,6 +56,7 @@ class StencilReport:
     w_sum, w_count   over the positive conductances per axis; each face is seen from the row on its high side,
                      so that sums over ranks count it once
     extra            how many rows have an s
+    inexact          whether more was taken for zero than the rounding of a row sum (1e-14 of the diagonal)
     symmetry         checksum: the sum over all ranks modulo 2**64 is 0 if every coupling between two rows has
                      bitwise the same value from both sides. Not 0 may also mean that they differ by rounding.
                      Always 0 where the stencil was packed, see `PackedStencil.asymmetry`
@@ -67,6 +68,7 @@ class StencilReport:
     w_sum: tuple[float, float, float]
     w_count: tuple[int, int, int]
     extra: int
+    inexact: bool
     symmetry: int
 
 
@@ -131,6 +133,7 @@ class _Report(ctypes.Structure):
         ("w_sum", ctypes.c_double * 3),
         ("w_count", ctypes.c_int64 * 3),
         ("extra", ctypes.c_int64),
+        ("inexact", ctypes.c_int64),
         ("symmetry", ctypes.c_uint64),
     ]
 
@@ -356,6 +359,7 @@ class CsrRows:
             tuple(report.w_sum),
             tuple(report.w_count),
             report.extra,
+            bool(report.inexact),
             report.symmetry,
         )
 

@@ -142,6 +142,7 @@ class NumpyRows:
             w_sum=(sums[0], sums[1], sums[2]),
             w_count=(counts[0], counts[1], counts[2]),
             extra=int(np.count_nonzero(rest)),
+            inexact=True,  # nobody asks for it without compiled kernels
             symmetry=self._symmetry(row[active], here[active], there[active], weight[active]),
         )
 

@@ -42,6 +42,8 @@ class RowStencil:
     mean_w         global mean conductance along x, y, z over the faces that conduct, 0 where there is none
     active, extra  global counts of the rows that are coupled, and of those that have an s
     ghosts         on several ranks
+    exact          every entry of the matrix is in w and s, to rounding, but those in columns of Dirichlet rows; for a
+                   packed stencil if it is symmetric
     """
 
     box: tuple[Shape, Shape] | None
@@ -56,6 +58,7 @@ class RowStencil:
     active: int
     extra: int
     ghosts: Ghosts | None
+    exact: bool
 
 
 def _cell_text(cell: int, shape: Shape) -> str:
@@ -171,7 +174,10 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
         assert report is not None
         dirichlet = np.flatnonzero(rows.dirichlet.view(bool))
         diagonal = rows.diagonals(dirichlet)
-    totals = comm.allreduce(np.array([*report.w_sum, *report.w_count, n - dirichlet.size, report.extra], dtype=float))
+    # A row that is all zero has no solution that any stencil could be asked about.
+    inexact = report.inexact or not diagonal.all()
+    counts = [n - dirichlet.size, report.extra, inexact]
+    totals = comm.allreduce(np.array([*report.w_sum, *report.w_count, *counts], dtype=float))
     mean_w = tuple(float(total / count) if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
     largest = comm.allreduce(report.max_diagonal, op=MPI.MAX) * scale
     if largest > 0 and not 0.5 <= largest <= 1.0:
@@ -192,6 +198,7 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
         active=int(totals[6]),
         extra=int(totals[7]),
         ghosts=ghosts,
+        exact=not totals[8] and w_high is None,
     )
 
 

@@ -55,7 +55,7 @@ class GridSystem:
     singular: bool
     active_cells: int
     ghosts: Ghosts | None
-    exact: bool = False
+    exact: bool
 
     def arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
         """w and s as arrays whatever the form; copies where they are packed."""
@@ -173,4 +173,5 @@ def build_system(
         singular=stencil.active > 0 and stencil.extra == 0,
         active_cells=stencil.active,
         ghosts=stencil.ghosts,
+        exact=stencil.exact,
     )

@@ -25,11 +25,11 @@ from petsc_dcdm.models.kernels.binding import (
     Network,
     Padded,
     SetUp,
-    aligned_zeros,
     kernels,
 )
 from petsc_dcdm.models.kernels.build import KernelsUnavailable
 from petsc_dcdm.models.layout import CoarseOperator, Exchange, Layout, LevelInfo, Reach, Shape, coarse_box
+from petsc_dcdm.models.memory import aligned_zeros
 from petsc_dcdm.models.packed import PackedStencil
 from petsc_dcdm.models.weights import ModelFile, WeightsError
 

@@ -7,17 +7,9 @@ import itertools
 
 import numpy as np
 
-from petsc_dcdm.models.kernels.binding import (
-    ALIGN,
-    MAX_STEPS,
-    OMEGA,
-    Geometry,
-    Network,
-    Padded,
-    aligned_zeros,
-    kernels,
-)
+from petsc_dcdm.models.kernels.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, kernels
 from petsc_dcdm.models.layout import Shape
+from petsc_dcdm.models.memory import aligned_zeros
 from petsc_dcdm.models.packed import PackedStencil
 
 Axes = tuple[int, ...]
@@ -93,8 +85,8 @@ class Stage:
             self.class_value = np.zeros((256, OMEGA + MAX_STEPS), np.float32)
             # Room for every block; blocks that turn out to have a class take none of it.
             kind = np.uint16 if half else np.float32
-            self.blocks = aligned_zeros(c.room * ALIGN * OMEGA, kind)
-            self.omegas = aligned_zeros(c.room * ALIGN * steps, kind)
+            self.blocks = aligned_zeros(c.room * ALIGN * OMEGA, kind, sparse=True)
+            self.omegas = aligned_zeros(c.room * ALIGN * steps, kind, sparse=True)
             c.block_class, c.block_start = self.block_class.ctypes.data, self.block_start.ctypes.data
             c.class_value = self.class_value.ctypes.data
             c.blocks, c.omegas = self.blocks.ctypes.data, self.omegas.ctypes.data

@@ -15,8 +15,9 @@ import numpy as np
 
 from petsc_dcdm.models.cpu import CpuHierarchy
 from petsc_dcdm.models.cpu_levels import roles
-from petsc_dcdm.models.kernels.binding import ALIGN, MAX_HISTORY, Operator, Padded, aligned_zeros, kernels
+from petsc_dcdm.models.kernels.binding import ALIGN, MAX_HISTORY, Operator, Padded, kernels
 from petsc_dcdm.models.layout import Layout
+from petsc_dcdm.models.memory import aligned_zeros
 from petsc_dcdm.models.packed import PackedStencil, pack
 
 BLOCK = 8
@@ -30,6 +31,8 @@ class BoxOperator:
         w, s: a `PackedStencil` and None. Or float64 arrays (nz + 2, ny + 2, nx + 2), C-contiguous, the box with a halo
             of one cell, which is filled here for w. Exact; kept by reference, unless the arrays could be packed.
         factor: negative for a negative definite matrix.
+        exact: whether this is the matrix to rounding, so that true residuals may be taken with it; else it is near
+            enough for steps only.
 
     `packed`: whether it takes one byte a cell, else 32. Collective.
     """
@@ -42,8 +45,10 @@ class BoxOperator:
         layout: Layout,
         factor: float = 1.0,
         threads: int = 1,
+        exact: bool = False,
     ) -> None:
         self.c = Operator(factor=factor)
+        self.exact = exact
         self._network, self._threads = network, threads
         shape = tuple(n + 2 for n in layout.shape)
         flat = network.geometry.flat
@@ -103,7 +108,8 @@ class DirectionLoop:
         layout: this rank's box.
         history: how many of the last directions a new one is made conjugate to, at most MAX_HISTORY.
 
-    Allocates a float32 and ``history + 1`` float64 arrays of the padded box once. All methods are collective.
+    Allocates a float32 and ``history`` float64 arrays of the padded box once, one more on several ranks. All methods
+    are collective.
     """
 
     def __init__(self, network: CpuHierarchy, operator: BoxOperator, layout: Layout, history: int) -> None:
@@ -114,12 +120,14 @@ class DirectionLoop:
         level, geometry = network.finest, network.geometry
         self._level = ctypes.addressof(level)
         self._output = geometry.zeros()
-        self._free = [geometry.zeros(np.float64) for _ in range(history + 1)]
+        # Without halos a new direction is made in the place of the oldest.
+        room = history + (history == 0 or bool(level.halo))
+        self._free = [geometry.zeros(np.float64) for _ in range(room)]
         self._history = history
         self._before: deque[tuple[Padded, float]] = deque()
         parts = int(level.parts)
         plane = (level.n_r + 2) * level.pitch_r + 2 * ALIGN
-        self._work = aligned_zeros(2 * parts * plane, np.float64)
+        self._work = aligned_zeros(3 * parts * plane, np.float64)
         self._sums = np.zeros(parts * (2 + 2 * history))
         self._parts = parts
         self._pointers = (ctypes.c_void_p * max(history, 1))()
@@ -130,19 +138,20 @@ class DirectionLoop:
         while self._before:
             self._free.append(self._before.popleft()[0])
 
-    def step(self, x: np.ndarray, r: np.ndarray, norm: float) -> Step:
-        """One step; float64 C-contiguous (nz, ny, nx) of the box, `norm` = |r| > 0 over all ranks.
+    def step(self, x: np.ndarray, r: np.ndarray, norm: float, to: np.ndarray | None = None) -> Step:
+        """One step; float64 C-contiguous (nz, ny, nx) of the box, `norm` = |r| > 0 over all ranks. The new residual
+        replaces r, or goes `to` another array, where nothing is active perhaps not all of it.
 
         Where the energy or the slope is 0 or not finite there is no direction, and x and r are left as they were.
         """
-        k, d, following = self._kernels, self._output, self._free.pop()
+        k, d, address = self._kernels, self._output, self._network.address
         self._network.direction(r, d, 1.0 / norm)
         count = len(self._before)
         for i, (p, _) in enumerate(self._before):
             self._pointers[i] = p.address
         level, operator = self._level, ctypes.addressof(self._operator.c)
         pointers, sums = ctypes.addressof(self._pointers), self._sums.ctypes.data
-        k.dcdm_dots(level, operator, d.address, pointers, count, self._network.address(r), sums)
+        k.dcdm_dots(level, operator, d.address, pointers, count, address(r), sums)
         found = self._total(2 + 2 * count)
         energy, slope = float(found[0]), float(found[1])
         for i, (_, previous) in enumerate(self._before):
@@ -151,8 +160,9 @@ class DirectionLoop:
             energy -= beta * float(found[2 + 2 * i])
             slope -= beta * float(found[3 + 2 * i])
         if not np.isfinite(energy) or not np.isfinite(slope) or energy == 0 or slope == 0:
-            self._free.append(following)
             return Step(norm, energy, slope)
+        in_place = not self._free
+        following = self._before[0][0] if in_place else self._free.pop()
         k.dcdm_step(
             level,
             operator,
@@ -162,16 +172,43 @@ class DirectionLoop:
             self._betas.ctypes.data,
             count,
             slope / energy,
-            self._network.address(x),
-            self._network.address(r),
+            address(x),
+            address(r),
+            address(r if to is None else to),
             self._work.ctypes.data,
             sums,
         )
         square, exact = (float(v) for v in self._total(2))
         self._before.append((following, exact))
-        while len(self._before) > self._history:
-            self._free.append(self._before.popleft()[0])
+        if len(self._before) > self._history:
+            oldest, _ = self._before.popleft()
+            if not in_place:
+                self._free.append(oldest)
         return Step(float(np.sqrt(square)), energy, slope)
+
+    @property
+    def exact(self) -> bool:
+        """Whether :meth:`residual` is to be had and as good as with the matrix. On several ranks PETSc's product is as
+        fast.
+        """
+        return self._operator.exact and not self._network.finest.halo
+
+    def residual(self, x: np.ndarray, x0: np.ndarray | None, b: np.ndarray, r: np.ndarray) -> float:
+        """``r = b - A (x - x0)``, or ``b - A x`` where x0 is None, wherever anything is active; returns its norm there.
+        Arrays as in :meth:`step`.
+        """
+        address, sums = self._network.address, self._sums.ctypes.data
+        self._kernels.dcdm_residual(
+            self._level,
+            ctypes.addressof(self._operator.c),
+            address(x),
+            None if x0 is None else address(x0),
+            address(b),
+            address(r),
+            self._work.ctypes.data,
+            sums,
+        )
+        return float(np.sqrt(self._total(1)[0]))
 
     def _total(self, count: int) -> np.ndarray:
         """The sums of all parts and ranks."""

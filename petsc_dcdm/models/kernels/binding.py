@@ -10,6 +10,7 @@ import numpy as np
 
 from petsc_dcdm.models.kernels.build import library
 from petsc_dcdm.models.layout import Shape
+from petsc_dcdm.models.memory import aligned_zeros
 
 #: As in common.h: rows are padded to multiples of ALIGN elements.
 ALIGN = 16
@@ -107,7 +108,8 @@ def kernels() -> ctypes.CDLL:
         "dcdm_down": (None, [_pointer, _pointer, _pointer, i32, _pointer, f64]),
         "dcdm_up": (None, [_pointer, _pointer, _pointer, i32, _pointer, f64, _pointer, f64, _pointer]),
         "dcdm_dots": (None, [_pointer, _pointer, _pointer, _pointer, i32, _pointer, _pointer]),
-        "dcdm_step": (None, [*[_pointer] * 6, i32, f64, *[_pointer] * 4]),
+        "dcdm_step": (None, [*[_pointer] * 6, i32, f64, *[_pointer] * 5]),
+        "dcdm_residual": (None, [_pointer] * 8),
         "dcdm_words": (None, [_pointer, _pointer, _i64, _i64, _pointer, i32]),
         "dcdm_packed_asymmetry": (_i64, [_pointer, *[_i64] * 3, i32]),
         "dcdm_pack": (i32, [*[_pointer] * 5, *[_i64] * 5, *[_pointer] * 3, i32]),
@@ -177,10 +179,3 @@ class Padded:
             ((ny + 2) * geometry.pitch * item, geometry.pitch * item, item),
         )
         self.inner = self.view[1:-1, 1:-1, 1:-1]
-
-
-def aligned_zeros(size: int, dtype: type) -> np.ndarray:
-    """Zeros that start at a cache line. Large ones take memory only where they are written to."""
-    item = np.dtype(dtype).itemsize
-    raw: np.ndarray = np.zeros(size + 64 // item, dtype)
-    return raw[-raw.ctypes.data % 64 // item :][:size]

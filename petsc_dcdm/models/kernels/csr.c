@@ -30,14 +30,15 @@ static int64_t explain_coupling(const csr_matrix *m, int64_t a, int64_t b) {
     return differing == 1 && wrapped ? CSR_PERIODIC : CSR_NOT_NEIGHBOUR;
 }
 
-/* One face as one of its cells sees it. A coupling that both rows agree on adds and subtracts the same number; none counts 0. Both
+static const uint64_t FACE = 0x9E3779B97F4A7C15u;
+
+/* One face, its number times FACE, as one of its cells sees it. A coupling that both rows agree on adds and subtracts the same number; none counts 0. Both
  * factors are mixed: else a difference that is the same on all faces, or in the exponent alone, would add up to 0. */
 INLINE uint64_t face_hash(uint64_t face, double value) {
-    uint64_t bits, number = face * 0x9E3779B97F4A7C15u;
+    uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
-    bits *= 0xD1342543DE82EF95u;
-    bits ^= bits >> 32;
-    return bits * ((number ^ number >> 29) | 1);
+    bits ^= bits >> 32, bits ^= bits >> 13;
+    return bits * ((face ^ face >> 29) | 1);
 }
 
 static __attribute__((noinline, cold)) void report_error(csr_report *p, int64_t code, int64_t row, int64_t column, double value) {
@@ -57,6 +58,9 @@ enum { RUN = 256, DIAGONAL = 6 };
 typedef struct {
     double v[7][RUN];
 } row_run;
+
+/* Relative to the diagonal: what row sums that are meant to be 0 may differ by. */
+static const double SUM_ROUNDING = 1e-14;
 
 /* What the entries of one row add up to. */
 typedef struct {
@@ -84,7 +88,11 @@ INLINE void read_coupling(const csr_matrix *m, int64_t r, const row_place *at, r
         return;
     }
     if (v > -sums->lowest) sums->lowest = -v, sums->wrong = column;
-    if (lone || v > 0) return;
+    if (lone) return;
+    if (v > 0) {
+        report->inexact = 1;
+        return;
+    }
     run->v[2 * axis + high][t] = value;
     sums->total -= v;
 }
@@ -180,9 +188,9 @@ static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, i
     const double sign = m->sign, opposite = -m->sign, rounding = m->rounding;
     const uint8_t *restrict dirichlet = m->dirichlet + row;
     int odd = 0;
-    int64_t extra = 0;
+    int64_t extra = 0, inexact = 0;
     double max_diagonal = report->max_diagonal;
-#pragma omp simd reduction(| : odd) reduction(max : max_diagonal) reduction(+ : extra)
+#pragma omp simd reduction(| : odd, inexact) reduction(max : max_diagonal) reduction(+ : extra)
     for (int t = 0; t < n; t++) {
         double total = 0, least = 0;
         for (int f = 0; f < 6; f++) {
@@ -197,20 +205,22 @@ static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, i
         run->v[DIAGONAL][t] = d;
         s[t] = sum < tolerance || coupled == 0.0 ? 0.0 : sum;
         extra += s[t] != 0;
+        inexact |= (s[t] == 0) & (coupled * fabs(sum) > SUM_ROUNDING * d);
         max_diagonal = coupled * d > max_diagonal ? coupled * d : max_diagonal;
     }
     if (odd) return 1;
     report->max_diagonal = max_diagonal;
-    report->extra += extra;
-    const uint64_t step[3] = {3, 3 * (uint64_t)m->nx, 3 * (uint64_t)m->nx * (uint64_t)m->ny};
+    report->extra += extra, report->inexact |= inexact;
+    const uint64_t step[3] = {3 * FACE, 3 * FACE * (uint64_t)m->nx, 3 * FACE * (uint64_t)m->nx * (uint64_t)m->ny};
     for (int f = 0; f < 3; f++) {
         const double *restrict low = run->v[2 * f], *restrict high = run->v[2 * f + 1];
         double least = report->w_min[f], most = report->w_max[f], sum = 0;
         int64_t count = 0;
         uint64_t hash = 0;
+        const uint64_t first = FACE * (3 * (uint64_t)cell + (uint64_t)f);
 #pragma omp simd reduction(+ : sum, count, hash) reduction(min : least) reduction(max : most)
         for (int t = 0; t < n; t++) {
-            const uint64_t face = 3 * (uint64_t)(cell + t) + (uint64_t)f;
+            const uint64_t face = first + 3 * FACE * (uint64_t)t;
             if (hashed) hash += face_hash(face + step[f], high[t]) - face_hash(face, low[t]);
             const double present = low[t] > 0 ? low[t] : HUGE_VAL;
             least = present < least ? present : least;
@@ -493,7 +503,7 @@ void dcdm_csr_extract(const csr_matrix *m, csr_output *out, csr_report *report, 
                 all.w_count[f] += mine.w_count[f];
             }
             all.symmetry += mine.symmetry;
-            all.extra += mine.extra;
+            all.extra += mine.extra, all.inexact |= mine.inexact;
         }
     }
     for (int f = 0; f < 3; f++)

@@ -62,6 +62,7 @@ typedef struct {
     double w_min[3], w_max[3], w_sum[3];
     int64_t w_count[3];
     int64_t extra;           /* rows that have an s */
+    int64_t inexact;         /* whether more was taken for zero than the rounding of a sum of a row's entries */
     uint64_t symmetry;       /* 0 (summed over all ranks) if every coupling has the same bits from both sides; 0 if packed */
 } csr_report;
 

@@ -7,6 +7,8 @@
  *
  *   dots:  d . A d,  d . r,  and for all i  p_i . A d,  p_i . r
  *   step:  d' = d - sum beta_i p_i;  x += alpha d';  r -= alpha A d';  r . r,  d' . A d'
+ *
+ * and, for the end, the residual from x itself.
  */
 #include "common.h"
 
@@ -161,7 +163,7 @@ void dcdm_dots(const dcdm_level *l, const dcdm_operator *a, const float *d, cons
     }
 }
 
-/* d' = d - sum beta p over plane k, halo included where there is one. */
+/* d' = d - sum beta p over plane k, halo included where there is one. `to` may be the plane of one of the p. */
 static void orthogonalise(const dcdm_level *l, double *to, const float *d, const double *const *p, const double *beta, int history,
                           int64_t k) {
     const int64_t plane = l->origin + k * l->pitch_w, edge = l->halo && l->has_r;
@@ -184,37 +186,55 @@ static void orthogonalise(const dcdm_level *l, double *to, const float *d, const
     }
 }
 
-INLINE void step_at(const dcdm_level *l, const dcdm_operator *a, const double_rows *d, double alpha, double *x, double *r, int64_t k, int64_t j,
-                    int64_t i, int64_t n, vd *sum) {
+/* Planes of one part in the padded layout but in a place of their own. */
+typedef struct {
+    int64_t slot, first; /* doubles in a plane, and which of them is its first cell */
+} own_planes;
+
+INLINE own_planes planes_of(const dcdm_level *l) {
+    if (l->has_r) return (own_planes){(l->n_r + 2) * l->pitch_r + ALIGN, ALIGN + l->pitch_r};
+    return (own_planes){l->pitch_r + 2 * ALIGN, ALIGN};
+}
+
+INLINE void step_at(const dcdm_level *l, const dcdm_operator *a, const double_rows *d, double alpha, double *x, const double *r, double *to,
+                    int64_t k, int64_t j, int64_t i, int64_t n, vd *sum) {
     const vd q = apply_double(a, l, d, k, j, i, n), y = load_double(d->c + i);
     const vd residual = load_some(r + i, n) - alpha * q;
-    store_some(r + i, residual, n);
+    store_some(to + i, residual, n);
     store_some(x + i, load_some(x + i, n) + alpha * y, n);
     sum[0] += residual * residual;
     sum[1] += y * q;
 }
 
-/* d' = d - sum beta p to `next`, x += alpha d', r -= alpha A d'; out[part] = r . r, d' . A d'. Halos of d and p valid, those of
- * `next` are valid afterwards. `work`: two planes of the padded layout for each part, zero before the first call. */
+/* d' = d - sum beta p to `next`, which may be one of the p;  x += alpha d', to = r - alpha A d' at active cells (`to` may be r);
+ * out[part] = r . r of the new one, d' . A d'. Halos of d and p valid, those of `next` are valid afterwards. `work`: three planes for
+ * each part, zero before the first call. */
 void dcdm_step(const dcdm_level *l, const dcdm_operator *a, double *next, const float *d, const double *const *p, const double *beta,
-               int history, double alpha, double *x, double *r, double *work, double *out) {
-    const int64_t slot = l->has_r ? (l->n_r + 2) * l->pitch_r + ALIGN : l->pitch_r + 2 * ALIGN;
-    const int64_t first = ALIGN + (l->has_r ? l->pitch_r : 0);
-#pragma omp parallel for num_threads((int)l->parts) schedule(static, 1)
-    for (int part = 0; part < (int)l->parts; part++) {
+               int history, double alpha, double *x, const double *r, double *to, double *work, double *out) {
+    const own_planes own = planes_of(l);
+    const int parts = (int)l->parts;
+    /* A part needs a plane of each of its neighbours' too, and makes it before these write over what it is made from. */
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        double *below = work + 3 * part * own.slot + own.first, *above = below + own.slot;
+        if (part > 0) orthogonalise(l, below, d, p, beta, history, l->part[part] - 1);
+        if (part < parts - 1) orthogonalise(l, above, d, p, beta, history, l->part[part + 1]);
+    }
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
         const int64_t begin = l->part[part], end = l->part[part + 1];
-        /* Planes of other parts are computed again, to a place of our own. */
-        double *below = work + 2 * part * slot + first, *above = below + slot;
+        double *below = work + 3 * part * own.slot + own.first, *above = below + own.slot;
         vd sum[2] = {{0}};
         for (int64_t t = begin - 1; t <= end; t++) {
             double *plane[3]; /* t - 2 .. t of d' */
             for (int q = 0; q < 3; q++) {
                 const int64_t k = t - 2 + q;
-                plane[q] = k == begin - 1 && part > 0             ? below
-                           : k == end && part < (int)l->parts - 1 ? above
-                                                                  : next + l->origin + k * l->pitch_w;
+                plane[q] = k == begin - 1 && part > 0     ? below
+                           : k == end && part < parts - 1 ? above
+                                                          : next + l->origin + k * l->pitch_w;
             }
-            if (t >= l->w_begin - l->halo && t < l->w_end + l->halo) orthogonalise(l, plane[2], d, p, beta, history, t);
+            if (plane[2] != below && plane[2] != above && t >= l->w_begin - l->halo && t < l->w_end + l->halo)
+                orthogonalise(l, plane[2], d, p, beta, history, t);
             const int64_t k = t - 1;
             if (k < begin) continue;
             for (int64_t j = 0; j < l->n_r; j++) {
@@ -222,11 +242,47 @@ void dcdm_step(const dcdm_level *l, const dcdm_operator *a, double *next, const 
                 const double_rows near = double_rows_at(l, plane[1], plane[0], plane[2], j);
                 const int64_t o = k * l->full_w + j * l->full_r;
                 int64_t i = range[0];
-                for (; i < range[1] && i + VD <= l->n_x; i += VD) step_at(l, a, &near, alpha, x + o, r + o, k, j, i, VD, sum);
-                if (i < range[1] && i < l->n_x) step_at(l, a, &near, alpha, x + o, r + o, k, j, i, l->n_x - i, sum);
+                for (; i < range[1] && i + VD <= l->n_x; i += VD) step_at(l, a, &near, alpha, x + o, r + o, to + o, k, j, i, VD, sum);
+                if (i < range[1] && i < l->n_x) step_at(l, a, &near, alpha, x + o, r + o, to + o, k, j, i, l->n_x - i, sum);
             }
         }
         out[2 * part] = total(sum[0]), out[2 * part + 1] = total(sum[1]);
+    }
+}
+
+/* r = b - A (x - x0) at active cells (x0 may be NULL) on a grid that is on one rank; out[part] = r . r. `work` as above. */
+void dcdm_residual(const dcdm_level *l, const dcdm_operator *a, const double *x, const double *x0, const double *b, double *r, double *work,
+                   double *out) {
+    const own_planes own = planes_of(l);
+#pragma omp parallel for num_threads((int)l->parts) schedule(static, 1)
+    for (int part = 0; part < (int)l->parts; part++) {
+        const int64_t begin = l->part[part], end = l->part[part + 1];
+        double *ring = work + 3 * part * own.slot + own.first;
+        vd sum = {0};
+        for (int64_t t = begin - 1; t <= end; t++) {
+            double *plane[3]; /* t - 2 .. t of x - x0; what lies beyond the grid is not coupled to */
+            for (int q = 0; q < 3; q++) plane[q] = ring + (t + 1 + q) % 3 * own.slot;
+            for (int64_t j = 0; j < l->n_r && t >= l->w_begin && t < l->w_end; j++) {
+                const int32_t *range = l->range + 2 * (t * l->n_r + j);
+                const int64_t o = t * l->full_w + j * l->full_r, stop = range[1] < l->n_x ? range[1] : l->n_x;
+                double *restrict to = plane[2] + j * l->pitch_r;
+                for (int64_t i = range[0]; i < stop; i++) to[i] = x0 ? x[o + i] - x0[o + i] : x[o + i];
+            }
+            const int64_t k = t - 1;
+            if (k < begin) continue;
+            for (int64_t j = 0; j < l->n_r; j++) {
+                const int32_t *range = l->range + 2 * (k * l->n_r + j);
+                const double_rows near = double_rows_at(l, plane[1], plane[0], plane[2], j);
+                const int64_t o = k * l->full_w + j * l->full_r;
+                for (int64_t i = range[0]; i < range[1] && i < l->n_x; i += VD) {
+                    const int64_t n = l->n_x - i < VD ? l->n_x - i : VD;
+                    const vd residual = load_some(b + o + i, n) - apply_double(a, l, &near, k, j, i, n);
+                    store_some(r + o + i, residual, n);
+                    sum += residual * residual;
+                }
+            }
+        }
+        out[part] = total(sum);
     }
 }
 

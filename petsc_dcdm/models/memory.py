@@ -1,0 +1,29 @@
+"""Memory for large arrays: in huge pages where Linux has them, as the faults of small ones cost more than the work."""
+
+from __future__ import annotations
+
+import mmap
+from contextlib import suppress
+
+import numpy as np
+
+CACHE_LINE = 64
+LARGE = 1 << 20
+HUGE_PAGE = 1 << 21
+
+
+def aligned_zeros(size: int, dtype: type, *, sparse: bool = False) -> np.ndarray:
+    """Zeros [size] that start at a cache line. Large ones take memory only where they are written to.
+
+    sparse: much of it will never be written to; then only small pages save memory.
+    """
+    bytes_ = size * np.dtype(dtype).itemsize
+    advice = getattr(mmap, "MADV_HUGEPAGE", None)
+    if advice is None or sparse or bytes_ < LARGE:
+        raw = np.zeros(bytes_ + CACHE_LINE, np.uint8)
+        return raw[-raw.ctypes.data % CACHE_LINE :][:bytes_].view(dtype)
+    memory = mmap.mmap(-1, bytes_ + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without huge pages
+        memory.madvise(advice)
+    raw = np.frombuffer(memory, np.uint8)
+    return raw[-raw.ctypes.data % HUGE_PAGE :][:bytes_].view(dtype)
