@@ -9,6 +9,8 @@ static void make_features(const dcdm_level *l, workspace *ws, int64_t k, int64_t
     uint64_t *made = ws->made + flag(l, k, j), missing = wanted & ~*made;
     if (!missing) return;
     *made |= missing;
+    uint64_t *odd = ws->odd + flag(l, k, j);
+    *odd &= ~missing;
     const int64_t piece = (int64_t)1 << ws->piece, o = at(ws, k) + j * l->pitch_r;
     const faces f = faces_at(l, ws, k, j);
     const float *inverse = ws->inverse + o;
@@ -16,11 +18,27 @@ static void make_features(const dcdm_level *l, workspace *ws, int64_t k, int64_t
     for (int64_t q = 0; q < 64 && missing >> q; q++) {
         if (!(missing >> q & 1)) continue;
         const int64_t end = (q + 1) * piece - 1 < l->n_x + 1 ? (q + 1) * piece - 1 : l->n_x + 1;
-        for (int64_t i = q * piece - 1; i < end; i++) {
+        int some = 0;
+        int64_t i = q * piece - 1;
+        v8i any = {0};
+        for (; i + 8 <= end; i += 8) {
+            v8 m[8], scale, s;
+            memcpy(&scale, inverse + i, sizeof scale);
+            memcpy(&s, f.c[6] + i, sizeof s);
+            any |= (scale == 0) | (s != 0);
+            for (int a = 0; a < 7; a++) memcpy(&m[a], f.c[a] + i, sizeof m[a]), m[a] *= scale;
+            m[7] = (v8)((scale > 0) & (v8i)(1 + (v8){0}));
+            transpose(m);
+            memcpy(to + FEATURES * i, m, sizeof m);
+        }
+        for (int t = 0; t < 8; t++) some |= any[t] != 0;
+        for (; i < end; i++) {
             const float scale = inverse[i];
+            some |= (scale == 0) | (f.c[6][i] != 0);
             for (int a = 0; a < 7; a++) to[FEATURES * i + a] = f.c[a][i] * scale;
             to[FEATURES * i + 7] = scale > 0 ? 1 : 0;
         }
+        *odd |= (uint64_t)some << q;
     }
 }
 
@@ -31,13 +49,18 @@ static void feature_rows(const dcdm_level *l, const workspace *ws, int64_t k, co
             from[3 * (w + 1) + r + 1] = ws->features + FEATURES * (at(ws, k + w) + r * l->pitch_r * l->has_r - 1);
 }
 
-/* Make what the network looks at around the cells from `element` of plane k to `span` further on. */
-static void make_around(const dcdm_level *l, workspace *ws, int64_t k, int64_t element, int64_t span) {
+/* Make what the network looks at around the cells from `element` of plane k to `span` further on. Returns whether some of it is odd. */
+static int make_around(const dcdm_level *l, workspace *ws, int64_t k, int64_t element, int64_t span) {
     const int64_t j = (int32_t)element / (int32_t)l->pitch_r, i = element - j * l->pitch_r;
     const uint64_t from = i >> ws->piece, to = (i + span + 2) >> ws->piece; /* cell i is place i + 1 of its row */
     const uint64_t wanted = (((uint64_t)2 << (to - from)) - 1) << from;
+    uint64_t odd = 0;
     for (int64_t w = -1; w <= 1; w++)
-        for (int64_t r = -l->has_r; r <= l->has_r; r++) make_features(l, ws, k + w, j + r, wanted);
+        for (int64_t r = -l->has_r; r <= l->has_r; r++) {
+            make_features(l, ws, k + w, j + r, wanted);
+            odd |= ws->odd[flag(l, k + w, j + r)] & wanted;
+        }
+    return odd != 0;
 }
 
 /* Which parity kernel the cells of a list are for. */
@@ -56,8 +79,9 @@ static void evaluate_some(const dcdm_level *l, const dcdm_network *net, workspac
     int64_t cell[SPARSE];
     v16 x[SPARSE];
     for (int c = 0; c < SPARSE; c++) cell[c] = (int64_t)FEATURES * element[c < n ? c : n - 1];
-    for (int c = 0; c < n; c++) make_around(l, ws, k, element[c], 0);
-    evaluate_sparse(net, parity_of(l, k, list), from, (int)l->has_r, cell, x);
+    int odd = 0;
+    for (int c = 0; c < n; c++) odd |= make_around(l, ws, k, element[c], 0);
+    evaluate_sparse(net, odd ? NULL : &ws->plain, parity_of(l, k, list), from, (int)l->has_r, cell, x);
     for (int c = 0; c < n; c++) ws->answer[wanted[c]] = x[c];
 }
 
@@ -72,8 +96,8 @@ static void evaluate_list(const dcdm_level *l, const dcdm_network *net, workspac
     for (int q = 0; q < count;) {
         if (q + DENSE <= count && cell[q + DENSE - 1] - cell[q] == step * (DENSE - 1)) {
             v16 x[DENSE];
-            make_around(l, ws, k, cell[q], step * (DENSE - 1));
-            evaluate_dense(net, parity_of(l, k, list), from, (int)l->has_r, (int64_t)FEATURES * cell[q], (int)l->half_x, x);
+            const int odd = make_around(l, ws, k, cell[q], step * (DENSE - 1));
+            evaluate_dense(net, odd ? NULL : &ws->plain, parity_of(l, k, list), from, (int)l->has_r, (int64_t)FEATURES * cell[q], (int)l->half_x, x);
             for (int c = 0; c < DENSE; c++) ws->answer[wanted[q + c]] = x[c];
             q += DENSE;
             continue;
@@ -178,10 +202,16 @@ static int64_t sort_row(const dcdm_level *l, workspace *ws, int64_t k, int64_t j
 static void collect_block(const dcdm_level *l, workspace *ws, int64_t j, int64_t i, float field[CHANNELS][ALIGN]) {
     const int outputs = (int)l->steps + 4;
     const int32_t *code = ws->code + ws->origin + j * l->pitch_r + i;
-    for (int t = 0; t < ALIGN; t++) {
-        const v16 x = code[t] < 0 ? (v16){0} : ws->answer[code[t]];
-        for (int m = 0; m < outputs; m++) field[m][t] = x[m];
-    }
+    for (int t = 0; t < ALIGN; t += 8)
+        for (int first = 0; first < outputs; first += 8) {
+            v8 m[8];
+            for (int c = 0; c < 8; c++) {
+                m[c] = (v8){0};
+                if (code[t + c] >= 0) memcpy(&m[c], (const float *)&ws->answer[code[t + c]] + first, sizeof m[c]);
+            }
+            transpose(m);
+            for (int c = 0; c < 8; c++) memcpy(field[first + c] + t, &m[c], sizeof m[c]);
+        }
 }
 
 #endif

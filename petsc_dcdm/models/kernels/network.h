@@ -24,20 +24,64 @@ typedef struct {
 /* Loops over a handful of cells, which must leave no loop: their accumulators are to be registers. */
 #define EACH(c, n) _Pragma("GCC unroll 16") for (int c = 0; c < (n); c++)
 
+typedef float v8 __attribute__((vector_size(32)));
+typedef int32_t v8i __attribute__((vector_size(32)));
+
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (v8i){__VA_ARGS__})
+#endif
+
+/* Row and column change places. */
+INLINE void transpose(v8 m[8]) {
+    v8 t[8], u[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = SHUFFLE(m[i], m[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        t[i + 1] = SHUFFLE(m[i], m[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int h = 0; h < 2; h++) {
+            u[i + 2 * h] = SHUFFLE(t[i + h], t[i + h + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            u[i + 2 * h + 1] = SHUFFLE(t[i + h], t[i + h + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    for (int i = 0; i < 4; i++) {
+        m[i] = SHUFFLE(u[i], u[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        m[i + 4] = SHUFFLE(u[i], u[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+}
+
+/* Where all cells around have no s and are active, those two features need no looking at: their part of the convolution is here, with
+ * the bias; [parity]. */
+typedef struct {
+    float bias[8][CHANNELS];
+} plain_bias;
+
+static void make_plain_bias(const dcdm_network *net, int has_r, plain_bias *to) {
+    for (int parity = 0; parity < 8; parity++)
+        for (int c = 0; c < CHANNELS; c++) {
+            float sum = net->conv_bias[c];
+            for (int b = has_r ? 0 : 1; b < 9; b += has_r ? 1 : 3)
+                for (int x = 0; x < 3; x++) sum += net->conv[parity][b][FEATURES * x + FEATURES - 1][c];
+            to->bias[parity][c] = sum;
+        }
+}
+
 /* The network at n cells. Features of cell c start at from[b] + cell[c] for row b of the convolution. If `dense` the cells lie `step`
- * features apart, which leaves all offsets to the compiler. */
-INLINE void evaluate(const dcdm_network *net, int parity, const float *const *from, int has_r, const int64_t *cell, int64_t step,
-                     const int n, const int dense, v16 *to) {
+ * features apart, which leaves all offsets to the compiler. `features`: how many of a cell's are looked at. */
+INLINE void evaluate(const dcdm_network *net, const float *conv_bias, int parity, const float *const *from, int has_r, const int64_t *cell,
+                     int64_t step, const int n, const int dense, const int features, v16 *to) {
     v16 w, sum[n];
-    memcpy(&w, net->conv_bias, sizeof w);
+    memcpy(&w, conv_bias, sizeof w);
     EACH(c, n) sum[c] = w;
     for (int b = has_r ? 0 : 1; b < 9; b += has_r ? 1 : 3) {
         const float *x[n];
         EACH(c, n) x[c] = from[b] + (dense ? cell[0] + c * step : cell[c]);
-        for (int t = 0; t < 3 * FEATURES; t++) {
-            memcpy(&w, net->conv[parity][b][t], sizeof w);
-            EACH(c, n) sum[c] += w * x[c][t];
-        }
+        for (int t = 0; t < 3 * FEATURES; t += FEATURES)
+            for (int f = 0; f < features; f++) {
+                memcpy(&w, net->conv[parity][b][t + f], sizeof w);
+                EACH(c, n) sum[c] += w * x[c][t + f];
+            }
     }
     const float (*layer[2])[CHANNELS] = {net->hidden, net->out};
     const float *bias[2] = {net->hidden_bias, net->out_bias};
@@ -61,17 +105,22 @@ INLINE void evaluate(const dcdm_network *net, int parity, const float *const *fr
     }
 }
 
-/* DENSE cells in a row, all or every second one. */
-static __attribute__((noinline)) void evaluate_dense(const dcdm_network *net, int parity, const float *const *from, int has_r,
-                                                     int64_t first, int half_x, v16 *to) {
-    if (half_x) evaluate(net, parity, from, has_r, &first, 2 * FEATURES, DENSE, 1, to);
-    else evaluate(net, parity, from, has_r, &first, FEATURES, DENSE, 1, to);
+/* DENSE cells in a row, all or every second one. plain: NULL, or what spares looking at s and active. */
+static __attribute__((noinline)) void evaluate_dense(const dcdm_network *net, const plain_bias *plain, int parity, const float *const *from,
+                                                     int has_r, int64_t first, int half_x, v16 *to) {
+    const float *bias = plain ? plain->bias[parity] : net->conv_bias;
+    if (half_x && plain) evaluate(net, bias, parity, from, has_r, &first, 2 * FEATURES, DENSE, 1, FEATURES - 2, to);
+    else if (half_x) evaluate(net, bias, parity, from, has_r, &first, 2 * FEATURES, DENSE, 1, FEATURES, to);
+    else if (plain) evaluate(net, bias, parity, from, has_r, &first, FEATURES, DENSE, 1, FEATURES - 2, to);
+    else evaluate(net, bias, parity, from, has_r, &first, FEATURES, DENSE, 1, FEATURES, to);
 }
 
 /* SPARSE cells anywhere. */
-static __attribute__((noinline)) void evaluate_sparse(const dcdm_network *net, int parity, const float *const *from, int has_r,
-                                                      const int64_t *cell, v16 *to) {
-    evaluate(net, parity, from, has_r, cell, 0, SPARSE, 0, to);
+static __attribute__((noinline)) void evaluate_sparse(const dcdm_network *net, const plain_bias *plain, int parity,
+                                                      const float *const *from, int has_r, const int64_t *cell, v16 *to) {
+    const float *bias = plain ? plain->bias[parity] : net->conv_bias;
+    if (plain) evaluate(net, bias, parity, from, has_r, cell, 0, SPARSE, 0, FEATURES - 2, to);
+    else evaluate(net, bias, parity, from, has_r, cell, 0, SPARSE, 0, FEATURES, to);
 }
 
 #endif

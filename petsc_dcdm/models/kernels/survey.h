@@ -35,8 +35,10 @@ typedef struct {
     float *w[4], *high[3], *inverse; /* w_x, w_r, w_w, s; high conductances with halo; 1 / d */
     uint32_t *id, *patch;            /* id: a hash of a cell's own stencil, 1 if inactive. patch: a sum of those of the 3 x 3 cells
                                         around it in its plane */
+    plain_bias plain;
     float *features;                 /* FEATURES per cell, made when wanted */
-    uint64_t *made;                  /* which pieces, of 2^piece cells, of a row of features have been made, one bit each */
+    uint64_t *made, *odd;            /* which pieces, of 2^piece cells, of a row of features have been made, one bit each; in which
+                                        of those cells have an s or are inactive */
     int piece;
     float *field[CHANNELS], *sum[7]; /* rows */
     int32_t *code;                   /* of each active cell of a plane, but for blocks that are all usual: its place in `answer` */
@@ -86,6 +88,7 @@ static int64_t carve(const dcdm_level *l, char *memory, workspace *ws) {
     for (int m = 0; m < CHANNELS; m++) TAKE(ws->field[m], row);
     for (int m = 0; m < 7; m++) TAKE(ws->sum[m], row);
     TAKE(ws->made, flags);
+    TAKE(ws->odd, flags);
     for (ws->piece = 4; (l->n_x + 2) >> ws->piece > 63; ws->piece++) {}
     TAKE(ws->filled, flags);
     TAKE(ws->empty, flags);
