@@ -1,7 +1,9 @@
-"""Which device a rank's network runs on, and which ranks hold boxes: one per GPU, however many ranks share it."""
+"""Which device a rank's network runs on, which ranks hold boxes (one per GPU, however many share it), MPI's part."""
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +37,21 @@ def choose_device(wish: str, comm: MPI.Intracomm) -> tuple[str, tuple[int, ...] 
     node.Free()
     holders = first_of_each(comm.allgather((host, number)))
     return (f"cuda:{number}" if comm.Get_rank() in holders else "cpu"), holders
+
+
+def mpi_reads_gpus() -> bool:
+    """Whether MPI may be given buffers in the memory of a GPU. Open MPI is asked; MVAPICH2 and Cray's MPICH can do it
+    where these variables switch it on.
+    """
+    if "1" in (os.environ.get("MV2_USE_CUDA"), os.environ.get("MPICH_GPU_SUPPORT_ENABLED")):
+        return True
+    query = getattr(_mpi_library(), "MPIX_Query_cuda_support", None)
+    return query is not None and bool(query())
+
+
+def _mpi_library() -> ctypes.CDLL:
+    """mpi4py's own, through which the symbols of the MPI it was built with are found."""
+    return ctypes.CDLL(MPI.__file__)
 
 
 def first_of_each(places: Sequence[tuple[int, int]]) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from petsc4py import PETSc
 
 from petsc_dcdm.at_exit import forget, watch
 from petsc_dcdm.coarse import CoarseSolver
-from petsc_dcdm.devices import choose_device
+from petsc_dcdm.devices import choose_device, mpi_reads_gpus
 from petsc_dcdm.explained import Explained, say
 from petsc_dcdm.grid.discovery import find_grid, size_text
 from petsc_dcdm.grid.errors import UnsupportedSystem, raise_together
@@ -138,6 +138,7 @@ class PC:
         self._system = build_system(
             P, grid, self._comm, threshold=threshold, threads=self._threads, holders=holders, previous=previous
         )
+        self._system.layout.gpu_aware = device != "cpu" and mpi_reads_gpus()
         self._on_cpu = holders is None
         self._network = self._make_network(pc, device)
         if self._network.coarse is not None:

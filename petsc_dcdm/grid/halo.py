@@ -39,17 +39,21 @@ class _Message:
 
 
 class BoxExchange:
-    """See `petsc_dcdm.models.layout.Exchange`. Persistent requests, made when the first arrays come."""
+    """See `petsc_dcdm.models.layout.Exchange`. Persistent requests, one set for each shape and kind of arrays."""
 
     def __init__(self, layout: BoxLayout, shares: dict[int, list[_Share]]) -> None:
         self._layout, self._shares = layout, shares
-        self._messages: list[_Message] | None = None
+        self._known: dict[tuple[Any, ...], list[_Message]] = {}
+        self._messages: list[_Message] = []
         self._arrays: tuple[Any, ...] = ()
 
     def start(self, *arrays: Any) -> None:
+        assert not self._arrays, "started twice"
         self._arrays = tuple(_plain(a) for a in arrays)
-        if self._messages is None:
-            self._messages = [self._message(rank, self._shares[rank]) for rank in sorted(self._shares)]
+        key = tuple((a.shape, a.dtype) for a in self._arrays)
+        if key not in self._known:
+            self._known[key] = [self._message(rank, self._shares[rank]) for rank in sorted(self._shares)]
+        self._messages = self._known[key]
         for message in self._messages:
             message.requests[0].Start()
         for message in self._messages:
@@ -63,7 +67,6 @@ class BoxExchange:
         self._layout.bytes += sum(message.nbytes for message in self._messages)
 
     def finish(self) -> None:
-        assert self._messages is not None
         for message in self._messages:
             message.requests[0].Wait()
             for a, share, buffer in zip(self._arrays, message.shares, message.receive, strict=True):
@@ -73,10 +76,10 @@ class BoxExchange:
         self._arrays = ()
 
     def close(self) -> None:
-        for message in self._messages or ():
+        for message in (message for messages in self._known.values() for message in messages):
             for request in message.requests:
                 request.Free()
-        self._messages = None
+        self._known.clear()
 
     def _message(self, rank: int, shares: list[_Share]) -> _Message:
         first = self._arrays[0]
@@ -102,16 +105,15 @@ class BoxLayout:
     ``gpu_aware``: MPI may be given buffers on a GPU; else what is sent of CUDA tensors goes through host memory.
     """
 
-    def __init__(self, comm: MPI.Intracomm, boxes: BoxPartition, plan: Plan, gpu_aware: bool = False) -> None:
+    def __init__(self, comm: MPI.Intracomm, boxes: BoxPartition, plan: Plan) -> None:
         """Not collective. ``comm`` must carry no other messages; call :meth:`close` at the end."""
         self.comm = comm
         self.boxes = boxes
         self.plan = plan
-        self.gpu_aware = gpu_aware
+        self.gpu_aware = False
         self.global_shape: Shape = boxes.shape
         self.offset, self.shape = boxes.box(comm.Get_rank())
-        self._narrow: dict[tuple[Any, ...], BoxExchange] = {}
-        self._made: list[BoxExchange] = []
+        self._exchanges: dict[tuple[Any, ...], BoxExchange] = {}
         self.messages = self.bytes = self.reductions = 0
 
     def sum(self, values: np.ndarray) -> np.ndarray:
@@ -132,13 +134,13 @@ class BoxLayout:
         """Fill the one-cell halo of a padded array (numpy or torch, last three dimensions padded). Collective."""
         if 0 in self.shape:
             return
-        key = (tuple(a.shape), a.dtype, str(getattr(a, "device", "")), corners)
-        if key not in self._narrow:
-            inner = [n - 2 for n in a.shape[-3:]]
+        inner = tuple(n - 2 for n in a.shape[-3:])
+        key = (inner, corners)
+        if key not in self._exchanges:
             spans = [[(0, (0, n), (0, n)), (-1, (-1, 0), (0, 1)), (1, (n, n + 1), (n - 1, n))] for n in inner]
-            self._narrow[key] = BoxExchange(self, self._shares(spans, (1, 1, 1), corners))
-        self._narrow[key].start(a)
-        self._narrow[key].finish()
+            self._exchanges[key] = BoxExchange(self, self._shares(spans, (1, 1, 1), corners))
+        self._exchanges[key].start(a)
+        self._exchanges[key].finish()
 
     def around(self, level: int, width: int) -> tuple[Shape, Shape]:
         """How many cells (z, y, x) there are below and above this rank's box at a level, at most ``width``."""
@@ -151,7 +153,10 @@ class BoxLayout:
         return (z0, y0, x0), (z1, y1, x1)
 
     def exchange_of(self, *reaches: Reach, corners: bool = True) -> BoxExchange:
-        """See :class:`petsc_dcdm.models.layout.Layout`."""
+        """See :class:`petsc_dcdm.models.layout.Layout`. Made once for the same reaches and plan."""
+        key = (self.plan, reaches, corners)
+        if key in self._exchanges:
+            return self._exchanges[key]
         shares: dict[int, list[_Share]] = {}
         nothing = _Share(*[(slice(0), slice(0), slice(0))] * 2)
         position = self.boxes.position(self.comm.Get_rank())
@@ -161,8 +166,8 @@ class BoxLayout:
             spans = [_spans(e, p, w) for e, p, w in zip(self._edges(reach.level), position, reach.width, strict=True)]
             for rank, (share,) in self._shares(spans, reach.margin, corners).items():
                 shares.setdefault(rank, [nothing] * len(reaches))[number] = share
-        self._made.append(BoxExchange(self, shares))
-        return self._made[-1]
+        self._exchanges[key] = BoxExchange(self, shares)
+        return self._exchanges[key]
 
     def _edges(self, level: int) -> list[list[int]]:
         """The cuts (z, y, x) of the grid at a level."""
@@ -191,10 +196,9 @@ class BoxLayout:
 
     def close(self) -> None:
         """Frees the requests; the communicator stays its owner's."""
-        for exchange in (*self._narrow.values(), *self._made):
+        for exchange in self._exchanges.values():
             exchange.close()
-        self._narrow.clear()
-        self._made.clear()
+        self._exchanges.clear()
 
 
 def _spans(edges: Sequence[int], position: int, width: int) -> list[_Span]:

@@ -208,12 +208,7 @@ class CnnOperator:
         if layer is self._net.last:
             return _convolution(x, layer, 0)
         padded = F.pad(x.contiguous(), (1, 1, 1, 1, 1, 1))
-        if self._device.type == "cpu":
-            self._layout.exchange(padded[0], corners=True)
-        else:
-            host = padded[0].cpu()
-            self._layout.exchange(host, corners=True)
-            padded = host.to(self._device)[None]
+        self._layout.exchange(padded[0], corners=True)
         if not x.numel():
             return x.new_zeros((1, layer.out_channels, *x.shape[2:]))
         return _convolution(padded, layer, 0)

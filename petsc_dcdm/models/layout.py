@@ -27,7 +27,7 @@ class Exchange(Protocol):
         """Fill the halos; the arrays may be written to from `start` on, but for their halos."""
 
     def close(self) -> None:
-        """Give back what it holds; not collective."""
+        """Give back buffers and requests until the next start; not collective."""
 
 
 @dataclass(frozen=True)

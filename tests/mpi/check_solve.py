@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 from systems import conductances, matrix, random_solids, relative_residual, right_hand_side, solve
+
+from petsc_dcdm import devices
 
 RANKS = (2, 3, 8)
 TIMEOUT = 240
@@ -175,6 +180,35 @@ def test_weights_are_read_on_rank_0_only():
         assert ksp.getConvergedReason() > 0
     finally:
         weights.load = load
+
+
+def test_ranks_that_share_gpus():
+    """Two GPUs on this host: one rank for each of them holds a box, one rank in all if a GPU is named."""
+    comm = COMM.tompi4py()
+    cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 2)
+    seen, torch = devices._has_gpu, sys.modules.get("torch")
+    try:
+        devices._has_gpu, sys.modules["torch"] = (lambda: True), SimpleNamespace(cuda=cuda)
+        second = -(-comm.size // 2)
+        device, holders = devices.choose_device("auto", comm)
+        assert holders == (0, second)
+        assert device == {0: "cuda:0", second: "cuda:1"}.get(comm.rank, "cpu")
+        assert devices.choose_device("cuda:1", comm) == ("cpu" if comm.rank else "cuda:1", (0,))
+        said = "nothing"
+        try:
+            devices.choose_device("cuda:2", comm)
+        except devices.OptionError as error:
+            said = str(error)
+        assert comm.allgather(said) == comm.size * [
+            "-pc_dcdm_device cuda:2: torch finds no CUDA device 2 here; use cpu or auto"
+        ]
+        devices._has_gpu = lambda: comm.rank > 0
+        assert devices.choose_device("auto", comm) == ("cpu", None)
+    finally:
+        devices._has_gpu = seen
+        sys.modules.pop("torch")
+        if torch is not None:
+            sys.modules["torch"] = torch
 
 
 def test_boxes_on_some_ranks_only():
