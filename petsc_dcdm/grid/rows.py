@@ -32,6 +32,9 @@ class RowMap:
         self._buffer = np.zeros(0)
         self._own = np.zeros((0, 3), np.int64)
         self._sends, self._receives = (_Messages(np.zeros((0, 3), np.int64), np.zeros(comm.Get_size(), int)),) * 2
+        self._in_place = bool(comm.allreduce(boxes.box(rank) == grid.box, op=MPI.LAND))
+        if self._in_place:
+            return
         row, cell, length = _runs(grid, boxes)
         owner, place = boxes.locate(cell)
         here = owner == rank

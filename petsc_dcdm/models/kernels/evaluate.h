@@ -175,13 +175,15 @@ static int64_t sort_row(const dcdm_level *l, workspace *ws, int64_t k, int64_t j
         const int32_t n = block + ALIGN < l->n_x ? ALIGN : (int32_t)l->n_x - block;
         const int usual = ws->usual >= 0 && !ws->forgetful;
         const uint32_t known = usual ? ws->known[ws->usual] : 0;
-        uint32_t around[ALIGN] = {0}, other = 0;
+        uint32_t around[ALIGN] __attribute__((aligned(64))), other = 0;
         int some = 0;
-        for (int t = 0; t < n; t++) {
-            around[t] = WEIGHT[2][0] * below[block + t] + WEIGHT[2][1] * here[block + t] + WEIGHT[2][2] * above[block + t];
-            other |= around[t] ^ known;
-            some += inverse[block + t] > 0;
+        for (int t = 0; t < ALIGN; t += VL) {
+            const int64_t i = block + t;
+            store_hashes(around + t, WEIGHT[2][0] * load_hashes(below + i) + WEIGHT[2][1] * load_hashes(here + i) +
+                                         WEIGHT[2][2] * load_hashes(above + i));
         }
+        for (int t = 0; t < ALIGN; t++) other |= around[t] ^ known;
+        for (int t = 0; t < n; t++) some += inverse[block + t] > 0;
         kind[block / ALIGN] = !some ? EMPTY : usual && !other && n == ALIGN ? USUAL : MIXED;
         if (!some) continue;
         if (!range[1]) range[0] = block;

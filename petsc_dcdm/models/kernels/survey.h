@@ -183,6 +183,18 @@ INLINE faces faces_at(const dcdm_level *l, const workspace *ws, int64_t k, int64
 static const uint32_t WEIGHT[3][3] = {{0x2545F491u, 0x9E3779B9u, 0x7FEB352Du}, {0x846CA68Bu, 0x68E31DA5u, 0xB5297A4Du},
                                       {0x1B56C4E9u, 0xCC9E2D51u, 0x52DCE729u}};
 
+INLINE vu load_hashes(const uint32_t *p) {
+    vu v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE void store_hashes(uint32_t *p, vu v) { memcpy(p, &v, sizeof v); }
+
+INLINE vu along_x(const uint32_t *id) {
+    return WEIGHT[0][0] * load_hashes(id - 1) + WEIGHT[0][1] * load_hashes(id) + WEIGHT[0][2] * load_hashes(id + 1);
+}
+
 /* 1 / d and the hash of every cell of plane k, halo included, then the sums of the hashes within the plane. */
 static void survey_plane(const dcdm_level *l, workspace *ws, int64_t k) {
     static const uint32_t factor[7] = {0x9E3779B1u, 0x85EBCA77u, 0xC2B2AE3Du, 0x27D4EB2Fu, 0x165667B1u, 0xD3A2646Du, 0xFD7046C5u};
@@ -221,22 +233,20 @@ static void survey_plane(const dcdm_level *l, workspace *ws, int64_t k) {
             store(inverse + i, masked(1 / d, active));
             h = ((h ^ h >> 15) | 2) & (vu)active;
             h |= 1 & ~(vu)active;
-            memcpy(id + i, &h, sizeof h);
+            store_hashes(id + i, h);
         }
     }
     for (int64_t j = 0; j < l->n_r; j++) {
         const uint32_t *id = ws->id + at(ws, k) + j * l->pitch_r;
         uint32_t *restrict patch = ws->patch + at(ws, k) + j * l->pitch_r;
-        if (l->has_r) {
-            const uint32_t *const row[3] = {id - l->pitch_r, id, id + l->pitch_r};
-            for (int64_t i = 0; i < l->n_x; i++) {
-                uint32_t sum[3];
-                for (int r = 0; r < 3; r++)
-                    sum[r] = WEIGHT[0][0] * row[r][i - 1] + WEIGHT[0][1] * row[r][i] + WEIGHT[0][2] * row[r][i + 1];
-                patch[i] = WEIGHT[1][0] * sum[0] + WEIGHT[1][1] * sum[1] + WEIGHT[1][2] * sum[2];
-            }
-        } else
-            for (int64_t i = 0; i < l->n_x; i++) patch[i] = WEIGHT[0][0] * id[i - 1] + WEIGHT[0][1] * id[i] + WEIGHT[0][2] * id[i + 1];
+        if (!l->has_r) {
+            for (int64_t i = 0; i < l->n_x; i += VL) store_hashes(patch + i, along_x(id + i));
+            continue;
+        }
+        for (int64_t i = 0; i < l->n_x; i += VL) {
+            const vu below = along_x(id + i - l->pitch_r), above = along_x(id + i + l->pitch_r);
+            store_hashes(patch + i, WEIGHT[1][0] * below + WEIGHT[1][1] * along_x(id + i) + WEIGHT[1][2] * above);
+        }
     }
     memset(ws->made + (k + SLOTS) % SLOTS * (l->n_r + 2), 0, (size_t)(l->n_r + 2) * sizeof *ws->made);
 }

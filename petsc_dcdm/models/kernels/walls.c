@@ -118,14 +118,35 @@ static int joined(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t 
     return 1;
 }
 
-/* The same as even, for packed faces: whether the cells have all faces that they need, and none is weak because axes differ. */
-static int even_packed(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t cells) {
+/* Whether packed faces along x and inside of blocks are never weak beside others. */
+static int comparable(const walls_grid *g) {
     double least = INFINITY, most = 0.0;
     for (int axis = 0; axis < 3; axis++) {
         if (axis == 0 || g->block[axis] > 1) least = g->c[axis] < least ? g->c[axis] : least;
         most = larger(most, g->c[axis]);
     }
-    if (!(least > 0.0 && least >= g->weak * most)) return 0;
+    return least > 0.0 && least >= g->weak * most;
+}
+
+/* The same as joined, where that is told by a few bits: packed faces, nothing living or every face inside of the block. */
+static int settled(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t *living) {
+    const uint8_t *p = g->cells + z * g->pitch_z + y * g->pitch_y + x;
+    uint8_t any = 0, all = 0xFF;
+    for (int64_t k = 0; k < g->block[2]; k++)
+        for (int64_t j = 0; j < g->block[1]; j++)
+            for (int64_t i = 0; i < g->block[0]; i++) {
+                const uint8_t faces = p[k * g->pitch_z + j * g->pitch_y + i] & 63, inside = (uint8_t)((i ? 1 : 0) | (j ? 4 : 0) | (k ? 16 : 0));
+                any |= faces;
+                all &= (uint8_t)(faces | ~inside);
+            }
+    if (any && (all != 0xFF || !comparable(g))) return 0;
+    *living += any != 0;
+    return 1;
+}
+
+/* The same as even, for packed faces: whether the cells have all faces that they need, and none is weak because axes differ. */
+static int even_packed(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t cells) {
+    if (!comparable(g)) return 0;
     uint8_t all = 0xFF;
     for (int64_t k = 0; k < g->block[2]; k++)
         for (int64_t j = 0; j < g->block[1]; j++) {
@@ -182,6 +203,7 @@ void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
                 continue;
             }
             for (int64_t i = first; i < last; i++) {
+                if (i < uncut && g->cells && settled(g, 1 + bx * i, y, z, &living)) continue;
                 if (i < uncut && joined(g, 1 + bx * i, y, z, &living)) continue;
                 const int state = look(g, 1 + bx * i, y, z);
                 living += state > 0;
