@@ -47,6 +47,7 @@ class CoarseSolver:
         mpi = comm.tompi4py()
         self._active = _diagonal(operator, layout) > 0
         rows = _rows(mpi, operator, layout, self._active)
+        self._mpi, self._pattern = mpi, rows[:2]
         self.unknowns = mpi.allreduce(rows[0].size - 1)
         self._everywhere = self.unknowns <= DIRECT_LIMIT
         workers = max(1, self.unknowns // UNKNOWNS_PER_RANK)
@@ -78,6 +79,28 @@ class CoarseSolver:
             self.ksp.setFromOptions()
         if self.unknowns:
             self.ksp.setUp()
+
+    def update(self, operator: CoarseOperator, layout: Layout) -> bool:
+        """Other values in the same places: ranks, orderings and symbolic factors stay. False where the places are
+        others; then nothing has been done. Collective. Raises RuntimeError on all ranks if the set-up fails.
+        """
+        active = _diagonal(operator, layout) > 0
+        rows = _rows(self._mpi, operator, layout, active)
+        known = np.array_equal(active, self._active) and all(map(np.array_equal, rows[:2], self._pattern))
+        if not self._mpi.allreduce(known, op=MPI.LAND):
+            return False
+        collected = self._ranks.rows(rows)
+        if collected is not None and self.ksp is not None and self.unknowns:
+            try:
+                self._matrix.setValuesCSR(*collected)
+                self._matrix.assemble()
+                self.ksp.setUp()
+            except Exception as error:
+                self._problem = RuntimeError(
+                    f"the coarse solver (options prefix {self._prefix}) can not be set up: {error}"
+                )
+        raise_together(self._mpi, self._problem)
+        return True
 
     def _choose_pc(self, pc: PETSc.PC, ratio: int) -> dict[str, str]:
         """The default solver, and its options that petsc4py has no call for. ``ratio``: cells of the grid per cell."""

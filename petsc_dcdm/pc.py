@@ -63,11 +63,11 @@ class PC:
         print_help(PC_OPTIONS, prefix, "Deep conjugate direction preconditioner (petsc_dcdm.PC)", pc.getComm())
         with Explained(pc.getComm(), "PC"):
             self._options = read(PC_OPTIONS, prefix)
-        self._file = None
+        self._file = self._pattern = None  # all is read anew
 
     def setUp(self, pc: PETSc.PC) -> None:
         """Once per matrix: nothing is done again while the matrix and its values stay the same, and where only values
-        have changed the grid and the ways between rows, ranks and boxes are kept.
+        have changed the grid, the ways between rows, ranks and boxes, and the coarse solver's symbolic part are kept.
         """
         with Explained(pc.getComm(), "PC"):
             self._set_up(pc)
@@ -97,21 +97,23 @@ class PC:
         if key == self._key:
             return
         pattern = _pattern_of(P)
-        system = self._system if pattern is not None and pattern == self._pattern else None
-        if system is not None:
-            self._system = None
-            system.layout.close()
+        kept: tuple[GridSystem | None, CoarseSolver | None] = None, None
+        if self._system is not None and pattern is not None and pattern == self._pattern:
+            kept = self._system, self._coarse
+            self._system.layout.close()
+            self._system = self._coarse = None
         self.reset(pc)
         if self._options is None:
             self._options = read(PC_OPTIONS, pc.getOptionsPrefix())
         if self._comm is None:
             self._comm = pc.getComm().tompi4py().Dup()
         try:
-            self._build(pc, P, system)
+            self._build(pc, P, *kept)
             self._pattern = pattern
         except UnsupportedSystem as problem:
-            if system is not None:
-                system.destroy()
+            for part in kept:
+                if part is not None:
+                    part.destroy()
             self.reset(pc)
             fallback = self._options["pc_dcdm_fallback"]
             if fallback == "none":
@@ -125,8 +127,8 @@ class PC:
             self._fallback.setUp()
         self._key = key
 
-    def _build(self, pc: PETSc.PC, P: PETSc.Mat, previous: GridSystem | None) -> None:
-        """``previous``: of a matrix with the same pattern."""
+    def _build(self, pc: PETSc.PC, P: PETSc.Mat, previous: GridSystem | None, coarse: CoarseSolver | None) -> None:
+        """``previous`` and ``coarse``: of a matrix with the same pattern."""
         assert self._options is not None and self._comm is not None
         if self._file is None:
             self._file = self._load_weights(self._options["pc_dcdm_model"])
@@ -142,9 +144,12 @@ class PC:
         self._on_cpu = holders is None
         self._network = self._make_network(pc, device)
         if self._network.coarse is not None:
-            prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
-            self._coarse = CoarseSolver(pc.getComm(), self._network.coarse, self._system.layout, prefix)
-            self._network.coarse_solve = self._coarse
+            if coarse is None or not coarse.update(self._network.coarse, self._system.layout):
+                if coarse is not None:
+                    coarse.destroy()
+                prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
+                coarse = CoarseSolver(pc.getComm(), self._network.coarse, self._system.layout, prefix)
+            self._coarse = self._network.coarse_solve = coarse
         self._prepare_loop()
 
     def _prepare_loop(self) -> None:
