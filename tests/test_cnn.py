@@ -286,6 +286,15 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path, cut):
         assert torch.equal(p, second.net.state_dict()[name])
 
 
+def test_every_stage_has_an_adam_of_its_own(tmp_path):
+    trainer = Trainer(settings(SECOND), tmp_path)
+    ages = []
+    for _ in range(7):
+        trainer.train_step()
+        ages.append(int(next(iter(trainer.optimiser.state.values()))["step"]))
+    assert ages == [1, 2, 3, 4, 1, 2, 3]
+
+
 def test_more_stages_go_on_where_the_first_ended(tmp_path):
     whole = Trainer(settings(SECOND), tmp_path / "whole")
     losses = [whole.train_step() for _ in range(7)]

@@ -37,7 +37,7 @@ _WARM_UP = 20
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run does: its stages one after the other, with one network and one Adam.
+    """What a run does: its stages one after the other, each with a new Adam.
 
     Without `normalised` the residuals that the network sees keep a random magnitude, as they would in a
     solver that does not normalise. `init` is a weights file to start from, empty for random weights.
@@ -104,6 +104,8 @@ class Trainer:
         """One step of Adam; returns the loss of its batch before the step."""
         k = self._enter(self.step)
         s = self.stage
+        if k == 0:  # moments of the small gradients at the end of a stage would make the first steps of the next huge
+            self.optimiser = torch.optim.Adam(self.net.parameters())
         done = k / s.steps
         rate = s.final_rate + 0.5 * (s.rate - s.final_rate) * (1.0 + math.cos(math.pi * done))
         for group in self.optimiser.param_groups:

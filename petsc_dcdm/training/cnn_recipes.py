@@ -48,11 +48,10 @@ class Stage:
             )
 
 
-#: The paper's residuals; the same with less weight on the low end; then also what a solve leaves of them.
+#: The paper's residuals, then also what a solve leaves of them.
 _AT_32 = (
-    Stage(400, bfloat16_until=1.0),
-    Stage(200, rate=7e-4, low=3.0, bfloat16_until=1.0),
-    Stage(500, rate=5e-4, low=3.0, follow=8, bfloat16_until=0.6),
+    Stage(500, bfloat16_until=1.0),
+    Stage(600, rate=5e-4, low=3.0, follow=8, bfloat16_until=0.6),
 )
 _AT_64 = (
     *_AT_32,
