@@ -4,6 +4,8 @@ fit.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,11 +13,17 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from petsc_dcdm.grid import csr as csr_module
-from petsc_dcdm.grid.csr import CsrRows, Problem, StencilError, copy_runs
+from petsc_dcdm.grid.csr import CsrRows, Problem, RowsOnGrid, StencilError, copy_runs
 from petsc_dcdm.models.kernels.build import KernelsUnavailable
 
 Shape = tuple[int, int, int]
 System = tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]
+
+
+def csr_rows(
+    indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, shape: Shape, threads: int = 1, **given: Any
+) -> CsrRows:
+    return CsrRows(RowsOnGrid(indptr, indices, values, shape, **given), threads)
 
 
 def random_system(shape: Shape, rng: np.random.Generator, solid: float, lone: float) -> System:
@@ -97,7 +105,7 @@ def test_extraction_of_a_matrix(shape: Shape, solid: float, lone: float, seed: i
     cells = np.flatnonzero(present)
     where = None if present.all() else cells
     pattern = m.indptr.astype(kind), m.indices.astype(kind)
-    rows = CsrRows(*pattern, m.data, shape, cells=where, threads=1 + seed % 2)
+    rows = csr_rows(*pattern, m.data, shape, cells=where, threads=1 + seed % 2)
     dirichlet = rows.find_dirichlet()
     # a row whose neighbours are all Dirichlet rows still couples; one without any neighbour has only its
     # diagonal
@@ -161,7 +169,7 @@ def test_packed_extraction(
         m = assemble(faces, s, present, fixed)
         kind = np.int64 if wide else np.int32
         pattern = m.indptr.astype(kind), m.indices.astype(kind)
-        rows = CsrRows(*pattern, m.data, shape, cells=None if present.all() else cells, threads=threads)
+        rows = csr_rows(*pattern, m.data, shape, cells=None if present.all() else cells, threads=threads)
         rows.find_dirichlet()
         arrays = [np.zeros([n + 2 for n in shape]) for _ in range(4)]
         report = rows.extract(arrays[:3], arrays[3], scale=0.25, box=box)
@@ -193,7 +201,7 @@ def poisson(shape: Shape) -> sparse.csr_matrix:
 
 
 def read(m: sparse.csr_matrix, shape: Shape, **arguments: float) -> None:
-    rows = CsrRows(m.indptr, m.indices, m.data, shape)
+    rows = csr_rows(m.indptr, m.indices, m.data, shape)
     rows.find_dirichlet()
     rows.extract([np.zeros(rows.rows) for _ in range(3)], np.zeros(rows.rows), **arguments)
 
@@ -227,7 +235,7 @@ def test_the_first_offending_row_is_named_on_any_number_of_threads() -> None:
     m.data[m.indptr[20000] : m.indptr[20001]] = np.nan
     m.data[m.indptr[300] : m.indptr[301]] = np.nan
     for threads in (1, 3):
-        rows = CsrRows(m.indptr, m.indices, m.data, shape, threads=threads)
+        rows = csr_rows(m.indptr, m.indices, m.data, shape, threads=threads)
         rows.find_dirichlet()
         with pytest.raises(StencilError) as caught:
             rows.extract([None] * 3, None)
@@ -251,7 +259,7 @@ def test_an_even_wind_shows_in_the_checksum() -> None:
     m = sparse.kron(one, sparse.kron(one, line)) + sparse.kron(one, sparse.kron(plain, one))
     m = (m + sparse.kron(plain, sparse.kron(one, one))).tocsr()
     m.sort_indices()
-    rows = CsrRows(m.indptr, m.indices, m.data, (n, n, n))
+    rows = csr_rows(m.indptr, m.indices, m.data, (n, n, n))
     rows.find_dirichlet()
     assert rows.extract([None] * 3, None).symmetry != 0
     assert rows.extract_packed() is None
@@ -264,7 +272,7 @@ def test_packed_a_face_that_one_side_lacks_is_found() -> None:
         m = assemble([np.where(wa > 0, 1.0, 0.0) for wa in w], s, present, fixed).tolil()
         m[row, row] += 1.0
         m[column, row] = 0.0
-        rows = CsrRows(*((c := m.tocsr()).indptr, c.indices, c.data), shape)
+        rows = csr_rows(*((c := m.tocsr()).indptr, c.indices, c.data), shape)
         rows.find_dirichlet()
         found = rows.extract_packed(box=((0, 0, 0), shape))
         assert found is not None and found[0].asymmetry() == (axis, cell, below)
@@ -275,7 +283,7 @@ def test_a_one_sided_coupling_shows_in_the_checksum() -> None:
     m = poisson(shape).tolil()
     m[60, 61] *= 0.5
     m = m.tocsr()
-    rows = CsrRows(m.indptr, m.indices, m.data, shape)
+    rows = csr_rows(m.indptr, m.indices, m.data, shape)
     rows.find_dirichlet()
     assert rows.extract([None] * 3, None).symmetry != 0
 
@@ -288,7 +296,7 @@ def test_parts_of_a_matrix_with_ghost_columns(lone: float) -> None:
     w, s, present, fixed = random_system(shape, rng, 0.2, lone)
     m = assemble(w, s, present, fixed)
     cells = np.flatnonzero(present)
-    whole = CsrRows(m.indptr, m.indices, m.data, shape, cells=cells)
+    whole = csr_rows(m.indptr, m.indices, m.data, shape, cells=cells)
     flags = whole.find_dirichlet()
     total = np.zeros((4, cells.size))
     whole.extract(list(total[:3]), total[3])
@@ -297,7 +305,7 @@ def test_parts_of_a_matrix_with_ghost_columns(lone: float) -> None:
     for first, last in ((0, half), (half, cells.size)):
         part = m[first:last]
         own = cells[first:last]
-        rows = CsrRows(part.indptr, part.indices, part.data, shape, first_column=first, cells=own)
+        rows = csr_rows(part.indptr, part.indices, part.data, shape, first_column=first, cells=own)
         assert np.array_equal(rows.find_dirichlet(), flags[first:last])
         ghosts = rows.ghost_columns()
         outside = part.indices[(part.indices < first) | (part.indices >= last)]
@@ -311,8 +319,8 @@ def test_parts_of_a_matrix_with_ghost_columns(lone: float) -> None:
 
 def test_offsets() -> None:
     m = poisson((3, 4, 40))
-    assert CsrRows(m.indptr, m.indices, m.data, (1, 1, 480)).offsets().tolist() == [1, 40, 160]
-    assert CsrRows(m.indptr, m.indices, m.data, (1, 1, 480)).offsets(room=2) is None
+    assert csr_rows(m.indptr, m.indices, m.data, (1, 1, 480)).offsets().tolist() == [1, 40, 160]
+    assert csr_rows(m.indptr, m.indices, m.data, (1, 1, 480)).offsets(room=2) is None
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float64])

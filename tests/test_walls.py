@@ -108,13 +108,8 @@ def test_jumps_are_left_before_cells_are_as_large_as_bodies():
     n, full = 64, (ALL, ALL)
     stiff = np.random.default_rng(0).random((16, 16, 16)) < 0.5
     k = np.kron(np.where(stiff, 1000.0, 1.0), np.ones((4, 4, 4)))
+    w, _ = conductances((n, n, n), coefficient=k)
     uniform, _ = conductances((n, n, n))
-    w = [np.zeros_like(face) for face in uniform]
-    for axis, face in enumerate(w):
-        low, high = [slice(None)] * 3, [slice(None)] * 3
-        low[2 - axis], high[2 - axis] = slice(None, -1), slice(1, None)
-        a, b = k[tuple(low)], k[tuple(high)]
-        face[tuple(high)] = 2 * a * b / (a + b)
     layout = SerialLayout((n, n, n), full)
     assert keep_walls(padded(w), layout, full, (1.0, 1.0, 1.0), 2.5, 1) == (ALL,)
     assert keep_walls(padded(uniform), layout, full, (1.0, 1.0, 1.0), 2.5, 1) == full

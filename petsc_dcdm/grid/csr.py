@@ -150,38 +150,41 @@ def _set_box(out: _Output, offset: Shape, shape: Shape) -> None:
         out.offset[axis], out.box[axis] = offset[2 - axis], shape[2 - axis]
 
 
-class CsrRows:
-    """The local rows of a matrix, in compressed rows, on a grid of cells.
+@dataclass(frozen=True)
+class RowsOnGrid:
+    """The local rows of a matrix in compressed form, and where they are on a grid of cells.
 
-    Args:
-        indptr, indices: int32 or int64 (both the same), columns are global. As from ``Mat.getValuesCSR``.
-        values: float64.
-        shape: (nz, ny, nx) of the global grid.
-        first_column: local row r is column ``first_column + r`` (the start of the ownership range).
-        cells: int64 [rows], global cell number of each local row; None: local row r is cell ``first_cell +
-        r``.
-        other: where the matrix is in two blocks, that of the other ranks' columns: (indptr, indices, values, columns);
-            its indices point into the int64 global `columns`, those of the first block are local rows.
-        threads: OpenMP threads of every call.
+    indptr, indices   int32 or int64 (both the same), columns are global. As from ``Mat.getValuesCSR``.
+    values            float64
+    shape             (nz, ny, nx) of the global grid
+    first_column      local row r is column ``first_column + r`` (the start of the ownership range)
+    cells             int64 [rows], global cell number of each local row; None: local row r is cell ``first_cell + r``
+    other             where the matrix is in two blocks, that of the other ranks' columns: (indptr, indices, values,
+                      columns); its indices point into the int64 global `columns`, those of the first block are local
+                      rows
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    values: np.ndarray
+    shape: Shape
+    first_column: int = 0
+    cells: np.ndarray | None = None
+    first_cell: int = 0
+    other: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
+
+
+class CsrRows:
+    """Reads the stencil of the rows `given`, with so many OpenMP threads in every call.
 
     Usage: ``rows.find_dirichlet()``; on several ranks ``rows.set_ghosts(...)`` for the columns that
     ``rows.ghost_columns()`` names; then ``rows.extract(...)``. The arrays are kept by reference and used in
     place.
     """
 
-    def __init__(
-        self,
-        indptr: np.ndarray,
-        indices: np.ndarray,
-        values: np.ndarray,
-        shape: Shape,
-        *,
-        first_column: int = 0,
-        cells: np.ndarray | None = None,
-        first_cell: int = 0,
-        threads: int = 1,
-        other: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None,
-    ) -> None:
+    def __init__(self, given: RowsOnGrid, threads: int = 1) -> None:
+        indptr, indices, values, shape = given.indptr, given.indices, given.values, given.shape
+        cells, other = given.cells, given.other
         kind = np.int64 if indptr.dtype == np.int64 or indices.dtype == np.int64 else np.int32
         self._indptr = np.ascontiguousarray(indptr, kind)
         self._indices = np.ascontiguousarray(indices, kind)
@@ -203,10 +206,10 @@ class CsrRows:
             indices=_pointer(self._indices),
             values=_pointer(self._values),
             wide=int(kind is np.int64),
-            first_column=first_column,
-            shift=first_column if other is None else 0,
+            first_column=given.first_column,
+            shift=given.first_column if other is None else 0,
             cell=_pointer(self._cells),
-            first_cell=first_cell,
+            first_cell=given.first_cell,
             dirichlet=_pointer(self.dirichlet),
             nx=shape[2],
             ny=shape[1],

@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
-from petsc_dcdm.grid.csr import CsrRows, Problem, Shape, StencilError, StencilReport
+from petsc_dcdm.grid.csr import CsrRows, Problem, RowsOnGrid, Shape, StencilError, StencilReport
 from petsc_dcdm.grid.local_csr import LocalRows
 from petsc_dcdm.models.kernels.build import KernelsUnavailable, library
 
 
 class NumpyRows:
-    """See :class:`petsc_dcdm.grid.csr.CsrRows`, whose methods and arguments these are."""
+    """See :class:`petsc_dcdm.grid.csr.CsrRows`, whose methods these are. ``threads`` are of no use here."""
 
-    def __init__(
-        self,
-        indptr: np.ndarray,
-        indices: np.ndarray,
-        values: np.ndarray,
-        shape: Shape,
-        *,
-        first_column: int = 0,
-        cells: np.ndarray | None = None,
-        first_cell: int = 0,
-        threads: int = 1,
-    ) -> None:
-        self.rows = indptr.size - 1
-        self._row = np.repeat(np.arange(self.rows), np.diff(indptr))
-        self._column = indices.astype(np.int64)
-        self._values = values
-        self._shape = shape
-        self._first = first_column
-        self._cells = np.arange(first_cell, first_cell + self.rows) if cells is None else cells
-        self._on_diagonal = self._column == self._row + first_column
+    def __init__(self, given: RowsOnGrid, threads: int = 1) -> None:
+        self.rows = given.indptr.size - 1
+        self._row = np.repeat(np.arange(self.rows), np.diff(given.indptr))
+        self._column = given.indices.astype(np.int64)
+        self._values = given.values
+        self._shape = given.shape
+        self._first = given.first_column
+        self._cells = np.arange(given.first_cell, given.first_cell + self.rows) if given.cells is None else given.cells
+        self._on_diagonal = self._column == self._row + self._first
         self._ghosts: tuple[np.ndarray, np.ndarray, np.ndarray] = (np.zeros(0, np.int64),) * 3
         self.dirichlet = np.zeros(self.rows, np.uint8)
 
@@ -177,8 +165,14 @@ def row_reader(comm: MPI.Intracomm) -> type[CsrRows] | type[NumpyRows]:
     return CsrRows if comm.allreduce(compiled, op=MPI.LAND) else NumpyRows
 
 
-def read(kind: type[CsrRows] | type[NumpyRows], local: LocalRows, shape: Shape, **options: Any) -> CsrRows | NumpyRows:
-    """The reader of `local`, whose two blocks only compiled code takes."""
-    if local.other is not None:
-        options["other"] = local.other
-    return kind(local.indptr, local.indices, local.values, shape, **options)
+def read(
+    kind: type[CsrRows] | type[NumpyRows],
+    local: LocalRows,
+    shape: Shape,
+    first: int,
+    cells: np.ndarray | None = None,
+    threads: int = 1,
+) -> CsrRows | NumpyRows:
+    """The reader of the local rows of a matrix, from row ``first`` on; without ``cells`` that is the first cell."""
+    arrays = local.indptr, local.indices, local.values
+    return kind(RowsOnGrid(*arrays, shape, first, cells, first, local.other), threads)

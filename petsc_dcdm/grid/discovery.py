@@ -157,7 +157,7 @@ def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
     rows = A.getSize()[0]
     kind = row_reader(comm)
     with local_csr(A, kind is CsrRows) as local:
-        found = read(kind, local, (1, 1, rows), first_column=first, first_cell=first).offsets(8)
+        found = read(kind, local, (1, 1, rows), first).offsets(8)
     parts = comm.allgather(None if found is None else found.tolist())
     offsets = sorted({offset for part in parts for offset in part or ()})
     failure = (

@@ -138,7 +138,7 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
         box = None
     with local_csr(A, kind is CsrRows) as local:
         indptr, values = local.indptr, local.values
-        rows = read(kind, local, grid.shape, first_column=first, cells=grid.cells, first_cell=first, threads=threads)
+        rows = read(kind, local, grid.shape, first, grid.cells, threads)
         rows.find_dirichlet()
         if comm.Get_size() > 1:
             ghosts = ghosts or Ghosts(A, rows.ghost_columns(), grid)
