@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from petsc4py import PETSc
 
 from petsc_dcdm.compare.cli import shape_of
@@ -25,11 +27,13 @@ from petsc_dcdm.poisson import io
 from petsc_dcdm.poisson.flags import Shape
 from petsc_dcdm.training.domains import System, finish
 from petsc_dcdm.training.fine import fine_tune
-from petsc_dcdm.training.multigrid_run import settings_of
+from petsc_dcdm.training.multigrid_run import check_output, settings_of
 from petsc_dcdm.training.train import Settings
 
 HELD_OUT = 2
 """Random right-hand sides to judge by, and as many rich in low frequencies."""
+OF_THE_START = ("smoothing", "hidden", "threshold", "share_2d")
+"""Options of a training from scratch that the weights to start from, or the matrices, decide here."""
 TOLERANCE = 1e-8
 MOST_ITERATIONS = 100
 
@@ -40,10 +44,19 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("Training runs on one rank: start it without mpirun.")
     if args.cells and len(args.cells) != len(args.matrix):
         raise ValueError(f"{len(args.matrix)} matrices need as many --cells, not {len(args.cells)}.")
-    file = weights.load(args.start)
+    for name in OF_THE_START:
+        if getattr(args, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is that of the weights to start from; leave it out.")
+    check_output(args.out)
+    torch.set_num_threads(args.threads)
+    start = args.start or "multigrid"
+    file = weights.load(start)
     if file.kind != "multigrid":
         raise ValueError(f"{file.source} holds a '{file.kind}' network, where 'multigrid' is needed.")
-    shape = shape_of(args.grid) if args.grid else None
+    try:
+        shape = shape_of(args.grid) if args.grid else None
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"--grid {error}") from None
     matrices = [io.load_matrix(name) for name in args.matrix]
     for A, name in zip(matrices, args.cells or [], strict=False):
         A.compose("dcdm_cells", io.load_cells(name, A))
@@ -52,9 +65,11 @@ def run(args: argparse.Namespace) -> int:
         system, free = _read(A, shape)
         systems.append(system)
         right.append([_noise(A, free, system.closed, 1000 + 100 * number + n) for n in range(HELD_OUT)])
-    settings = settings_of(args, replace(Settings(), steps=200, learning_rate=Settings().learning_rate / 3))
+    settings = settings_of(
+        args,
+        replace(Settings(), steps=200, learning_rate=Settings().learning_rate / 3, threshold=file.number("threshold")),
+    )
     tensors = fine_tune(file.tensors, systems, settings, _progress(settings.steps))
-    command = " ".join(["petsc-dcdm train multigrid", *(f"--matrix {name}" for name in args.matrix)])
     with tempfile.TemporaryDirectory(dir=args.out.resolve().parent) as folder:
         new = Path(folder) / args.out.name
         weights.save(
@@ -64,18 +79,29 @@ def run(args: argparse.Namespace) -> int:
             tensors,
             training_domain=f"{file.meta['training_domain']}; then {', '.join(Path(m).name for m in args.matrix)}",
             seed=settings.seed,
-            command=f"{command} --steps {settings.steps} --seed {settings.seed}",
+            command=_command(args, settings),
             hyper={key: value for key, value in file.meta.items() if key not in weights.REQUIRED_META},
         )
-        before, after = (_judge(matrices, right, shape, str(model)) for model in (args.start, new))
+        before, after = (_judge(matrices, right, shape, str(model)) for model in (start, new))
         print(f"iterations to {TOLERANCE:g} on held-out right-hand sides, mean: {before[0]:.2f} > {after[0]:.2f}")
         print(f"residual per iteration, mean factor: {before[1]:.4f} > {after[1]:.4f}")
         if not after[1] < before[1]:
-            print(f"petsc-dcdm: the trained model is no better than {args.start}; not saved.", file=sys.stderr)
+            print(f"petsc-dcdm: the trained model is no better than {start}; not saved.", file=sys.stderr)
             return 1
         new.replace(args.out)
     print(f"wrote {args.out}")
     return 0
+
+
+def _command(args: argparse.Namespace, settings: Settings) -> str:
+    """The command that repeats the training."""
+    words = ["petsc-dcdm", "train", "multigrid", "--matrix", *args.matrix]
+    words += ["--cells", *args.cells] if args.cells else []
+    for name in ("grid", "start"):
+        words += [f"--{name}", getattr(args, name)] if getattr(args, name) else []
+    for name in ("steps", "seed", "batch", "unroll", "learning_rate"):
+        words += [f"--{name.replace('_', '-')}", f"{getattr(settings, name):g}"]
+    return shlex.join(words)
 
 
 def _read(A: PETSc.Mat, shape: Shape | None) -> tuple[System, np.ndarray]:

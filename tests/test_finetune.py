@@ -40,6 +40,7 @@ def test_untrained_weights_get_better(files, capsys):
     assert "held-out" in capsys.readouterr().out
     new = weights.load(files / "new.st")
     assert "A.bin" in new.meta["training_domain"] and int(new.meta["steps"]) == 2
+    assert "--grid 96,80 --start" in new.meta["command"] and "--steps 15" in new.meta["command"]
 
 
 def test_what_got_worse_is_not_saved(files, capsys):
@@ -51,6 +52,12 @@ def test_what_got_worse_is_not_saved(files, capsys):
 def test_bad_input_is_a_sentence(files, capsys):
     assert train(files, "--cells", "a", "b") == 2
     assert "1 matrices need as many --cells" in capsys.readouterr().err
+    assert train(files, "--smoothing", "3") == 2
+    assert "--smoothing is that of the weights to start from" in capsys.readouterr().err
+    assert train(files, "--grid", "40,x") == 2
+    assert "--grid '40,x' is no grid" in capsys.readouterr().err
+    assert train(files, "--out", "/proc/new.st") == 2
+    assert "/proc/new.st cannot be written" in capsys.readouterr().err
 
 
 def test_a_piece_is_part_of_the_operator():

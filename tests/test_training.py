@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import pytest
 import torch
 
+from petsc_dcdm.cli import main
 from petsc_dcdm.models import multigrid, weights
 from petsc_dcdm.models.initial import initial_tensors
 from petsc_dcdm.training import domains, losses, train, validation
-from petsc_dcdm.training.cli import add_train_parser
+from petsc_dcdm.training.multigrid_run import command as describe
+from petsc_dcdm.training.multigrid_run import training_domain
 
 SMALL = train.Settings(steps=12, seed=5, batch=1, learning_rate=1e-2)
 
@@ -117,15 +117,53 @@ def mean_loss(tensors: dict[str, np.ndarray]) -> float:
     return total / 4
 
 
-def test_command_writes_a_file_that_loads(tmp_path, capsys):
-    parser = argparse.ArgumentParser()
-    add_train_parser(parser.add_subparsers())
-    out = tmp_path / "w.safetensors"
-    args = parser.parse_args(
-        ["train", "multigrid", "--steps", "1", "--batch", "1", "--no-validation", "--out", str(out)]
-    )
-    assert args.run(args) == 0
-    file = weights.load(out)
-    assert file.meta["command"] == "petsc-dcdm train multigrid --steps 1 --seed 1 --batch 1"
+def command(*words: str) -> int:
+    return main(["train", "multigrid", *words])
+
+
+def test_command_gives_the_same_bytes_each_time(tmp_path, capsys):
+    """On one machine: tensors, metadata and their order in the file."""
+    once, again = tmp_path / "a" / "w.safetensors", tmp_path / "b" / "w.safetensors"
+    for out in (once, again):
+        assert command("--steps", "2", "--batch", "1", "--no-validation", "--out", str(out)) == 0
+    assert once.read_bytes() == again.read_bytes()
+    file = weights.load(once)
+    assert file.meta["command"] == "petsc-dcdm train multigrid --steps 2 --seed 1 --batch 1"
     assert "mixed" in file.meta["training_domain"]
     assert "wrote" in capsys.readouterr().out
+
+
+def test_shipped_file_is_as_the_command_writes_it(tmp_path):
+    file = weights.load("multigrid")
+    own = {name: value for name, value in file.meta.items() if name not in weights.REQUIRED_META}
+    weights.save(
+        tmp_path / "w", "multigrid", file.dims, file.tensors,
+        training_domain=training_domain(train.Settings()), seed=1, command=describe(train.Settings()), hyper=own,
+    )  # fmt: skip
+    assert (tmp_path / "w").read_bytes() == weights.shipped("multigrid").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--steps", "0"], "steps is 0"),
+        (["--batch", "-1"], "batch is -1"),
+        (["--learning-rate", "-1"], "learning rate is -1"),
+        (["--share-2d", "2"], "2D systems is 2"),
+        (["--cells", "c.bin"], "--cells belongs to fine-tuning"),
+        (["--out", "/proc/w.safetensors"], "/proc/w.safetensors cannot be written"),
+    ],
+)
+def test_bad_options_are_a_sentence_at_once(words, said, capsys):
+    assert command(*words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_interruption_writes_nothing(tmp_path, monkeypatch, capsys):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("petsc_dcdm.training.multigrid_run.train_multigrid", interrupted)
+    assert command("--out", str(tmp_path / "w")) == 130
+    assert "nothing was written" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -7,13 +7,14 @@ how, the network's hyper-parameters, and a hash over its tensors, checked on loa
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as save_tensors
 
 import petsc_dcdm
 
@@ -105,8 +106,20 @@ def save(
     )
     _check(ModelFile(kind, dims, clean, meta, str(path)))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    save_file(clean, str(path), metadata=meta)
+    Path(path).write_bytes(_in_order(save_tensors(clean, metadata=meta)))
     Path(path).chmod(0o644)
+
+
+def _in_order(file: bytes) -> bytes:
+    """A safetensors file with its metadata sorted: the library writes them in another order each time, and the same
+    training is to give the same bytes.
+    """
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + file[end:]
 
 
 def shipped(kind: str) -> Path:
@@ -136,9 +149,7 @@ def load(name: str | Path) -> ModelFile:
         ) from error
     missing = [key for key in REQUIRED_META if key not in meta]
     if missing:
-        raise WeightsError(
-            f"{path}: its metadata lacks {', '.join(missing)}; this is not a file of 'petsc-dcdm train'"
-        )
+        raise WeightsError(f"{path}: its metadata lacks {', '.join(missing)}; this is not a file of 'petsc-dcdm train'")
     found = tensor_hash(tensors)
     if found != meta["hash"]:
         raise WeightsError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from importlib import import_module
 
 _COMMANDS = {
@@ -22,11 +23,15 @@ def add_train_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
 
 
 def run(args: argparse.Namespace) -> int:
-    """Parse the network's own options and train it."""
+    """Parse the network's own options and train it; 130 when that is interrupted from the keyboard."""
     command = import_module(_COMMANDS[args.network])
     parser = argparse.ArgumentParser(prog=f"petsc-dcdm train {args.network}")
     command.add_arguments(parser)
     options = parser.parse_args(args.options)
     if getattr(options, "matrix", None):  # reads matrices, which nothing in this package does
-        return int(import_module("petsc_dcdm.finetune").run(options))
-    return int(command.run(options))
+        command = import_module("petsc_dcdm.finetune")
+    try:
+        return int(command.run(options))
+    except KeyboardInterrupt:
+        print("petsc-dcdm: interrupted; nothing was written.", file=sys.stderr)
+        return 130

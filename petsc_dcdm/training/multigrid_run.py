@@ -5,6 +5,9 @@ file.
 from __future__ import annotations
 
 import argparse
+import errno
+import os
+import tempfile
 import time
 from dataclasses import fields, replace
 from pathlib import Path
@@ -50,37 +53,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"Adam's peak (default {_DEFAULTS.learning_rate}, fine-tuning a third of it)",
     )
     add("--batch", type=int, default=_DEFAULTS.batch, help="systems a step (default %(default)s)")
-    add(
-        "--share-2d",
-        type=float,
-        default=_DEFAULTS.share_2d,
-        help="part of the systems in 2D (default %(default)s)",
-    )
+    add("--share-2d", type=float, help=f"part of the systems in 2D (default {_DEFAULTS.share_2d})")
     add("--unroll", type=int, default=_DEFAULTS.unroll, help="DCDM steps in the loss (default %(default)s)")
-    add(
-        "--smoothing",
-        type=int,
-        default=_DEFAULTS.smoothing,
-        help="p of the cycle V(p,p) (default %(default)s)",
-    )
-    add(
-        "--hidden",
-        type=int,
-        default=_DEFAULTS.hidden,
-        help="channels of the convolution (default %(default)s)",
-    )
-    add(
-        "--threshold",
-        type=float,
-        default=_DEFAULTS.threshold,
-        help="coarsen axes within it (default %(default)s)",
-    )
+    add("--smoothing", type=int, help=f"p of the cycle V(p,p) (default {_DEFAULTS.smoothing})")
+    add("--hidden", type=int, help=f"channels of the convolution (default {_DEFAULTS.hidden})")
+    add("--threshold", type=float, help=f"coarsen axes within it (default {_DEFAULTS.threshold})")
     add("--threads", type=int, default=1, help="torch threads; changes the last digits (default %(default)s)")
     own = parser.add_argument_group("fine-tuning on your own operators")
     own.add_argument("--matrix", nargs="+", help="PETSc binary files, as -ksp_view_mat binary:FILE writes them")
     own.add_argument("--cells", nargs="+", help="for each an index set with the cell of every row")
     own.add_argument("--grid", help="nx,ny[,nz], if the rows are not all cells in order")
-    own.add_argument("--start", default="multigrid", help="weights to start from (default: the shipped ones)")
+    own.add_argument("--start", help="weights to start from (default: the shipped ones)")
     add("--no-validation", action="store_true", help="skip the table of iterations before and after")
 
 
@@ -90,10 +73,29 @@ def settings_of(args: argparse.Namespace, default: Settings) -> Settings:
     return replace(default, **{name: value for name, value in given.items() if value is not None})
 
 
+def check_output(path: Path) -> None:
+    """ValueError where `path` cannot be written, before hours are spent on what is to go there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    except OSError as error:
+        raise ValueError(
+            f"--out {path} cannot be written ({error.strerror}); name a file where you may write."
+        ) from None
+
+
 def run(args: argparse.Namespace) -> int:
-    """Train, show the loss while it goes, print iterations before and after, write the file. Returns the
-    exit code.
+    """Train, show the loss while it goes, print iterations before and after, write the file.
+
+    Returns the exit code. ValueError for bad options.
     """
+    for name in ("cells", "grid", "start"):
+        if getattr(args, name):
+            raise ValueError(f"--{name} belongs to fine-tuning; give --matrix with it.")
+    check_output(args.out)
     torch.set_num_threads(args.threads)
     console = Console()
     settings = settings_of(args, _DEFAULTS)

@@ -40,6 +40,18 @@ class Settings:
     hidden: int = int(HYPER["hidden"])
     threshold: float = float(HYPER["threshold"])
 
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the setting, its value and what it may be."""
+        for name in ("steps", "batch", "unroll", "smoothing", "hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"The learning rate is {self.learning_rate:g}; it must be positive.")
+        if not 0 <= self.share_2d <= 1:
+            raise ValueError(f"The part of 2D systems is {self.share_2d:g}; it must lie in 0..1.")
+        if not self.threshold >= 1:
+            raise ValueError(f"The threshold is {self.threshold:g}; it must be at least 1.")
+
 
 def mean_conductances(system: System) -> list[float]:
     """Mean over the positive face conductances along x, y, z; 0 where there is none."""
