@@ -117,10 +117,17 @@ class KSP:
 
     def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
         """The loop of DESIGN section 2. Collective. ``x`` holds the initial guess if the KSP says it is non-zero."""
+        self._solve(ksp, b, x, transposed=False)
+
+    def solveTranspose(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
+        """The same with A', on PETSc's vectors: A is symmetric but for Dirichlet rows that others couple to one way."""
+        self._solve(ksp, b, x, transposed=True)
+
+    def _solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec, transposed: bool) -> None:
         if self._has_no_solution(ksp, b):
             return
         projected = self._without_null_space(ksp, b)
-        steps = self._steps = self._make_steps(ksp, projected or b, x)
+        steps = self._steps = self._make_steps(ksp, projected or b, x, transposed)
         try:
             self._iterate(ksp, steps)
         finally:
@@ -187,11 +194,11 @@ class KSP:
             self._steps.store()
         ksp.getSolution().copy(x)
 
-    def _make_steps(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> Steps:
+    def _make_steps(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec, transposed: bool) -> Steps:
         """On the grid where the preconditioner offers it for this very matrix, else on PETSc's vectors."""
         A, _ = ksp.getOperators()
-        why = "-ksp_dcdm_operator mat"
-        if self.operator != "mat":
+        why = "a transposed system is solved with the matrix" if transposed else "-ksp_dcdm_operator mat"
+        if self.operator != "mat" and not transposed:
             context = self._offering(ksp)
             offer = (
                 "the preconditioner is not petsc_dcdm.PC"
@@ -205,7 +212,7 @@ class KSP:
         if self.operator == "stencil":
             with Explained(ksp.getComm(), "KSP"):
                 raise OptionError(f"-ksp_dcdm_operator stencil: {why}; use auto or mat")
-        return VectorSteps(A, ksp.getPC(), b, x, self._vectors(b, 3 + 2 * self.history), self.history)
+        return VectorSteps(A, ksp.getPC(), b, x, self._vectors(b, 3 + 2 * self.history), self.history, transposed)
 
     def _vectors(self, b: PETSc.Vec, wanted: int) -> list[PETSc.Vec]:
         """Work vectors like ``b``, kept from solve to solve."""

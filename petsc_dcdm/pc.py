@@ -321,6 +321,10 @@ class PC:
         if system.singular and not pc.getOperators()[1].getNullSpace():
             self._remove_constant(z)
 
+    def applyTranspose(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
+        """The network for the transposed system is the network: it approximates the inverse of a symmetric matrix."""
+        self.apply(pc, r, z)
+
     def _remove_constant(self, z: PETSc.Vec) -> None:
         """Projects the output of a pure Neumann problem whose null space the user has not attached."""
         assert self._comm is not None and self._system is not None

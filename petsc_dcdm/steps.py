@@ -46,10 +46,18 @@ class VectorSteps:
     """Steps on PETSc's vectors. Three reductions a step: all d . A p_i, (d . A d, r . d), and |r|."""
 
     def __init__(
-        self, A: PETSc.Mat, pc: PETSc.PC, b: PETSc.Vec, x: PETSc.Vec, work: list[PETSc.Vec], history: int
+        self,
+        A: PETSc.Mat,
+        pc: PETSc.PC,
+        b: PETSc.Vec,
+        x: PETSc.Vec,
+        work: list[PETSc.Vec],
+        history: int,
+        transposed: bool,
     ) -> None:
-        """``work`` holds r and ``history + 1`` pairs of d and A d."""
-        self._A, self._pc, self._b, self._x = A, pc, b, x
+        """``work`` holds r and ``history + 1`` pairs of d and A d. ``transposed``: A' x = b is solved."""
+        self._mult = A.multTranspose if transposed else A.mult
+        self._pc, self._b, self._x = pc, b, x
         self._null_space = A.getNullSpace()
         self._r = work[0]
         self._free = list(zip(work[1::2], work[2::2], strict=True))
@@ -64,7 +72,7 @@ class VectorSteps:
             self._b.copy(self._r)
 
     def true_residual(self) -> None:
-        self._A.mult(self._x, self._r)
+        self._mult(self._x, self._r)
         self._r.aypx(-1.0, self._b)
 
     def norm(self) -> float:
@@ -80,7 +88,7 @@ class VectorSteps:
             betas = _dots(d, [Ap for _, Ap, _ in self._before])
             scales = [-beta / pAp for beta, (_, _, pAp) in zip(betas, self._before, strict=True)]
             d.maxpy(scales, [p for p, _, _ in self._before])
-        self._A.mult(d, Ad)
+        self._mult(d, Ad)
         energy, slope = _dots(d, [Ad, r])
         if not np.isfinite(energy * slope) or energy == 0.0 or slope == 0.0:
             self._free.append((d, Ad))

@@ -216,6 +216,21 @@ def test_a_reused_preconditioner_does_not_bring_its_old_matrix():
     assert relative_residual(A, x, b) <= 1e-5 and ksp.getConvergedReason() > 0
 
 
+@pytest.mark.parametrize("kind", ["python", "fcg"])
+def test_the_transposed_system(kind):
+    """KSPSolveTranspose, as adjoint codes call it."""
+    A = poisson((18, 19, 20))
+    b = right_hand_side(A)
+    ksp, x = solve(A, b, ksp_rtol=1e-9)
+    if kind != "python":
+        ksp.setType(kind)
+        ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
+    y = x.duplicate()
+    ksp.solveTranspose(b, y)
+    assert ksp.getConvergedReason() > 0 and 2 < ksp.getIterationNumber() < 10
+    assert relative_residual(A, y, b) <= 1e-9
+
+
 def test_zero_right_hand_side_and_nan(capsys):
     A = poisson((3, 4, 5))
     b = A.createVecLeft()
