@@ -10,6 +10,7 @@ steps along it; nothing is asked of the preconditioner, not even linearity. With
 from __future__ import annotations
 
 import ctypes
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -128,8 +129,10 @@ class KSP:
             return
         projected = self._without_null_space(ksp, b)
         steps = self._steps = self._make_steps(ksp, projected or b, x, transposed)
+        context = self._offering(ksp)
         try:
-            self._iterate(ksp, steps)
+            with context.together() if context is not None else nullcontext():
+                self._iterate(ksp, steps)
         finally:
             steps.store()
             self._steps = None

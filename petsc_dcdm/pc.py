@@ -28,6 +28,7 @@ from petsc_dcdm.models.packed import PackedStencil
 from petsc_dcdm.options import PC_OPTIONS, OptionError, print_help, read
 from petsc_dcdm.petsc_library import petsc_library
 from petsc_dcdm.threads import threads_per_rank
+from petsc_dcdm.together import Together
 
 
 class PC:
@@ -36,6 +37,7 @@ class PC:
     def __init__(self) -> None:
         self._options: dict[str, Any] | None = None
         self._comm: MPI.Intracomm | None = None
+        self._alarm: MPI.Intracomm | None = None
         self._file: weights.ModelFile | None = None
         self._system: GridSystem | None = None
         self._network: Hierarchy | None = None
@@ -85,9 +87,10 @@ class PC:
     def destroy(self, pc: PETSc.PC) -> None:
         forget(pc)
         self.reset(pc)
-        if self._comm is not None and not MPI.Is_finalized():
-            self._comm.Free()
-        self._comm = None
+        for comm in (self._comm, self._alarm):
+            if comm is not None and not MPI.Is_finalized():
+                comm.Free()
+        self._comm = self._alarm = None
 
     # Set-up -------------------------------------------------------------------------------------------------------
 
@@ -106,9 +109,10 @@ class PC:
         if self._options is None:
             self._options = read(PC_OPTIONS, pc.getOptionsPrefix())
         if self._comm is None:
-            self._comm = pc.getComm().tompi4py().Dup()
+            self._comm, self._alarm = (pc.getComm().tompi4py().Dup() for _ in range(2))
         try:
-            self._build(pc, P, *kept)
+            with self.together():
+                self._build(pc, P, *kept)
             self._pattern = pattern
         except UnsupportedSystem as problem:
             for part in kept:
@@ -162,6 +166,10 @@ class PC:
             arguments = (system.w, system.s, system.layout, system.scale, self._threads, system.exact)
             self._operator = BoxOperator(self._network, *arguments)  # type: ignore[arg-type]
         system.w, system.s = [], np.zeros(0)
+
+    def together(self) -> Together:
+        """For a block that all ranks enter and must not leave one by one; after set-up."""
+        return Together(self._alarm)
 
     @property
     def layout(self) -> BoxLayout:
@@ -224,22 +232,20 @@ class PC:
             self._backend = f"torch on {device}"
             return CnnOperator(self._file, *self._inner_arrays(), layout, device)
         if self._on_cpu and self._options["pc_dcdm_compile"] != "off":
+            from petsc_dcdm.models.cpu import CpuHierarchy, kernels_for
             from petsc_dcdm.models.kernels.build import KernelsUnavailable
 
+            missing = None
             try:
-                from petsc_dcdm.models.cpu import CpuHierarchy
-
-                if isinstance(self._system.w, PackedStencil):
-                    network = CpuHierarchy(self._file, self._system.w, None, layout, threads)
-                else:
-                    network = CpuHierarchy(self._file, *self._inner_arrays(), layout, threads)
-                missing = None
+                kernels_for(self._file)
             except KernelsUnavailable as problem:
                 missing = problem
             if not self._comm.allreduce(missing is not None, op=MPI.LOR):
                 self._compiled = True
                 self._backend = f"compiled kernels, {threads} thread{'s' * (threads > 1)} per rank"
-                return network
+                if isinstance(self._system.w, PackedStencil):
+                    return CpuHierarchy(self._file, self._system.w, None, layout, threads)
+                return CpuHierarchy(self._file, *self._inner_arrays(), layout, threads)
             if self._options["pc_dcdm_compile"] == "on":
                 raise_together(self._comm, OptionError(f"-pc_dcdm_compile on: {missing}") if missing else None)
             say(
@@ -301,6 +307,10 @@ class PC:
         if self._fallback is not None:
             self._fallback.apply(r, z)
             return
+        with self.together():
+            self._apply(pc, r, z)
+
+    def _apply(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
         assert self._system is not None and self._network is not None
         system = self._system
         norm = r.norm()  # known to PETSc already where the Krylov method tests it

@@ -58,15 +58,8 @@ class CpuHierarchy:
         threads: int,
         half: bool = True,
     ) -> None:
-        if file.kind != "multigrid":
-            raise WeightsError(f"{file.source}: a '{file.kind}' network, expected 'multigrid'")
-        self._kernels = kernels()
-        self._steps = file.tensors["log_c"].shape[0] - 4
-        if self._steps > MAX_STEPS or file.tensors["conv.bias"].shape[0] > CHANNELS:
-            raise KernelsUnavailable(
-                f"{file.source}: the kernels serve up to {MAX_STEPS} smoothing steps and {CHANNELS} channels, and "
-                f"this network has {self._steps} and {file.tensors['conv.bias'].shape[0]}"
-            )
+        self._kernels = kernels_for(file)
+        self._steps = _steps_of(file)
         self._layout = layout
         self._threads = threads
         # Where one rank holds the whole grid there is nothing to exchange, on no rank.
@@ -401,6 +394,26 @@ class CpuHierarchy:
                 k.dcdm_up(levels + i * size, parents + i * size, work + i * pointer, 1, None, 0.0, None, 0.0, target)
         if run and out:
             k.dcdm_unload(self._finest, out, scale_out, self._threads)
+
+
+def kernels_for(file: ModelFile) -> ctypes.CDLL:
+    """The kernels, if they serve this network here: ranks should agree on that before they set it up. Not collective.
+
+    Raises as `CpuHierarchy` does.
+    """
+    if file.kind != "multigrid":
+        raise WeightsError(f"{file.source}: a '{file.kind}' network, expected 'multigrid'")
+    steps, channels = _steps_of(file), file.tensors["conv.bias"].shape[0]
+    if steps > MAX_STEPS or channels > CHANNELS:
+        raise KernelsUnavailable(
+            f"{file.source}: the kernels serve up to {MAX_STEPS} smoothing steps and {CHANNELS} channels, and this "
+            f"network has {steps} and {channels}"
+        )
+    return kernels()
+
+
+def _steps_of(file: ModelFile) -> int:
+    return int(file.tensors["log_c"].shape[0]) - 4
 
 
 def _plus(margin: Shape, one: int) -> Shape:

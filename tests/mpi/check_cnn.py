@@ -16,10 +16,20 @@ RANKS = (2, 4)
 
 
 def test_direction_does_not_depend_on_the_ranks():
+    direction((12, 9, 11))
+
+
+def test_ranks_that_have_no_cell():
+    layout = direction((3, 2, 2))
+    assert MPI.COMM_WORLD.allreduce(int(0 in layout.shape)) == max(MPI.COMM_WORLD.size - 2, 0)
+
+
+def direction(shape):
+    """Compares with one rank; returns the boxes."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     file = ModelFile("cnn", (3,), to_tensors(DcdmNet("64")), {"variant": "64"})
-    shape, plan = (12, 9, 11), ((0, 1, 2),)
+    plan = ((0, 1, 2),)
     rng = np.random.default_rng(0)
     w = [rng.uniform(0.5, 1.0, shape) for _ in range(3)]
     for a in range(3):
@@ -35,3 +45,4 @@ def test_direction_does_not_depend_on_the_ranks():
     operator.apply(np.ascontiguousarray(r[mine]), got, -0.5, 2.0)
     assert np.allclose(got, want[mine], atol=1e-5)
     assert operator.levels[0].unknowns == r.size
+    return layout

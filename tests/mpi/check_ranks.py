@@ -97,6 +97,12 @@ def test_mesh_obstacle_with_fluid_cells_only():
     compare("fox", CUBE, fluid_only=True, source="size")
 
 
+def test_mesh_obstacle_on_uneven_columns_of_a_dmda():
+    ranks = COMM.getSize()
+    columns = 2 if ranks % 2 == 0 else 1
+    compare("fox", WIDE, [[97], uneven(64, columns), uneven(33, ranks // columns)])
+
+
 def test_pure_neumann_on_odd_boxes():
     compare("neumann", WIDE)
 
