@@ -25,9 +25,9 @@ def __getattr__(name: str) -> Any:
             return getattr(import_module(_catalogue[name]), "load" if name == "load_model" else name)
         except ImportError as problem:
             needs = (
-                f"petsc_dcdm.{name} cannot be loaded by {sys.executable or 'the embedded Python'}: {problem}; put the bin "
-                "of the environment that has petsc_dcdm first in PATH; it needs petsc4py and mpi4py of the PETSc and "
-                "MPI that your program runs on (bash run_scripts/setup.sh --petsc existing)"
+                f"petsc_dcdm.{name} cannot be loaded by {sys.executable or 'the embedded Python'}: {problem}; put the "
+                "bin of the environment that has petsc_dcdm first in PATH; it needs petsc4py and mpi4py of the PETSc "
+                "and MPI that your program runs on (bash run_scripts/setup.sh --petsc existing)"
             )
             print(needs, file=sys.stderr)  # a C program shows no Python exception
             raise ImportError(needs) from problem
