@@ -8,12 +8,13 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from harness import run_program
 
-from petsc_dcdm.compare import baselines, cli, report
+from petsc_dcdm.compare import baselines, cli, driver, report, tables
 from petsc_dcdm.compare.driver import Result, RunFailed, compare, run_job, summarise
 from petsc_dcdm.compare.job import Job, Measured, SystemSpec
 
@@ -40,15 +41,14 @@ def test_solvers_by_name_or_options():
     assert (own.name, own.options, own.ours) == ("mine", "-ksp_type cg -pc_type sor", False)
     assert baselines.resolve("-ksp_type cg").options == "-ksp_type cg"
     assert baselines.resolve("x=-ksp_python_type petsc_dcdm.KSP -pc_dcdm_model cnn").ours
-    for wrong in ("bomeramg", "a=b", ""):
+    assert baselines.resolve("dcdm@2") == replace(baselines.resolve("dcdm"), ranks=2)
+    for wrong in ("bomeramg", "a=b", "", "dcdm@", "dcdm@0", "dcdm@x"):
         with pytest.raises(ValueError, match="boomeramg-tuned"):
             baselines.resolve(wrong)
 
 
 def test_options_depend_on_ranks_and_levels():
-    assert "bjacobi" in baselines.resolve("icc").on(2, 1) and "bjacobi" not in baselines.resolve("icc").on(
-        1, 1
-    )
+    assert "bjacobi" in baselines.resolve("icc").on(2, 1) and "bjacobi" not in baselines.resolve("icc").on(1, 1)
     assert "-pc_mg_levels 5" in baselines.resolve("mg").on(1, 5)
 
 
@@ -104,9 +104,7 @@ def result(name: str, setup: float, solve: float, **more) -> Result:
         "import_rss_mb": 50.0,
         "peak_rss_mb": 80.0,
     }
-    return Result(
-        BOX, solver, 1, setup_s=setup, solve_s=solve, total_s=setup + solve, unknowns=1728, **(values | more)
-    )
+    return Result(BOX, solver, 1, setup_s=setup, solve_s=solve, total_s=setup + solve, unknowns=1728, **(values | more))
 
 
 @pytest.mark.parametrize(
@@ -143,9 +141,7 @@ def test_verdict_takes_the_best_of_each():
 
 def test_medians_of_runs():
     runs = [
-        Measured(
-            setup_s=[s], solve_s=[1.0], iterations=[7], reasons=["CONVERGED_RTOL"], true_relative_residual=r
-        )
+        Measured(setup_s=[s], solve_s=[1.0], iterations=[7], reasons=["CONVERGED_RTOL"], true_relative_residual=r)
         for s, r in ((1.0, 1e-7), (9.0, 2e-7), (2.0, 3e-7))
     ]
     out = summarise(Result(BOX, JACOBI, 1), runs)
@@ -155,10 +151,54 @@ def test_medians_of_runs():
     assert not summarise(Result(BOX, JACOBI, 1), runs).converged
 
 
-def test_a_job_survives_the_way_to_its_process():
-    job = Job(
-        SystemSpec("family", "box", (1, 5, 6), rhs="smooth"), baselines.resolve("icc"), 1e-3, 7, 2, True
+def test_solvers_run_on_their_own_ranks_or_on_those_of_the_comparison(monkeypatch):
+    ran, finished = [], []
+    one = Measured(setup_s=[1.0], solve_s=[1.0], iterations=[1], reasons=["CONVERGED_RTOL"])
+    monkeypatch.setattr(
+        driver, "run_job", lambda job, ranks, *more: ran.append((job.solver.name, ranks, more[-1])) or one
     )
+    solvers = [JACOBI, baselines.resolve("gamg@3")]
+    results = compare([BOX, BOX], solvers, [1, 2], runs=1, cold=True, done=finished.append)
+    case = [("jacobi", 1, True), ("jacobi", 2, True), ("gamg", 3, True)]
+    assert ran == 4 * case and [len(f) for f in finished] == [3, 3]
+    assert [(r.solver.name, r.ranks, r.to_json()["cold"]) for r in results] == 2 * case
+
+
+def test_an_interrupted_comparison_keeps_what_is_finished(monkeypatch, tmp_path, capsys):
+    def run_job(job: Job, *_: object) -> Measured:
+        if job.system.shape == (9, 9, 9):
+            raise KeyboardInterrupt
+        return Measured(setup_s=[1.0], solve_s=[1.0], iterations=[1], reasons=["CONVERGED_RTOL"])
+
+    monkeypatch.setattr(driver, "run_job", run_job)
+    args = parse(*"--family box --size 8 9 10 --solver jacobi --runs 1 --json".split(), f"{tmp_path}/o.json")
+    assert args.run(args) == 130
+    assert [o["grid"] for o in json.loads((tmp_path / "o.json").read_text())] == ["8x8x8"]
+    assert "2 of 3 systems are not done" in capsys.readouterr().out
+
+
+def test_tables_of_the_documentation(tmp_path, capsys):
+    spread = {"spread": (0.3, 1.7)}
+    slow = {"apply_s": 0.05, "matmult_s": 0.02, **spread}
+    for name, solves in (("a", 1), ("b", 10)):
+        rows = [
+            result("dcdm", 0.1, 0.2, iterations=4, apply_s=0.02, **spread),
+            result("ml", 1.0, 0.5, iterations=7, **slow),
+            result("gamg", 0.9, 0.7, **slow),
+            result("bad", 0, 0, converged_reason="DIVERGED_ITS"),
+        ]
+        for row in rows:
+            row.solves = solves
+        (tmp_path / f"{name}.json").write_text(json.dumps([r.to_json() for r in rows]))
+    tables.main([str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "| box 12x12x12 (1,728 unknowns) | **dcdm** | 1 | 4 | 100 | 200 | **300** |" in shown
+    assert "| box 12x12x12 | ml, 1 | **5.0** | 2.5 | 10.0 | 2.00 | 30 / 30 |" in shown
+    assert "box 12x12x12, 10 solves, one matrix" in shown and "DIVERGED_ITS" in shown
+
+
+def test_a_job_survives_the_way_to_its_process():
+    job = Job(SystemSpec("family", "box", (1, 5, 6), rhs="smooth"), baselines.resolve("icc"), 1e-3, 7, 2, True)
     assert Job.from_json(job.to_json()) == job
 
 
@@ -181,9 +221,7 @@ def test_every_kind_of_result(tmp_path):
         good, pfmg, short, wrong = results[4 * n : 4 * n + 4]
         assert good.converged and good.true_relative_residual <= 1e-6 and 1 <= good.iterations < 30
         assert good.ranks == n + 1 and good.unknowns == results[0].unknowns > 100
-        assert (
-            good.setup_s > 0 and good.solve_s > 0 and math.isclose(good.total_s, good.setup_s + good.solve_s)
-        )
+        assert good.setup_s > 0 and good.solve_s > 0 and math.isclose(good.total_s, good.setup_s + good.solve_s)
         assert 0 < good.matmult_s < 0.1 and good.peak_rss_mb > good.import_rss_mb > 20
         assert len(good.history) == good.iterations + 1 and good.history[-1][1] <= 1e-6
         assert "not applicable" in pfmg.problem and "DMDA" in pfmg.problem
@@ -223,6 +261,9 @@ def test_command(tmp_path, capsys):
     assert args.run(args) == 0 and "dam_break" in capsys.readouterr().out
     args = parse("--family", "nosuch")
     with pytest.raises(ValueError, match="dam_break"):
+        args.run(args)
+    args = parse("--matrix", "nosuch.bin")
+    with pytest.raises(FileNotFoundError, match=r"there is no file nosuch\.bin"):
         args.run(args)
 
 

@@ -2,12 +2,13 @@
 
 Every solver runs with ``-ksp_norm_type unpreconditioned``, so that all stop at the same true residual. A
 user's own solver is written as its options, with a name in front if wanted: ``-ksp_type cg -pc_type gamg`` or
-``"my gamg=-ksp_type cg -pc_type gamg -pc_gamg_threshold 0.02"``.
+``"my gamg=-ksp_type cg -pc_type gamg -pc_gamg_threshold 0.02"``. ``@2`` after a name: on 2 ranks, whatever the others
+run on.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 CG = "-ksp_type cg -ksp_norm_type unpreconditioned"
 
@@ -21,6 +22,7 @@ class Solver:
     package: external package that PETSc must have been built with.
     needs: "box" when there must be one row per cell of a DMDA; "struct" when its matrix must be of hypre's
         structured type as well.
+    ranks: the number of ranks it runs on; 0: on those of the comparison.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Solver:
     several: str = ""
     package: str = ""
     needs: str = ""
+    ranks: int = 0
 
     def on(self, ranks: int, levels: int) -> str:
         """The options for a run on ``ranks`` ranks."""
@@ -97,8 +100,9 @@ DEFAULT = ("dcdm", *AMG)
 def resolve(text: str) -> Solver:
     """A solver from its name, its options, or ``name=options``; ValueError with the names for anything else."""
     text = text.strip()
-    if text in BASELINES:
-        return BASELINES[text]
+    known, _, ranks = text.partition("@")
+    if known in BASELINES and (ranks.isdigit() and int(ranks) > 0 or known == text):
+        return replace(BASELINES[known], ranks=int(ranks or 0))
     name, separator, options = text.partition("=")
     if text.startswith("-"):
         name, options = text, text

@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   petsc-dcdm compare --matrix A.bin --rhs b.bin --grid 64,64,64 --solver dcdm --solver 'mine=-ksp_type cg -pc_type gamg'
   petsc-dcdm compare --family box --size 128 --solver dcdm --solver pfmg --solver mg
   petsc-dcdm compare --family dam_break --size 96 --fluid-only --solves 20 --moving
+  petsc-dcdm compare --family mixed --size 96 --solver dcdm@1 --solver gamg@2 --cold
 """
 
 
@@ -32,6 +33,13 @@ def shape_of(text: str) -> Shape:
         raise argparse.ArgumentTypeError(f"{text!r} is no grid: n for a cube, nx,ny or nx,ny,nz")
     nx, ny, nz = {1: sizes * 3, 2: [*sizes, 1], 3: sizes}[len(sizes)]
     return nz, ny, nx
+
+
+def _count(text: str) -> int:
+    """A number above 0."""
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return int(text)
 
 
 def add_compare_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -59,15 +67,16 @@ def add_compare_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentP
     how.add_argument(
         "--solver",
         action="append",
-        metavar="NAME|OPTIONS|NAME=OPTIONS",
+        metavar="NAME[@RANKS]|OPTIONS|NAME=OPTIONS",
         help=f"repeatable; names: {', '.join(BASELINES)} (default {', '.join(DEFAULT)})",
     )
-    how.add_argument("--ranks", type=int, nargs="+", default=[1], help="numbers of MPI ranks (default 1)")
+    how.add_argument("--ranks", type=_count, nargs="+", default=[1], help="numbers of MPI ranks (default 1)")
     how.add_argument("--threads", type=int, default=0, help="threads per rank (default: cores / ranks)")
     how.add_argument("--rtol", type=float, default=1e-6, help="relative residual to reach (default 1e-6)")
-    how.add_argument("--max-it", type=int, default=2000, help="iterations allowed (default 2000)")
-    how.add_argument("--runs", type=int, default=3, help="runs that count, after a warm-up (default 3)")
-    how.add_argument("--solves", type=int, default=1, help="solves in a row, times are then sums (default 1)")
+    how.add_argument("--max-it", type=_count, default=2000, help="iterations allowed (default 2000)")
+    how.add_argument("--runs", type=_count, default=3, help="runs that count, after a warm-up (default 3)")
+    how.add_argument("--solves", type=_count, default=1, help="solves in a row, times are then sums (default 1)")
+    how.add_argument("--cold", action="store_true", help="no run finds our kernels compiled")
     how.add_argument("--moving", action="store_true", help="with --solves: the geometry changes every time")
     how.add_argument("--launcher", default="", help="instead of mpirun, such as 'srun -n {ranks}'")
     how.add_argument("--timeout", type=float, default=600, help="seconds for one run (default 600)")
@@ -98,13 +107,14 @@ def systems_of(args: argparse.Namespace) -> list[SystemSpec]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare and print; 0 if this package's solvers (all, if it has none here) converged, else 1.
+    """Compare and print; 0 if this package's solvers (all, if it has none here) converged, else 1. Interrupted, it
+    prints and writes what is finished and returns 130.
 
-    ValueError, with one sentence, for arguments that make no comparison.
+    ValueError, with one sentence, for arguments that make no comparison; OSError for a file that is not there.
     """
     from rich.console import Console
 
-    from petsc_dcdm.compare.driver import compare
+    from petsc_dcdm.compare.driver import Result, compare
     from petsc_dcdm.compare.report import print_tables
     from petsc_dcdm.poisson.families import families
 
@@ -113,27 +123,44 @@ def run(args: argparse.Namespace) -> int:
         for name, family in families.items():
             console.print(f"{name:15} {(family.__doc__ or '').splitlines()[0]}", highlight=False)
         return 0
+    for path in (args.mesh, args.matrix, args.cells, Path(args.rhs) if args.matrix and args.rhs else None):
+        if path and not path.is_file():
+            raise FileNotFoundError(f"there is no file {path}")
     systems = systems_of(args)
     solvers = [resolve(text) for text in args.solver or DEFAULT]
     if args.family and args.family not in families:
         raise ValueError(f"There is no family {args.family!r}; the families are {', '.join(families)}.")
-    with console.status("starting") as status:
-        results = compare(
-            systems,
-            solvers,
-            args.ranks,
-            rtol=args.rtol,
-            max_it=args.max_it,
-            runs=args.runs,
-            solves=args.solves,
-            moving=args.moving,
-            launcher=args.launcher,
-            timeout=args.timeout,
-            threads=args.threads,
-            told=status.update,
-        )
     console.print(f"{machine()}; relative residual {args.rtol:g}; medians of {args.runs} runs", highlight=False)
-    print_tables(results, console)
+    results: list[Result] = []
+
+    def finished(of_system: list[Result]) -> None:
+        results.extend(of_system)
+        print_tables(of_system, console)
+
+    interrupted = False
+    with console.status("starting") as status:
+        try:
+            compare(
+                systems,
+                solvers,
+                args.ranks,
+                rtol=args.rtol,
+                max_it=args.max_it,
+                runs=args.runs,
+                solves=args.solves,
+                moving=args.moving,
+                launcher=args.launcher,
+                timeout=args.timeout,
+                threads=args.threads,
+                cold=args.cold,
+                told=status.update,
+                done=finished,
+            )
+        except KeyboardInterrupt:
+            interrupted = True
+    if interrupted:
+        left = len(systems) - len({r.system for r in results})
+        console.print(f"interrupted; {left} of {len(systems)} systems are not done", style="yellow")
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps([result.to_json() for result in results], indent=1) + "\n")
@@ -144,7 +171,7 @@ def run(args: argparse.Namespace) -> int:
         plot(results, args.plot)
         console.print(f"wrote {args.plot}")
     wanted = [r for r in results if r.solver.ours] or results
-    return 0 if all(r.converged for r in wanted) else 1
+    return 130 if interrupted else 0 if all(r.converged for r in wanted) else 1
 
 
 def machine() -> str:

@@ -34,7 +34,8 @@ class RunFailed(RuntimeError):
 class Result:
     """One solver on one system with one number of ranks: medians over the runs that count.
 
-    Times of a sequence of solves are sums over it. ``spread``: smallest and largest total_s of the runs.
+    Times of a sequence of solves are sums over it. ``spread``: smallest and largest total_s of the runs. cold: no run
+    found our kernels compiled.
     problem: why there are no figures (not applicable, failed, timed out), or empty.
     """
 
@@ -43,6 +44,7 @@ class Result:
     ranks: int
     solves: int = 1
     moving: bool = False
+    cold: bool = False
     options: str = ""
     unknowns: int = 0
     iterations: int = 0
@@ -50,6 +52,7 @@ class Result:
     solve_s: float = float("nan")
     total_s: float = float("nan")
     matmult_s: float = float("nan")
+    apply_s: float = float("nan")
     true_relative_residual: float = float("nan")
     converged_reason: str = ""
     peak_rss_mb: float = float("nan")
@@ -79,13 +82,14 @@ class Result:
             "converged_reason": self.problem or self.converged_reason,
             "peak_rss_mb": _number(self.peak_rss_mb),
         }
-        extra = "import_s import_rss_mb system_rss_mb"
+        extra = "apply_s import_s import_rss_mb system_rss_mb"
         out |= {key: _number(getattr(self, key)) for key in extra.split()}
         return out | {
             "system": self.system.label,
             "grid": self.system.size,
             "solves": self.solves,
             "moving": self.moving,
+            "cold": self.cold,
             "runs": self.runs,
             "total_s_min": _number(self.spread[0]),
             "total_s_max": _number(self.spread[1]),
@@ -98,12 +102,14 @@ def _number(x: float) -> float | None:
     return x if x == x else None
 
 
-def run_job(job: Job, ranks: int, launcher: str = "", timeout: float = 600, threads: int = 0) -> Measured:
+def run_job(
+    job: Job, ranks: int, launcher: str = "", timeout: float = 600, threads: int = 0, cold: bool = False
+) -> Measured:
     """One fresh process per rank. Raises RunFailed with the last thing said, also after ``timeout`` seconds.
 
     launcher: command before the Python of the ranks, ``{ranks}`` in it replaced; empty: none for one rank, else
     mpirun with a core per rank if there are enough. threads: OMP_NUM_THREADS of a rank, 0
-    leaves it to the solver.
+    leaves it to the solver. cold: our kernels are not compiled yet.
     """
     env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     env.pop("PETSC_OPTIONS", None)
@@ -114,6 +120,8 @@ def run_job(job: Job, ranks: int, launcher: str = "", timeout: float = 600, thre
     if not launcher and ranks > 1:
         launcher = BOUND if ranks <= len(os.sched_getaffinity(0)) else FREE
     with tempfile.TemporaryDirectory() as folder:
+        if cold:
+            env["XDG_CACHE_HOME"] = folder
         job_file, result_file, log = (Path(folder) / name for name in ("job.json", "result.json", "log"))
         job_file.write_text(job.to_json())
         command = [
@@ -147,9 +155,11 @@ def run_job(job: Job, ranks: int, launcher: str = "", timeout: float = 600, thre
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """SIGTERM first: mpirun passes it on to its ranks, which SIGKILL would leave running."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        os.killpg(process.pid, number)
         try:
+            os.killpg(process.pid, number)
             process.wait(10)
+            return
+        except ProcessLookupError:  # it has just ended by itself
             return
         except subprocess.TimeoutExpired:
             continue
@@ -178,16 +188,23 @@ def compare(
     launcher: str = "",
     timeout: float = 600,
     threads: int = 0,
+    cold: bool = False,
     told: Callable[[str], None] = lambda text: None,
+    done: Callable[[list[Result]], None] = lambda results: None,
 ) -> list[Result]:
     """Every solver on every system and number of ranks: a warm-up round, then ``runs`` rounds per system.
 
-    ``told`` is called with what runs next. A solver that fails, times out or does not apply is not run again and
-    its result says why.
+    ``told`` is called with what runs next, ``done`` with the results of each system. A solver that fails, times out or
+    does not apply is not run again and its result says why.
     """
     results: list[Result] = []
     for system in systems:
-        cases = [Result(system, solver, n, solves, moving) for n in ranks for solver in solvers]
+        cases = [
+            Result(system, solver, n, solves, moving, cold)
+            for n in sorted({*ranks, *(solver.ranks for solver in solvers if solver.ranks)})
+            for solver in solvers
+            if n == solver.ranks or (not solver.ranks and n in ranks)
+        ]
         seen: list[list[Measured]] = [[] for _ in cases]
         for turn in range(runs + 1):
             for case, measured in zip(cases, seen, strict=True):
@@ -197,7 +214,7 @@ def compare(
                 told(f"{where}: {case.solver.name}, {f'run {turn}' if turn else 'warm-up'}")
                 job = Job(system, case.solver, rtol, max_it, solves, moving)
                 try:
-                    one = run_job(job, case.ranks, launcher, timeout, threads)
+                    one = run_job(job, case.ranks, launcher, timeout, threads, cold)
                 except RunFailed as failure:
                     case.problem = f"failed: {failure}"
                     continue
@@ -205,7 +222,9 @@ def compare(
                 case.options, case.unknowns = one.options, one.unknowns
                 if turn:
                     measured.append(one)
-        results += [summarise(case, measured) for case, measured in zip(cases, seen, strict=True)]
+        of_system = [summarise(case, measured) for case, measured in zip(cases, seen, strict=True)]
+        done(of_system)
+        results += of_system
     return results
 
 
@@ -227,6 +246,7 @@ def summarise(case: Result, measured: Sequence[Measured]) -> Result:
         solve_s=median([sum(one.solve_s) for one in measured]),
         total_s=median(totals),
         matmult_s=median([one.matmult_s for one in measured]),
+        apply_s=median([one.apply_s for one in measured]),
         true_relative_residual=max(one.true_relative_residual for one in measured),
         converged_reason=next((r for r in reasons if not r.startswith("CONVERGED")), reasons[0]),
         peak_rss_mb=median([one.peak_rss_mb for one in measured]),

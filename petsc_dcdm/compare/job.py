@@ -86,6 +86,7 @@ class Job:
 class Measured:
     """What one process saw. Lists have one entry per solve; memory is the sum over the ranks.
 
+    apply_s: one application of the preconditioner.
     history: (seconds since the solve began, residual / |b|) at every iteration of the last solve.
     skipped: why the solver does not apply; everything else is then empty.
     """
@@ -99,6 +100,7 @@ class Measured:
     reasons: list[str] = field(default_factory=list)
     true_relative_residual: float = float("nan")
     matmult_s: float = float("nan")
+    apply_s: float = float("nan")
     import_rss_mb: float = 0.0
     system_rss_mb: float = 0.0
     peak_rss_mb: float = 0.0

@@ -11,6 +11,7 @@ import importlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from petsc4py import PETSc
 from petsc_dcdm.compare.job import Job, Measured, SystemSpec
 from petsc_dcdm.compare.systems import Problem, build, structured
 
-MATMULTS = 21
+MATMULTS, APPLIES = 21, 5
 PLUGIN = ("petsc_dcdm.ksp", "petsc_dcdm.pc", "petsc_dcdm.models.cpu")
 """What the plugin imports sooner or later in a solve on the CPU: imported, and timed, first of all."""
 IN_TORCH = ("petsc_dcdm.models.multigrid", "petsc_dcdm.models.cnn")
@@ -179,7 +180,8 @@ def measure(job: Job) -> Measured:
     out.history = list(run.watch.points)
     out.peak_rss_mb = _memory("VmHWM")
     out.true_relative_residual = _true_residual(run.problem, run.x)
-    out.matmult_s = _matmult(run.problem)
+    out.matmult_s = _median_time(run.problem.A.mult, run.problem, MATMULTS)
+    out.apply_s = _median_time(run.ksp.getPC().apply, run.problem, APPLIES)
     run.ksp.destroy()
     return out
 
@@ -204,16 +206,16 @@ def _true_residual(problem: Problem, x: PETSc.Vec) -> float:
     return float(value)
 
 
-def _matmult(problem: Problem) -> float:
-    """Median seconds of y = A b in double precision with PETSc's AIJ."""
+def _median_time(function: Callable[[PETSc.Vec, PETSc.Vec], None], problem: Problem, times: int) -> float:
+    """Median seconds of function(b, y), after a few that do not count."""
     y = problem.b.duplicate()
-    times = []
-    for _ in range(MATMULTS + 3):
+    taken = []
+    for _ in range(times + 3):
         start = _now()
-        problem.A.mult(problem.b, y)
-        times.append(_now() - start)
+        function(problem.b, y)
+        taken.append(_now() - start)
     y.destroy()
-    return sorted(times[3:])[MATMULTS // 2]
+    return sorted(taken[3:])[times // 2]
 
 
 def main(argv: list[str]) -> None:
