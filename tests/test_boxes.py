@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from petsc_dcdm.devices import first_of_each
 from petsc_dcdm.grid.boxes import alignment, partition
-from petsc_dcdm.models.plan import plan_coarsening
+from petsc_dcdm.models.plan import coarse_limit, plan_coarsening
 
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
 
@@ -41,7 +41,7 @@ def test_every_cell_has_one_owner_and_boxes_are_aligned(shape, ranks, limit, lon
 
 
 def test_a_hint_is_snapped_and_used_where_every_rank_keeps_a_box():
-    plan = plan_coarsening((64, 64, 64), (1, 1, 1), 2.5)
+    plan = plan_coarsening((64, 64, 64), (1, 1, 1), 2.5, 1000)
     kept = partition((64, 64, 64), 2, plan, ((0, 31, 64), (0, 64), (0, 64)))
     assert kept.edges == ((0, 32, 64), (0, 64), (0, 64))
     too_thin = partition((64, 64, 64), 40, plan, (tuple(range(0, 61, 2)) + tuple(range(62, 71)), (0, 64), (0, 64)))
@@ -71,8 +71,14 @@ def test_the_lowest_rank_on_a_gpu_holds_the_box_of_all_that_share_it():
 
 
 def test_plan_semi_coarsens_strong_axes_first_and_stops_small():
-    assert plan_coarsening((64, 64, 64), (1, 1, 1), 2.5) == ((0, 1, 2),) * 3
-    assert plan_coarsening((64, 64, 64), (100, 1, 1), 2.5)[:3] == ((0,), (0,), (0,))
-    assert plan_coarsening((9, 9, 9), (1, 1, 1), 2.5) == ()
-    assert plan_coarsening((1, 2048, 2048), (1, 1, 0), 2.5) == ((0, 1),) * 7
-    assert plan_coarsening((200, 200, 200), (0, 0, 0), 2.5) == ()
+    def plan(shape, mean_w):
+        return plan_coarsening(shape, mean_w, 2.5, coarse_limit(shape))
+
+    assert plan((64, 64, 64), (1, 1, 1)) == ((0, 1, 2),) * 3
+    assert plan((64, 64, 64), (100, 1, 1))[:3] == ((0,), (0,), (0,))
+    assert plan((9, 9, 9), (1, 1, 1)) == ()
+    assert plan((200, 200, 200), (0, 0, 0)) == ()
+    # an exact solve of more cells is cheap in the plane and beside a large grid
+    assert plan((256, 256, 256), (1, 1, 1)) == ((0, 1, 2),) * 4
+    assert plan((1, 256, 256), (1, 1, 0)) == ((0, 1),) * 2
+    assert plan((1, 2048, 2048), (1, 1, 0)) == ((0, 1),) * 5

@@ -17,7 +17,7 @@ from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.rows import RowMap
 from petsc_dcdm.grid.walls import keep_walls
 from petsc_dcdm.models.packed import PackedStencil
-from petsc_dcdm.models.plan import COARSE_LIMIT, plan_coarsening
+from petsc_dcdm.models.plan import coarse_limit, plan_coarsening
 
 COARSE_CELLS_PER_RANK = 64
 """Where there are so many ranks that the coarsest grid would leave some without a cell, it grows with them."""
@@ -130,7 +130,7 @@ def build_system(
     """
     stencil = extract(A, grid, threads, previous.ghosts if previous is not None else None)
     pooling = ((0, 1, 2),)
-    limit = max(COARSE_LIMIT, COARSE_CELLS_PER_RANK * comm.Get_size())
+    limit = max(coarse_limit(grid.shape), COARSE_CELLS_PER_RANK * comm.Get_size())
     plan = pooling if threshold is None else plan_coarsening(grid.shape, stencil.mean_w, threshold, limit)
     boxes = partition(grid.shape, comm.Get_size(), plan, grid.edges, holders)
     layout = BoxLayout(comm, boxes, plan)
