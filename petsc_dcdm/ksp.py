@@ -41,6 +41,29 @@ def _like(b: PETSc.Vec) -> PETSc.Vec:
     return PETSc.Vec().createWithArray(memory, size=b.getSizes(), bsize=b.getBlockSize(), comm=b.getComm())
 
 
+class _RoundingFloor:
+    """Tells from true residuals whether there is any use in going on.
+
+    It is asked where the recurrence claims convergence and the true residual does not bear it out. The recurrence
+    starts from the true residual each time, so that only rounding comes between the two.
+    """
+
+    PATIENCE = 3
+    """Claims in a row that fail to halve the true residual."""
+
+    def __init__(self) -> None:
+        self._best = np.inf
+        self._failed = 0
+
+    def reached_at(self, norm: float) -> bool:
+        """Whether the true residual ``norm`` is where it stays."""
+        if norm < 0.5 * self._best:
+            self._best, self._failed = norm, 0
+        else:
+            self._failed += 1
+        return self._failed >= self.PATIENCE
+
+
 class KSP:
     """Python type ``petsc_dcdm.KSP``; see :mod:`petsc_dcdm.options` for its options. All methods are collective."""
 
@@ -50,6 +73,7 @@ class KSP:
         self.operator = "auto"
         self._steps: Steps | None = None
         """Of the solve that is going on."""
+        self._floor = _RoundingFloor()
         self._work: list[PETSc.Vec] = []
 
     def create(self, ksp: PETSc.KSP) -> None:
@@ -171,6 +195,7 @@ class KSP:
     def _iterate(self, ksp: PETSc.KSP, steps: Steps) -> None:
         needs_norm = ksp.getNormType() != PETSc.KSP.NormType.NONE
         max_it = ksp.getTolerances()[3]
+        self._floor = _RoundingFloor()
         steps.start(ksp.getInitialGuessNonzero())
         its = since_true = 0
         done = self._check(ksp, steps, its, needs_norm, exact=True)
@@ -241,7 +266,8 @@ class KSP:
             ksp.monitor(its, 0.0)
             return False
         norm = steps.norm()
-        if not exact and np.isfinite(norm) and ksp.callConvergenceTest(its, norm) > 0:
+        claimed = not exact and np.isfinite(norm) and ksp.callConvergenceTest(its, norm) > 0
+        if claimed:
             steps.true_residual()
             norm = steps.norm()
         ksp.logConvergenceHistory(norm)
@@ -253,6 +279,12 @@ class KSP:
         reason = ksp.callConvergenceTest(its, norm)
         ksp.setConvergedReason(reason)
         ksp.monitor(its, norm)
+        if claimed and not reason and self._floor.reached_at(norm):
+            why = (
+                f"the true residual stays at {norm / ksp.getRhs().norm():.1e} of the right-hand side: x holds no more "
+                "in double precision, whatever the solver; ask for a larger -ksp_rtol"
+            )
+            return self._stop(ksp, Reason.DIVERGED_BREAKDOWN, why)
         return bool(reason)
 
     def _stop(self, ksp: PETSc.KSP, reason: int, why: str = "") -> bool:

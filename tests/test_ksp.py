@@ -231,6 +231,15 @@ def test_the_transposed_system(kind):
     assert relative_residual(A, y, b) <= 1e-9
 
 
+@pytest.mark.parametrize("operator", ["mat", "stencil"])
+def test_ends_where_rounding_keeps_the_residual_and_says_so(obstacle, operator, capsys):
+    A, b = obstacle
+    ksp, x = solve(A, b, ksp_rtol=1e-17, ksp_max_it=300, ksp_dcdm_operator=operator, pc_dcdm_grid="28,24,20")
+    assert ksp.getConvergedReason() == Reason.DIVERGED_BREAKDOWN and ksp.getIterationNumber() < 40
+    assert "x holds no more in double precision" in capsys.readouterr().err
+    assert relative_residual(A, x, b) < 1e-14
+
+
 def test_zero_right_hand_side_and_nan(capsys):
     A = poisson((3, 4, 5))
     b = A.createVecLeft()
