@@ -73,13 +73,14 @@ class Row:
         """Whether some right-hand side needed more than is promised."""
         return any(self.worst(TOLERANCES[0], smooth) > self.limit(smooth) for smooth in set(self.smooth))
 
+    def text(self, tolerance: float) -> str:
+        """The most iterations for a random and for a smooth right-hand side."""
+        return " / ".join(_count(self.worst(tolerance, smooth)) for smooth in sorted(set(self.smooth)))
+
     @property
     def cells(self) -> list[str]:
         """The row of the table."""
-        pairs = [
-            " / ".join(_count(self.worst(tolerance, smooth)) for smooth in sorted(set(self.smooth)))
-            for tolerance in TOLERANCES
-        ]
+        pairs = [self.text(tolerance) for tolerance in TOLERANCES]
         limit = f"{self.limit(False)} / {self.limit(True)}"
         return [
             self.name, self.size, *pairs, limit + (" **missed**" if self.misses else ""),

@@ -5,7 +5,7 @@ and thread count.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,6 +104,7 @@ def train_multigrid(
     report: Callable[[int, float], None] | None = None,
     start: dict[str, np.ndarray] | None = None,
     draw: Callable[[np.random.Generator], System] | None = None,
+    learn: Collection[str] | None = None,
 ) -> dict[str, np.ndarray]:
     """Train a `multigrid` network on random systems.
 
@@ -112,13 +113,15 @@ def train_multigrid(
         report: called after every step with its number (from 1) and its loss.
         start: tensors to start from; default: an untrained network.
         draw: where the systems come from; default: `domains.random_system`.
+        learn: the tensors to train; default: all.
 
     Returns:
         The tensors of a weights file, float32.
     """
     initial = initial_tensors(settings.smoothing, settings.hidden, settings.seed) if start is None else start
-    weights = {name: torch.from_numpy(a.copy()).requires_grad_() for name, a in initial.items()}
-    optimiser = torch.optim.Adam(list(weights.values()), lr=settings.learning_rate)
+    weights = {name: torch.from_numpy(a.copy()) for name, a in initial.items()}
+    learned = [w.requires_grad_() for name, w in weights.items() if learn is None or name in learn]
+    optimiser = torch.optim.Adam(learned, lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
         lambda step: 0.5 * (1 + math.cos(math.pi * step / settings.steps)) * min(1.0, (step + 1) / 20),
@@ -134,7 +137,7 @@ def train_multigrid(
             loss = unrolled_loss(op, precondition, b, settings.unroll) / settings.batch
             loss.backward()
             total += float(loss.detach())
-        torch.nn.utils.clip_grad_norm_(list(weights.values()), 1.0)
+        torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimiser.step()
         schedule.step()
         if report:

@@ -1,0 +1,44 @@
+"""The ablation: variants are what their names say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from petsc_dcdm.compare import ablation
+from petsc_dcdm.models import multigrid, weights
+from petsc_dcdm.models.fields import no_exchange
+from petsc_dcdm.models.initial import initial_tensors
+from petsc_dcdm.models.layout import SerialLayout
+from petsc_dcdm.training import domains, train, validation
+from petsc_dcdm.training.losses import exact_solver
+
+
+def test_scalars_leaves_the_fields_constant():
+    settings = train.Settings(steps=2, batch=1)
+    tensors = train.train_multigrid(settings, draw=lambda rng: domains.family_box((10, 10, 10), rng), learn=("log_c",))
+    for name, before in initial_tensors(4, 16, 1).items():
+        assert (tensors[name] == before).all() == (name != "log_c")
+
+
+def test_variants_are_made_once_and_solve(tmp_path, capsys):
+    path = ablation.weights_file("jacobi-4", tmp_path)
+    made = weights.load(path)
+    assert np.exp(made.tensors["log_c"][:4]) == pytest.approx(2 / 3)
+    assert "jacobi-4: " in capsys.readouterr().err
+    assert ablation.weights_file("jacobi-4", tmp_path) == path and not capsys.readouterr().err
+    rows = [ablation.count(model, "mixed", (24, 24, 24), (11,)) for model in (path, "multigrid")]
+    assert rows[0].worst(1e-6, True) > rows[1].worst(1e-6, True)
+
+
+def test_the_split_cycle_is_the_cycle_where_its_halves_are_alike():
+    system = validation.mixed((16, 16, 16), 0)
+    loaded = {name: torch.from_numpy(a) for name, a in ablation.classical(3, np.array([0.4, 0.6, 0.9])).items()}
+    op = multigrid.operator_from_arrays(system.w, system.s, system.shape)
+    smoothers, coarse, _ = multigrid.build(loaded, op, SerialLayout(system.shape, ((0, 1, 2),)), no_exchange)
+    solve = exact_solver(coarse, system.closed)
+    r = torch.from_numpy(validation.right_hand_side(system, "random", 0)).float()[None]
+    torch.testing.assert_close(
+        ablation.cycle_after(smoothers, solve, r, 3, 3), multigrid.cycle(smoothers, solve, r, no_exchange)
+    )
