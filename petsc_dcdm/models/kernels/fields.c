@@ -159,7 +159,7 @@ void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, ch
     {
         workspace ws;
         carve(l, memory + omp_get_thread_num() * bytes, &ws);
-        make_plain_bias(net, (int)l->has_r, &ws.plain);
+        prepare(net, (int)l->has_r, (int)l->half, &ws.network);
         ws.usual = -1;
         forget(&ws);
 #pragma omp for schedule(dynamic, 1)

@@ -2,6 +2,10 @@
 #ifndef DCDM_NETWORK_H
 #define DCDM_NETWORK_H
 
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
 #include "common.h"
 
 enum { CHANNELS = 16, FEATURES = 8 };
@@ -51,36 +55,87 @@ INLINE void transpose(v8 m[8]) {
     }
 }
 
-/* Where all cells around have no s and are active, those two features need no looking at: their part of the convolution is here, with
- * the bias; [parity]. */
+/* What is made of a network once for a level. Where all cells around have no s and are active, those two features need no looking at:
+ * their part of the convolution is in plain_bias [parity]. Where the processor multiplies pairs of bfloat16, and coefficients are to be
+ * no better than that, the convolution is in pairs: half says so. */
 typedef struct {
-    float bias[8][CHANNELS];
-} plain_bias;
+    int half;
+    float plain_bias[8][CHANNELS];
+    uint16_t conv[8][9][3][FEATURES / 2][2 * CHANNELS];
+} prepared;
 
-static void make_plain_bias(const dcdm_network *net, int has_r, plain_bias *to) {
+/* How many floats the features of a cell take. */
+INLINE int64_t feature_size(const prepared *p) { return p->half ? FEATURES / 2 : FEATURES; }
+
+INLINE uint16_t to_half(float v) {
+    uint32_t u;
+    memcpy(&u, &v, sizeof u);
+    return (uint16_t)((u + 0x7FFF + ((u >> 16) & 1)) >> 16);
+}
+
+static void prepare(const dcdm_network *net, int has_r, int half, prepared *to) {
+#if !defined(__AVX512BF16__)
+    half = 0;
+#endif
+    to->half = half;
     for (int parity = 0; parity < 8; parity++)
         for (int c = 0; c < CHANNELS; c++) {
             float sum = net->conv_bias[c];
             for (int b = has_r ? 0 : 1; b < 9; b += has_r ? 1 : 3)
                 for (int x = 0; x < 3; x++) sum += net->conv[parity][b][FEATURES * x + FEATURES - 1][c];
-            to->bias[parity][c] = sum;
+            to->plain_bias[parity][c] = sum;
+            for (int b = 0; b < 9 && half; b++)
+                for (int x = 0; x < 3; x++)
+                    for (int f = 0; f < FEATURES; f++)
+                        to->conv[parity][b][x][f / 2][2 * c + f % 2] = to_half(net->conv[parity][b][FEATURES * x + f][c]);
         }
 }
 
+/* The features of 8 cells, [cell], to where those of the first are to be. */
+INLINE void put_features(const prepared *p, float *to, const v8 m[8]) {
+    (void)p;
+#if defined(__AVX512BF16__)
+    if (p->half) {
+        for (int c = 0; c < 8; c++) {
+            const __m128bh h = _mm256_cvtneps_pbh((__m256)m[c]);
+            memcpy(to + FEATURES / 2 * c, &h, sizeof h);
+        }
+        return;
+    }
+#endif
+    memcpy(to, m, 8 * sizeof *m);
+}
+
+/* sum + what one feature adds, or a pair of them, of a cell. */
+INLINE v16 add_feature(v16 sum, const void *weights, const float *feature, const int half) {
+    v16 w;
+    memcpy(&w, weights, sizeof w);
+    (void)half;
+#if defined(__AVX512BF16__)
+    if (half) {
+        int32_t pair;
+        memcpy(&pair, feature, sizeof pair);
+        return (v16)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)_mm512_set1_epi32(pair));
+    }
+#endif
+    return sum + w * *feature;
+}
+
 /* The network at n cells. Features of cell c start at from[b] + cell[c] for row b of the convolution. If `dense` the cells lie `step`
- * features apart, which leaves all offsets to the compiler. `features`: how many of a cell's are looked at. */
-INLINE void evaluate(const dcdm_network *net, const float *conv_bias, int parity, const float *const *from, int has_r, const int64_t *cell,
-                     int64_t step, const int n, const int dense, const int features, v16 *to) {
+ * floats apart, which leaves all offsets to the compiler. plain: two features less are looked at. */
+INLINE void evaluate(const dcdm_network *net, const prepared *p, int parity, const float *const *from, int has_r, const int64_t *cell,
+                     int64_t step, const int n, const int dense, const int plain, const int half, v16 *to) {
+    const int size = half ? FEATURES / 2 : FEATURES, looked_at = plain ? size * (FEATURES - 2) / FEATURES : size;
     v16 w, sum[n];
-    memcpy(&w, conv_bias, sizeof w);
+    memcpy(&w, plain ? p->plain_bias[parity] : net->conv_bias, sizeof w);
     EACH(c, n) sum[c] = w;
     for (int b = has_r ? 0 : 1; b < 9; b += has_r ? 1 : 3) {
         const float *x[n];
         EACH(c, n) x[c] = from[b] + (dense ? cell[0] + c * step : cell[c]);
-        for (int t = 0; t < 3 * FEATURES; t += FEATURES)
-            for (int f = 0; f < features; f++) {
-                memcpy(&w, net->conv[parity][b][t + f], sizeof w);
-                EACH(c, n) sum[c] += w * x[c][t + f];
+        for (int t = 0; t < 3; t++)
+            for (int f = 0; f < looked_at; f++) {
+                const void *weights = half ? (const void *)p->conv[parity][b][t][f] : (const void *)net->conv[parity][b][FEATURES * t + f];
+                EACH(c, n) sum[c] = add_feature(sum[c], weights, x[c] + size * t + f, half);
             }
     }
     const float (*layer[2])[CHANNELS] = {net->hidden, net->out};
@@ -105,22 +160,25 @@ INLINE void evaluate(const dcdm_network *net, const float *conv_bias, int parity
     }
 }
 
-/* DENSE cells in a row, all or every second one. plain: NULL, or what spares looking at s and active. */
-static __attribute__((noinline)) void evaluate_dense(const dcdm_network *net, const plain_bias *plain, int parity, const float *const *from,
-                                                     int has_r, int64_t first, int half_x, v16 *to) {
-    const float *bias = plain ? plain->bias[parity] : net->conv_bias;
-    if (half_x && plain) evaluate(net, bias, parity, from, has_r, &first, 2 * FEATURES, DENSE, 1, FEATURES - 2, to);
-    else if (half_x) evaluate(net, bias, parity, from, has_r, &first, 2 * FEATURES, DENSE, 1, FEATURES, to);
-    else if (plain) evaluate(net, bias, parity, from, has_r, &first, FEATURES, DENSE, 1, FEATURES - 2, to);
-    else evaluate(net, bias, parity, from, has_r, &first, FEATURES, DENSE, 1, FEATURES, to);
+#define EVALUATE(cell, step, n, dense)                                                                                                \
+    do {                                                                                                                             \
+        if (p->half && plain) evaluate(net, p, parity, from, has_r, cell, (step) * FEATURES / 2, n, dense, 1, 1, to);                \
+        else if (p->half) evaluate(net, p, parity, from, has_r, cell, (step) * FEATURES / 2, n, dense, 0, 1, to);                    \
+        else if (plain) evaluate(net, p, parity, from, has_r, cell, (step) * FEATURES, n, dense, 1, 0, to);                          \
+        else evaluate(net, p, parity, from, has_r, cell, (step) * FEATURES, n, dense, 0, 0, to);                                     \
+    } while (0)
+
+/* DENSE cells in a row, all or every second one. plain: nothing around any of them has an s or is inactive. */
+static __attribute__((noinline)) void evaluate_dense(const dcdm_network *net, const prepared *p, int plain, int parity,
+                                                     const float *const *from, int has_r, int64_t first, int half_x, v16 *to) {
+    if (half_x) EVALUATE(&first, 2, DENSE, 1);
+    else EVALUATE(&first, 1, DENSE, 1);
 }
 
 /* SPARSE cells anywhere. */
-static __attribute__((noinline)) void evaluate_sparse(const dcdm_network *net, const plain_bias *plain, int parity,
+static __attribute__((noinline)) void evaluate_sparse(const dcdm_network *net, const prepared *p, int plain, int parity,
                                                       const float *const *from, int has_r, const int64_t *cell, v16 *to) {
-    const float *bias = plain ? plain->bias[parity] : net->conv_bias;
-    if (plain) evaluate(net, bias, parity, from, has_r, cell, 0, SPARSE, 0, FEATURES - 2, to);
-    else evaluate(net, bias, parity, from, has_r, cell, 0, SPARSE, 0, FEATURES, to);
+    EVALUATE(cell, 0, SPARSE, 0);
 }
 
 #endif

@@ -35,8 +35,8 @@ typedef struct {
     float *w[4], *high[3], *inverse; /* w_x, w_r, w_w, s; high conductances with halo; 1 / d */
     uint32_t *id, *patch;            /* id: a hash of a cell's own stencil, 1 if inactive. patch: a sum of those of the 3 x 3 cells
                                         around it in its plane */
-    plain_bias plain;
-    float *features;                 /* FEATURES per cell, made when wanted */
+    prepared network;
+    float *features;                 /* of each cell, made when wanted */
     uint64_t *made, *odd;            /* which pieces, of 2^piece cells, of a row of features have been made, one bit each; in which
                                         of those cells have an s or are inactive */
     int piece;
