@@ -1,12 +1,15 @@
-"""The ablation: variants are what their names say."""
+"""The ablation and the floor of the residual: variants are what their names say, rounding is what stops a solver."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from petsc4py import PETSc
 
-from petsc_dcdm.compare import ablation
+from petsc_dcdm.compare import ablation, floor
+from petsc_dcdm.compare.job import SystemSpec
+from petsc_dcdm.compare.robustness import problem_of, solver
 from petsc_dcdm.models import multigrid, weights
 from petsc_dcdm.models.fields import no_exchange
 from petsc_dcdm.models.initial import initial_tensors
@@ -42,3 +45,22 @@ def test_the_split_cycle_is_the_cycle_where_its_halves_are_alike():
     torch.testing.assert_close(
         ablation.cycle_after(smoothers, solve, r, 3, 3), multigrid.cycle(smoothers, solve, r, no_exchange)
     )
+
+
+def test_no_solver_gets_below_the_floor():
+    problem, right = problem_of(SystemSpec("family", "plates", (1, 128, 128), 11), ("smooth",))
+    ksp = solver(problem.A, problem.dm, 1e-6)
+    size, exact, computed = floor.attainable(ksp, problem.A, right["smooth"])
+    assert size > 1e4 and 1e-17 * size < exact < 1e-15 * size and exact < 2 * computed
+    ksp.destroy()
+    best = PETSc.KSP().create()
+    best.setOperators(problem.A)
+    best.setType("preonly")
+    best.getPC().setType("cholesky")
+    x, r = right["smooth"].duplicate(), right["smooth"].duplicate()
+    best.solve(right["smooth"], x)
+    problem.A.mult(x, r)
+    r.aypx(-1.0, right["smooth"])
+    assert r.norm() > 0.5 * exact * right["smooth"].norm()
+    best.destroy()
+    problem.destroy()

@@ -155,6 +155,7 @@ def main(argv: list[str]) -> int:
     if args.split:
         pairs = [pair for p in INTERVALS for pair in ((p, p), (0, 2 * p))]
         _show(["system", *(f"({before},{after})" for before, after in pairs)])
+        _show(["---"] * (1 + len(pairs)))
         for name in TRIED:
             system = validation.FAMILIES[name]((args.split,) * 3, 0)
             with torch.no_grad():

@@ -111,17 +111,9 @@ SEEDED = ("mixed", "tank", "dam_break", "porous", "smooth", "channel", "random_s
 
 def _solve(spec: SystemSpec, kinds: tuple[str, ...], row: Row) -> None:
     """One set-up and a solve per kind of right-hand side; adds to ``row``. Collective."""
-    from petsc4py import PETSc
-
-    problem, right = _problem(spec, kinds)
-    ksp = PETSc.KSP().create()
-    ksp.setOperators(_without_null_space(problem.A) if row.name.endswith("_unattached") else problem.A)
-    ksp.setDM(problem.dm)
-    ksp.setDMActive(*((PETSc.KSP.DMActive.ALL, False) if hasattr(PETSc.KSP, "DMActive") else (False,)))
-    ksp.setType("python")
-    ksp.setPythonType("petsc_dcdm.KSP")
-    ksp.setTolerances(rtol=TOLERANCES[-1], atol=0.0, max_it=MOST_ITERATIONS)
-    ksp.setFromOptions()
+    problem, right = problem_of(spec, kinds)
+    A = _without_null_space(problem.A) if row.name.endswith("_unattached") else problem.A
+    ksp = solver(A, problem.dm, TOLERANCES[-1])
     begun = time.perf_counter()
     ksp.setUp()
     row.setup_s = time.perf_counter() - begun
@@ -133,7 +125,22 @@ def _solve(spec: SystemSpec, kinds: tuple[str, ...], row: Row) -> None:
     problem.destroy()
 
 
-def _problem(spec: SystemSpec, kinds: tuple[str, ...]) -> tuple[Problem, dict[str, PETSc.Vec]]:
+def solver(A: PETSc.Mat, dm: PETSc.DMDA | None, rtol: float) -> PETSc.KSP:
+    """The plugin for a matrix on a DMDA, not set up yet. Collective."""
+    from petsc4py import PETSc
+
+    ksp = PETSc.KSP().create()
+    ksp.setOperators(A)
+    ksp.setDM(dm)
+    ksp.setDMActive(*((PETSc.KSP.DMActive.ALL, False) if hasattr(PETSc.KSP, "DMActive") else (False,)))
+    ksp.setType("python")
+    ksp.setPythonType("petsc_dcdm.KSP")
+    ksp.setTolerances(rtol=rtol, atol=0.0, max_it=MOST_ITERATIONS)
+    ksp.setFromOptions()
+    return ksp
+
+
+def problem_of(spec: SystemSpec, kinds: tuple[str, ...]) -> tuple[Problem, dict[str, PETSc.Vec]]:
     """The system and a right-hand side of each kind; the vertex-centred box has one of its own."""
     from petsc_dcdm.compare.systems import Problem, build
     from petsc_dcdm.poisson import dmda, families, mesh, rhs, scene
