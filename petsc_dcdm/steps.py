@@ -27,7 +27,7 @@ class Steps(Protocol):
     """All methods are collective."""
 
     def start(self, nonzero_guess: bool) -> None:
-        """Take b and x from the Krylov solver; r = b - A x."""
+        """Take b and x from the Krylov solver, where x is 0 without a guess; r = b - A x."""
 
     def step(self) -> Outcome:
         """One direction, one exact line search along it: x and r move."""
@@ -68,7 +68,6 @@ class VectorSteps:
         if nonzero_guess:
             self.true_residual()
         else:
-            self._x.set(0.0)
             self._b.copy(self._r)
 
     def true_residual(self) -> None:
@@ -128,29 +127,25 @@ class GridSteps:
     def start(self, nonzero_guess: bool) -> None:
         self._loop.restart()
         self._guess = self._x.copy() if nonzero_guess and self._null_space else None
-        self._x_box = self._owned(self._x)
         if nonzero_guess:
             self._residual()
             if not np.isfinite(self._norm):
                 self._r.set(0.0)  # its memory serves the next solve, too, which writes to active cells only
         else:
-            self._x_box[...] = 0.0
-            self._touched()
             self._norm = float(self._b.norm())
-        self._r_box = self._owned(self._r) if nonzero_guess or not self._rows.copies else self._owned(self._b)
-        # The first step takes the residual from where it is and leaves the next one where it belongs.
-        here = nonzero_guess or self._rows.copies
-        self._now = self._r_box if here else self._b.getArray(readonly=True).reshape(self._rows.shape)
+        if self._rows.copies:
+            self._x_box, self._r_box = self._loop.boxes()
+            if nonzero_guess:
+                self._x_box[...] = self._rows.to_box(self._x)
+        else:
+            self._x_box, self._r_box = (v.getArray().reshape(self._rows.shape) for v in (self._x, self._r))
+        # The first step takes the residual from where it is and leaves the next one in its box.
+        self._now = self._rows.to_box(self._r if nonzero_guess else self._b)
         if self._loop.exact:
             # b - A x is r0 - A (x - x0), where Dirichlet rows, and what other rows have of them, drop out.
             self._x0 = self._x_box.copy() if nonzero_guess else None
-            self._r0 = self._r_box.copy() if here else self._now
-
-    def _owned(self, vec: PETSc.Vec) -> np.ndarray:
-        """A box to work on: the memory of the vector, or a copy."""
-        if self._rows.copies:
-            return self._rows.to_box(vec).copy()
-        return vec.getArray().reshape(self._rows.shape)
+            kept = self._null_space is None if self._rows.copies else not nonzero_guess
+            self._r0 = self._now if kept else self._now.copy()
 
     def _residual(self) -> None:
         """r = b - A x with the matrix."""
