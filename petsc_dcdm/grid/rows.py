@@ -16,6 +16,7 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.boxes import BoxPartition
 from petsc_dcdm.grid.csr import copy_runs
 from petsc_dcdm.grid.discovery import Grid
+from petsc_dcdm.models.memory import aligned_zeros
 
 TAG = 6
 """Of the messages here; those of halos are lower."""
@@ -71,7 +72,7 @@ class RowMap:
         if self._in_place:
             return values.reshape(self.shape)
         if not self._buffer.size:
-            self._buffer = np.zeros(prod(self.shape))
+            self._buffer = aligned_zeros(prod(self.shape), np.float64)
         self._move(values, self._buffer, self._own, self._sends, self._receives)
         return self._buffer.reshape(self.shape)
 
