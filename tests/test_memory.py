@@ -59,7 +59,7 @@ imports = 0
 library()
 solve((8, 8, 8))  # libraries that are loaded on first use
 imports = memory("VmRSS")
-worst = [max(MPI.COMM_WORLD.allgather(peak)) for peak in solve((96, 96, 96))]
+worst = [max(MPI.COMM_WORLD.allgather(peak)) for peak in solve((128, 128, 128))]
 if MPI.COMM_WORLD.rank == 0:
     print("peaks", json.dumps(worst))
 """

@@ -12,7 +12,7 @@ from petsc_dcdm.models.cnn import CnnOperator, DcdmNet, to_tensors
 from petsc_dcdm.models.layout import SerialLayout
 from petsc_dcdm.models.weights import ModelFile
 
-RANKS = (2, 4)
+RANKS = (4,)
 
 
 def test_direction_does_not_depend_on_the_ranks():
