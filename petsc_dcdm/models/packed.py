@@ -58,7 +58,8 @@ class PackedStencil:
         common = np.zeros(256)
         common[1 : values.size + 1] = values
         renumbered = np.where(self.s_value != 0, np.searchsorted(values, self.s_value) + 1, 0).astype(np.uint8)
-        np.take(renumbered, self.s_index, out=self.s_index)
+        if (renumbered != np.arange(256))[self.s_value != 0].any():
+            np.take(renumbered, self.s_index, out=self.s_index)
         x, y, z = (max(k, default=0.0) for k in known)
         return PackedStencil(self.cells, self.s_index, (x, y, z), common)
 
