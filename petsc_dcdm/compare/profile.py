@@ -85,7 +85,7 @@ def bytes_of(level: Level, active: int) -> dict[str, list[float]]:
     """Least traffic of each kernel, by call; the last entry holds for all further calls."""
     blocks = level.n_w * level.n_r * -(-level.n_x // ALIGN)
     classes = np.ctypeslib.as_array((ctypes.c_uint8 * blocks).from_address(level.block_class))
-    single = np.count_nonzero(classes == 0) * ALIGN * (OMEGA + level.steps) * (2 if level.half else 4)
+    single = np.count_nonzero(classes == 0) * ALIGN * (OMEGA + level.steps) * 2
     words = active  # a byte for each cell
     return {
         "dcdm_down": [COARSER * (active * (8 + 8) + single)],

@@ -58,7 +58,7 @@ class CpuHierarchy:
         threads: int,
         half: bool = True,
     ) -> None:
-        self._kernels = kernels_for(file)
+        self._kernels = kernels_for(file, half)
         self._steps = _steps_of(file)
         self._layout = layout
         self._threads = threads
@@ -396,7 +396,7 @@ class CpuHierarchy:
             k.dcdm_unload(self._finest, out, scale_out, self._threads)
 
 
-def kernels_for(file: ModelFile) -> ctypes.CDLL:
+def kernels_for(file: ModelFile, half: bool = True) -> ctypes.CDLL:
     """The kernels, if they serve this network here: ranks should agree on that before they set it up. Not collective.
 
     Raises as `CpuHierarchy` does.
@@ -409,7 +409,7 @@ def kernels_for(file: ModelFile) -> ctypes.CDLL:
             f"{file.source}: the kernels serve up to {MAX_STEPS} smoothing steps and {CHANNELS} channels, and this "
             f"network has {steps} and {channels}"
         )
-    return kernels()
+    return kernels(half)
 
 
 def _steps_of(file: ModelFile) -> int:

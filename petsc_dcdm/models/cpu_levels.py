@@ -75,7 +75,7 @@ class Stage:
         self.own = box_at(self.low, shape)
         c = self.level = geometry.level()
         c.half_x, c.half_r, c.half_w = (int(axis in axes) for axis in roles(geometry.flat))
-        c.steps, c.half, c.halo = steps, int(half), int(halo)
+        c.steps, c.halo = steps, int(halo)
         self.range = np.zeros((c.n_w, c.n_r, 2), np.int32)
         c.range = self.range.ctypes.data
         if axes:

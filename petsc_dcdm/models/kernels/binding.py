@@ -28,7 +28,7 @@ class Level(ctypes.Structure):
 
     _fields_ = [
         *[(name, _i64) for name in ("n_w", "n_r", "n_x", "pitch_w", "pitch_r", "origin", "full_w", "full_r", "has_r")],
-        *[(name, _i64) for name in ("half_w", "half_r", "half_x", "halo", "steps", "half")],
+        *[(name, _i64) for name in ("half_w", "half_r", "half_x", "halo", "steps")],
         *[(name, _pointer) for name in ("block_class", "class_value", "block_start")],
         ("room", _i64),
         *[(name, _pointer) for name in ("blocks", "omegas", "x", "y", "r", "range")],
@@ -93,9 +93,11 @@ class Operator(ctypes.Structure):
 
 
 @functools.cache
-def kernels() -> ctypes.CDLL:
-    """The library with its signatures declared, so that calls convert their arguments quickly."""
-    c = library()
+def kernels(half: bool = True) -> ctypes.CDLL:
+    """The library with its signatures declared, so that calls convert their arguments quickly. `half`: its coefficients
+    are bfloat16, else float.
+    """
+    c = library(half)
     level, f64, i32 = ctypes.POINTER(Level), ctypes.c_double, ctypes.c_int
     signatures = {
         "dcdm_work_floats": (_i64, [level]),

@@ -15,6 +15,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -110,6 +111,13 @@ def _run(compiler: Sequence[str], arguments: Sequence[str], work: Path, target: 
     raise KernelsUnavailable(f"the C kernels could not be compiled: {message}")
 
 
+def _size(source: Path) -> int:
+    """Characters of a source with the headers of ours that it includes."""
+    text = source.read_text(encoding="utf-8")
+    headers = re.findall(r'#include "(.+?)"', text)
+    return len(text) + sum(_size(source.with_name(name)) for name in headers if source.with_name(name).exists())
+
+
 class _Build:
     """The making of one library, shared with other processes that are at it."""
 
@@ -117,7 +125,7 @@ class _Build:
         self._compiler, self._target = compiler, target
         self._objects = target.with_suffix(".build")
         # the largest take longest: they come first
-        self._sources = sorted(sources(), key=lambda source: -source.stat().st_size)
+        self._sources = sorted(sources(), key=_size, reverse=True)
 
     def run(self) -> None:
         """Compile what nobody else compiles, wait for the others, link. A process that ends loses its locks, so
@@ -179,9 +187,9 @@ def _compiled(directory: Path, compiler: Sequence[str], key: str) -> Path:
 
 
 @functools.cache
-def _load() -> ctypes.CDLL | KernelsUnavailable:
+def _load(half: bool) -> ctypes.CDLL | KernelsUnavailable:
     try:
-        compiler = find_compiler()
+        compiler = [*find_compiler(), f"-DHALF={int(half)}"]
         key = _key(compiler)
         try:
             return ctypes.CDLL(str(_compiled(cache_directory(), compiler, key)))
@@ -196,12 +204,13 @@ def _load() -> ctypes.CDLL | KernelsUnavailable:
         return error
 
 
-def library() -> ctypes.CDLL:
-    """The compiled kernels; compiles them (one to two seconds) if the cache does not have them. Not collective.
+def library(half: bool = True) -> ctypes.CDLL:
+    """The compiled kernels; compiles them (one to two seconds) if the cache does not have them. Not collective. `half`:
+    coefficients are bfloat16, as solvers have them; else float, which tests compare with torch.
 
     Raises KernelsUnavailable when there is no compiler or it fails; the answer holds for the whole process.
     """
-    found = _load()
+    found = _load(half)
     if isinstance(found, KernelsUnavailable):
         raise found
     return found

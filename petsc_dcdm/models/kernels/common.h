@@ -19,6 +19,11 @@ static inline int omp_get_thread_num(void) { return 0; }
 static inline int omp_get_num_threads(void) { return 1; }
 #endif
 
+/* Coefficients are bfloat16, or in a library that is compiled with HALF = 0 float. One of them only: a cold start waits for the compiler. */
+#ifndef HALF
+#define HALF 1
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 
 /* Rows are padded to multiples of this; any vector length below divides it. Known to petsc_dcdm/models/cpu.py. */
@@ -87,7 +92,6 @@ typedef struct {
     int64_t half_w, half_r, half_x; /* coarsened on the way to the next level */
     int64_t halo;              /* 1: cells of other ranks may adjoin, so that what lies one cell outside counts */
     int64_t steps;
-    int64_t half;              /* blocks are bfloat16 */
     uint8_t *block_class;      /* [n_w][n_r][ceil(n_x / ALIGN)] */
     float *class_value;        /* [256][FIELDS], rounded as those in blocks are */
     int64_t *block_start;      /* [n_w][n_r]: which block is the first of the row that has no class */

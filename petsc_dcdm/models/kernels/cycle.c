@@ -146,16 +146,14 @@ static __attribute__((noinline)) void correct(const dcdm_level *l, const dcdm_le
     }
 }
 
-#define COEF float
-#define GET load
-#define NAME(x) x##_float
-#include "cycle_body.h"
-#undef COEF
-#undef GET
-#undef NAME
+#if HALF
 #define COEF uint16_t
 #define GET load_half
-#define NAME(x) x##_half
+#else
+#define COEF float
+#define GET load
+#endif
+#define NAME(x) x##_pass
 #include "cycle_body.h"
 
 /* Memory of one thread in floats: the rings of the longer leg, and a row. */
@@ -174,10 +172,8 @@ static void run(const dcdm_level *l, const dcdm_level *c, const pass *model, flo
         p.rings = work + part * each;
         p.row = p.rings + each - row;
         p.zero = work + l->parts * each + ALIGN + (l->has_r ? l->pitch_r : 0);
-        if (up && l->half) up_half(l, c, &p, part);
-        else if (up) up_float(l, c, &p, part);
-        else if (l->half) down_half(l, c, &p, part);
-        else down_float(l, c, &p, part);
+        if (up) up_pass(l, c, &p, part);
+        else down_pass(l, c, &p, part);
     }
 }
 

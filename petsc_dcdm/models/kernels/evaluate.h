@@ -14,7 +14,7 @@ static void make_features(const dcdm_level *l, workspace *ws, int64_t k, int64_t
     const int64_t piece = (int64_t)1 << ws->piece, o = at(ws, k) + j * l->pitch_r;
     const faces f = faces_at(l, ws, k, j);
     const float *inverse = ws->inverse + o;
-    const int64_t size = feature_size(&ws->network);
+    const int64_t size = feature_size();
     float *restrict to = ws->features + size * o;
     for (int64_t q = 0; q < 64 && missing >> q; q++) {
         if (!(missing >> q & 1)) continue;
@@ -39,7 +39,7 @@ static void make_features(const dcdm_level *l, workspace *ws, int64_t k, int64_t
             uint16_t half[FEATURES];
             some |= (scale == 0) | (f.c[6][i] != 0);
             for (int a = 0; a < FEATURES; a++) m[a] = a < 7 ? f.c[a][i] * scale : scale > 0, half[a] = to_half(m[a]);
-            memcpy(to + size * i, ws->network.half ? (const void *)half : (const void *)m, (size_t)size * sizeof *to);
+            memcpy(to + size * i, PAIRS ? (const void *)half : (const void *)m, (size_t)size * sizeof *to);
         }
         *odd |= (uint64_t)some << q;
     }
@@ -50,7 +50,7 @@ static void feature_rows(const dcdm_level *l, const workspace *ws, int64_t k, co
     for (int64_t w = -1; w <= 1; w++)
         for (int64_t r = -1; r <= 1; r++)
             from[3 * (w + 1) + r + 1] =
-                ws->features + feature_size(&ws->network) * (at(ws, k + w) + r * l->pitch_r * l->has_r - 1);
+                ws->features + feature_size() * (at(ws, k + w) + r * l->pitch_r * l->has_r - 1);
 }
 
 /* Make what the network looks at around the cells from `element` of plane k to `span` further on. Returns whether some of it is odd. */
@@ -82,7 +82,7 @@ static void evaluate_some(const dcdm_level *l, const dcdm_network *net, workspac
                           const int32_t *element, int n, const int32_t *wanted) {
     int64_t cell[SPARSE];
     v16 x[SPARSE];
-    for (int c = 0; c < SPARSE; c++) cell[c] = feature_size(&ws->network) * element[c < n ? c : n - 1];
+    for (int c = 0; c < SPARSE; c++) cell[c] = feature_size() * element[c < n ? c : n - 1];
     int odd = 0;
     for (int c = 0; c < n; c++) odd |= make_around(l, ws, k, element[c], 0);
     evaluate_sparse(net, &ws->network, !odd, parity_of(l, k, list), from, (int)l->has_r, cell, x);
@@ -101,7 +101,7 @@ static void evaluate_list(const dcdm_level *l, const dcdm_network *net, workspac
         if (q + DENSE <= count && cell[q + DENSE - 1] - cell[q] == step * (DENSE - 1)) {
             v16 x[DENSE];
             const int odd = make_around(l, ws, k, cell[q], step * (DENSE - 1));
-            evaluate_dense(net, &ws->network, !odd, parity_of(l, k, list), from, (int)l->has_r, feature_size(&ws->network) * cell[q],
+            evaluate_dense(net, &ws->network, !odd, parity_of(l, k, list), from, (int)l->has_r, feature_size() * cell[q],
                            (int)l->half_x, x);
             for (int c = 0; c < DENSE; c++) ws->answer[wanted[q + c]] = x[c];
             q += DENSE;

@@ -8,7 +8,7 @@
 
 /* A number as blocks hold it. */
 INLINE float rounded(const dcdm_level *l, float v) {
-    if (!l->half) return v;
+    if (!HALF) return v;
     uint16_t h[VL];
     store_half(h, splat(v));
     return load_half(h)[0];
@@ -54,7 +54,7 @@ static uint8_t class_of(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64
 }
 
 INLINE void put(const dcdm_level *l, void *to, int64_t at, vf v) {
-    if (l->half) store_half((uint16_t *)to + at, v);
+    if (HALF) store_half((uint16_t *)to + at, v);
     else store((float *)to + at, v);
 }
 
@@ -159,7 +159,7 @@ void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, ch
     {
         workspace ws;
         carve(l, memory + omp_get_thread_num() * bytes, &ws);
-        prepare(net, (int)l->has_r, (int)l->half, &ws.network);
+        prepare(net, (int)l->has_r, &ws.network);
         ws.usual = -1;
         forget(&ws);
 #pragma omp for schedule(dynamic, 1)

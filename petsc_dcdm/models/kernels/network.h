@@ -55,17 +55,22 @@ INLINE void transpose(v8 m[8]) {
     }
 }
 
+#if defined(__AVX512BF16__) && HALF
+enum { PAIRS = 1 };
+#else
+enum { PAIRS = 0 };
+#endif
+
 /* What is made of a network once for a level. Where all cells around have no s and are active, those two features need no looking at:
  * their part of the convolution is in plain_bias [parity]. Where the processor multiplies pairs of bfloat16, and coefficients are to be
- * no better than that, the convolution is in pairs: half says so. */
+ * no better than that, the convolution is in PAIRS. */
 typedef struct {
-    int half;
     float plain_bias[8][CHANNELS];
     uint16_t conv[8][9][3][FEATURES / 2][2 * CHANNELS];
 } prepared;
 
 /* How many floats the features of a cell take. */
-INLINE int64_t feature_size(const prepared *p) { return p->half ? FEATURES / 2 : FEATURES; }
+INLINE int64_t feature_size(void) { return PAIRS ? FEATURES / 2 : FEATURES; }
 
 INLINE uint16_t to_half(float v) {
     uint32_t u;
@@ -73,18 +78,14 @@ INLINE uint16_t to_half(float v) {
     return (uint16_t)((u + 0x7FFF + ((u >> 16) & 1)) >> 16);
 }
 
-static void prepare(const dcdm_network *net, int has_r, int half, prepared *to) {
-#if !defined(__AVX512BF16__)
-    half = 0;
-#endif
-    to->half = half;
+static void prepare(const dcdm_network *net, int has_r, prepared *to) {
     for (int parity = 0; parity < 8; parity++)
         for (int c = 0; c < CHANNELS; c++) {
             float sum = net->conv_bias[c];
             for (int b = has_r ? 0 : 1; b < 9; b += has_r ? 1 : 3)
                 for (int x = 0; x < 3; x++) sum += net->conv[parity][b][FEATURES * x + FEATURES - 1][c];
             to->plain_bias[parity][c] = sum;
-            for (int b = 0; b < 9 && half; b++)
+            for (int b = 0; b < 9 && PAIRS; b++)
                 for (int x = 0; x < 3; x++)
                     for (int f = 0; f < FEATURES; f++)
                         to->conv[parity][b][x][f / 2][2 * c + f % 2] = to_half(net->conv[parity][b][FEATURES * x + f][c]);
@@ -95,7 +96,7 @@ static void prepare(const dcdm_network *net, int has_r, int half, prepared *to) 
 INLINE void put_features(const prepared *p, float *to, const v8 m[8]) {
     (void)p;
 #if defined(__AVX512BF16__)
-    if (p->half) {
+    if (PAIRS) {
         for (int c = 0; c < 8; c++) {
             const __m128bh h = _mm256_cvtneps_pbh((__m256)m[c]);
             memcpy(to + FEATURES / 2 * c, &h, sizeof h);
@@ -162,10 +163,8 @@ INLINE void evaluate(const dcdm_network *net, const prepared *p, int parity, con
 
 #define EVALUATE(cell, step, n, dense)                                                                                                \
     do {                                                                                                                             \
-        if (p->half && plain) evaluate(net, p, parity, from, has_r, cell, (step) * FEATURES / 2, n, dense, 1, 1, to);                \
-        else if (p->half) evaluate(net, p, parity, from, has_r, cell, (step) * FEATURES / 2, n, dense, 0, 1, to);                    \
-        else if (plain) evaluate(net, p, parity, from, has_r, cell, (step) * FEATURES, n, dense, 1, 0, to);                          \
-        else evaluate(net, p, parity, from, has_r, cell, (step) * FEATURES, n, dense, 0, 0, to);                                     \
+        if (plain) evaluate(net, p, parity, from, has_r, cell, (step) * feature_size(), n, dense, 1, PAIRS, to);                       \
+        else evaluate(net, p, parity, from, has_r, cell, (step) * feature_size(), n, dense, 0, PAIRS, to);                            \
     } while (0)
 
 /* DENSE cells in a row, all or every second one. plain: nothing around any of them has an s or is inactive. */
