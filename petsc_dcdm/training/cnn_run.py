@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--variant", choices=("64", "128"), help="the paper's network (default: 128 at resolution 128, else 64)")
     add("--seed", type=int, default=0, help="of weights, Lanczos and residuals (default %(default)s)")
+    add("--threads", type=int, default=1, help="torch threads; changes the last digits (default %(default)s)")
     add("--init", default="", help="weights file to start from")
     add("--device", default="auto", help="cpu, cuda or auto")
     add(
@@ -62,6 +63,7 @@ def settings_from(args: argparse.Namespace) -> Settings:
 def run(args: argparse.Namespace) -> int:
     """Train until the last stage ends; returns the exit code. An interruption keeps a checkpoint."""
     _keep_freed_memory()
+    torch.set_num_threads(args.threads)
     try:
         settings = settings_from(args)
         directory = args.run_dir or Path("out") / f"train-cnn-{settings.stages[-1].resolution}"
@@ -86,6 +88,7 @@ def _command(args: argparse.Namespace, settings: Settings) -> str:
     for text in args.stage:
         words += ["--stage", text]
     words += [] if args.stage else ["--resolution", str(args.resolution)]
+    words += ["--threads", str(args.threads)] if args.threads != 1 else []
     words += ["--init", Path(settings.init).name] if settings.init else []
     return shlex.join(words)
 
