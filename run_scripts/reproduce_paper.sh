@@ -4,7 +4,7 @@
 #
 #   bash run_scripts/reproduce_paper.sh              32^3, 64^3 and 128^3, an hour on 2 cores (128^3 is most of it)
 #   bash run_scripts/reproduce_paper.sh --quick      32^3 and 64^3, and no trainings: 10 minutes
-#   bash run_scripts/reproduce_paper.sh --train      first trains the network anew, as the shipped one was
+#   bash run_scripts/reproduce_paper.sh --train      first trains the network anew, as the shipped one was (4 minutes)
 #   --mesh FILE    obstacle; default: the Stanford bunny in ../shared/meshes if it is there, else meshes/fox.obj
 #
 # Tables and plots go to out/reproduction/; docs/reproduction/ has those of one machine.

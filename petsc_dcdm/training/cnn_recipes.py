@@ -53,7 +53,7 @@ _AT_16 = (
     Stage(500, resolution=16, bfloat16_until=1.0),
     Stage(600, resolution=16, rate=5e-4, low=3.0, follow=8, bfloat16_until=0.6),
 )
-_AT_32 = (*_AT_16, Stage(200, rate=3e-4, low=3.0, follow=8, bfloat16_until=0.6))
+_AT_32 = (*_AT_16, Stage(400, rate=5e-4, low=3.0, follow=8, bfloat16_until=0.6))
 _AT_64 = (*_AT_32, Stage(200, resolution=64, batch=2, rate=1e-4, ritz=500, low=3.0, follow=8, bfloat16_until=0.6))
 _AT_128 = (*_AT_64, Stage(200, resolution=128, batch=2, rate=1e-4, ritz=500, low=3.0, follow=8, bfloat16_until=0.6))
 #: Stages by the resolution of the last one.
