@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 
 from petsc4py import PETSc
@@ -10,6 +11,9 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.errors import UnsupportedSystem
 from petsc_dcdm.models.weights import WeightsError
 from petsc_dcdm.options import OptionError
+
+HEAD_START = 0.5
+"""Seconds for rank 0 to print before another rank, which may have got there first, ends the program."""
 
 
 def say(comm: PETSc.Comm, who: str, text: str) -> None:
@@ -34,3 +38,5 @@ class Explained:
         driven_by_python = hasattr(main, "__file__") or hasattr(sys, "ps1") or sys.argv[:1] == ["-c"]
         if isinstance(problem, (UnsupportedSystem, WeightsError, OptionError)) and not driven_by_python:
             say(self._comm, self._who, str(problem))
+            if self._comm.getRank():
+                time.sleep(HEAD_START)

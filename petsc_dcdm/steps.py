@@ -133,19 +133,21 @@ class GridSteps:
                 self._r.set(0.0)  # its memory serves the next solve, too, which writes to active cells only
         else:
             self._norm = float(self._b.norm())
+        # The first step takes the residual from where it is and leaves the next one in its box.
+        residual = self._r if nonzero_guess else self._b
         if self._rows.copies:
-            self._x_box, self._r_box = self._loop.boxes()
+            self._x_box, self._r_box, room = self._loop.boxes()
             if nonzero_guess:
-                self._x_box[...] = self._rows.to_box(self._x)
+                self._rows.to_box(self._x, self._x_box)
+            self._now = self._rows.to_box(residual, room)
         else:
             self._x_box, self._r_box = (v.getArray().reshape(self._rows.shape) for v in (self._x, self._r))
-        # The first step takes the residual from where it is and leaves the next one in its box.
-        self._now = self._rows.to_box(self._r if nonzero_guess else self._b)
+            self._now = self._rows.to_box(residual)
         if self._loop.exact:
             # b - A x is r0 - A (x - x0), where Dirichlet rows, and what other rows have of them, drop out.
             self._x0 = self._x_box.copy() if nonzero_guess else None
-            kept = self._null_space is None if self._rows.copies else not nonzero_guess
-            self._r0 = self._now if kept else self._now.copy()
+            overwritten = nonzero_guess and not self._rows.copies
+            self._r0 = self._now.copy() if overwritten else self._now
 
     def _residual(self) -> None:
         """r = b - A x with the matrix."""
@@ -161,7 +163,7 @@ class GridSteps:
             self.store()
             self._residual()
             if self._rows.copies:
-                self._r_box[...] = self._rows.to_box(self._r)
+                self._rows.to_box(self._r, self._r_box)
         self._now = self._r_box
 
     def norm(self) -> float:
@@ -189,5 +191,3 @@ class GridSteps:
                 self._x.axpy(-1.0, self._guess)
                 self._null_space.remove(self._x)
                 self._x.axpy(1.0, self._guess)
-            if self._rows.copies:
-                self._x_box[...] = self._rows.to_box(self._x)

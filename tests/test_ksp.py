@@ -283,6 +283,28 @@ def test_pure_neumann(attach, operator):
         assert abs(x.sum()) < 1e-6 * x.norm()
 
 
+@pytest.mark.parametrize("nonzero_guess", [False, True])
+def test_a_monitor_that_asks_for_the_solution_changes_nothing(nonzero_guess):
+    """Rows that are not the box, with a null space: x goes to the grid and back in the middle of a solve."""
+    shape = (18, 20, 22)
+    active = random_solids(shape, fraction=0.02)
+    cells = np.flatnonzero(active)
+    A = matrix(*conductances(shape, active, walls=0.0), cells=cells)
+    A.compose("dcdm_cells", PETSc.IS().createGeneral(cells.astype(PETSc.IntType)))
+    A.setNullSpace(PETSc.NullSpace().create(constant=True))
+    b = right_hand_side(A)
+    guess = right_hand_side(A, seed=2) if nonzero_guess else None
+    histories = []
+    for asks in (False, True):
+        database = PETSc.Options()
+        if asks:
+            database["ksp_monitor_true_residual"] = "ascii:/dev/null"
+        ksp, x = solve(A, b, guess.copy() if guess else None, ksp_rtol=1e-9, pc_dcdm_grid="22,20,18")
+        assert ksp.getConvergedReason() > 0
+        histories.append(ksp.getConvergenceHistory())
+    np.testing.assert_allclose(*histories, rtol=1e-6)
+
+
 @pytest.mark.parametrize("operator", ["mat", "stencil"])
 def test_pure_neumann_whose_right_hand_side_is_not_in_the_range(operator, capsys):
     """With the null space attached the rest is solved, as PETSc's CG does; without, there is no answer to wait for."""

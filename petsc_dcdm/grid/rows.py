@@ -63,18 +63,22 @@ class RowMap:
         """Whether values are copied on the way, False when the box is the vector's own memory."""
         return not self._in_place
 
-    def to_box(self, vec: PETSc.Vec) -> np.ndarray:
-        """The vector's values on this rank's box, float64 (nz, ny, nx), 0 where there is no row. Collective.
+    def to_box(self, vec: PETSc.Vec, box: np.ndarray | None = None) -> np.ndarray:
+        """The vector's values on this rank's box, float64 (nz, ny, nx). Collective.
 
-        The array is a view of the vector or of a buffer that the next call overwrites: read it at once, do not write.
+        Where values are copied they go to ``box``, and what has no row there is left as it is. Without one, the array
+        is a view of the vector or of a buffer, 0 where there is no row, that the next call overwrites: read it at once,
+        do not write.
         """
         values = vec.getArray(readonly=True)
         if self._in_place:
             return values.reshape(self.shape)
-        if not self._buffer.size:
-            self._buffer = aligned_zeros(prod(self.shape), np.float64)
-        self._move(values, self._buffer, self._own, self._sends, self._receives)
-        return self._buffer.reshape(self.shape)
+        if box is None:
+            if not self._buffer.size:
+                self._buffer = aligned_zeros(prod(self.shape), np.float64)
+            box = self._buffer.reshape(self.shape)
+        self._move(values, box.reshape(-1), self._own, self._sends, self._receives)
+        return box
 
     def from_box(self, box: np.ndarray, vec: PETSc.Vec) -> None:
         """Write the box's values into the rows of ``vec``. Collective."""

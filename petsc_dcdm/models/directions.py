@@ -124,7 +124,7 @@ class DirectionLoop:
         # Without halos a new direction is made in the place of the oldest.
         room = history + (history == 0 or bool(level.halo))
         self._free = [geometry.zeros(np.float64) for _ in range(room)]
-        self._boxes: tuple[np.ndarray, np.ndarray] | None = None
+        self._boxes: list[np.ndarray] = []
         self._history = history
         self._before: deque[tuple[Padded, float]] = deque()
         parts = int(level.parts)
@@ -135,13 +135,16 @@ class DirectionLoop:
         self._pointers = (ctypes.c_void_p * max(history, 1))()
         self._betas = np.zeros(max(history, 1))
 
-    def boxes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Room for x, which is 0, and r on this rank's box where the caller has none; the same arrays every time."""
-        if self._boxes is None:
-            x, r = (aligned_zeros(prod(self._layout.shape), np.float64).reshape(self._layout.shape) for _ in range(2))
-            self._boxes = x, r
-        else:
+    def boxes(self) -> list[np.ndarray]:
+        """Room for x, which is 0, r and the first r on this rank's box where the caller has none.
+
+        The same arrays every time; where nothing is active they stay 0.
+        """
+        shape = self._layout.shape
+        if self._boxes:
             self._boxes[0][...] = 0.0
+        else:
+            self._boxes = [aligned_zeros(prod(shape), np.float64).reshape(shape) for _ in range(3)]
         return self._boxes
 
     def restart(self) -> None:

@@ -61,9 +61,7 @@ def high(a: torch.Tensor, axis: int) -> torch.Tensor:
     return a.narrow(-1 - axis, 1, a.shape[-1 - axis] - 1)
 
 
-def make_operator(
-    faces: tuple[torch.Tensor, torch.Tensor, torch.Tensor], s: torch.Tensor, shape: Shape
-) -> Operator:
+def make_operator(faces: tuple[torch.Tensor, torch.Tensor, torch.Tensor], s: torch.Tensor, shape: Shape) -> Operator:
     """The operator with these face conductances and extra diagonal on a grid of global `shape`."""
     d = s
     for a in range(3):
@@ -134,9 +132,7 @@ def oriented_conv(padded: torch.Tensor, weight: torch.Tensor, axes: Axes) -> tor
         odd = tuple(2 - i for i in range(3) if parity[i])
         # the cells of one parity lie `stride` apart: a strided convolution that starts at the first of them
         z, y, x = (slice(q, q + s * (n - 1) + 3) for q, s, n in zip(parity, stride, blocks, strict=True))
-        parts.append(
-            F.conv3d(padded[None, :, z, y, x], oriented_weights(weight, axes, odd), stride=stride)[0]
-        )
+        parts.append(F.conv3d(padded[None, :, z, y, x], oriented_weights(weight, axes, odd), stride=stride)[0])
     hidden = weight.shape[0]
     y = torch.stack(parts, dim=1).reshape(hidden, *stride, *blocks)
     y = y.permute(0, 4, 1, 5, 2, 6, 3).reshape(hidden, *[n + g for n, g in zip(shape, grown, strict=True)])
@@ -168,18 +164,12 @@ def evaluate(weights: dict[str, torch.Tensor], feats: torch.Tensor, axes: Axes, 
     return torch.cat(slabs, dim=1)
 
 
-def _evaluate(
-    weights: dict[str, torch.Tensor], feats: torch.Tensor, axes: Axes, shape: Shape
-) -> torch.Tensor:
+def _evaluate(weights: dict[str, torch.Tensor], feats: torch.Tensor, axes: Axes, shape: Shape) -> torch.Tensor:
     count = weights["log_c"].shape[0]
-    bias = weights["conv.bias"] + sum(
-        (weights["conv.flags"][a] for a in axes), torch.zeros_like(weights["conv.bias"])
-    )
+    bias = weights["conv.bias"] + sum((weights["conv.flags"][a] for a in axes), torch.zeros_like(weights["conv.bias"]))
     h = torch.relu(oriented_conv(feats, weights["conv.weight"], axes) + bias[:, None, None, None])
     box = h.shape[1:]
-    h = torch.relu(
-        torch.addmm(weights["hidden.bias"][:, None], weights["hidden.weight"], h.reshape(h.shape[0], -1))
-    )
+    h = torch.relu(torch.addmm(weights["hidden.bias"][:, None], weights["hidden.weight"], h.reshape(h.shape[0], -1)))
     o = torch.addmm(weights["out.bias"][:, None], weights["out.weight"], h)
     base = torch.tensor(base_fields(count - 4, axes, shape), dtype=feats.dtype, device=feats.device)
     c = base * torch.exp(weights["log_c"])
