@@ -122,11 +122,13 @@ def solve(A, b, x=None, dm=None, **options):
 
 @contextmanager
 def refused(sentence):
-    """The block raises an error that says ``sentence`` (a pattern); PETSc 3.26 has it as the cause of its own."""
+    """The block raises an error that says ``sentence`` (a pattern); PETSc 3.26 has it as the cause of its own ones."""
     with pytest.raises(Exception) as caught:
         yield
-    error = caught.value
-    said = str(error.__cause__ if isinstance(error, PETSc.Error) and error.__cause__ else error)
+    error: BaseException = caught.value
+    while isinstance(error, PETSc.Error) and error.__cause__:
+        error = error.__cause__
+    said = str(error)
     assert re.search(sentence, said), said
 
 
