@@ -54,8 +54,8 @@ _AT_16 = (
     Stage(600, resolution=16, rate=5e-4, low=3.0, follow=8, bfloat16_until=0.6),
 )
 _AT_32 = (*_AT_16, Stage(400, rate=5e-4, low=3.0, follow=8, bfloat16_until=0.6))
-# Where a longer training on a GPU would go on. As it stands, the stage at 64^3 takes one iteration off smooth right-hand
-# sides and adds five to random ones (docs/reproduction.md): 700 Ritz vectors are few for 64^3, the paper has 10,000.
+# Where a longer training on a GPU would go on. As it stands, the stage at 64^3 takes one iteration off smooth right-
+# hand sides and adds five to random ones (docs/reproduction.md): 700 Ritz vectors are few, the paper has 10,000.
 _FINE = {"rate": 2e-5, "final_rate": 1e-6, "ritz": 700, "low": 3.0, "follow": 8, "bfloat16_until": 0.6}
 _AT_64 = (*_AT_32, Stage(80, resolution=64, **_FINE))  # type: ignore[arg-type]
 _AT_128 = (*_AT_64, Stage(80, resolution=128, **_FINE))  # type: ignore[arg-type]
