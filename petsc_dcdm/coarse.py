@@ -8,7 +8,7 @@ prefix: that of the PC + ``pc_dcdm_coarse_``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import prod
 
@@ -56,13 +56,20 @@ class CoarseSolver:
         self.ksp: PETSc.KSP | None = None
         self._prefix = prefix
         self._problem: Exception | None = None
+        ratio = prod(layout.global_shape) // prod(operator.global_shape)
+        self._on_workers(rows, lambda collected: self._set_up(collected, ratio))
+
+    def _on_workers(self, rows: Rows, set_up: Callable[[Rows], None]) -> None:
+        """``set_up`` with the rows of all ranks a worker works for. Raises RuntimeError on all ranks if it fails."""
         collected = self._ranks.rows(rows)
         if collected is not None:
             try:
-                self._set_up(collected, prod(layout.global_shape) // prod(operator.global_shape))
+                set_up(collected)
             except Exception as error:
-                self._problem = RuntimeError(f"the coarse solver (options prefix {prefix}) can not be set up: {error}")
-        raise_together(mpi, self._problem)
+                self._problem = RuntimeError(
+                    f"the coarse solver (options prefix {self._prefix}) can not be set up: {error}"
+                )
+        raise_together(self._mpi, self._problem)
 
     def _set_up(self, rows: Rows, ratio: int) -> None:
         comm = self._ranks.comm
@@ -89,18 +96,14 @@ class CoarseSolver:
         known = np.array_equal(active, self._active) and all(map(np.array_equal, rows[:2], self._pattern))
         if not self._mpi.allreduce(known, op=MPI.LAND):
             return False
-        collected = self._ranks.rows(rows)
-        if collected is not None and self.ksp is not None and self.unknowns:
-            try:
-                self._matrix.setValuesCSR(*collected)
-                self._matrix.assemble()
-                self.ksp.setUp()
-            except Exception as error:
-                self._problem = RuntimeError(
-                    f"the coarse solver (options prefix {self._prefix}) can not be set up: {error}"
-                )
-        raise_together(self._mpi, self._problem)
+        self._on_workers(rows, self._update_values)
         return True
+
+    def _update_values(self, rows: Rows) -> None:
+        if self.unknowns and self.ksp is not None:
+            self._matrix.setValuesCSR(*rows)
+            self._matrix.assemble()
+            self.ksp.setUp()
 
     def _choose_pc(self, pc: PETSc.PC, ratio: int) -> dict[str, str]:
         """The default solver, and its options that petsc4py has no call for. ``ratio``: cells of the grid per cell."""
