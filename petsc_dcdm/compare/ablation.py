@@ -179,9 +179,4 @@ def _show(cells: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    if "petsc4py.PETSc" in sys.modules:
-        from petsc4py import PETSc
-
-        PETSc._finalize()  # before Python ends: PETSc 3.18 crashes when a Python solver outlives it
-    sys.exit(code)
+    sys.exit(main(sys.argv[1:]))

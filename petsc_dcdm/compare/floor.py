@@ -80,4 +80,3 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
-    PETSc._finalize()  # before Python ends: PETSc 3.18 crashes when a Python solver outlives it

@@ -228,8 +228,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    from petsc4py import PETSc
-
-    PETSc._finalize()  # before Python ends: PETSc 3.18 crashes when a Python solver outlives it
-    sys.exit(code)
+    sys.exit(main(sys.argv[1:]))

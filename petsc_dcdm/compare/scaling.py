@@ -129,7 +129,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    import atexit
-
-    atexit.register(PETSc._finalize)  # PETSc 3.18 crashes when a Python solver outlives the interpreter
     main()
