@@ -15,13 +15,14 @@ HUGE_PAGE = 1 << 21
 def aligned_zeros(size: int, dtype: type, *, sparse: bool = False) -> np.ndarray:
     """Zeros [size] that start at a cache line. Large ones take memory only where they are written to.
 
-    sparse: much of it will never be written to; then only small pages save memory.
+    sparse: much of it will never be written to; small pages then keep what is not out of memory.
     """
     bytes_ = size * np.dtype(dtype).itemsize
-    advice = getattr(mmap, "MADV_HUGEPAGE", None)
-    if advice is None or sparse or bytes_ < LARGE:
+    advice = getattr(mmap, "MADV_NOHUGEPAGE" if sparse else "MADV_HUGEPAGE", None)
+    if advice is None or bytes_ < LARGE:
         raw = np.zeros(bytes_ + CACHE_LINE, np.uint8)
         return raw[-raw.ctypes.data % CACHE_LINE :][:bytes_].view(dtype)
+    # Not numpy's zeros: the C library may take them from memory that it has had before, and then writes to all of it.
     memory = mmap.mmap(-1, bytes_ + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError):  # a kernel without huge pages
         memory.madvise(advice)
