@@ -234,8 +234,8 @@ class KSP:
                 else context.direction_loop(A, self.history)
             )
             if not isinstance(offer, str):
-                rows, loop = offer
-                return GridSteps(A, rows, loop, b, x, self._vectors(b, 1)[0])
+                system, loop = offer
+                return GridSteps(A, system, loop, b, x, self._vectors(b, 1)[0])
             why = offer
         if self.operator == "stencil":
             with Explained(ksp.getComm(), "KSP"):

@@ -177,8 +177,8 @@ class PC:
         assert self._system is not None
         return self._system.layout
 
-    def direction_loop(self, A: PETSc.Mat, history: int) -> tuple[Any, Any] | str:
-        """(RowMap, DirectionLoop) that take the steps of the method with ``A``, or why there are none."""
+    def direction_loop(self, A: PETSc.Mat, history: int) -> tuple[GridSystem, Any] | str:
+        """The system and the DirectionLoop that take the steps of the method with ``A``, or why there are none."""
         if self._operator is None or self._system is None:
             return "the preconditioner does not run compiled on a grid of more than one level"
         if (A.handle, A.stateGet()) != self._key:
@@ -189,7 +189,7 @@ class PC:
             return f"the compiled loop keeps at most {MAX_HISTORY} directions"
         if self._loop is None or self._loop[0] != history:
             self._loop = history, DirectionLoop(self._network, self._operator, self._system.layout, history)  # type: ignore[arg-type]
-        return self._system.rows, self._loop[1]
+        return self._system, self._loop[1]
 
     def constant_part(self, b: PETSc.Vec) -> float:
         """Norm of the part of ``b`` along the constants on the coupled rows if these are a null space, else 0.

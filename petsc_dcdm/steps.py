@@ -117,9 +117,10 @@ class GridSteps:
     x and r are the vectors' own memory where the rows are the box, buffers elsewhere.
     """
 
-    def __init__(self, A: PETSc.Mat, rows: Any, loop: Any, b: PETSc.Vec, x: PETSc.Vec, r: PETSc.Vec) -> None:
-        """``rows`` is the preconditioner's RowMap, ``loop`` its DirectionLoop; ``r`` is to hold the residual."""
-        self._A, self._rows, self._loop, self._b, self._x, self._r = A, rows, loop, b, x, r
+    def __init__(self, A: PETSc.Mat, system: Any, loop: Any, b: PETSc.Vec, x: PETSc.Vec, r: PETSc.Vec) -> None:
+        """``system`` is the preconditioner's GridSystem, ``loop`` its DirectionLoop; ``r`` is to hold the residual."""
+        self._A, self._system, self._loop, self._b, self._x, self._r = A, system, loop, b, x, r
+        self._rows = system.rows
         # Directions are not freed of the null space one by one: the sum of them is, at the end.
         self._null_space = A.getNullSpace()
         self._norm = 0.0
@@ -127,27 +128,31 @@ class GridSteps:
     def start(self, nonzero_guess: bool) -> None:
         self._loop.restart()
         self._guess = self._x.copy() if nonzero_guess and self._null_space else None
-        if nonzero_guess:
-            self._residual()
-            if not np.isfinite(self._norm):
-                self._r.set(0.0)  # its memory serves the next solve, too, which writes to active cells only
-        else:
+        # What the first step takes the residual from; it leaves the next one in its box.
+        source = self._b
+        if not nonzero_guess:
             self._norm = float(self._b.norm())
-        # The first step takes the residual from where it is and leaves the next one in its box.
-        residual = self._r if nonzero_guess else self._b
+        elif not self._loop.exact:
+            self._residual()
+            source = self._r
         if self._rows.copies:
             self._x_box, self._r_box, room = self._loop.boxes()
             if nonzero_guess:
                 self._rows.to_box(self._x, self._x_box)
-            self._now = self._rows.to_box(residual, room)
+            self._now = self._rows.to_box(source, room)
         else:
             self._x_box, self._r_box = (v.getArray().reshape(self._rows.shape) for v in (self._x, self._r))
-            self._now = self._rows.to_box(residual)
-        if self._loop.exact:
-            # b - A x is r0 - A (x - x0), where Dirichlet rows, and what other rows have of them, drop out.
-            self._x0 = self._x_box.copy() if nonzero_guess else None
-            overwritten = nonzero_guess and not self._rows.copies
-            self._r0 = self._now.copy() if overwritten else self._now
+            self._now = self._rows.to_box(source)
+        self._right = self._now
+        finite = True
+        if nonzero_guess and self._loop.exact:
+            if self._system.dirichlet.size:
+                self._right = self._now if self._rows.copies else self._loop.room()
+                finite = self._system.without_dirichlet(self._A, self._x, self._now, self._right)
+            self.true_residual()
+            self._norm = self._norm if finite else np.nan
+        if not np.isfinite(self._norm):
+            self._r.set(0.0)  # its memory serves the next solve, too, which writes to active cells only
 
     def _residual(self) -> None:
         """r = b - A x with the matrix."""
@@ -157,7 +162,8 @@ class GridSteps:
 
     def true_residual(self) -> None:
         if self._loop.exact:
-            self._norm = self._loop.residual(self._x_box, self._x0, self._r0, self._r_box)
+            # Dirichlet rows keep their values: what other rows have of them is in the right-hand side already.
+            self._norm = self._loop.residual(self._x_box, self._right, self._r_box)
             self._touched()
         else:
             self.store()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from petsc_dcdm.grid import csr as csr_module
-from petsc_dcdm.grid.csr import CsrRows, Problem, RowsOnGrid, StencilError, copy_runs
+from petsc_dcdm.grid.csr import CsrRows, Problem, RowsOnGrid, StencilError
+from petsc_dcdm.grid.rows import copy_runs
 from petsc_dcdm.models.kernels.build import KernelsUnavailable
 
 Shape = tuple[int, int, int]

@@ -141,6 +141,42 @@ def test_the_stencil_stands_in_for_the_matrix_only_where_it_is_the_matrix(change
     assert bool(asked) is (change == "none")
 
 
+@pytest.mark.parametrize("shape", [(18, 19, 20), (1, 50, 60), (40, 1, 60)])
+@pytest.mark.parametrize("order", ["lexicographic", "any"])
+@pytest.mark.parametrize("guess", [None, "boundary", "everywhere"])
+def test_first_residual_where_rows_couple_to_dirichlet_rows(shape, order, guess, monkeypatch):
+    """As in PETSc's tutorial ex45: it is taken without the matrix, and is that of a guess that solves those rows."""
+    random = np.random.default_rng(5)
+    w, s = conductances(shape, random_solids(shape, fraction=0.01))
+    cells = None if order == "lexicographic" else random.permutation(s.size)
+    A = matrix(w, s, cells=cells)
+    rows = np.sort(random.choice(s.size, s.size // 50, replace=False)).astype(PETSc.IntType)
+    A.zeroRows(rows, diag=2.0)
+    if cells is not None:
+        A.compose("dcdm_cells", PETSc.IS().createGeneral(cells.astype(PETSc.IntType)))
+    b, x = right_hand_side(A), None
+    if guess:
+        x = right_hand_side(A, 3)
+        x.setArray(np.where(np.isin(np.arange(s.size), rows) | (guess == "everywhere"), x.getArray(), 0.0))
+    start = x.copy() if guess else b.duplicate()
+    single = np.flatnonzero(np.diff(A.getValuesCSR()[0]) == 1)
+    with start as values:
+        values[single] = b.getArray()[single] / A.getDiagonal().getArray()[single]
+    asked = []
+    residual = DirectionLoop.residual
+    monkeypatch.setattr(DirectionLoop, "residual", lambda *a: asked.append(1) or residual(*a))
+    nz, ny, nx = shape
+    ksp, x = solve(A, b, x, ksp_rtol=1e-10, pc_dcdm_grid=f"{nx},{ny},{nz}")
+    np.testing.assert_allclose(ksp.getConvergenceHistory()[0], relative_residual(A, start, b) * b.norm(), rtol=1e-12)
+    assert ksp.getConvergedReason() == Reason.CONVERGED_RTOL
+    assert len(asked) >= 2 and relative_residual(A, x, b) <= 1e-10
+    alone = int(np.setdiff1d(single, rows)[0])  # solid: nothing couples to it
+    b.setValue(alone, np.nan)
+    b.assemble()
+    ksp, _ = solve(A, b, pc_dcdm_grid=f"{nx},{ny},{nz}")
+    assert ksp.getConvergedReason() == Reason.DIVERGED_NANORINF
+
+
 def test_initial_guess_monitors_and_history():
     A = poisson((18, 19, 20))
     b = right_hand_side(A)

@@ -1,4 +1,4 @@
-"""The stencil of the local rows of an AIJ matrix, read by compiled code: `CsrRows` and its helpers.
+"""The stencil of the local rows of an AIJ matrix, read by compiled code.
 
 numpy in, numpy out: neither PETSc nor MPI is imported, and nothing here is collective. Axes are 0, 1, 2 for
 x, y, z, shapes (nz, ny, nx). All functions raise `KernelsUnavailable` (petsc_dcdm.models.kernels.build) where
@@ -14,7 +14,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from petsc_dcdm.models.kernels.build import KernelsUnavailable, library
+from petsc_dcdm.models.kernels.build import library
 from petsc_dcdm.models.packed import PackedStencil
 
 Shape = tuple[int, int, int]
@@ -273,6 +273,26 @@ class CsrRows:
         self._c.ghosts = self._ghosts[0].size
         self._c.ghost_column, self._c.ghost_cell, self._c.ghost_dirichlet = map(_pointer, self._ghosts)
 
+    def without_dirichlet(self, rows: np.ndarray, x: np.ndarray, b: np.ndarray, to: np.ndarray) -> bool:
+        """``to = b`` without what the values of ``x`` in the Dirichlet ``rows`` (int64) add to the other rows, and 0 in
+        these, on one rank that has the whole grid. Returns whether those values are all finite.
+
+        x is float64 in the order of the rows; b and to, which may be b, are in that of the cells, and C-contiguous.
+        """
+        row_of = None
+        if self._cells is not None:
+            row_of = np.full(b.size, -1, np.int64)
+            row_of[self._cells] = np.arange(self.rows)
+        return bool(
+            self._library.dcdm_csr_without_dirichlet(
+                ctypes.byref(self._c),
+                ctypes.c_void_p(_pointer(rows)),
+                ctypes.c_int64(rows.size),
+                *(ctypes.c_void_p(_pointer(a)) for a in (row_of, x, b, to)),
+                self._threads,
+            )
+        )
+
     def offsets(self, room: int = 8) -> np.ndarray | None:
         """Sorted distinct |column - row| > 0 of the non-zero entries; None if more than `room`."""
         found = np.empty(room, np.int64)
@@ -365,25 +385,3 @@ class CsrRows:
             bool(report.inexact),
             report.symmetry,
         )
-
-
-def copy_runs(runs: np.ndarray, source: np.ndarray, target: np.ndarray, threads: int = 1) -> None:
-    """``target[to : to + n] = source[from : from + n]`` for all runs (from, to, n), int64 [runs, 3]; one dtype.
-
-    In numpy where there is no compiler.
-    """
-    if source.dtype != target.dtype or not (source.flags.c_contiguous and target.flags.c_contiguous):
-        raise ValueError(f"expected contiguous arrays of one type; got {source.dtype} and {target.dtype}")
-    runs = np.ascontiguousarray(runs, np.int64)
-    try:
-        c = library()
-    except KernelsUnavailable:
-        within = np.arange(int(runs[:, 2].sum())) - np.repeat(np.cumsum(runs[:, 2]) - runs[:, 2], runs[:, 2])
-        target[np.repeat(runs[:, 1], runs[:, 2]) + within] = source[np.repeat(runs[:, 0], runs[:, 2]) + within]
-        return
-    c.dcdm_copy_runs(
-        ctypes.c_int64(runs.shape[0]),
-        *(ctypes.c_void_p(_pointer(a)) for a in (runs, source, target)),
-        ctypes.c_int64(source.itemsize),
-        threads,
-    )

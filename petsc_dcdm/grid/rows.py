@@ -7,6 +7,7 @@ rows follow each other: of a DMDA these are whole lines, where rows are in no or
 
 from __future__ import annotations
 
+import ctypes
 from math import prod
 
 import numpy as np
@@ -14,8 +15,8 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.boxes import BoxPartition
-from petsc_dcdm.grid.csr import copy_runs
 from petsc_dcdm.grid.discovery import Grid
+from petsc_dcdm.models.kernels.build import KernelsUnavailable, library
 from petsc_dcdm.models.memory import aligned_zeros
 
 TAG = 6
@@ -116,6 +117,28 @@ class RowMap:
         copy_runs(own, source, target, self._threads)
         MPI.Request.Waitall(requests)
         copy_runs(receives.packing[:, (1, 0, 2)], incoming, target, self._threads)
+
+
+def copy_runs(runs: np.ndarray, source: np.ndarray, target: np.ndarray, threads: int = 1) -> None:
+    """``target[to : to + n] = source[from : from + n]`` for all runs (from, to, n), int64 [runs, 3]; one dtype.
+
+    In numpy where there is no compiler.
+    """
+    if source.dtype != target.dtype or not (source.flags.c_contiguous and target.flags.c_contiguous):
+        raise ValueError(f"expected contiguous arrays of one type; got {source.dtype} and {target.dtype}")
+    runs = np.ascontiguousarray(runs, np.int64)
+    try:
+        c = library()
+    except KernelsUnavailable:
+        within = np.arange(int(runs[:, 2].sum())) - np.repeat(np.cumsum(runs[:, 2]) - runs[:, 2], runs[:, 2])
+        target[np.repeat(runs[:, 1], runs[:, 2]) + within] = source[np.repeat(runs[:, 0], runs[:, 2]) + within]
+        return
+    c.dcdm_copy_runs(
+        ctypes.c_int64(runs.shape[0]),
+        *(ctypes.c_void_p(a.ctypes.data) for a in (runs, source, target)),
+        ctypes.c_int64(source.itemsize),
+        threads,
+    )
 
 
 class _Messages:

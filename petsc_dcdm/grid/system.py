@@ -10,10 +10,12 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.boxes import partition
+from petsc_dcdm.grid.csr import CsrRows, RowsOnGrid
 from petsc_dcdm.grid.discovery import Grid
 from petsc_dcdm.grid.errors import MatrixError, raise_together
 from petsc_dcdm.grid.extract import Ghosts, extract
 from petsc_dcdm.grid.halo import BoxLayout
+from petsc_dcdm.grid.local_csr import local_csr
 from petsc_dcdm.grid.rows import RowMap
 from petsc_dcdm.grid.walls import keep_walls
 from petsc_dcdm.models.packed import PackedStencil
@@ -56,6 +58,7 @@ class GridSystem:
     active_cells: int
     ghosts: Ghosts | None
     exact: bool
+    threads: int
 
     def arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
         """w and s as arrays whatever the form; copies where they are packed."""
@@ -63,6 +66,15 @@ class GridSystem:
             return self.w.arrays()
         assert self.s is not None
         return self.w, self.s
+
+    def without_dirichlet(self, A: PETSc.Mat, x: PETSc.Vec, b: np.ndarray, to: np.ndarray) -> bool:
+        """``to``, which may be ``b``: the right-hand side without what the values of ``x`` in Dirichlet rows add to the
+        other rows, and 0 in these. Both are on the box of the only rank. Returns whether those values are all finite.
+        """
+        with local_csr(A) as local:
+            given = RowsOnGrid(local.indptr, local.indices, local.values, self.grid.shape, cells=self.grid.cells)
+            rows = CsrRows(given, self.threads)
+            return rows.without_dirichlet(self.dirichlet, x.getArray(readonly=True), b, to)
 
     def destroy(self) -> None:
         """Collective."""
@@ -174,4 +186,5 @@ def build_system(
         active_cells=stencil.active,
         ghosts=stencil.ghosts,
         exact=stencil.exact,
+        threads=threads,
     )

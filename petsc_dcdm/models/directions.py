@@ -125,6 +125,7 @@ class DirectionLoop:
         room = history + (history == 0 or bool(level.halo))
         self._free = [geometry.zeros(np.float64) for _ in range(room)]
         self._boxes: list[np.ndarray] = []
+        self._room: np.ndarray | None = None
         self._history = history
         self._before: deque[tuple[Padded, float]] = deque()
         parts = int(level.parts)
@@ -200,6 +201,12 @@ class DirectionLoop:
                 self._free.append(oldest)
         return Step(float(np.sqrt(square)), energy, slope)
 
+    def room(self) -> np.ndarray:
+        """An array of this rank's box for the caller's use; the same every time."""
+        if self._room is None:
+            self._room = aligned_zeros(prod(self._layout.shape), np.float64).reshape(self._layout.shape)
+        return self._room
+
     @property
     def exact(self) -> bool:
         """Whether :meth:`residual` is to be had and as good as with the matrix. On several ranks PETSc's product is as
@@ -207,16 +214,13 @@ class DirectionLoop:
         """
         return self._operator.exact and not self._network.finest.halo
 
-    def residual(self, x: np.ndarray, x0: np.ndarray | None, b: np.ndarray, r: np.ndarray) -> float:
-        """``r = b - A (x - x0)``, or ``b - A x`` where x0 is None, wherever anything is active; returns its norm there.
-        Arrays as in :meth:`step`.
-        """
+    def residual(self, x: np.ndarray, b: np.ndarray, r: np.ndarray) -> float:
+        """``r = b - A x`` wherever anything is active; returns its norm there. Arrays as in :meth:`step`."""
         address, sums = self._network.address, self._sums.ctypes.data
         self._kernels.dcdm_residual(
             self._level,
             ctypes.addressof(self._operator.c),
             address(x),
-            None if x0 is None else address(x0),
             address(b),
             address(r),
             self._work.ctypes.data,

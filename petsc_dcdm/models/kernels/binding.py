@@ -111,7 +111,7 @@ def kernels(half: bool = True) -> ctypes.CDLL:
         "dcdm_up": (None, [_pointer, _pointer, _pointer, i32, _pointer, f64, _pointer, f64, _pointer]),
         "dcdm_dots": (None, [_pointer, _pointer, _pointer, _pointer, i32, _pointer, _pointer]),
         "dcdm_step": (None, [*[_pointer] * 6, i32, f64, *[_pointer] * 5]),
-        "dcdm_residual": (None, [_pointer] * 8),
+        "dcdm_residual": (None, [_pointer] * 7),
         "dcdm_words": (None, [_pointer, _pointer, _i64, _i64, _pointer, i32]),
         "dcdm_packed_asymmetry": (_i64, [_pointer, *[_i64] * 3, i32]),
         "dcdm_pack": (i32, [*[_pointer] * 5, *[_i64] * 5, *[_pointer] * 3, i32]),

@@ -1,6 +1,13 @@
 /* What else set-up asks of an AIJ matrix, and copies between its rows and the grid. */
 #include "csr.h"
 
+#ifdef _OPENMP
+#include <omp.h>
+#else
+static inline int omp_get_thread_num(void) { return 0; }
+static inline int omp_get_num_threads(void) { return 1; }
+#endif
+
 /* A row is a Dirichlet row if all its off-diagonal entries are zero. Only rows with fewer than two non-zeros need a look at
  * their columns. Returns the number of such rows. */
 INLINE int64_t dirichlet_rows(const csr_matrix *m, uint8_t *flags, int threads, int wide) {
@@ -112,4 +119,44 @@ void dcdm_copy_runs(int64_t count, const int64_t (*run)[3], const char *from, ch
         if (bytes == 8) memcpy(target, source, 8); /* rows in no order: single doubles */
         else memcpy(target, source, (size_t)bytes);
     }
+}
+
+/* What the value x of one Dirichlet row adds to the rows of the cells [begin, end) is taken off `to`. */
+INLINE void subtract_column(const csr_matrix *m, int64_t row, const int64_t *row_of, double x, double *to, int64_t begin, int64_t end) {
+    const int64_t n[3] = {m->nx, m->ny, m->nz}, step[3] = {1, m->nx, m->nx * m->ny}, cell = m->cell ? m->cell[row] : row;
+    const int wide = (int)m->wide;
+    for (int side = 0; side < 6; side++) {
+        const int64_t there = side & 1 ? cell + step[side / 2] : cell - step[side / 2];
+        if (n[side / 2] == 1 || there < begin || there >= end) continue;
+        const int64_t other = row_of ? row_of[there] : there;
+        if (other < 0) continue;
+        const int64_t first = get_index(m->indptr, other, wide), last = get_index(m->indptr, other + 1, wide);
+        /* a row of one entry couples to nothing, and one on another grid line not to this row */
+        for (int64_t e = first; e < last && last > first + 1; e++)
+            if (get_index(m->indices, e, wide) == row) to[there] -= m->values[e] * x;
+    }
+}
+
+/* to = b without what the values of x in Dirichlet rows, `count` of them in ascending order, add to other rows, and 0 in these rows: on one
+ * rank that has the whole grid. `b` and `to` are in the order of the cells and may be the same, x in that of the rows; row_of: the row of
+ * each cell, -1 where there is none, or NULL where they are the cells. Returns whether all those values of x are finite. */
+int dcdm_csr_without_dirichlet(const csr_matrix *m, const int64_t *rows, int64_t count, const int64_t *row_of, const double *x,
+                               const double *b, double *to, int threads) {
+    const int64_t plane = m->nx * m->ny, cells = plane * m->nz;
+    double nothing = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : nothing)
+    {
+        /* each thread has cells of its own, and looks at the rows in the same order however many there are */
+        const int64_t part = omp_get_thread_num(), parts = omp_get_num_threads();
+        const int64_t begin = cells * part / parts, end = cells * (part + 1) / parts;
+        for (int64_t c = begin; c < end && to != b; c++) to[c] = b[c];
+        for (int64_t q = 0; q < count; q++) {
+            const int64_t row = rows[q], cell = m->cell ? m->cell[row] : row;
+            if (cell < begin - plane || cell >= end + plane) continue;
+            nothing += 0 * x[row]; /* NaN where it is not finite */
+            if (cell >= begin && cell < end) to[cell] = 0;
+            if (x[row] != 0) subtract_column(m, row, row_of, x[row], to, begin, end);
+        }
+    }
+    return nothing == 0;
 }

@@ -257,9 +257,8 @@ INLINE void residual_at(const dcdm_level *l, const dcdm_operator *a, const doubl
     *sum += residual * residual;
 }
 
-/* r = b - A (x - x0) at active cells (x0 may be NULL) on a grid that is on one rank; out[part] = r . r. `work` as above. */
-void dcdm_residual(const dcdm_level *l, const dcdm_operator *a, const double *x, const double *x0, const double *b, double *r, double *work,
-                   double *out) {
+/* r = b - A x at active cells on a grid that is on one rank; out[part] = r . r. `work` as above. */
+void dcdm_residual(const dcdm_level *l, const dcdm_operator *a, const double *x, const double *b, double *r, double *work, double *out) {
     const own_planes own = planes_of(l);
 #pragma omp parallel for num_threads((int)l->parts) schedule(static, 1)
     for (int part = 0; part < (int)l->parts; part++) {
@@ -267,17 +266,13 @@ void dcdm_residual(const dcdm_level *l, const dcdm_operator *a, const double *x,
         double *ring = work + 3 * part * own.slot + own.first;
         vd sum = {0};
         for (int64_t t = begin - 1; t <= end; t++) {
-            double *plane[3]; /* t - 2 .. t of x - x0; what lies beyond the grid is not coupled to */
+            double *plane[3]; /* t - 2 .. t of x; what lies beyond the grid is not coupled to */
             for (int q = 0; q < 3; q++) plane[q] = ring + (t + 1 + q) % 3 * own.slot;
             for (int64_t j = 0; j < l->n_r && t >= l->w_begin && t < l->w_end; j++) {
                 const int32_t *range = l->range + 2 * (t * l->n_r + j);
                 const int64_t o = t * l->full_w + j * l->full_r, stop = range[1] < l->n_x ? range[1] : l->n_x;
                 double *restrict to = plane[2] + j * l->pitch_r;
-                /* a choice within the loop would be a masked load at NULL, which takes hundreds of cycles */
-                if (x0)
-                    for (int64_t i = range[0]; i < stop; i++) to[i] = x[o + i] - x0[o + i];
-                else
-                    for (int64_t i = range[0]; i < stop; i++) to[i] = x[o + i];
+                for (int64_t i = range[0]; i < stop; i++) to[i] = x[o + i];
             }
             const int64_t k = t - 1;
             if (k < begin) continue;
