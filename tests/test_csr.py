@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from petsc_dcdm.grid import csr as csr_module
+from petsc_dcdm.grid import rows as rows_module
 from petsc_dcdm.grid.csr import CsrRows, Problem, RowsOnGrid, StencilError
 from petsc_dcdm.grid.rows import copy_runs
 from petsc_dcdm.models.kernels.build import KernelsUnavailable
@@ -289,6 +289,40 @@ def test_a_one_sided_coupling_shows_in_the_checksum() -> None:
     assert rows.extract([None] * 3, None).symmetry != 0
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("hidden", [[], [0], [5001], [70, 71, 2300, 6239], list(range(0, 6240, 5))])
+@pytest.mark.parametrize("walls", [2.0, 0.5])
+def test_dirichlet_rows_that_keep_their_entries(hidden: list[int], threads: int, walls: float) -> None:
+    """As MatZeroRows leaves them if it is to keep the pattern; one has a diagonal that no other row could have."""
+    shape = (12, 13, 40)
+    w, s, present, fixed = random_system(shape, np.random.default_rng(0), 0.0, 0.05)
+    m = assemble([np.where(wa > 0, 1.0, 0.0) for wa in w], s * walls, present, fixed)
+    for row in hidden:
+        begin, end = m.indptr[row], m.indptr[row + 1]
+        m.data[begin:end] = np.where(m.indices[begin:end] == row, 0.0 if row == 71 else 3.0, 0.0)
+    found = []
+    for sure in (True, False):
+        rows = csr_rows(m.indptr, m.indices, m.data, shape, threads=threads)
+        if sure:
+            rows.find_dirichlet()
+        else:
+            rows.assume_dirichlet()
+            assert not hidden or not rows.dirichlet[hidden].all()
+        packed, report = rows.extract_packed(box=((0, 0, 0), shape)) or (None, None)
+        assert packed is not None
+        arrays = np.zeros((4, m.shape[0]))
+        if not sure:
+            rows.assume_dirichlet()
+        found.append((packed, report, rows.extract(list(arrays[:3]), arrays[3]), arrays, rows.dirichlet))
+    one, two = found
+    for name in ("cells", "c"):
+        assert np.array_equal(getattr(one[0], name), getattr(two[0], name))
+    for a, b in zip(one[0].arrays()[0] + [one[0].arrays()[1]], two[0].arrays()[0] + [two[0].arrays()[1]], strict=True):
+        assert np.array_equal(a, b)
+    assert one[1] == two[1] and one[2] == two[2]
+    assert np.array_equal(one[3], two[3]) and np.array_equal(one[4], two[4]) and two[4][hidden].all()
+
+
 @pytest.mark.parametrize("lone", [0.0, 0.2])
 def test_parts_of_a_matrix_with_ghost_columns(lone: float) -> None:
     """Two halves read apart say what the whole says; their checksums cancel."""
@@ -331,7 +365,7 @@ def test_runs_are_copied(kind: type, compiled: bool, monkeypatch: pytest.MonkeyP
         raise KernelsUnavailable("test")
 
     if not compiled:
-        monkeypatch.setattr(csr_module, "library", missing)
+        monkeypatch.setattr(rows_module, "library", missing)
     source, target = np.arange(100).astype(kind), np.zeros(100, kind)
     copy_runs(np.array([[10, 50, 5], [90, 0, 1], [20, 55, 30]]), source, target)
     wanted = np.zeros(100, kind)

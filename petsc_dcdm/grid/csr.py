@@ -14,10 +14,9 @@ from enum import IntEnum
 
 import numpy as np
 
+from petsc_dcdm.grid.csr_binding import Matrix, Output, Report, Shape, pointer, set_box
 from petsc_dcdm.models.kernels.build import library
 from petsc_dcdm.models.packed import PackedStencil
-
-Shape = tuple[int, int, int]
 
 
 class Problem(IntEnum):
@@ -72,84 +71,6 @@ class StencilReport:
     symmetry: int
 
 
-class _Matrix(ctypes.Structure):
-    _fields_ = [
-        ("rows", ctypes.c_int64),
-        ("indptr", ctypes.c_void_p),
-        ("indices", ctypes.c_void_p),
-        ("values", ctypes.c_void_p),
-        ("wide", ctypes.c_int64),
-        ("first_column", ctypes.c_int64),
-        ("shift", ctypes.c_int64),
-        ("off_indptr", ctypes.c_void_p),
-        ("off_indices", ctypes.c_void_p),
-        ("off_values", ctypes.c_void_p),
-        ("cell", ctypes.c_void_p),
-        ("first_cell", ctypes.c_int64),
-        ("ghosts", ctypes.c_int64),
-        ("ghost_column", ctypes.c_void_p),
-        ("ghost_cell", ctypes.c_void_p),
-        ("ghost_dirichlet", ctypes.c_void_p),
-        ("dirichlet", ctypes.c_void_p),
-        ("nx", ctypes.c_int64),
-        ("ny", ctypes.c_int64),
-        ("nz", ctypes.c_int64),
-        ("sign", ctypes.c_double),
-        ("scale", ctypes.c_double),
-        ("rounding", ctypes.c_double),
-    ]
-
-
-class _Output(ctypes.Structure):
-    _fields_ = [
-        ("w_low", ctypes.c_void_p * 3),
-        ("w_high", ctypes.c_void_p * 3),
-        ("s", ctypes.c_void_p),
-        ("diagonal", ctypes.c_void_p),
-        ("single", ctypes.c_int64),
-        ("pitch_y", ctypes.c_int64),
-        ("pitch_z", ctypes.c_int64),
-        ("origin", ctypes.c_int64),
-        ("box", ctypes.c_int64 * 3),
-        ("offset", ctypes.c_int64 * 3),
-        ("cells", ctypes.c_void_p),
-        ("s_index", ctypes.c_void_p),
-        ("c", ctypes.c_double * 3),
-        ("s_value", ctypes.c_void_p),
-        ("s_count", ctypes.c_int32),
-        ("misfits", ctypes.c_int32),
-    ]
-
-
-class _Report(ctypes.Structure):
-    _fields_ = [
-        ("code", ctypes.c_int64),
-        ("row", ctypes.c_int64),
-        ("column", ctypes.c_int64),
-        ("value", ctypes.c_double),
-        ("max_diagonal", ctypes.c_double),
-        ("w_min", ctypes.c_double * 3),
-        ("w_max", ctypes.c_double * 3),
-        ("w_sum", ctypes.c_double * 3),
-        ("w_count", ctypes.c_int64 * 3),
-        ("extra", ctypes.c_int64),
-        ("inexact", ctypes.c_int64),
-        ("symmetry", ctypes.c_uint64),
-    ]
-
-
-def _pointer(a: np.ndarray | None) -> int | None:
-    return None if a is None else a.ctypes.data
-
-
-def _set_box(out: _Output, offset: Shape, shape: Shape) -> None:
-    """Grid mode: where the padded arrays of the box are."""
-    out.pitch_y, out.pitch_z = shape[2] + 2, (shape[1] + 2) * (shape[2] + 2)
-    out.origin = out.pitch_z + out.pitch_y + 1
-    for axis in range(3):
-        out.offset[axis], out.box[axis] = offset[2 - axis], shape[2 - axis]
-
-
 @dataclass(frozen=True)
 class RowsOnGrid:
     """The local rows of a matrix in compressed form, and where they are on a grid of cells.
@@ -199,18 +120,19 @@ class CsrRows:
         self._threads = threads
         self._library = library()
         self.dirichlet = np.zeros(self.rows, np.uint8)
+        self._assumed = False
         self._ghosts: tuple[np.ndarray, ...] = ()
-        self._c = _Matrix(
+        self._c = Matrix(
             rows=self.rows,
-            indptr=_pointer(self._indptr),
-            indices=_pointer(self._indices),
-            values=_pointer(self._values),
+            indptr=pointer(self._indptr),
+            indices=pointer(self._indices),
+            values=pointer(self._values),
             wide=int(kind is np.int64),
             first_column=given.first_column,
             shift=given.first_column if other is None else 0,
-            cell=_pointer(self._cells),
+            cell=pointer(self._cells),
             first_cell=given.first_cell,
-            dirichlet=_pointer(self.dirichlet),
+            dirichlet=pointer(self.dirichlet),
             nx=shape[2],
             ny=shape[1],
             nz=shape[0],
@@ -220,27 +142,42 @@ class CsrRows:
         if other is not None:
             block = [np.ascontiguousarray(a, k) for a, k in zip(other, (kind, kind, np.float64), strict=False)]
             self._other = (block[0], block[1], block[2], np.ascontiguousarray(other[3], np.int64))
-            self._c.off_indptr, self._c.off_indices, self._c.off_values = map(_pointer, block)
-            self._c.ghost_column = _pointer(self._other[3])
+            self._c.off_indptr, self._c.off_indices, self._c.off_values = map(pointer, block)
+            self._c.ghost_column = pointer(self._other[3])
         for name in ("dcdm_csr_dirichlet", "dcdm_csr_outside", "dcdm_csr_offsets"):
             getattr(self._library, name).restype = ctypes.c_int64
         self._library.dcdm_csr_sign.restype = ctypes.c_double
 
     def find_dirichlet(self) -> np.ndarray:
         """uint8 [rows], 1 for rows whose off-diagonal entries are all zero or absent. Kept as `dirichlet`."""
-        self._library.dcdm_csr_dirichlet(
-            ctypes.byref(self._c), ctypes.c_void_p(_pointer(self.dirichlet)), self._threads
-        )
+        self._library.dcdm_csr_dirichlet(ctypes.byref(self._c), ctypes.c_void_p(pointer(self.dirichlet)), self._threads)
+        self._assumed = False
         return self.dirichlet
+
+    def assume_dirichlet(self) -> None:
+        """The same for a matrix in one block without reading it: rows of several entries are taken for coupled until
+        `extract` or `extract_packed` finds one whose off-diagonal entries are all zero, and then looks at all.
+        """
+        self._library.dcdm_csr_short_rows(
+            ctypes.byref(self._c), ctypes.c_void_p(pointer(self.dirichlet)), self._threads
+        )
+        self._assumed = True
+
+    def _more_dirichlet(self) -> bool:
+        """Whether rows were taken for coupled that are not; all are known afterwards."""
+        if not self._assumed:
+            return False
+        before = self.dirichlet.copy()
+        return not np.array_equal(before, self.find_dirichlet())
 
     def diagonals(self, rows: np.ndarray) -> np.ndarray:
         """float64: the diagonal entries of some local rows (int64), 0 where there is none."""
         found = np.zeros(rows.size)
         self._library.dcdm_csr_diagonals(
             ctypes.byref(self._c),
-            ctypes.c_void_p(_pointer(rows)),
+            ctypes.c_void_p(pointer(rows)),
             ctypes.c_int64(rows.size),
-            ctypes.c_void_p(_pointer(found)),
+            ctypes.c_void_p(pointer(found)),
             self._threads,
         )
         return found
@@ -257,7 +194,7 @@ class CsrRows:
         while True:
             found = np.empty(room, np.int64)
             count = self._library.dcdm_csr_outside(
-                ctypes.byref(self._c), ctypes.c_void_p(_pointer(found)), ctypes.c_int64(room), self._threads
+                ctypes.byref(self._c), ctypes.c_void_p(pointer(found)), ctypes.c_int64(room), self._threads
             )
             if count <= room:
                 return np.unique(found[:count])
@@ -271,7 +208,7 @@ class CsrRows:
             np.ascontiguousarray(dirichlet, np.uint8),
         )
         self._c.ghosts = self._ghosts[0].size
-        self._c.ghost_column, self._c.ghost_cell, self._c.ghost_dirichlet = map(_pointer, self._ghosts)
+        self._c.ghost_column, self._c.ghost_cell, self._c.ghost_dirichlet = map(pointer, self._ghosts)
 
     def without_dirichlet(self, rows: np.ndarray, x: np.ndarray, b: np.ndarray, to: np.ndarray) -> bool:
         """``to = b`` without what the values of ``x`` in the Dirichlet ``rows`` (int64) add to the other rows, and 0 in
@@ -286,9 +223,9 @@ class CsrRows:
         return bool(
             self._library.dcdm_csr_without_dirichlet(
                 ctypes.byref(self._c),
-                ctypes.c_void_p(_pointer(rows)),
+                ctypes.c_void_p(pointer(rows)),
                 ctypes.c_int64(rows.size),
-                *(ctypes.c_void_p(_pointer(a)) for a in (row_of, x, b, to)),
+                *(ctypes.c_void_p(pointer(a)) for a in (row_of, x, b, to)),
                 self._threads,
             )
         )
@@ -297,7 +234,7 @@ class CsrRows:
         """Sorted distinct |column - row| > 0 of the non-zero entries; None if more than `room`."""
         found = np.empty(room, np.int64)
         count = self._library.dcdm_csr_offsets(
-            ctypes.byref(self._c), ctypes.c_void_p(_pointer(found)), ctypes.c_int64(room), self._threads
+            ctypes.byref(self._c), ctypes.c_void_p(pointer(found)), ctypes.c_int64(room), self._threads
         )
         return None if count > room else np.sort(found[:count])
 
@@ -336,13 +273,15 @@ class CsrRows:
         for a in given:
             if a.dtype != kind or kind not in (np.float32, np.float64) or a.shape != shape or not a.flags.c_contiguous:
                 raise ValueError(f"expected contiguous float arrays {shape}, all alike; got {a.dtype} {a.shape}")
-        out = _Output(s=_pointer(s), diagonal=_pointer(diagonal), single=int(kind == np.float32))
+        out = Output(s=pointer(s), diagonal=pointer(diagonal), single=int(kind == np.float32))
         for axis in range(3):
-            out.w_low[axis] = _pointer(w_low[axis])
-            out.w_high[axis] = _pointer(w_high[axis])
+            out.w_low[axis] = pointer(w_low[axis])
+            out.w_high[axis] = pointer(w_high[axis])
         if box is not None:
-            _set_box(out, *box)
-        return self._extract(out, sign, scale, rounding)
+            set_box(out, *box)
+        report = self._extract(out, sign, scale, rounding) or self._extract(out, sign, scale, rounding)
+        assert report is not None
+        return report
 
     def extract_packed(
         self,
@@ -360,19 +299,25 @@ class CsrRows:
         """
         cells = np.zeros(self.rows if box is None else [n + 2 for n in box[1]], np.uint8)
         index, values = np.zeros_like(cells), np.zeros(256)
-        out = _Output(cells=_pointer(cells), s_index=_pointer(index), s_value=_pointer(values), s_count=1)
+        out = Output(cells=pointer(cells), s_index=pointer(index), s_value=pointer(values), s_count=1)
         if box is not None:
-            _set_box(out, *box)
+            set_box(out, *box)
         report = self._extract(out, sign, scale, rounding)
+        if report is None or (out.misfits and self._more_dirichlet()):
+            return self.extract_packed(sign=sign, scale=scale, rounding=rounding, box=box)
         if out.misfits:
             return None
         x, y, z = out.c
         return PackedStencil(cells, index, (x, y, z), values).scaled(scale), report
 
-    def _extract(self, out: _Output, sign: float, scale: float, rounding: float) -> StencilReport:
+    def _extract(self, out: Output, sign: float, scale: float, rounding: float) -> StencilReport | None:
+        """None if there were more Dirichlet rows than assumed: it is to be done again."""
         self._c.sign, self._c.scale, self._c.rounding = sign, scale, rounding
-        report = _Report()
+        out.hidden = 0
+        report = Report()
         self._library.dcdm_csr_extract(ctypes.byref(self._c), ctypes.byref(out), ctypes.byref(report), self._threads)
+        if (out.hidden or report.code) and self._more_dirichlet():
+            return None
         if report.code:
             raise StencilError(Problem(report.code), report.row, report.column, report.value)
         return StencilReport(

@@ -139,7 +139,10 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
     with local_csr(A, kind is CsrRows) as local:
         indptr, values = local.indptr, local.values
         rows = read(kind, local, grid.shape, first, grid.cells, threads)
-        rows.find_dirichlet()
+        if comm.Get_size() == 1 and isinstance(rows, CsrRows):
+            rows.assume_dirichlet()
+        else:
+            rows.find_dirichlet()
         if comm.Get_size() > 1:
             ghosts = ghosts or Ghosts(A, rows.ghost_columns(), grid)
             rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))

@@ -23,15 +23,15 @@ INLINE uint64_t face_hash(uint64_t face, double value) {
 }
 
 /* From entries to conductances, in place (w, diagonal normalised, s); the statistics go to `report`. Returns whether any
- * row is odd: a wrong sign, NaN, not diagonally dominant. */
+ * row is odd: a wrong sign, NaN, not diagonally dominant. loose: there are rows that are not flagged and couple to none that counts. */
 static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, int64_t row, int64_t cell, int n, int hashed,
-                        csr_report *report) {
+                        csr_report *report, int *loose) {
     const double sign = m->sign, opposite = -m->sign, rounding = m->rounding;
     const uint8_t *restrict dirichlet = m->dirichlet + row;
-    int odd = 0;
+    int odd = 0, alone = 0;
     int64_t extra = 0, inexact = 0;
     double max_diagonal = report->max_diagonal;
-#pragma omp simd reduction(| : odd, inexact) reduction(max : max_diagonal) reduction(+ : extra)
+#pragma omp simd reduction(| : odd, inexact, alone) reduction(max : max_diagonal) reduction(+ : extra)
     for (int t = 0; t < n; t++) {
         double total = 0, least = 0;
         for (int f = 0; f < 6; f++) {
@@ -43,6 +43,7 @@ static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, i
         const double d = sign * run->v[DIAGONAL][t], sum = d - total, tolerance = rounding * d;
         const double coupled = dirichlet[t] ? 0.0 : 1.0;
         odd |= !(least >= 0) | !(sum >= -tolerance) | !(d < HUGE_VAL) | !(d >= 0);
+        alone |= (total == 0) & (coupled == 1.0);
         run->v[DIAGONAL][t] = d;
         s[t] = sum < tolerance || coupled == 0.0 ? 0.0 : sum;
         extra += s[t] != 0;
@@ -50,6 +51,7 @@ static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, i
         max_diagonal = coupled * d > max_diagonal ? coupled * d : max_diagonal;
     }
     if (odd) return 1;
+    *loose = alone;
     report->max_diagonal = max_diagonal;
     report->extra += extra, report->inexact |= inexact;
     const uint64_t step[3] = {3 * FACE, 3 * FACE * (uint64_t)m->nx, 3 * FACE * (uint64_t)m->nx * (uint64_t)m->ny};
@@ -194,14 +196,20 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
                 regular = count(m, r + n, &at, &usual, SHORTEST) > 0 ? -1 : 0;
             }
         }
-        if (evaluate_run(m, &run, s, r, cell, n, !out->cells, report)) {
+        int loose = 0;
+        if (evaluate_run(m, &run, s, r, cell, n, !out->cells, report, &loose)) {
             /* Once more with all checks: rounding is cleaned away, anything worse is reported. */
             for (int t = 0; t < n; t++) {
                 at.cell = cell + t;
                 at.inside[0] = i + t > 0, at.inside[1] = i + t + 1 < nx;
                 read_row(m, r + t, &at, &run, t, report);
             }
-            if (evaluate_run(m, &run, s, r, cell, n, !out->cells, report)) return;
+            if (evaluate_run(m, &run, s, r, cell, n, !out->cells, report, &loose)) return;
+        }
+        if (loose && any_hidden(m, r, n)) {
+#pragma omp atomic write
+            out->hidden = 1;
+            return;
         }
         if (out->cells && !pack_run(out, to, &run, s, n, &known)) {
 #pragma omp atomic write
@@ -232,10 +240,12 @@ void dcdm_csr_extract(const csr_matrix *m, csr_output *out, csr_report *report, 
 #pragma omp for schedule(static)
         for (int64_t c = 0; c < (m->rows + chunk - 1) / chunk; c++) {
             const int64_t a = c * chunk, b = a + chunk < m->rows ? a + chunk : m->rows;
-            int stop;
+            int64_t useless, hidden;
 #pragma omp atomic read
-            stop = out->misfits;
-            if (!stop) extract_rows(m, out, &mine, a, b);
+            useless = out->misfits;
+#pragma omp atomic read
+            hidden = out->hidden;
+            if (!useless && !hidden) extract_rows(m, out, &mine, a, b);
         }
 #pragma omp critical
         {

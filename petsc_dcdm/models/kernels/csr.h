@@ -1,4 +1,4 @@
-/* An AIJ matrix as PETSc hands it out; mirrored by petsc_dcdm/grid/csr.py. */
+/* An AIJ matrix as PETSc hands it out; mirrored by petsc_dcdm/grid/csr_binding.py. */
 #ifndef DCDM_CSR_H
 #define DCDM_CSR_H
 
@@ -19,7 +19,7 @@ enum {
     CSR_OUTSIDE = 7         /* a cell number or column outside what was described */
 };
 
-/* The matrix as PETSc hands it out; shared with the ctypes Structure in petsc_dcdm/grid/csr.py. */
+/* The matrix as PETSc hands it out; shared with the ctypes Structure in petsc_dcdm/grid/csr_binding.py. */
 typedef struct {
     int64_t rows;
     const void *indptr, *indices; /* int32 or int64, see wide */
@@ -34,7 +34,7 @@ typedef struct {
     int64_t ghosts;          /* the other columns, sorted: global column, cell number, Dirichlet flag */
     const int64_t *ghost_column, *ghost_cell;
     const uint8_t *ghost_dirichlet;
-    const uint8_t *dirichlet; /* flag of each local row */
+    const uint8_t *dirichlet; /* flag of each local row; that of a row with several entries may be missing, see hidden below */
     int64_t nx, ny, nz;      /* the global grid */
     double sign;             /* 1 or -1: multiplies the whole matrix */
     double scale;            /* multiplies the outputs only */
@@ -52,6 +52,7 @@ typedef struct {
     uint8_t *cells, *s_index;
     double c[3], *s_value; /* 256 */
     int32_t s_count, misfits; /* out; misfits: it could not be packed, and what was written is useless */
+    int64_t hidden;          /* out: a row that is not flagged is a Dirichlet row, and what was written is useless */
 } csr_output;
 
 /* What was found; w_min and w_max are over the positive conductances, unscaled, 0 if there are none. */

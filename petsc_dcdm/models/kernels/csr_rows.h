@@ -248,6 +248,21 @@ static int64_t count_usual_wide(const csr_matrix *m, int64_t r, const row_place 
     return count_usual(m, r, at, usual, n, m->nz == 1 ? 5 : 7, 1);
 }
 
+/* Whether any of n rows from r on is a Dirichlet row that is not flagged. */
+static int any_hidden(const csr_matrix *m, int64_t r, int64_t n) {
+    const int wide = (int)m->wide;
+    for (int64_t t = r; t < r + n; t++) {
+        int coupled = m->dirichlet[t];
+        for (int64_t e = get_index(m->indptr, t, wide); e < get_index(m->indptr, t + 1, wide); e++)
+            coupled |= m->values[e] != 0 && get_index(m->indices, e, wide) != t + m->shift;
+        if (m->off_indptr)
+            for (int64_t e = get_index(m->off_indptr, t, wide); e < get_index(m->off_indptr, t + 1, wide); e++)
+                coupled |= m->off_values[e] != 0;
+        if (!coupled) return 1;
+    }
+    return 0;
+}
+
 /* How many rows from r on, at most n, have nothing but a sound diagonal. */
 static int64_t count_alone(const csr_matrix *m, int64_t r, int64_t n) {
     const int wide = (int)m->wide;

@@ -33,6 +33,16 @@ int64_t dcdm_csr_dirichlet(const csr_matrix *m, uint8_t *flags, int threads) {
     return m->wide ? dirichlet_rows(m, flags, threads, 1) : dirichlet_rows(m, flags, threads, 0);
 }
 
+/* The same for matrices in one block as far as it is told without their values: by rows of at most one entry. */
+void dcdm_csr_short_rows(const csr_matrix *m, uint8_t *flags, int threads) {
+    const int wide = (int)m->wide;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t r = 0; r < m->rows; r++) {
+        const int64_t begin = get_index(m->indptr, r, wide), end = get_index(m->indptr, r + 1, wide);
+        flags[r] = end <= begin + 1 && (end == begin || get_index(m->indices, begin, wide) == r + m->shift || m->values[begin] == 0);
+    }
+}
+
 /* Sign of the first non-zero diagonal entry, 0 if there is none. */
 double dcdm_csr_sign(const csr_matrix *m) {
     for (int64_t r = 0; r < m->rows; r++)
