@@ -221,8 +221,9 @@ INLINE int64_t count_usual(const csr_matrix *m, int64_t r, const row_place *at, 
         if (base[f] < 0 || n < SHORTEST) return 0;
     }
     int64_t t = 0;
-    for (int64_t step = 4 * SHORTEST; t + SHORTEST <= n;) {
-        while (t + step > n) step /= 2;
+    for (int64_t step = 16 * SHORTEST; t < n;) {
+        while (step > SHORTEST && t + step > n) step /= 2;
+        if (t + step > n) t = n - step; /* some of these once more */
         const int64_t e = first + width * t;
         uint64_t odd = 0;
         for (int64_t q = 0; q < step; q++) odd |= (uint64_t)((get_index(m->indptr, r + t + q + 1, wide) - e) ^ (width * (q + 1)));
@@ -232,7 +233,7 @@ INLINE int64_t count_usual(const csr_matrix *m, int64_t r, const row_place *at, 
             continue;
         }
         if (step == SHORTEST) break;
-        step = SHORTEST;
+        step = step > 4 * SHORTEST ? 4 * SHORTEST : SHORTEST;
     }
     return t;
 }
