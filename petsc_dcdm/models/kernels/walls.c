@@ -47,6 +47,17 @@ static uint64_t flood(uint64_t from, const uint64_t open[3]) {
     }
 }
 
+/* Whether nothing conducts in a block: at the end of the grid there are many such beyond Dirichlet rows. */
+static int dead(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
+    for (int64_t k = z; k < z + g->block[2]; k++)
+        for (int64_t j = y; j < y + g->block[1]; j++)
+            for (int64_t i = x; i < x + g->block[0]; i++)
+                for (int axis = 0; axis < 3; axis++)
+                    if (conductance(g, axis, i, j, k) > 0.0 || conductance(g, axis, i + (axis == 0), j + (axis == 1), k + (axis == 2)) > 0.0)
+                        return 0;
+    return 1;
+}
+
 /* 0: no living cell, 1: whole, 2: torn; (x, y, z) is the first cell of the block, padded. */
 static int look(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
     static const int step[3] = {1, 4, 16};
@@ -128,25 +139,31 @@ static int comparable(const walls_grid *g) {
     return least > 0.0 && least >= g->weak * most;
 }
 
-/* The same as joined, where that is told by a few bits: packed faces, nothing living or every face inside of the block. */
+/* The same as joined for packed faces of which none is weak, from the block's own cells: a block at the end of the grid may be cut off. */
 static int settled(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t *living) {
     const uint8_t *p = g->cells + z * g->pitch_z + y * g->pitch_y + x;
-    uint8_t any = 0, all = 0xFF;
+    uint32_t cells = 0, open[3] = {0, 0, 0}; /* bit i + 2 j + 4 k */
     for (int64_t k = 0; k < g->block[2]; k++)
         for (int64_t j = 0; j < g->block[1]; j++)
             for (int64_t i = 0; i < g->block[0]; i++) {
-                const uint8_t faces = p[k * g->pitch_z + j * g->pitch_y + i] & 63, inside = (uint8_t)((i ? 1 : 0) | (j ? 4 : 0) | (k ? 16 : 0));
-                any |= faces;
-                all &= (uint8_t)(faces | ~inside);
+                const uint32_t faces = p[k * g->pitch_z + j * g->pitch_y + i], at = (uint32_t)(i + 2 * j + 4 * k);
+                cells |= (uint32_t)((faces & 63) != 0) << at;
+                open[0] |= (faces & (i > 0)) << at, open[1] |= (faces >> 2 & (j > 0)) << at, open[2] |= (faces >> 4 & (k > 0)) << at;
             }
-    if (any && (all != 0xFF || !comparable(g))) return 0;
-    *living += any != 0;
+    if (!cells) return 1;
+    for (uint32_t from = cells & -cells, to = 0;; from = to) {
+        to = from | (from << 1 & open[0]) | (from & open[0]) >> 1;
+        to |= (to << 2 & open[1]) | (to & open[1]) >> 2;
+        to |= (to << 4 & open[2]) | (to & open[2]) >> 4;
+        if (!(cells & ~to)) break;
+        if (to == from) return 0;
+    }
+    ++*living;
     return 1;
 }
 
-/* The same as even, for packed faces: whether the cells have all faces that they need, and none is weak because axes differ. */
+/* The same as even, for packed faces of which none is weak: whether the cells have all faces that they need. */
 static int even_packed(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t cells) {
-    if (!comparable(g)) return 0;
     uint8_t all = 0xFF;
     for (int64_t k = 0; k < g->block[2]; k++)
         for (int64_t j = 0; j < g->block[1]; j++) {
@@ -188,6 +205,7 @@ static int even(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t ce
 void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
     const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
     const int64_t mx = (g->n[0] + bx - 1) / bx, my = (g->n[1] + by - 1) / by, mz = (g->n[2] + bz - 1) / bz;
+    const int alike = g->cells && comparable(g);
     int64_t living = 0, torn = 0;
 #pragma omp parallel for num_threads(threads) reduction(+ : living, torn) schedule(static)
     for (int64_t line = 0; line < my * mz; line++) {
@@ -198,13 +216,14 @@ void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
             const int cut = y + by > g->n[1] + 1 || z + bz > g->n[2] + 1;
             const int64_t whole = g->n[0] / bx, uncut = cut ? first : last < whole ? last : whole;
             int (*const test)(const walls_grid *, int64_t, int64_t, int64_t, int64_t) = g->cells ? even_packed : even;
-            if (uncut == last && test(g, 1 + bx * first, y, z, bx * (last - first))) {
+            if (uncut == last && (alike || !g->cells) && test(g, 1 + bx * first, y, z, bx * (last - first))) {
                 living += last - first;
                 continue;
             }
             for (int64_t i = first; i < last; i++) {
-                if (i < uncut && g->cells && settled(g, 1 + bx * i, y, z, &living)) continue;
+                if (alike && settled(g, 1 + bx * i, y, z, &living)) continue;
                 if (i < uncut && joined(g, 1 + bx * i, y, z, &living)) continue;
+                if (i >= uncut && dead(g, 1 + bx * i, y, z)) continue;
                 const int state = look(g, 1 + bx * i, y, z);
                 living += state > 0;
                 torn += state == 2;
