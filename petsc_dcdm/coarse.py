@@ -27,8 +27,8 @@ BOOMERAMG = {"coarsen_type": "HMIS", "interp_type": "ext+i", "P_max": "4"}
 """Fewer iterations than hypre's defaults in 2D (random solids 7 / 9 instead of 9 / 11), the same in 3D."""
 
 CHEAP = 16
-"""Cells of the grid per cell of the coarse system from which on it gets two cycles."""
-
+"""Cells of the grid per cell of the coarse system from which on a cycle affords two of BoomerAMG on it, in two visits
+if there are two."""
 
 UNKNOWNS_PER_RANK = 3000
 """How many unknowns are worth a rank to work on a larger system. Two cycles on them take 0.4 ms, of the order of what
@@ -57,7 +57,8 @@ class CoarseSolver:
         self._prefix = prefix
         self._problem: Exception | None = None
         ratio = prod(layout.global_shape) // prod(operator.global_shape)
-        self._on_workers(rows, lambda collected: self._set_up(collected, ratio))
+        cycles = 2 if ratio >= CHEAP and layout.visits == 1 else 1
+        self._on_workers(rows, lambda collected: self._set_up(collected, cycles))
 
     def _on_workers(self, rows: Rows, set_up: Callable[[Rows], None]) -> None:
         """``set_up`` with the rows of all ranks a worker works for. Raises RuntimeError on all ranks if it fails."""
@@ -71,7 +72,7 @@ class CoarseSolver:
                 )
         raise_together(self._mpi, self._problem)
 
-    def _set_up(self, rows: Rows, ratio: int) -> None:
+    def _set_up(self, rows: Rows, cycles: int) -> None:
         comm = self._ranks.comm
         n = (rows[0].size - 1, PETSc.DECIDE)
         self._matrix = PETSc.Mat().createAIJ((n, n), csr=rows, comm=comm)
@@ -81,7 +82,7 @@ class CoarseSolver:
         self.ksp.setOptionsPrefix(self._prefix)
         self.ksp.setOperators(self._matrix)
         self.ksp.setType(PETSc.KSP.Type.PREONLY)
-        defaults = self._choose_pc(self.ksp.getPC(), ratio)
+        defaults = self._choose_pc(self.ksp.getPC(), cycles)
         with _option_defaults(self._prefix, defaults):
             self.ksp.setFromOptions()
         if self.unknowns:
@@ -105,8 +106,8 @@ class CoarseSolver:
             self._matrix.assemble()
             self.ksp.setUp()
 
-    def _choose_pc(self, pc: PETSc.PC, ratio: int) -> dict[str, str]:
-        """The default solver, and its options that petsc4py has no call for. ``ratio``: cells of the grid per cell."""
+    def _choose_pc(self, pc: PETSc.PC, cycles: int) -> dict[str, str]:
+        """The default solver, and its options that petsc4py has no call for. ``cycles``: of BoomerAMG, each time."""
         if self._everywhere:
             pc.setType(PETSc.PC.Type.CHOLESKY)
             pc.setFactorOrdering("nd")
@@ -116,8 +117,8 @@ class CoarseSolver:
             return {}
         pc.setType(PETSc.PC.Type.HYPRE)
         pc.setHYPREType("boomeramg")
-        cycles = {"max_iter": "2" if ratio >= CHEAP else "1"}
-        return {f"pc_hypre_boomeramg_{name}": value for name, value in (BOOMERAMG | cycles).items()}
+        options = BOOMERAMG | {"max_iter": str(cycles)}
+        return {f"pc_hypre_boomeramg_{name}": value for name, value in options.items()}
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
         """The solution for the float32 right-hand side ``r`` of this rank's coarse box; 0 at inactive cells, NaN if the

@@ -364,6 +364,7 @@ class PC:
             axes = "".join("xyz"[a] for a in level.coarsened) or "-"
             lines.append(
                 f"level {number}: {size_text(level.global_shape)}, {level.unknowns} unknowns, coarsened along {axes}"
+                + (f", visited {layout.visits} times" if number == 1 < layout.visits else "")
             )
         viewer.printfASCII("".join(f"    {line}\n" for line in lines))
         if self._coarse is not None:

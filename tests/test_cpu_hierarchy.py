@@ -84,12 +84,13 @@ PLANS: list[tuple[Shape, Plan]] = [
 ]
 
 
+@pytest.mark.parametrize("visits", [1, 2, 3])
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
 @pytest.mark.parametrize(("shape", "plan"), PLANS)
-def test_equals_torch(shape: Shape, plan: Plan, steps: int) -> None:
+def test_equals_torch(shape: Shape, plan: Plan, steps: int, visits: int) -> None:
     plan = tuple(axes for axes in plan if axes)
     w, s = system(shape, steps)
-    file, layout = weights(steps, steps), SerialLayout(shape, plan)
+    file, layout = weights(steps, steps), SerialLayout(shape, plan, visits)
     torch_network = TorchHierarchy(file, w, s, layout, "cpu")
     network = CpuHierarchy(file, w, s, layout, threads=2, half=False)
     assert network.levels == torch_network.levels
@@ -154,10 +155,11 @@ def test_answers_that_are_kept_are_those_of_their_cells(solid: float) -> None:
 
 @pytest.mark.parametrize("shape", [(14, 11, 35), (1, 40, 37)])
 @pytest.mark.parametrize("half", [False, True])
-def test_symmetric_positive_and_linear(shape: Shape, half: bool) -> None:
+@pytest.mark.parametrize("visits", [1, 2])
+def test_symmetric_positive_and_linear(shape: Shape, half: bool, visits: int) -> None:
     w, s = system(shape, 2)
     plan: Plan = ((0, 1, 2), (0, 1)) if shape[0] > 1 else ((0, 1), (0,))
-    network = CpuHierarchy(weights(3), w, s, SerialLayout(shape, plan), 1, half)
+    network = CpuHierarchy(weights(3), w, s, SerialLayout(shape, plan, visits), 1, half)
     network.coarse_solve = damping(network.coarse)
     active = diagonal(w, s) > 0
     u, v = (np.random.default_rng(i).standard_normal(shape) * active for i in range(2))
@@ -344,6 +346,7 @@ def in_threads(
         raise errors[0]
 
 
+@pytest.mark.parametrize("visits", [1, 2])
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize(
     ("shape", "plan", "edges"),
@@ -355,15 +358,16 @@ def in_threads(
         ((12, 4, 8), ((0, 1, 2),), ([0, 12], [0, 4], [0, 8])),
     ],
 )
-def test_boxes_give_the_answer_of_one(shape: Shape, plan: Plan, edges: Any, steps: int) -> None:
+def test_boxes_give_the_answer_of_one(shape: Shape, plan: Plan, edges: Any, steps: int, visits: int) -> None:
     w, s = system(shape, steps)
     file = weights(steps, steps)
-    serial = CpuHierarchy(file, w, s, SerialLayout(shape, plan), 1)
+    serial = CpuHierarchy(file, w, s, SerialLayout(shape, plan, visits), 1)
     serial.coarse_solve = lambda r: (0.7 * r).astype(np.float32)
     r = np.random.default_rng(0).standard_normal(shape)
     want, out = applied(serial, r), np.full(shape, np.nan)
 
     def work(layout: BoxLayout, mine: tuple[slice, ...]) -> None:
+        layout.visits = visits
         network = CpuHierarchy(file, [a[mine] for a in w], s[mine], layout, 1)
         assert [level.unknowns for level in network.levels] == [level.unknowns for level in serial.levels]
         network.coarse_solve = serial.coarse_solve

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from petsc4py import PETSc
 from systems import conductances, matrix, random_solids, right_hand_side, solve
 
 from petsc_dcdm.grid.walls import _Faces, count_torn, keep_walls
@@ -99,6 +100,22 @@ def test_few_iterations_between_plates(spacing):
     A = matrix(w, s)
     ksp, _ = solve(A, right_hand_side(A), ksp_rtol=1e-6, pc_dcdm_grid="40,24,24")
     assert ksp.getConvergedReason() > 0 and ksp.getIterationNumber() <= 11
+
+
+def test_where_jumps_end_the_plan_the_second_level_is_visited_twice(tmp_path):
+    shape, grid = (32, 64, 64), "64,64,32"
+    stiff = np.random.default_rng(0).random((4, 8, 8)) < 0.5
+    k = np.kron(np.where(stiff, 1000.0, 1.0), np.ones((8, 8, 8)))
+    seen = []
+    for coefficient in (k, np.ones(shape)):
+        A = matrix(*conductances(shape, coefficient=coefficient, walls=2.0))
+        ksp, _ = solve(A, right_hand_side(A), ksp_rtol=1e-6, pc_dcdm_grid=grid)
+        viewer = PETSc.Viewer().createASCII(str(tmp_path / "view"))
+        ksp.view(viewer)
+        viewer.destroy()
+        seen.append("visited 2 times" in (tmp_path / "view").read_text())
+        assert ksp.getConvergedReason() > 0 and ksp.getIterationNumber() <= 5
+    assert seen == [True, False]
 
 
 def test_jumps_are_left_before_cells_are_as_large_as_bodies():

@@ -110,6 +110,7 @@ class BoxLayout:
         self.comm = comm
         self.boxes = boxes
         self.plan = plan
+        self.visits = 1
         self.gpu_aware = False
         self.global_shape: Shape = boxes.shape
         self.offset, self.shape = boxes.box(comm.Get_rank())

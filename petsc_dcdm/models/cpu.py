@@ -66,6 +66,7 @@ class CpuHierarchy:
         self._halo = not layout.sum(np.array([float(layout.shape == layout.global_shape)]))[0]
         self._flat = layout.global_shape[0] == 1
         self._empty = 0 in layout.shape
+        self._visits = layout.visits if len(layout.plan) > 1 else 1
         self._stages: list[Stage] = []
         self.levels: list[LevelInfo] = []
         if isinstance(w, PackedStencil):
@@ -287,7 +288,8 @@ class CpuHierarchy:
 
     def _make_exchanges(self) -> None:
         """The messages of a cycle: of every level the right-hand side and the iterate of the way down as far as a leg
-        reaches, the correction as far as its children do, and of the result what the outer loop looks at.
+        reaches, the correction as far as its children do, of a result that is gone on from one cell more, and of the
+        finest result what the outer loop looks at.
         """
         reach = self._steps
         self._exchanges: list[tuple[Exchange, Exchange, Exchange]] = []
@@ -301,6 +303,9 @@ class CpuHierarchy:
             )
             r, x_, e = (self._layout.exchange_of(wide) for wide in reaches)
             self._exchanges.append((r, x_, e))
+        if self._visits > 1:
+            wide = Reach(1, _plus(self._stages[1].low, 1), (reach + 1, reach + 1, reach + 1))
+            self._exchange_result = self._layout.exchange_of(wide)
         if self._layout.plan:
             one = Reach(0, _plus(self._stages[0].low, 1), (1, 1, 1))
             self._exchange_direction = self._layout.exchange_of(one, corners=False)
@@ -349,49 +354,63 @@ class CpuHierarchy:
 
     def _cycle(self, r: int, scale_in: float, out: int | None, scale_out: float, direction: int | None) -> None:
         """From the address of the right-hand side to that of the result or of the direction."""
-        if self._halo:
-            self._cycle_with_halo(r, scale_in, out, scale_out, direction)
-            return
-        if self._empty:
-            self._solve_coarsest()
-            return
-        k, levels, parents = self._kernels, ctypes.addressof(self._levels), ctypes.addressof(self._parents)
-        work = ctypes.addressof(self._work)
-        k.dcdm_down(levels, parents, work, self._count, r, scale_in)
-        self._solve_coarsest()
-        k.dcdm_up(levels, parents, work, self._count, r, scale_in, out, scale_out, direction)
+        self._down(0, r, scale_in)
+        for _ in range(self._visits - 1):
+            self._up(1, None, 0.0, None, 0.0, None)
+            self._down(1, None, 0.0)
+        self._up(0, r, scale_in, out, scale_out, direction)
 
     def _solve_coarsest(self) -> None:
         last = self._stages[-1]
         self._coarse_r[self._coarse_box] = last.r.inner[last.own]
         last.y.inner[last.own] = self.coarse_solve(self._coarse_r)[self._coarse_box]
 
-    def _cycle_with_halo(
-        self, r: int, scale_in: float, out: int | None, scale_out: float, direction: int | None
-    ) -> None:
-        """The same level by level, with the halos filled in between. The iterate of the way down, which is wanted again
-        on the way up only, travels while the coarser levels are worked on.
+    def _from(self, level: int) -> tuple[int, int, int]:
+        """The addresses that the kernels want for legs that begin at a level."""
+        size, pointer = ctypes.sizeof(Level) * level, ctypes.sizeof(ctypes.c_void_p) * level
+        levels, parents, work = (ctypes.addressof(a) for a in (self._levels, self._parents, self._work))
+        return levels + size, parents + size, work + pointer
+
+    def _down(self, first: int, r: int | None, scale: float) -> None:
+        """From a level to the solution on the coarsest; from the finest, of the right-hand side `r`, or from the second
+        of what its result leaves. With boxes level by level, with the halos filled in between; the iterate, which is
+        wanted again on the way up only, travels while the coarser levels are worked on.
         """
         k, stages, run = self._kernels, self._stages, not self._empty
-        size, pointer = ctypes.sizeof(Level), ctypes.sizeof(ctypes.c_void_p)
-        levels, parents, work = (ctypes.addressof(a) for a in (self._levels, self._parents, self._work))
-        if run:
-            k.dcdm_load(self._finest, r, scale_in, self._threads)
-        for i, (fill_r, fill_x, _) in enumerate(self._exchanges):
-            fill_r.start(stages[i].r.view)
-            fill_r.finish()
-            if run:
-                k.dcdm_down(levels + i * size, parents + i * size, work + i * pointer, 1, None, 0.0)
-            fill_x.start(stages[i].x.view)
+        if not self._halo and run:
+            k.dcdm_down(*self._from(first), self._count - first, r, scale, first)
+        elif self._halo:
+            if run and first == 0:
+                k.dcdm_load(self._finest, r, scale, self._threads)
+            for i in range(first, self._count):
+                fill_r, fill_x, _ = self._exchanges[i]
+                again = int(i == first > 0)
+                fill, field = (self._exchange_result, stages[i].y) if again else (fill_r, stages[i].r)
+                fill.start(field.view)
+                fill.finish()
+                if run:
+                    k.dcdm_down(*self._from(i), 1, None, 0.0, again)
+                fill_x.start(stages[i].x.view)
         self._solve_coarsest()
-        for i in range(self._count - 1, -1, -1):
+
+    def _up(
+        self, last: int, r: int | None, scale_in: float, out: int | None, scale_out: float, direction: int | None
+    ) -> None:
+        """Back up to a level: the finest, where the result goes, or the second."""
+        k, stages, run = self._kernels, self._stages, not self._empty
+        if not self._halo:
+            if run:
+                target = stages[last].y.address if last else direction
+                k.dcdm_up(*self._from(last), self._count - last, r, scale_in, out, scale_out, target)
+            return
+        for i in range(self._count - 1, last - 1, -1):
             _, fill_x, fill_e = self._exchanges[i]
             fill_e.start(stages[i + 1].y.view)
             fill_e.finish()
             fill_x.finish()
             target = direction if direction and i == 0 else stages[i].y.address
             if run:
-                k.dcdm_up(levels + i * size, parents + i * size, work + i * pointer, 1, None, 0.0, None, 0.0, target)
+                k.dcdm_up(*self._from(i), 1, None, 0.0, None, 0.0, target)
         if run and out:
             k.dcdm_unload(self._finest, out, scale_out, self._threads)
 

@@ -62,6 +62,12 @@ class Layout(Protocol):
     @property
     def plan(self) -> Plan: ...
 
+    @property
+    def visits(self) -> int:
+        """How often a cycle visits the second level, each time with what is left of its residual; 1 where the second
+        level is the coarsest.
+        """
+
     def exchange(self, a: Any, corners: bool = False) -> None:
         """Fill the one-cell halo of the padded array `a` of any level, in place. Collective.
 
@@ -92,6 +98,7 @@ class SerialLayout:
 
     global_shape: Shape
     plan: Plan
+    visits: int = 1
 
     @property
     def offset(self) -> Shape:

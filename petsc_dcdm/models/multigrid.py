@@ -162,8 +162,9 @@ def cycle(
     coarse_solve: Callable[[torch.Tensor], torch.Tensor],
     r: torch.Tensor,
     exchange: Exchange,
+    visits: int = 1,
 ) -> torch.Tensor:
-    """One symmetric V-cycle for r [..., nz, ny, nx]. Collective."""
+    """One symmetric V-cycle for r [..., nz, ny, nx], with as many `visits` of the second level. Collective."""
     if not smoothers:
         return coarse_solve(r)
     level = smoothers[0]
@@ -172,7 +173,10 @@ def cycle(
     for i in range(1, steps):
         x = x + omega[i] * (r - apply_operator(level.op, x, exchange))
     residual = level.op.active * (r - apply_operator(level.op, x, exchange))
-    e = cycle(smoothers[1:], coarse_solve, sum_blocks(residual, level.axes), exchange)
+    coarse_r, rest = sum_blocks(residual, level.axes), smoothers[1:]
+    e = cycle(rest, coarse_solve, coarse_r, exchange)
+    for _ in range(visits - 1 if rest else 0):
+        e = e + cycle(rest, coarse_solve, coarse_r - apply_operator(rest[0].op, e, exchange), exchange)
     x = x + level.op.active * spread_blocks(e, level.axes, level.op.shape)
     for i in reversed(range(steps)):
         x = x + omega[i] * (r - apply_operator(level.op, x, exchange))
@@ -248,6 +252,7 @@ class TorchHierarchy:
         )
         self.coarse_solve: Callable[[np.ndarray], np.ndarray] = unset_coarse_solve
         self._active = op.active.cpu().numpy() > 0
+        self._visits = layout.visits
 
     def _solve_coarse(self, r: torch.Tensor) -> torch.Tensor:
         e = np.ascontiguousarray(self.coarse_solve(r.cpu().numpy()))
@@ -260,7 +265,7 @@ class TorchHierarchy:
         """
         with torch.no_grad():
             x = torch.from_numpy(np.multiply(r, scale_in).astype(np.float32)).to(self._device)
-            y = cycle(self._smoothers, self._solve_coarse, x, self._exchange)
+            y = cycle(self._smoothers, self._solve_coarse, x, self._exchange, self._visits)
             np.copyto(out, y.cpu().numpy())
             out[~self._active] = 0.0
             out *= scale_out

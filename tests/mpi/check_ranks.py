@@ -107,6 +107,10 @@ def test_pure_neumann_on_odd_boxes():
     compare("neumann", WIDE)
 
 
+def test_jumps_whose_second_level_is_visited_twice():
+    compare("jumps", WIDE)
+
+
 def counts(layout):
     petsc = ctypes.c_double.in_dll(petsc_library(), "petsc_allreduce_ct").value
     return np.array([layout.messages, layout.bytes, layout.reductions, petsc])

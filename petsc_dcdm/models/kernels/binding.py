@@ -107,7 +107,7 @@ def kernels(half: bool = True) -> ctypes.CDLL:
         "dcdm_bounds": (None, [*[_pointer] * 4, i32, *[_i64] * 5, _pointer, i32]),
         "dcdm_load": (None, [level, _pointer, f64, i32]),
         "dcdm_unload": (None, [level, _pointer, f64, i32]),
-        "dcdm_down": (None, [_pointer, _pointer, _pointer, i32, _pointer, f64]),
+        "dcdm_down": (None, [_pointer, _pointer, _pointer, i32, _pointer, f64, i32]),
         "dcdm_up": (None, [_pointer, _pointer, _pointer, i32, _pointer, f64, _pointer, f64, _pointer]),
         "dcdm_dots": (None, [_pointer, _pointer, _pointer, _pointer, i32, _pointer, _pointer]),
         "dcdm_step": (None, [*[_pointer] * 6, i32, f64, *[_pointer] * 5]),

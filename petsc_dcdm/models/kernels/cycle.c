@@ -25,6 +25,7 @@ typedef struct {
     float *source;       /* on the way up: what is corrected */
     float *target;       /* the field after the last smoothing */
     const float *coarse; /* the correction */
+    int again;           /* on the way down: from the result of the visit before, not from zero */
     float *rings, *row;
     const float *zero;   /* a plane of zeros, at its first cell */
 } pass;
@@ -178,11 +179,13 @@ static void run(const dcdm_level *l, const dcdm_level *c, const pass *model, flo
 }
 
 /* Down `count` levels, to the right-hand side of the level after them; of the first one it is `input`, (n_w, n_r, n_x) doubles, or if
- * that is NULL in r. parents[i] is level i + 1 as level i sees it. */
-void dcdm_down(const dcdm_level *levels, const dcdm_level *parents, float *const *work, int count, const double *input, double scale) {
+ * that is NULL in r. parents[i] is level i + 1 as level i sees it. `again`: the first one has a result in y, to go on from; it is not the
+ * finest, and if it has a halo, y holds one cell more of the boxes around than r. */
+void dcdm_down(const dcdm_level *levels, const dcdm_level *parents, float *const *work, int count, const double *input, double scale,
+               int again) {
     for (int i = 0; i < count; i++) {
         const dcdm_level *l = levels + i;
-        const pass p = {.input = i ? NULL : input, .scale_in = scale, .target = l->x};
+        const pass p = {.input = i ? NULL : input, .scale_in = scale, .target = l->x, .again = again && !i};
         run(l, parents + i, &p, work[i], 0);
     }
 }

@@ -127,18 +127,20 @@ static __attribute__((noinline)) void NAME(restrict_plane)(const dcdm_level *l, 
 }
 #undef EACH_BLOCK
 
-/* The way down over one part of the planes: pass 0 is x = omega_1 r, 1 .. steps - 1 smooth, steps restricts. Pass q lags q planes behind
- * pass 0, so that all work out of the cache; what a part needs of its neighbours' planes it computes again. */
+/* The way down over one part of the planes: pass 0 is x = omega_1 r, on a visit after the first x = y + omega_1 (r - A y), 1 .. steps - 1
+ * smooth, steps restricts. Pass q lags q planes behind pass 0, so that all work out of the cache; what a part needs of its neighbours'
+ * planes it computes again. */
 static void NAME(down)(const dcdm_level *l, const dcdm_level *next, pass *p, int part) {
     const int64_t begin = l->part[part], end = l->part[part + 1];
     const int last = (int)l->steps;
+    const planes result = {.memory = l->y + l->origin, .pitch = l->pitch_w};
     set_planes(l, p, begin, end, last - 1);
     for (int64_t t = begin - last; t < end + last; t++)
         for (int q = 0; q <= last; q++) {
             const int64_t k = t - q;
             if (!in_pass(l, begin, end, k, last - q)) continue;
-            if (q == 0) NAME(first)(l, p, k);
-            else if (q < last) NAME(smooth)(l, p, &p->x[q - 1], &p->x[q], q, k);
+            if (q == 0 && !p->again) NAME(first)(l, p, k);
+            else if (q < last) NAME(smooth)(l, p, q ? &p->x[q - 1] : &result, &p->x[q], q, k);
             else NAME(restrict_plane)(l, next, p, &p->x[q - 1], k);
         }
 }
