@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from petsc_dcdm.grid import rows as rows_module
-from petsc_dcdm.grid.csr import CsrRows, Problem, RowsOnGrid, StencilError
+from petsc_dcdm.grid.csr import CsrRows, MoreDirichlet, Problem, RowsOnGrid, StencilError
 from petsc_dcdm.grid.rows import copy_runs
 from petsc_dcdm.models.kernels.build import KernelsUnavailable
 
@@ -308,11 +308,15 @@ def test_dirichlet_rows_that_keep_their_entries(hidden: list[int], threads: int,
         else:
             rows.assume_dirichlet()
             assert not hidden or not rows.dirichlet[hidden].all()
+            if hidden:
+                with pytest.raises(MoreDirichlet):
+                    rows.extract_packed(box=((0, 0, 0), shape))
+                rows.assume_dirichlet()
+                with pytest.raises(MoreDirichlet):
+                    rows.extract([None] * 3, None)
         packed, report = rows.extract_packed(box=((0, 0, 0), shape)) or (None, None)
         assert packed is not None
         arrays = np.zeros((4, m.shape[0]))
-        if not sure:
-            rows.assume_dirichlet()
         found.append((packed, report, rows.extract(list(arrays[:3]), arrays[3]), arrays, rows.dirichlet))
     one, two = found
     for name in ("cells", "c"):

@@ -46,6 +46,10 @@ class StencilError(ValueError):
         self.problem, self.row, self.column, self.value = problem, row, column, value
 
 
+class MoreDirichlet(Exception):
+    """There were more Dirichlet rows than assumed; they are known now: try again."""
+
+
 @dataclass(frozen=True)
 class StencilReport:
     """What was found in the local rows; conductances as in the matrix but for the sign, not scaled.
@@ -155,20 +159,13 @@ class CsrRows:
         return self.dirichlet
 
     def assume_dirichlet(self) -> None:
-        """The same for a matrix in one block without reading it: rows of several entries are taken for coupled until
-        `extract` or `extract_packed` finds one whose off-diagonal entries are all zero, and then looks at all.
+        """The same for a matrix in one block without reading it: rows of several entries are taken for coupled. Where
+        `extract` or `extract_packed` then find one that is not they look at all rows and raise MoreDirichlet.
         """
         self._library.dcdm_csr_short_rows(
             ctypes.byref(self._c), ctypes.c_void_p(pointer(self.dirichlet)), self._threads
         )
         self._assumed = True
-
-    def _more_dirichlet(self) -> bool:
-        """Whether rows were taken for coupled that are not; all are known afterwards."""
-        if not self._assumed:
-            return False
-        before = self.dirichlet.copy()
-        return not np.array_equal(before, self.find_dirichlet())
 
     def diagonals(self, rows: np.ndarray) -> np.ndarray:
         """float64: the diagonal entries of some local rows (int64), 0 where there is none."""
@@ -279,9 +276,7 @@ class CsrRows:
             out.w_high[axis] = pointer(w_high[axis])
         if box is not None:
             set_box(out, *box)
-        report = self._extract(out, sign, scale, rounding) or self._extract(out, sign, scale, rounding)
-        assert report is not None
-        return report
+        return self._extract(out, sign, scale, rounding)
 
     def extract_packed(
         self,
@@ -303,21 +298,19 @@ class CsrRows:
         if box is not None:
             set_box(out, *box)
         report = self._extract(out, sign, scale, rounding)
-        if report is None or (out.misfits and self._more_dirichlet()):
-            return self.extract_packed(sign=sign, scale=scale, rounding=rounding, box=box)
         if out.misfits:
             return None
         x, y, z = out.c
         return PackedStencil(cells, index, (x, y, z), values).scaled(scale), report
 
-    def _extract(self, out: Output, sign: float, scale: float, rounding: float) -> StencilReport | None:
-        """None if there were more Dirichlet rows than assumed: it is to be done again."""
+    def _extract(self, out: Output, sign: float, scale: float, rounding: float) -> StencilReport:
         self._c.sign, self._c.scale, self._c.rounding = sign, scale, rounding
-        out.hidden = 0
         report = Report()
         self._library.dcdm_csr_extract(ctypes.byref(self._c), ctypes.byref(out), ctypes.byref(report), self._threads)
-        if (out.hidden or report.code) and self._more_dirichlet():
-            return None
+        if self._assumed and (out.hidden or report.code):
+            before = self.dirichlet.copy()
+            if not np.array_equal(before, self.find_dirichlet()):
+                raise MoreDirichlet
         if report.code:
             raise StencilError(Problem(report.code), report.row, report.column, report.value)
         return StencilReport(

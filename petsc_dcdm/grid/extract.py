@@ -10,22 +10,28 @@ into their ``s`` (DESIGN 3.2). Matrices that are not of this form are refused wi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.csr import CsrRows, Problem, Shape, StencilError
-from petsc_dcdm.grid.csr_numpy import read, row_reader
+from petsc_dcdm.grid.csr import CsrRows, MoreDirichlet, Problem, Shape, StencilError, StencilReport
+from petsc_dcdm.grid.csr_numpy import NumpyRows, read, row_reader
 from petsc_dcdm.grid.discovery import Grid, size_text
 from petsc_dcdm.grid.errors import MatrixError, raise_together
 from petsc_dcdm.grid.local_csr import local_csr
+from petsc_dcdm.models.memory import aligned_zeros
 from petsc_dcdm.models.packed import PackedStencil
 
 ROUNDING = 1e-9
 """Relative to the diagonal: entries and row sums that are smaller are taken for rounding of the assembly."""
+
+FEW = 256
+"""Diagonals of a rank from which the size of all is guessed."""
 
 
 @dataclass
@@ -137,7 +143,6 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
     if not comm.allreduce(kind is CsrRows and box is not None, op=MPI.LAND):
         box = None
     with local_csr(A, kind is CsrRows) as local:
-        indptr, values = local.indptr, local.values
         rows = read(kind, local, grid.shape, first, grid.cells, threads)
         if comm.Get_size() == 1 and isinstance(rows, CsrRows):
             rows.assume_dirichlet()
@@ -146,35 +151,16 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
         if comm.Get_size() > 1:
             ghosts = ghosts or Ghosts(A, rows.ghost_columns(), grid)
             rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))
-        # The scale only has to be of the right size: a first diagonal will do, the rest is settled by the largest.
-        known = comm.allgather((rows.first_sign(), float(np.abs(values[: indptr[1]]).max(initial=0.0)) if n else 0.0))
-        sign, largest = next((s for s, _ in known if s), 1.0), max(size for _, size in known)
-        scale = 1.0 / largest if np.isfinite(largest) and largest > 0 else 1.0
+        sign, scale = _size(rows, comm)
         options: dict[str, Any] = {"sign": sign, "scale": scale, "rounding": ROUNDING}
         if box is not None:
             options["box"] = box
-        packed, w_low, s, w_high = None, [], np.zeros(0), None
-        error, report = None, None
+        shape = (n,) if box is None else tuple(size + 2 for size in box[1])
         try:
-            found = rows.extract_packed(**options) if isinstance(rows, CsrRows) else None
-            packed, report = found or (None, None)
-        except StencilError as problem:
-            error = _explain(problem, grid, first)
-        raise_together(comm, error)
-        packed = _agree(packed, comm)
-        if packed is None:
-            shape = (n,) if box is None else tuple(size + 2 for size in box[1])
-            w_low, s = [np.zeros(shape) for _ in range(3)], np.zeros(shape)
-            try:
-                report = rows.extract(w_low, s, **options)
-            except StencilError as problem:
-                error = _explain(problem, grid, first)
-            raise_together(comm, error)
-            assert report is not None
-            if comm.allreduce(report.symmetry) % 2**64:
-                w_high = [np.zeros(shape) for _ in range(3)]
-                rows.extract(w_low, s, w_high=w_high, **options)
-        assert report is not None
+            found = _couplings(rows, comm, shape, options, lambda problem: _explain(problem, grid, first))
+        except MoreDirichlet:  # on one rank only
+            found = _couplings(rows, comm, shape, options, lambda problem: _explain(problem, grid, first))
+        packed, w_low, w_high, s, report = found
         dirichlet = np.flatnonzero(rows.dirichlet.view(bool))
         diagonal = rows.diagonals(dirichlet)
     # A row that is all zero has no solution that any stencil could be asked about.
@@ -184,10 +170,11 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
     mean_w = tuple(float(total / count) if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
     largest = comm.allreduce(report.max_diagonal, op=MPI.MAX) * scale
     if largest > 0 and not 0.5 <= largest <= 1.0:
-        scale /= largest
+        factor = _power_of_two(largest)
+        scale *= factor
         for array in (*w_low, *(w_high or ()), s):
-            array /= largest
-        packed = packed and packed.scaled(1.0 / largest)
+            array *= factor
+        packed = packed and packed.scaled(factor)
     return RowStencil(
         box=box,
         packed=packed,
@@ -203,6 +190,65 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
         ghosts=ghosts,
         exact=not totals[8] and w_high is None,
     )
+
+
+def _size(rows: CsrRows | NumpyRows, comm: MPI.Intracomm) -> tuple[float, float]:
+    """The sign of the matrix, and a scale, a power of two lest anything be rounded, that makes its diagonals at most 1.
+
+    Collective. The scale only has to be of the right size: a few diagonals will do, the rest is settled by the largest.
+    """
+    few = np.arange(0, rows.rows, max(1, rows.rows // FEW))
+    known = comm.allgather((rows.first_sign(), float(np.abs(rows.diagonals(few)).max(initial=0.0))))
+    largest = max(size for _, size in known)
+    scale = _power_of_two(largest) if np.isfinite(largest) and largest > 0 else 1.0
+    return next((s for s, _ in known if s), 1.0), scale
+
+
+def _power_of_two(size: float) -> float:
+    """What makes ``size`` at least 1/2 and less than 1."""
+    return float(np.ldexp(1.0, -int(np.frexp(size)[1])))
+
+
+Found = tuple[PackedStencil | None, list[np.ndarray], list[np.ndarray] | None, np.ndarray, StencilReport]
+
+
+def _couplings(
+    rows: CsrRows | NumpyRows,
+    comm: MPI.Intracomm,
+    shape: tuple[int, ...],
+    options: dict[str, Any],
+    explain: Callable[[StencilError], MatrixError],
+) -> Found:
+    """The stencil packed if all ranks can, else w_low, w_high if it matters, and s in arrays of this shape. Collective;
+    raises MatrixError on all ranks alike, and MoreDirichlet.
+    """
+    error: MatrixError | None = None
+    found = None
+    try:
+        found = rows.extract_packed(**options) if isinstance(rows, CsrRows) else None
+    except StencilError as problem:
+        error = explain(problem)
+    raise_together(comm, error)
+    packed = _agree(found and found[0], comm)
+    if packed is not None and found is not None:
+        return packed, [], None, np.zeros(0), found[1]
+    w_low, s = _zeros(shape, 3), _zeros(shape, 1)[0]
+    report = None
+    try:
+        report = rows.extract(w_low, s, **options)
+    except StencilError as problem:
+        error = explain(problem)
+    raise_together(comm, error)
+    assert report is not None
+    w_high = None
+    if comm.allreduce(report.symmetry) % 2**64:
+        w_high = _zeros(shape, 3)
+        rows.extract(w_low, s, w_high=w_high, **options)
+    return None, w_low, w_high, s, report
+
+
+def _zeros(shape: tuple[int, ...], count: int) -> list[np.ndarray]:
+    return [aligned_zeros(prod(shape), np.float64).reshape(shape) for _ in range(count)]
 
 
 def _agree(packed: PackedStencil | None, comm: MPI.Intracomm) -> PackedStencil | None:
