@@ -59,7 +59,7 @@ class Stage:
     """A level of the cycle: what the kernels see of it, and the arrays that this keeps alive.
 
     Its arrays cover this rank's box of `shape` and, where boxes of other ranks adjoin, `low` and `high` cells (z, y, x)
-    around it; `own` is the box in them.
+    around it; `own` is the box in them. `few`: most blocks will have a class, as those of voxel geometry do.
     """
 
     x: Padded
@@ -67,7 +67,15 @@ class Stage:
     r: Padded
 
     def __init__(
-        self, shape: Shape, around: tuple[Shape, Shape], flat: bool, axes: Axes, steps: int, half: bool, halo: bool
+        self,
+        shape: Shape,
+        around: tuple[Shape, Shape],
+        flat: bool,
+        axes: Axes,
+        steps: int,
+        half: bool,
+        halo: bool,
+        few: bool,
     ) -> None:
         self.low, self.high = around
         nz, ny, nx = (a + n + b for a, n, b in zip(self.low, shape, self.high, strict=True))
@@ -85,8 +93,8 @@ class Stage:
             self.class_value = np.zeros((256, OMEGA + MAX_STEPS), np.float32)
             # Room for every block; blocks that turn out to have a class take none of it.
             kind = np.uint16 if half else np.float32
-            self.blocks = aligned_zeros(c.room * ALIGN * OMEGA, kind, sparse=True)
-            self.omegas = aligned_zeros(c.room * ALIGN * steps, kind, sparse=True)
+            self.blocks = aligned_zeros(c.room * ALIGN * OMEGA, kind, sparse=few)
+            self.omegas = aligned_zeros(c.room * ALIGN * steps, kind, sparse=few)
             c.block_class, c.block_start = self.block_class.ctypes.data, self.block_start.ctypes.data
             c.class_value = self.class_value.ctypes.data
             c.blocks, c.omegas = self.blocks.ctypes.data, self.omegas.ctypes.data
