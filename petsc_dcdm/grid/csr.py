@@ -135,6 +135,7 @@ class CsrRows:
             first_column=given.first_column,
             shift=given.first_column if other is None else 0,
             cell=pointer(self._cells),
+            ascending=int(self._cells is not None and bool((self._cells[1:] > self._cells[:-1]).all())),
             first_cell=given.first_cell,
             dirichlet=pointer(self.dirichlet),
             nx=shape[2],

@@ -24,6 +24,7 @@ class Matrix(ctypes.Structure):
         ("off_indices", ctypes.c_void_p),
         ("off_values", ctypes.c_void_p),
         ("cell", ctypes.c_void_p),
+        ("ascending", ctypes.c_int64),
         ("first_cell", ctypes.c_int64),
         ("ghosts", ctypes.c_int64),
         ("ghost_column", ctypes.c_void_p),

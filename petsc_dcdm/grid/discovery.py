@@ -121,13 +121,14 @@ def _from_cells(cells_is: PETSc.IS, shape: Shape | None, A: PETSc.Mat) -> Grid:
             f"'dcdm_cells' numbers {cells.size} cells on this rank but the matrix has {last - first} rows here: "
             f"one cell per local row"
         )
-    bad = np.flatnonzero((cells < 0) | (cells >= prod(shape)))
-    if bad.size:
+    rises = bool((cells[1:] > cells[:-1]).all())
+    ends = cells[[0, -1]] if rises and cells.size else cells
+    if ((ends < 0) | (ends >= prod(shape))).any():
+        bad = int(np.flatnonzero((cells < 0) | (cells >= prod(shape)))[0])
         raise GridError(
-            f"'dcdm_cells' gives row {first + int(bad[0])} the cell {int(cells[bad[0]])}, outside the "
-            f"{size_text(shape)} grid of -pc_dcdm_grid"
+            f"'dcdm_cells' gives row {first + bad} the cell {int(cells[bad])}, outside the {size_text(shape)} grid of "
+            "-pc_dcdm_grid"
         )
-    rises = cells.size == 0 or bool((np.diff(cells) > 0).all())
     if not rises and np.unique(cells).size != cells.size:
         raise GridError("'dcdm_cells' gives two rows the same cell: petsc_dcdm needs one unknown per cell")
     return Grid(shape, cells, first, cells.size, "index set dcdm_cells")

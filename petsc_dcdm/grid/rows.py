@@ -172,7 +172,8 @@ def _runs(grid: Grid, boxes: BoxPartition) -> tuple[np.ndarray, np.ndarray, np.n
     elif grid.cells is None:
         row, cell, length = (np.full(int(grid.rows > 0), value) for value in (0, grid.first, grid.rows))
     else:
-        row = np.flatnonzero(np.diff(grid.cells, prepend=grid.cells[:1] - 2) != 1)
+        first = np.zeros(min(grid.rows, 1), np.int64)
+        row = np.concatenate((first, 1 + np.flatnonzero(grid.cells[1:] - grid.cells[:-1] != 1)))
         cell, length = grid.cells[row], np.diff(row, append=grid.rows)
     cuts = np.asarray(boxes.edges[2])
 

@@ -30,6 +30,7 @@ typedef struct {
     const void *off_indptr, *off_indices; /* NULL, or the block of the other columns; its indices count the ghosts */
     const double *off_values;
     const int64_t *cell;     /* global cell number of each local row, or NULL: first_cell + row */
+    int64_t ascending;       /* the numbers in `cell` are */
     int64_t first_cell;
     int64_t ghosts;          /* the other columns, sorted: global column, cell number, Dirichlet flag */
     const int64_t *ghost_column, *ghost_cell;

@@ -111,6 +111,13 @@ static __attribute__((noinline)) void read_row(const csr_matrix *m, int64_t r, c
     else if (!alone && diagonal - total < -tolerance) report_error(report, CSR_ROW_SUM, r, -1, diagonal - total);
 }
 
+/* Whether n local rows from `local` on have the cells from `cell` on, one after the other. */
+INLINE int consecutive(const csr_matrix *m, int64_t local, int64_t cell, int64_t n) {
+    uint64_t odd = (uint64_t)(m->cell[local] ^ cell) | (uint64_t)(m->cell[local + n - 1] ^ (cell + n - 1));
+    for (int64_t t = 0; t < n && !m->ascending; t++) odd |= (uint64_t)(m->cell[local + t] ^ (cell + t));
+    return !odd;
+}
+
 /* The common case, up to BLOCK rows at a time: 7 local entries (5 in 2D) in order, neighbours on all sides, none of them a
  * Dirichlet row. Returns 0 for any other. The values are looked at later. */
 enum { BLOCK = 32, SHORTEST = 4 };
@@ -128,8 +135,7 @@ INLINE int read_block(const csr_matrix *m, int64_t r, const row_place *at, row_r
         const int64_t distance = side == DIAGONAL ? 0 : side & 1 ? at->step[side / 2] : -at->step[side / 2];
         base[f] = get_index(m->indices, e + f, wide) - m->shift;
         if ((side != DIAGONAL && !at->inside[side]) || base[f] < 0 || base[f] + n > m->rows) return 0;
-        if (m->cell)
-            for (int t = 0; t < n; t++) odd |= (m->cell[base[f] + t] - at->cell - t) ^ distance;
+        if (m->cell) odd |= !consecutive(m, base[f], at->cell + distance, n);
         else odd |= (base[f] - r) ^ distance;
     }
     if (wide) {
@@ -189,8 +195,7 @@ INLINE int repeats(const csr_matrix *m, int64_t r, const row_place *at, const ui
         const int64_t distance = side == DIAGONAL ? 0 : side & 1 ? at->step[side / 2] : -at->step[side / 2];
         const int64_t local = base[f] + t;
         odd |= (uint64_t)(get_index(m->indices, e + f, wide) - m->shift - local);
-        if (m->cell)
-            for (int64_t q = 0; q < step; q++) odd |= (uint64_t)((m->cell[local + q] - at->cell - t - q) ^ distance);
+        if (m->cell) odd |= !consecutive(m, local, at->cell + t + distance, step);
         else odd |= (uint64_t)((local - r) ^ distance);
         for (int64_t q = 0; q < step; q++) lone |= m->dirichlet[local + q];
     }

@@ -162,6 +162,17 @@ static int settled(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t
     return 1;
 }
 
+/* Whether `cells` cells from x on, in all lines of a block, have no packed faces: nothing lives there. */
+static int vacant(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t cells) {
+    uint8_t any = 0;
+    for (int64_t k = 0; k < g->block[2]; k++)
+        for (int64_t j = 0; j < g->block[1]; j++) {
+            const uint8_t *p = g->cells + (z + k) * g->pitch_z + (y + j) * g->pitch_y + x;
+            for (int64_t i = 0; i < cells; i++) any |= p[i];
+        }
+    return !(any & 63);
+}
+
 /* The same as even, for packed faces of which none is weak: whether the cells have all faces that they need. */
 static int even_packed(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t cells) {
     uint8_t all = 0xFF;
@@ -220,6 +231,7 @@ void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
                 living += last - first;
                 continue;
             }
+            if (g->cells && vacant(g, 1 + bx * first, y, z, bx * (last - first))) continue;
             for (int64_t i = first; i < last; i++) {
                 if (alike && settled(g, 1 + bx * i, y, z, &living)) continue;
                 if (i < uncut && joined(g, 1 + bx * i, y, z, &living)) continue;
