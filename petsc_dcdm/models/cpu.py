@@ -94,10 +94,10 @@ class CpuHierarchy:
             source = [a[box] for a in source]
         # What a leg of the cycle spoils from the edge inwards, and whole coarse cells.
         width = self._steps + self._steps % 2
-        few = isinstance(source, PackedStencil)
         for number, axes in enumerate((*layout.plan, ())):
             around = layout.around(number, width)
-            self._stages.append(Stage(_size(box), around, self._flat, axes, self._steps, half, self._halo, few))
+            stage = Stage(_size(box), around, self._flat, axes, self._steps, half, self._halo, self._threads)
+            self._stages.append(stage)
             box = coarse_crop(box, axes)
         last, box = self._stages[-1], self._box
         source = self._with_halo(source)

@@ -59,7 +59,7 @@ class Stage:
     """A level of the cycle: what the kernels see of it, and the arrays that this keeps alive.
 
     Its arrays cover this rank's box of `shape` and, where boxes of other ranks adjoin, `low` and `high` cells (z, y, x)
-    around it; `own` is the box in them. `few`: most blocks will have a class, as those of voxel geometry do.
+    around it; `own` is the box in them.
     """
 
     x: Padded
@@ -75,7 +75,7 @@ class Stage:
         steps: int,
         half: bool,
         halo: bool,
-        few: bool,
+        threads: int,
     ) -> None:
         self.low, self.high = around
         nz, ny, nx = (a + n + b for a, n, b in zip(self.low, shape, self.high, strict=True))
@@ -87,14 +87,14 @@ class Stage:
         self.range = np.zeros((c.n_w, c.n_r, 2), np.int32)
         c.range = self.range.ctypes.data
         if axes:
-            c.room = c.n_w * c.n_r * -(-c.n_x // ALIGN)
-            self.block_class = np.zeros(c.room, np.uint8)
+            c.room = kernels().dcdm_room(ctypes.byref(c), threads)
+            self.block_class = np.zeros(c.n_w * c.n_r * -(-c.n_x // ALIGN), np.uint8)
             self.block_start = np.zeros(c.n_w * c.n_r, np.int64)
             self.class_value = np.zeros((256, OMEGA + MAX_STEPS), np.float32)
-            # Room for every block; blocks that turn out to have a class take none of it.
+            # Room for every block; blocks that turn out to have a class take none of it, and the rest is never touched.
             kind = np.uint16 if half else np.float32
-            self.blocks = aligned_zeros(c.room * ALIGN * OMEGA, kind, sparse=few)
-            self.omegas = aligned_zeros(c.room * ALIGN * steps, kind, sparse=few)
+            self.blocks = aligned_zeros(c.room * ALIGN * OMEGA, kind)
+            self.omegas = aligned_zeros(c.room * ALIGN * steps, kind)
             c.block_class, c.block_start = self.block_class.ctypes.data, self.block_start.ctypes.data
             c.class_value = self.class_value.ctypes.data
             c.blocks, c.omegas = self.blocks.ctypes.data, self.omegas.ctypes.data

@@ -12,13 +12,10 @@ LARGE = 1 << 20
 HUGE_PAGE = 1 << 21
 
 
-def aligned_zeros(size: int, dtype: type, *, sparse: bool = False) -> np.ndarray:
-    """Zeros [size] that start at a cache line. Large ones take memory only where they are written to.
-
-    sparse: much of it will never be written to; small pages then keep what is not out of memory.
-    """
+def aligned_zeros(size: int, dtype: type) -> np.ndarray:
+    """Zeros [size] that start at a cache line. Large ones take memory only where they are written to."""
     bytes_ = size * np.dtype(dtype).itemsize
-    advice = getattr(mmap, "MADV_NOHUGEPAGE" if sparse else "MADV_HUGEPAGE", None)
+    advice = getattr(mmap, "MADV_HUGEPAGE", None)
     if advice is None or bytes_ < LARGE:
         raw = np.zeros(bytes_ + CACHE_LINE, np.uint8)
         return raw[-raw.ctypes.data % CACHE_LINE :][:bytes_].view(dtype)

@@ -72,7 +72,7 @@ class SetUp(ctypes.Structure):
         *[(name, _i64) for name in ("c_pitch_w", "c_pitch_r", "c_origin")],
         ("range", _pointer),
         ("own", _i64 * 2 * 3),
-        *[(name, _i64) for name in ("active", "classes")],
+        *[(name, _i64) for name in ("active", "taken", "classes")],
         ("class_source", ctypes.c_float * 4 * 256),
     ]
 
@@ -102,6 +102,7 @@ def kernels(half: bool = True) -> ctypes.CDLL:
     signatures = {
         "dcdm_work_floats": (_i64, [level]),
         "dcdm_setup_bytes": (_i64, [level]),
+        "dcdm_room": (_i64, [level, i32]),
         "dcdm_set_up": (None, [level, ctypes.POINTER(Network), ctypes.POINTER(SetUp), _pointer, i32]),
         "dcdm_join_shares": (None, [level, ctypes.POINTER(SetUp), i32]),
         "dcdm_bounds": (None, [*[_pointer] * 4, i32, *[_i64] * 5, _pointer, i32]),

@@ -68,6 +68,15 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
     float field[CHANNELS][ALIGN] __attribute__((aligned(64)));
     /* Faces inside a coarse cell vanish. Along x that is seen to when the sums are taken over. */
     const int keep[6] = {1, 1, !l->half_r || !(j & 1), !l->half_r || (j & 1), !l->half_w || !(k & 1), !l->half_w || (k & 1)};
+    if (ws->block + blocks_of(l) > ws->room) {
+        const int64_t size = portion(l);
+#pragma omp atomic capture
+        {
+            ws->block = s->taken;
+            s->taken += size;
+        }
+        ws->room = ws->block + size;
+    }
     l->block_start[k * l->n_r + j] = ws->block;
     for (int64_t b = range[0]; b < range[1]; b += ALIGN) {
         class[b / ALIGN] = kind[b / ALIGN] == EMPTY ? 0 : class_of(l, s, ws, k, j, b, &f);
@@ -150,7 +159,7 @@ static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, dcdm_s
 /* Set up one level. `memory`: dcdm_setup_bytes for each thread. */
 void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, char *memory, int threads) {
     const int64_t bytes = dcdm_setup_bytes(l);
-    s->classes = 1;
+    s->classes = 1, s->taken = 0;
     int64_t active = 0, piece = l->n_w / (4 * threads);
     /* A piece begins with three planes that its neighbour reads too; where cells are halved it begins with a whole block. */
     piece = piece < 8 ? 8 : piece + (piece & 1);
@@ -165,8 +174,6 @@ void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, ch
 #pragma omp for schedule(dynamic, 1)
         for (int q = 0; q < pieces; q++) {
             const int64_t begin = q * piece, end = begin + piece < l->n_w ? begin + piece : l->n_w;
-            /* There is room for all blocks of all planes; of that of a piece the beginning is used. */
-            ws.block = begin * l->n_r * ((l->n_x + ALIGN - 1) / ALIGN);
             load_plane(l, s, &ws, begin - 1);
             for (int64_t k = begin - 1; k <= end; k++) {
                 load_plane(l, s, &ws, k + 1);

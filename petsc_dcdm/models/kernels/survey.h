@@ -26,6 +26,7 @@ typedef struct {
     int32_t *range;
     int64_t own[3][2]; /* begin and end along x, r, w of the cells that count */
     int64_t active;    /* out: number of those that are active */
+    int64_t taken;     /* room for blocks without a class that threads have taken so far */
     int64_t classes;   /* of blocks, so far; class 0 is none. And their w_x, w_r, w_w, s as in the source: */
     float class_source[256][4];
 } dcdm_setup;
@@ -55,7 +56,7 @@ typedef struct {
     int kept, others, looked, missed;
     int usual;                       /* place of the first answer that is the same all around; -1 if there is none yet */
     int forgetful;                   /* hardly anything comes twice here */
-    int64_t block;                   /* where the next block without a class goes */
+    int64_t block, room;             /* where the next block without a class goes, and the end of the room that this thread has taken */
 } workspace;
 
 static int64_t slot_size(const dcdm_level *l) { return l->has_r ? (l->n_r + 2) * l->pitch_r + 2 * ALIGN : l->pitch_r + 2 * ALIGN; }
@@ -103,6 +104,18 @@ static int64_t carve(const dcdm_level *l, char *memory, workspace *ws) {
     TAKE(ws->bucket, BUCKETS);
 #undef TAKE
     return used;
+}
+
+/* How many blocks a thread takes room for at a time: whole rows. What is taken lies together and can be in huge pages, as many as needed. */
+INLINE int64_t portion(const dcdm_level *l) {
+    const int64_t rows = l->n_w * l->n_r / 64;
+    return blocks_of(l) * (rows < 4 ? 4 : rows > 256 ? 256 : rows);
+}
+
+/* Room for as many blocks as there are, and for what may be left of each portion: less than a row, but of the last of each thread. */
+int64_t dcdm_room(const dcdm_level *l, int threads) {
+    const int64_t size = portion(l), all = l->n_w * l->n_r * blocks_of(l);
+    return (all / (size - blocks_of(l) + 1) + 1 + threads) * size;
 }
 
 /* Bytes of workspace of one thread. */
