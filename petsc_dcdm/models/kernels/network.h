@@ -63,10 +63,11 @@ enum { PAIRS = 0 };
 
 /* What is made of a network once for a level. Where all cells around have no s and are active, those two features need no looking at:
  * their part of the convolution is in plain_bias [parity]. Where the processor multiplies pairs of bfloat16, and coefficients are to be
- * no better than that, the convolution is in PAIRS. */
+ * no better than that, the network is in PAIRS. */
 typedef struct {
     float plain_bias[8][CHANNELS];
     uint16_t conv[8][9][3][FEATURES / 2][2 * CHANNELS];
+    uint16_t layer[2][CHANNELS / 2][2 * CHANNELS];
 } prepared;
 
 /* How many floats the features of a cell take. */
@@ -79,6 +80,10 @@ INLINE uint16_t to_half(float v) {
 }
 
 static void prepare(const dcdm_network *net, int has_r, prepared *to) {
+    const float (*layer[2])[CHANNELS] = {net->hidden, net->out};
+    for (int q = 0; q < 2 * PAIRS; q++)
+        for (int t = 0; t < CHANNELS; t++)
+            for (int c = 0; c < CHANNELS; c++) to->layer[q][t / 2][2 * c + t % 2] = to_half(layer[q][t][c]);
     for (int parity = 0; parity < 8; parity++)
         for (int c = 0; c < CHANNELS; c++) {
             float sum = net->conv_bias[c];
@@ -105,6 +110,28 @@ INLINE void put_features(const prepared *p, float *to, const v8 m[8]) {
     }
 #endif
     memcpy(to, m, 8 * sizeof *m);
+}
+
+/* The channels of a cell to where the next layer finds them. */
+INLINE void put_channels(float *to, v16 v, const int half) {
+    (void)half;
+#if defined(__AVX512BF16__)
+    if (half) {
+        const __m256bh h = _mm512_cvtneps_pbh((__m512)v);
+        memcpy(to, &h, sizeof h);
+        return;
+    }
+#endif
+    memcpy(to, &v, sizeof v);
+}
+
+/* 1 / v, to the precision that is left. */
+INLINE v16 inverse_of(v16 v, const int half) {
+    (void)half;
+#if defined(__AVX512BF16__)
+    if (half) return (v16)_mm512_rcp14_ps((__m512)v);
+#endif
+    return 1 / v;
 }
 
 /* sum + what one feature adds, or a pair of them, of a cell. */
@@ -144,20 +171,19 @@ INLINE void evaluate(const dcdm_network *net, const prepared *p, int parity, con
     for (int q = 0; q < 2; q++) {
         float hidden[n][CHANNELS] __attribute__((aligned(64)));
         EACH(c, n) {
-            const v16 positive = (v16)((sum[c] > 0) & (v16i)sum[c]);
-            memcpy(hidden[c], &positive, sizeof positive);
+            put_channels(hidden[c], (v16)((sum[c] > 0) & (v16i)sum[c]), half);
         }
         memcpy(&w, bias[q], sizeof w);
         EACH(c, n) sum[c] = w;
-        for (int t = 0; t < CHANNELS; t++) {
-            memcpy(&w, layer[q][t], sizeof w);
-            EACH(c, n) sum[c] += w * hidden[c][t];
+        for (int t = 0; t < (half ? CHANNELS / 2 : CHANNELS); t++) {
+            const void *weights = half ? (const void *)p->layer[q][t] : (const void *)layer[q][t];
+            EACH(c, n) sum[c] = add_feature(sum[c], weights, hidden[c] + t, half);
         }
     }
     memcpy(&w, net->base, sizeof w);
     EACH(c, n) {
         const v16 size = (v16)((v16i)sum[c] & 0x7FFFFFFF);
-        to[c] = w * (1 + 0.9f * (sum[c] / (1 + size)));
+        to[c] = w * (1 + 0.9f * (sum[c] * inverse_of(1 + size, half)));
     }
 }
 
