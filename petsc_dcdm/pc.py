@@ -232,7 +232,8 @@ class PC:
             self._backend = f"torch on {device}"
             return CnnOperator(self._file, *self._inner_arrays(), layout, device)
         if self._on_cpu and self._options["pc_dcdm_compile"] != "off":
-            from petsc_dcdm.models.cpu import CpuHierarchy, kernels_for
+            from petsc_dcdm.models.cpu import CpuHierarchy
+            from petsc_dcdm.models.cpu_setup import kernels_for
             from petsc_dcdm.models.kernels.build import KernelsUnavailable
 
             missing = None

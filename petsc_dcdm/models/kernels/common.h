@@ -26,7 +26,7 @@ static inline int omp_get_num_threads(void) { return 1; }
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* Rows are padded to multiples of this; any vector length below divides it. Known to petsc_dcdm/models/cpu.py. */
+/* Rows are padded to multiples of this; any vector length below divides it. Known to petsc_dcdm/models/kernels/binding.py. */
 enum { ALIGN = 16, MAX_STEPS = 8 };
 
 #if defined(__AVX512F__)
