@@ -127,6 +127,20 @@ APPLY(apply_double, double_rows, load_double)
 ROWS_AT(rows_at, rows, float)
 ROWS_AT(double_rows_at, double_rows, double)
 
+/* Runs `at` for the vectors of the part `range` of a row: i is the first cell, n how many there are, a constant but at the end of a row. */
+#define EACH_VECTOR(range, at)                                          \
+    do {                                                                \
+        int64_t i = (range)[0];                                         \
+        for (; i < (range)[1] && i + VD <= l->n_x; i += VD) {           \
+            enum { n = VD };                                            \
+            at;                                                         \
+        }                                                               \
+        if (i < (range)[1] && i < l->n_x) {                             \
+            const int64_t n = l->n_x - i;                               \
+            at;                                                         \
+        }                                                               \
+    } while (0)
+
 /* What `dots` adds up at n cells. */
 INLINE void dots_at(const dcdm_level *l, const dcdm_operator *a, const rows *d, const double *const *p, int history, const double *r,
                     int64_t k, int64_t j, int64_t i, int64_t n, vd *sum) {
@@ -155,9 +169,7 @@ void dcdm_dots(const dcdm_level *l, const dcdm_operator *a, const float *d, cons
                 const double *before[MAX_HISTORY];
                 for (int h = 0; h < history; h++) before[h] = p[h] + l->origin + k * l->pitch_w + j * l->pitch_r;
                 const double *residual = r + k * l->full_w + j * l->full_r;
-                int64_t i = range[0];
-                for (; i < range[1] && i + VD <= l->n_x; i += VD) dots_at(l, a, &near, before, history, residual, k, j, i, VD, sum);
-                if (i < range[1] && i < l->n_x) dots_at(l, a, &near, before, history, residual, k, j, i, l->n_x - i, sum);
+                EACH_VECTOR(range, dots_at(l, a, &near, before, history, residual, k, j, i, n, sum));
             }
         for (int c = 0; c < count; c++) out[part * count + c] = total(sum[c]);
     }
@@ -241,9 +253,7 @@ void dcdm_step(const dcdm_level *l, const dcdm_operator *a, double *next, const 
                 const int32_t *range = l->range + 2 * (k * l->n_r + j);
                 const double_rows near = double_rows_at(l, plane[1], plane[0], plane[2], j);
                 const int64_t o = k * l->full_w + j * l->full_r;
-                int64_t i = range[0];
-                for (; i < range[1] && i + VD <= l->n_x; i += VD) step_at(l, a, &near, alpha, x + o, r + o, to + o, k, j, i, VD, sum);
-                if (i < range[1] && i < l->n_x) step_at(l, a, &near, alpha, x + o, r + o, to + o, k, j, i, l->n_x - i, sum);
+                EACH_VECTOR(range, step_at(l, a, &near, alpha, x + o, r + o, to + o, k, j, i, n, sum));
             }
         }
         out[2 * part] = total(sum[0]), out[2 * part + 1] = total(sum[1]);
@@ -280,9 +290,7 @@ void dcdm_residual(const dcdm_level *l, const dcdm_operator *a, const double *x,
                 const int32_t *range = l->range + 2 * (k * l->n_r + j);
                 const double_rows near = double_rows_at(l, plane[1], plane[0], plane[2], j);
                 const int64_t o = k * l->full_w + j * l->full_r;
-                int64_t i = range[0];
-                for (; i < range[1] && i + VD <= l->n_x; i += VD) residual_at(l, a, &near, b + o, r + o, k, j, i, VD, &sum);
-                if (i < range[1] && i < l->n_x) residual_at(l, a, &near, b + o, r + o, k, j, i, l->n_x - i, &sum);
+                EACH_VECTOR(range, residual_at(l, a, &near, b + o, r + o, k, j, i, n, &sum));
             }
         }
         out[part] = total(sum);
