@@ -27,8 +27,8 @@ BOOMERAMG = {"coarsen_type": "HMIS", "interp_type": "ext+i", "P_max": "4"}
 """Fewer iterations than hypre's defaults in 2D (random solids 7 / 9 instead of 9 / 11), the same in 3D."""
 
 CHEAP = 16
-"""Cells of the grid per cell of the coarse system from which on a cycle affords two of BoomerAMG on it, in two visits
-if there are two."""
+"""Cells of the grid per cell of the coarse system from which on a cycle affords two of BoomerAMG on it, or one a visit
+if there are several."""
 
 UNKNOWNS_PER_RANK = 3000
 """How many unknowns are worth a rank to work on a larger system. Two cycles on them take 0.4 ms, of the order of what

@@ -24,10 +24,6 @@ from petsc_dcdm.models.plan import coarse_limit, plan_coarsening
 COARSE_CELLS_PER_RANK = 64
 """Where there are so many ranks that the coarsest grid would leave some without a cell, it grows with them."""
 
-VISITS_AT_WALLS = 2
-"""Where walls or jumps end the hierarchy early a single cycle is a poor answer to the second level, jumps above all: at
-1024^2 they need 5 / 7 iterations with two visits, 8 / 11 with one. A third one brings jumps nothing more."""
-
 SYMMETRY_TOLERANCE = 1e-6
 """Relative to the couplings: how far a_ij and a_ji may be apart."""
 
@@ -175,9 +171,7 @@ def build_system(
         error = _check_arrays(w, w_high, layout, stencil.scale) if w_high else None
     raise_together(comm, error)
     if threshold is not None:
-        layout.plan = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)
-        if 1 < len(layout.plan) < len(plan):
-            layout.visits = VISITS_AT_WALLS
+        layout.plan, layout.visits = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)
     return GridSystem(
         grid=grid,
         layout=layout,
