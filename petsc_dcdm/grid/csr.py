@@ -47,7 +47,7 @@ class StencilError(ValueError):
 
 
 class MoreDirichlet(Exception):
-    """There were more Dirichlet rows than assumed; they are known now: try again."""
+    """There are more Dirichlet rows than those that were looked for, or may be: the rows do not fit."""
 
 
 @dataclass(frozen=True)
@@ -149,24 +149,24 @@ class CsrRows:
             self._other = (block[0], block[1], block[2], np.ascontiguousarray(other[3], np.int64))
             self._c.off_indptr, self._c.off_indices, self._c.off_values = map(pointer, block)
             self._c.ghost_column = pointer(self._other[3])
-        for name in ("dcdm_csr_dirichlet", "dcdm_csr_outside", "dcdm_csr_offsets"):
+        for name in ("dcdm_csr_outside", "dcdm_csr_offsets"):
             getattr(self._library, name).restype = ctypes.c_int64
         self._library.dcdm_csr_sign.restype = ctypes.c_double
 
-    def find_dirichlet(self) -> np.ndarray:
-        """uint8 [rows], 1 for rows whose off-diagonal entries are all zero or absent. Kept as `dirichlet`."""
-        self._library.dcdm_csr_dirichlet(ctypes.byref(self._c), ctypes.c_void_p(pointer(self.dirichlet)), self._threads)
-        self._assumed = False
-        return self.dirichlet
+    def find_dirichlet(self, longest: int | None = None) -> np.ndarray:
+        """uint8 [rows], 1 for rows whose off-diagonal entries are all zero or absent. Kept as `dirichlet`.
 
-    def assume_dirichlet(self) -> None:
-        """The same for a matrix in one block without reading it: rows of several entries are taken for coupled. Where
-        `extract` or `extract_packed` then find one that is not they look at all rows and raise MoreDirichlet.
+        longest: rows of more entries (of the first block) are not looked at but taken for coupled. Where `extract` or
+        `extract_packed` then find one that is not they raise MoreDirichlet.
         """
-        self._library.dcdm_csr_short_rows(
-            ctypes.byref(self._c), ctypes.c_void_p(pointer(self.dirichlet)), self._threads
+        self._assumed = longest is not None
+        self._library.dcdm_csr_dirichlet(
+            ctypes.byref(self._c),
+            ctypes.c_void_p(pointer(self.dirichlet)),
+            ctypes.c_int64(np.iinfo(np.int64).max if longest is None else longest),
+            self._threads,
         )
-        self._assumed = True
+        return self.dirichlet
 
     def diagonals(self, rows: np.ndarray) -> np.ndarray:
         """float64: the diagonal entries of some local rows (int64), 0 where there is none."""
@@ -309,9 +309,7 @@ class CsrRows:
         report = Report()
         self._library.dcdm_csr_extract(ctypes.byref(self._c), ctypes.byref(out), ctypes.byref(report), self._threads)
         if self._assumed and (out.hidden or report.code):
-            before = self.dirichlet.copy()
-            if not np.array_equal(before, self.find_dirichlet()):
-                raise MoreDirichlet
+            raise MoreDirichlet
         if report.code:
             raise StencilError(Problem(report.code), report.row, report.column, report.value)
         return StencilReport(

@@ -27,7 +27,8 @@ class NumpyRows:
         self._ghosts: tuple[np.ndarray, np.ndarray, np.ndarray] = (np.zeros(0, np.int64),) * 3
         self.dirichlet = np.zeros(self.rows, np.uint8)
 
-    def find_dirichlet(self) -> np.ndarray:
+    def find_dirichlet(self, longest: int | None = None) -> np.ndarray:
+        """Of all rows, whatever `longest`."""
         coupled = ~self._on_diagonal & (self._values != 0)
         self.dirichlet[:] = 1
         self.dirichlet[self._row[coupled]] = 0

@@ -9,12 +9,19 @@ static inline int omp_get_num_threads(void) { return 1; }
 #endif
 
 /* A row is a Dirichlet row if all its off-diagonal entries are zero. Only rows with fewer than two non-zeros need a look at
- * their columns. Returns the number of such rows. */
-INLINE int64_t dirichlet_rows(const csr_matrix *m, uint8_t *flags, int threads, int wide) {
-    int64_t count = 0;
-#pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : count)
+ * their columns, and rows of more than `longest` entries none: they are taken for coupled. */
+INLINE void dirichlet_rows(const csr_matrix *m, uint8_t *flags, int64_t longest, int threads, int wide) {
+#pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t r = 0; r < m->rows; r++) {
         int64_t begin = get_index(m->indptr, r, wide), end = get_index(m->indptr, r + 1, wide);
+        if (end - begin > longest) {
+            flags[r] = 0;
+            continue;
+        }
+        if (end == begin + 1 && !m->off_indptr && get_index(m->indices, begin, wide) == r + m->shift) {
+            flags[r] = 1; /* whatever its value, which need not be fetched */
+            continue;
+        }
         int nonzero = 0;
         int64_t last = 0;
         for (int64_t e = begin; e < end && nonzero < 2; e++)
@@ -24,23 +31,12 @@ INLINE int64_t dirichlet_rows(const csr_matrix *m, uint8_t *flags, int threads, 
             for (int64_t e = get_index(m->off_indptr, r, wide); e < get_index(m->off_indptr, r + 1, wide); e++)
                 if (m->off_values[e] != 0) lone = 0;
         flags[r] = (uint8_t)lone;
-        count += lone;
     }
-    return count;
 }
 
-int64_t dcdm_csr_dirichlet(const csr_matrix *m, uint8_t *flags, int threads) {
-    return m->wide ? dirichlet_rows(m, flags, threads, 1) : dirichlet_rows(m, flags, threads, 0);
-}
-
-/* The same for matrices in one block as far as it is told without their values: by rows of at most one entry. */
-void dcdm_csr_short_rows(const csr_matrix *m, uint8_t *flags, int threads) {
-    const int wide = (int)m->wide;
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t r = 0; r < m->rows; r++) {
-        const int64_t begin = get_index(m->indptr, r, wide), end = get_index(m->indptr, r + 1, wide);
-        flags[r] = end <= begin + 1 && (end == begin || get_index(m->indices, begin, wide) == r + m->shift || m->values[begin] == 0);
-    }
+void dcdm_csr_dirichlet(const csr_matrix *m, uint8_t *flags, int64_t longest, int threads) {
+    if (m->wide) dirichlet_rows(m, flags, longest, threads, 1);
+    else dirichlet_rows(m, flags, longest, threads, 0);
 }
 
 /* Sign of the first non-zero diagonal entry, 0 if there is none. */
