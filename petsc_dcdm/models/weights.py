@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +123,7 @@ def _in_order(file: bytes) -> bytes:
 
 def shipped(kind: str) -> Path:
     """Where the package keeps its own weights of this kind."""
-    return Path(str(resources.files("petsc_dcdm.models"))) / "weights" / f"{kind}.safetensors"
+    return Path(__file__).with_name("weights") / f"{kind}.safetensors"
 
 
 def load(name: str | Path) -> ModelFile:
