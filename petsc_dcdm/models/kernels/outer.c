@@ -316,7 +316,8 @@ void dcdm_words(const dcdm_level *l, const uint8_t *cells, int64_t pitch_w, int6
         for (int64_t b = 0; b < blocks; b++) {
             const int64_t n = l->n_x - b * BLOCK < BLOCK ? l->n_x - b * BLOCK : BLOCK;
             uint8_t byte[BLOCK] = {0};
-            memcpy(byte, from + b * BLOCK, (size_t)n);
+            if (n == BLOCK) memcpy(byte, from + b * BLOCK, BLOCK);
+            else memcpy(byte, from + b * BLOCK, (size_t)n);
             uint64_t word = 0;
             for (int i = 0; i < BLOCK; i++) word |= (uint64_t)byte[i] << 8 * i;
             word = transposed(word);
