@@ -129,3 +129,21 @@ def test_mixed_signs_are_refused(reader):
 def test_rounding_of_the_assembly_is_not_taken_for_asymmetry(reader):
     A = with_entry(7, 8, 1e-14)
     assert system_of(A, (3, 4, 5)).scale > 0
+
+
+@pytest.mark.parametrize("size", [3e-7, 1.0, 5e11])
+@pytest.mark.parametrize("varying", [False, True])
+def test_the_scale_rounds_nothing_and_fits_the_largest_diagonal(reader, size, varying):
+    """Though it is guessed from a few diagonals, which miss the one that is largest by far."""
+    shape = (10, 10, 10)
+    coefficient = np.exp(np.random.default_rng(0).standard_normal(shape)) if varying else np.ones(shape)
+    w, s = conductances(shape, coefficient=coefficient)
+    s[5, 5, 7] += 1e4
+    system = system_of(matrix([size * a for a in w], size * s), shape)
+    assert np.frexp(system.scale)[0] == 0.5
+    arrays, extra = system.arrays()
+    for found, a in zip(arrays, w, strict=True):
+        assert np.array_equal(interior(found) * system.scale, size * a)
+    high = [interior(np.roll(a, -1, 2 - axis)) for axis, a in enumerate(arrays)]
+    diagonal = interior(extra) + sum(map(interior, arrays)) + sum(high)
+    assert 0.5 <= diagonal.max() <= 1.0
