@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -16,7 +17,15 @@ from petsc_dcdm.models import weights
 from petsc_dcdm.models.cnn import DcdmNet, to_tensors
 from petsc_dcdm.poisson import dmda
 from petsc_dcdm.poisson.assemble import System, assemble
+from petsc_dcdm.training.cnn_recipes import RECIPES
 from petsc_dcdm.training.ritz import box_eigenvalues, box_operator
+
+#: Size, scene, iterations allowed to 1e-4 and 1e-6.
+SHIPPED = [
+    (32, "training operator", {"random": (6, 9), "smooth": (7, 10)}),
+    (32, "moving obstacle", {"random": (8, 11), "smooth": (9, 13)}),
+    (64, "training operator", {"random": (10, 14), "smooth": (13, 19)}),
+]
 
 
 def box_system(n: int) -> System:
@@ -128,6 +137,27 @@ def test_the_solver_keeps_its_promises_with_a_network_of_random_weights(tmp_path
     energies = [(exact - x).dot(system.A * (exact - x)) for x in points]
     assert all(new <= old * (1 + 1e-12) for old, new in zip(energies, energies[1:], strict=False))
     assert energies[-1] < energies[0]
+
+
+@pytest.mark.parametrize(("size", "scene", "limits"), SHIPPED)
+def test_the_shipped_network_takes_few_iterations(size, scene, limits):
+    """To 1e-4 and 1e-6, random and smooth right-hand side: one or two more than it takes."""
+    system = assemble(scenes(size, None)[scene]()[0], dmda.create((size, size, size), PETSc.COMM_SELF))
+    _, solve = paper._petsc(system, {**paper.DCDM, "pc_dcdm_model": "cnn"})()
+    found = {}
+    for name, values in right_hand_sides(size).items():
+        b = system.vector(values)
+        norms = [norm for _, norm in solve(b, b.duplicate())]
+        found[name] = [next(k for k, v in enumerate(norms) if v <= t * norms[0]) for t in paper.TOLERANCES]
+    assert all(found[name][t] <= most[t] for name, most in limits.items() for t in (0, 1)), found
+
+
+def test_the_shipped_network_is_that_of_the_recipe():
+    meta = weights.load("cnn").meta
+    assert meta["command"] == "petsc-dcdm train cnn --variant 64 --seed 0 --resolution 32"
+    stages = json.loads(json.dumps([asdict(stage) for stage in RECIPES[32]]))
+    assert json.loads(meta["settings"])["stages"] == stages
+    assert "32^3" in meta["training_domain"] and "exact modes" in meta["training_domain"]
 
 
 def test_from_solvers_to_tables(tmp_path, cnn_file, capsys):

@@ -2,8 +2,9 @@
 
 Loss of a sample (paper, section 4): |r - alpha A f(r)|^2 with alpha = r.f / (f.A f), for |r| = 1. The
 optimiser is Adam; the paper's rate is a constant 1e-4, here every stage has a cosine from a higher one, which
-gets further in the hour that a CPU has. The residuals are those of the paper; `Stage.follow` adds to them
-what the network leaves behind in a solve.
+gets further in the hour that a CPU has. The residuals are those of the paper, from Ritz vectors or from the modes
+that these stand for (`Stage.exact`). `Stage.follow` adds to them what the network leaves behind in a solve,
+`Stage.log` and `Stage.energy` say what a step of a solve is then judged by.
 
 A run lives in a directory: `checkpoint.safetensors` (network, Adam moments, step), `basis-*.safetensors`
 (Lanczos), `loss.csv`, `validation.csv` and `loss.png`. A run that was interrupted, at any moment, goes on from
@@ -26,13 +27,12 @@ from torch import Tensor
 from petsc_dcdm.models import weights
 from petsc_dcdm.models.cnn import DcdmNet, from_file, inferred, to_tensors
 from petsc_dcdm.training.cnn_recipes import Stage, TrainingError
-from petsc_dcdm.training.dcdm import Chain, dcdm_history, paper_loss, random_rhs, smooth_rhs, unit_rms
+from petsc_dcdm.training.dcdm import Chain, dcdm_history, energy_loss, paper_loss, random_rhs, smooth_rhs, unit_rms
+from petsc_dcdm.training.modes import ModeSampler, error_energy
 from petsc_dcdm.training.ritz import Lanczos, RitzSampler, box_lanczos, box_operator
 
 #: Seeds of training batches start here, those of the held-out ones at 0.
 _FIRST_SEED = 1_000_000
-#: Steps at the start of a stage in which its rate rises from zero.
-_WARM_UP = 20
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Trainer:
             step -= stage.steps
         if stage is not getattr(self, "stage", None):
             self.stage = stage
-            self._sampler = RitzSampler(self._basis(), stage.resolution, stage.low)
+            self._sampler = self._residuals()
         return step
 
     def train_step(self) -> float:
@@ -109,17 +109,20 @@ class Trainer:
         done = k / s.steps
         rate = s.final_rate + 0.5 * (s.rate - s.final_rate) * (1.0 + math.cos(math.pi * done))
         for group in self.optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (k + 1) / _WARM_UP)
+            group["lr"] = rate * min(1.0, (k + 1) / s.warm_up)
         r = self._next_residuals(k)
         f = self.forward(self._magnitude(r), coarse=done < s.bfloat16_until)
         loss = paper_loss(r, f)
         if s.follow:
             self._chain.advance(r, f.detach())
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        wanted = loss.log() if s.log else loss
+        if s.energy:
+            wanted = 0.5 * (wanted + energy_loss(r, f, error_energy(r)).log())
+        wanted.mean().backward()
         self.optimiser.step()
         self.step += 1
-        return float(loss.detach())
+        return float(loss.detach().mean())
 
     def _next_residuals(self, k: int) -> Tensor:
         s = self.stage
@@ -160,7 +163,7 @@ class Trainer:
         n = self.stage.resolution
         with torch.no_grad():
             r = self._sampler.batch(max(1, min(8, 2**20 // n**3)), self.settings.seed).to(self.device)
-            result = {"loss": float(paper_loss(r, self.forward(unit_rms(r))))}
+            result = {"loss": float(paper_loss(r, self.forward(unit_rms(r))).mean())}
         for name, b in (("random", random_rhs(n, 7)), ("smooth", smooth_rhs(n, 7))):
             norms = dcdm_history(box_operator, self.direction, b, tolerance=1e-6, most=60)
             for tolerance in (1e-4, 1e-6):
@@ -195,12 +198,14 @@ class Trainer:
             "validation": json.dumps(self.validate()),
         }
         sizes = ", ".join(dict.fromkeys(f"{stage.resolution}^3" for stage in s.stages))
+        kinds = dict.fromkeys("of exact modes" if stage.exact else "of Ritz vectors" for stage in s.stages)
+        followed = " and of the solver's steps" if any(stage.follow for stage in s.stages) else ""
         weights.save(
             path,
             "cnn",
             (3,),
             to_tensors(self.net),
-            training_domain=f"boxes of {sizes} cells with Dirichlet walls, residuals of Ritz vectors",
+            training_domain=f"boxes of {sizes} cells with Dirichlet walls, residuals {', '.join(kinds)}{followed}",
             seed=s.seed,
             command=command,
             hyper=hyper,
@@ -225,6 +230,12 @@ class Trainer:
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": state, "param_groups": groups})
         self.step, self._elapsed = int(meta["step"]), float(meta["seconds"])
+
+    def _residuals(self) -> RitzSampler | ModeSampler:
+        s = self.stage
+        if s.exact:
+            return ModeSampler(s.resolution, s.ritz, s.low)
+        return RitzSampler(self._basis(), s.resolution, s.low)
 
     def _basis(self) -> Lanczos:
         """The Lanczos basis of the stage, from the directory when it is there: at 64^3 it takes minutes."""

@@ -19,11 +19,21 @@ class Stage:
         batch: residuals a step.
         rate: Adam's rate at the start of the cosine.
         final_rate: at its end.
+        warm_up: steps at the start in which the rate rises from zero: a new Adam moves every weight by the whole
+            rate until it has seen how the gradients differ.
         ritz: number m of Ritz vectors (10,000 in the paper).
+        exact: 1 for the exact modes of the box in the shares that m Ritz vectors hold of them (`modes.ModeSampler`)
+            in place of a Lanczos basis, which takes gigabytes and an hour where m is large; else 0.
         low: standard deviation of the low Ritz coefficients (9 in the paper), 1 for the others.
         follow: number of solver steps for which a residual stays in the batch: after a step of Adam the DCDM
             step of the network replaces it. So the network also sees what it leaves behind, which is what the
             later steps of a solve are made of. 0 in the paper.
+        log: 1 for the mean of the logarithms of the samples' losses in place of the mean of the losses: a step of a
+            solve then counts by the factor that it takes off the residual, which is what iterations are made of; in
+            the mean the steps that are hard for the network drown the others. Else 0, as in the paper.
+        energy: 1 for half of that and half the logarithm of what the step leaves of the error's A-norm, which is
+            exact here, by sine transforms. The residual alone is short-sighted: a smooth error hardly shows in it until
+            the rest is gone, and the steps after that have to do what the first ones left. Needs log=1; else 0.
         bfloat16_until: fraction of the steps whose convolutions run in bfloat16: twice as fast on CPUs that
             have it, and too coarse for the end.
     """
@@ -33,15 +43,23 @@ class Stage:
     batch: int = 4
     rate: float = 1e-3
     final_rate: float = 1e-5
+    warm_up: int = 20
     ritz: int = 1000
+    exact: int = 0
     low: float = 9.0
     follow: int = 0
+    log: int = 0
+    energy: int = 0
     bfloat16_until: float = 0.0
 
     def check(self) -> None:
         """Raise `TrainingError` on a stage that cannot be run."""
         if self.steps < 1:
             raise TrainingError(f"a stage has {self.steps} steps; give at least 1")
+        if self.warm_up < 1:
+            raise TrainingError(f"a stage has a warm-up of {self.warm_up} steps; give at least 1")
+        if self.energy and not self.log:
+            raise TrainingError("energy=1 of a stage is a part of log=1; give both")
         if min(self.resolution, self.batch, self.ritz) < 2:
             raise TrainingError(
                 f"resolution {self.resolution}, batch {self.batch}, ritz {self.ritz} of a stage: all must be at least 2"
@@ -51,14 +69,21 @@ class Stage:
 #: The paper's residuals, then also what a solve leaves of them; both on a small box, where a step costs little.
 _AT_16 = (
     Stage(500, resolution=16, bfloat16_until=1.0),
-    Stage(600, resolution=16, rate=5e-4, low=3.0, follow=8, bfloat16_until=0.6),
+    Stage(600, resolution=16, rate=5e-4, low=3.0, follow=8, log=1, bfloat16_until=0.6),
 )
-_AT_32 = (*_AT_16, Stage(400, rate=5e-4, low=3.0, follow=8, bfloat16_until=0.6))
-# Where a longer training on a GPU would go on. As it stands, the stage at 64^3 takes one iteration off smooth right-
-# hand sides and adds five to random ones (docs/reproduction.md): 700 Ritz vectors are few, the paper has 10,000.
-_FINE = {"rate": 2e-5, "final_rate": 1e-6, "ritz": 700, "low": 3.0, "follow": 8, "bfloat16_until": 0.6}
-_AT_64 = (*_AT_32, Stage(80, resolution=64, **_FINE))  # type: ignore[arg-type]
-_AT_128 = (*_AT_64, Stage(80, resolution=128, **_FINE))  # type: ignore[arg-type]
+_AT_32 = (*_AT_16, Stage(400, rate=5e-4, exact=1, ritz=10000, low=3.0, follow=8, log=1, energy=1, bfloat16_until=0.6))
+
+
+def _fine(resolution: int) -> Stage:
+    """160 careful steps on a box for which the network is already nearly right."""
+    schedule = {"rate": 5e-5, "final_rate": 2e-6, "bfloat16_until": 0.7}
+    residuals = {"ritz": 10000, "low": 3.0}
+    return Stage(160, resolution, 2, exact=1, follow=8, log=1, energy=1, **schedule, **residuals)  # type: ignore[arg-type]
+
+
+_AT_64 = (*_AT_32, _fine(64))
+# Not run yet: a step at 128^3 is one for a GPU.
+_AT_128 = (*_AT_64, _fine(128))
 #: Stages by the resolution of the last one.
 RECIPES: dict[int, tuple[Stage, ...]] = {32: _AT_32, 64: _AT_64, 128: _AT_128}
 

@@ -25,16 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resolution",
         type=int,
         default=32,
-        help=f"train with the recipe of the shipped weights up to a box of so many cells along an axis: "
-        f"{', '.join(map(str, RECIPES))} (default %(default)s)",
+        help=f"train with the built-in stages up to a box of so many cells along an axis: "
+        f"{', '.join(map(str, RECIPES))}; 32 makes the shipped weights (default %(default)s)",
     )
     add(
         "--stage",
         action="append",
         default=[],
         metavar="NAME=VALUE,...",
-        help="another recipe, a stage each time it is given: steps, resolution, batch, rate, final_rate, ritz, "
-        "low, follow, bfloat16_until",
+        help="another recipe, a stage each time it is given: steps, resolution, batch, rate, final_rate, "
+        "warm_up, ritz, exact, low, follow, log, energy, bfloat16_until",
     )
     add("--variant", choices=("64", "128"), help="the paper's network (default: 128 at resolution 128, else 64)")
     add("--seed", type=int, default=0, help="of weights, Lanczos and residuals (default %(default)s)")

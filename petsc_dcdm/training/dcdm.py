@@ -11,7 +11,7 @@ from petsc_dcdm.training.ritz import box_operator
 
 
 def paper_loss(r: Tensor, f: Tensor) -> Tensor:
-    """Mean over the batch of |r - alpha A f|^2 / |r|^2 with the exact line search alpha = r.f / (f.A f).
+    """Loss of each sample, (batch,): |r - alpha A f|^2 / |r|^2 with the exact line search alpha = r.f / (f.A f).
 
     `r` and `f` are (batch, 1, n, n, n); A is the box operator. The squared residual is that of the paper for
     |r| = 1.
@@ -20,7 +20,14 @@ def paper_loss(r: Tensor, f: Tensor) -> Tensor:
     dims = (1, 2, 3, 4)
     alpha = (r * f).sum(dims) / (f * a).sum(dims)
     rest = (r - alpha[:, None, None, None, None] * a).square().sum(dims)
-    return (rest / r.square().sum(dims)).mean()
+    return rest / r.square().sum(dims)
+
+
+def energy_loss(r: Tensor, f: Tensor, start: Tensor) -> Tensor:
+    """(batch,): what that step leaves of the squared A-norm of the error, which is `start` = r . A^-1 r before it."""
+    dims = (1, 2, 3, 4)
+    taken = (r * f).sum(dims).square() / (f * box_operator(f)).sum(dims)
+    return (1.0 - taken / start).clamp_min(1e-6)  # rounding of float32
 
 
 def unit_rms(r: Tensor) -> Tensor:
