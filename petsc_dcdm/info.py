@@ -12,7 +12,7 @@ from petsc_dcdm import __version__
 def add_info_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``info``; the parsed arguments carry the function to call as ``run``."""
     parser = subparsers.add_parser("info", help="show weights, kernels and what this machine has")
-    parser.add_argument("weights", nargs="*", metavar="WEIGHTS", help="multigrid, cnn or a file (default: all shipped)")
+    parser.add_argument("weights", nargs="*", metavar="WEIGHTS", help="multigrid, cnn, cnn-64 or a file (default: all)")
     parser.set_defaults(run=info)
 
 
@@ -50,7 +50,7 @@ def info(args: argparse.Namespace) -> int:
 def _shipped() -> list[str]:
     from petsc_dcdm.models import weights
 
-    return [kind for kind in ("multigrid", "cnn") if weights.shipped(kind).exists()]
+    return [name for name in weights.SHIPPED if weights.shipped(name).exists()]
 
 
 def _petsc() -> list[tuple[str, str]]:

@@ -89,7 +89,7 @@ KSP_OPTIONS = (
 )
 
 PC_OPTIONS = (
-    Option("pc_dcdm_model", "multigrid", "network: multigrid, cnn, or a weights file", str),
+    Option("pc_dcdm_model", "multigrid", "network: multigrid, cnn, cnn-64, or a weights file", str),
     Option("pc_dcdm_grid", None, "cells of the grid as nx,ny[,nz] where no DMDA tells it", _grid),
     Option("pc_dcdm_device", "auto", "where the network runs: auto, cpu, cuda or cuda:N", _device),
     Option(

@@ -3,8 +3,8 @@
 # incomplete-Cholesky PCG, on the training operator and on unseen ones; then what history, normalisation and data are worth.
 #
 #   bash run_scripts/reproduce_paper.sh              32^3, 64^3 and 128^3, an hour on 2 cores (128^3 is most of it)
-#   bash run_scripts/reproduce_paper.sh --quick      32^3 and 64^3, and no trainings: 10 minutes
-#   bash run_scripts/reproduce_paper.sh --train      first trains the network anew, as the shipped one was (4 minutes)
+#   bash run_scripts/reproduce_paper.sh --quick      32^3 and 64^3, and no trainings: 13 minutes
+#   bash run_scripts/reproduce_paper.sh --train      first trains the networks anew, as the shipped ones were (15 minutes)
 #   --mesh FILE    obstacle; default: the Stanford bunny in ../shared/meshes if it is there, else meshes/fox.obj
 #
 # Tables and plots go to out/reproduction/; docs/reproduction/ has those of one machine.
@@ -26,10 +26,11 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-python=.venv/bin/python out=out/reproduction model=cnn
+python=.venv/bin/python out=out/reproduction model=cnn fine=cnn-64
 if [ $train = yes ]; then
     .venv/bin/petsc-dcdm train cnn --resolution 32
-    model=out/train-cnn-32/cnn.safetensors
+    .venv/bin/petsc-dcdm train cnn --resolution 64
+    model=out/train-cnn-32/cnn.safetensors fine=out/train-cnn-64/cnn.safetensors
 fi
 
 files=()
@@ -37,7 +38,7 @@ for size in $sizes; do
     repeats=3
     [ "$size" = 32 ] || repeats=1
     $python -m petsc_dcdm.compare.paper --size "$size" --mesh "$mesh" --repeats $repeats \
-        --model "cnn=$model" --model multigrid=multigrid --json "$out/size-$size.json"
+        --model "cnn=$model" --model "cnn-64=$fine" --model multigrid=multigrid --json "$out/size-$size.json"
     files+=("$out/size-$size.json")
 done
 $python -m petsc_dcdm.compare.paper_ablation --model "$model" --size 32 --steps $steps --json "$out/ablation.json"

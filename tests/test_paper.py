@@ -20,11 +20,12 @@ from petsc_dcdm.poisson.assemble import System, assemble
 from petsc_dcdm.training.cnn_recipes import RECIPES
 from petsc_dcdm.training.ritz import box_eigenvalues, box_operator
 
-#: Size, scene, iterations allowed to 1e-4 and 1e-6.
+#: Model, size, scene, iterations allowed to 1e-4 and 1e-6.
 SHIPPED = [
-    (32, "training operator", {"random": (6, 9), "smooth": (7, 10)}),
-    (32, "moving obstacle", {"random": (8, 11), "smooth": (9, 13)}),
-    (64, "training operator", {"random": (10, 14), "smooth": (13, 19)}),
+    ("cnn", 32, "training operator", {"random": (6, 9), "smooth": (7, 10)}),
+    ("cnn", 32, "moving obstacle", {"random": (8, 11), "smooth": (9, 13)}),
+    ("cnn", 64, "training operator", {"random": (10, 14), "smooth": (13, 19)}),
+    ("cnn-64", 64, "training operator", {"random": (9, 14), "smooth": (12, 18)}),
 ]
 
 
@@ -139,11 +140,11 @@ def test_the_solver_keeps_its_promises_with_a_network_of_random_weights(tmp_path
     assert energies[-1] < energies[0]
 
 
-@pytest.mark.parametrize(("size", "scene", "limits"), SHIPPED)
-def test_the_shipped_network_takes_few_iterations(size, scene, limits):
+@pytest.mark.parametrize(("model", "size", "scene", "limits"), SHIPPED)
+def test_the_shipped_networks_take_few_iterations(model, size, scene, limits):
     """To 1e-4 and 1e-6, random and smooth right-hand side: one or two more than it takes."""
     system = assemble(scenes(size, None)[scene]()[0], dmda.create((size, size, size), PETSc.COMM_SELF))
-    _, solve = paper._petsc(system, {**paper.DCDM, "pc_dcdm_model": "cnn"})()
+    _, solve = paper._petsc(system, {**paper.DCDM, "pc_dcdm_model": model})()
     found = {}
     for name, values in right_hand_sides(size).items():
         b = system.vector(values)
@@ -152,12 +153,13 @@ def test_the_shipped_network_takes_few_iterations(size, scene, limits):
     assert all(found[name][t] <= most[t] for name, most in limits.items() for t in (0, 1)), found
 
 
-def test_the_shipped_network_is_that_of_the_recipe():
-    meta = weights.load("cnn").meta
-    assert meta["command"] == "petsc-dcdm train cnn --variant 64 --seed 0 --resolution 32"
-    stages = json.loads(json.dumps([asdict(stage) for stage in RECIPES[32]]))
+@pytest.mark.parametrize(("name", "resolution"), [("cnn", 32), ("cnn-64", 64)])
+def test_the_shipped_networks_are_those_of_the_recipes(name, resolution):
+    meta = weights.load(name).meta
+    assert meta["command"] == f"petsc-dcdm train cnn --variant 64 --seed 0 --resolution {resolution}"
+    stages = json.loads(json.dumps([asdict(stage) for stage in RECIPES[resolution]]))
     assert json.loads(meta["settings"])["stages"] == stages
-    assert "32^3" in meta["training_domain"] and "exact modes" in meta["training_domain"]
+    assert f"{resolution}^3" in meta["training_domain"] and "exact modes" in meta["training_domain"]
 
 
 def test_from_solvers_to_tables(tmp_path, cnn_file, capsys):

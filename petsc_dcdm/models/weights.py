@@ -18,6 +18,8 @@ from safetensors.numpy import save as save_tensors
 import petsc_dcdm
 
 KINDS = ("multigrid", "cnn")
+#: The weights in the package. `cnn` was trained up to 32^3 cells, `cnn-64` is `cnn` trained on at 64^3.
+SHIPPED = (*KINDS, "cnn-64")
 #: Metadata that every file has; hyper-parameters of the network come on top, as text.
 REQUIRED_META = ("kind", "dims", "training_domain", "seed", "package_version", "command", "hash")
 
@@ -121,21 +123,21 @@ def _in_order(file: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + file[end:]
 
 
-def shipped(kind: str) -> Path:
-    """Where the package keeps its own weights of this kind."""
-    return Path(__file__).with_name("weights") / f"{kind}.safetensors"
+def shipped(name: str) -> Path:
+    """Where the package keeps the weights of a name in `SHIPPED`."""
+    return Path(__file__).with_name("weights") / f"{name}.safetensors"
 
 
 def load(name: str | Path) -> ModelFile:
-    """Read weights: ``"multigrid"`` or ``"cnn"`` for the shipped ones, else a path. Not collective.
+    """Read weights: a name in `SHIPPED`, else a path. Not collective.
 
     Raises:
         WeightsError: missing, not safetensors, without metadata or tensors, or the hash does not match.
     """
-    path = shipped(str(name)) if str(name) in KINDS else Path(name)
+    path = shipped(str(name)) if str(name) in SHIPPED else Path(name)
     if not path.is_file():
         raise WeightsError(
-            f"{path}: no such weights file; give {' or '.join(KINDS)} for the shipped weights, "
+            f"{path}: no such weights file; give {' or '.join(SHIPPED)} for the shipped weights, "
             f"or the path of a file written by 'petsc-dcdm train'"
         )
     try:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=32,
         help=f"train with the built-in stages up to a box of so many cells along an axis: "
-        f"{', '.join(map(str, RECIPES))}; 32 makes the shipped weights (default %(default)s)",
+        f"{', '.join(map(str, RECIPES))}; 32 makes the shipped cnn, 64 cnn-64 (default %(default)s)",
     )
     add(
         "--stage",
