@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +9,7 @@ from hypothesis import strategies as st
 from petsc4py import PETSc
 from systems import conductances, matrix, random_solids, right_hand_side, solve
 
-from petsc_dcdm.grid.walls import _Faces, count_torn, keep_walls
+from petsc_dcdm.grid.walls import _Faces, keep_walls, small
 from petsc_dcdm.models.layout import SerialLayout
 from petsc_dcdm.models.packed import pack
 
@@ -37,12 +35,10 @@ def test_compiled_and_numpy_agree(shape, axes, fraction, decades, seed):
     axes = tuple(sorted(axes))
     level = _Faces(faces, 1)
     assert level._library is not None
-    counts = np.zeros(2, np.int64)
-    level._library.dcdm_walls_torn(level._c_grid(axes), 1, counts.ctypes.data_as(ctypes.c_void_p))
-    block = tuple(2 if axis in axes else 1 for axis in (2, 1, 0))
-    assert tuple(counts) == count_torn(faces, block)
     plain = _Faces(faces, 1)
     plain._library = None
+    for few in (0, small(shape)):
+        np.testing.assert_array_equal(level.torn(axes, few), plain.torn(axes, few))
     for ours, theirs in zip(level.coarse(axes).faces, plain.coarse(axes).faces, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-14)
 
@@ -122,6 +118,37 @@ def test_where_the_plan_ends_early_the_second_level_is_visited_again(kind, visit
     assert f"visited {visits} times" in (tmp_path / "view").read_text() or visits == 1
     assert ksp.getPC().getPythonContext().layout.visits == visits
     assert ksp.getConvergedReason() > 0 and ksp.getIterationNumber() <= most
+
+
+@pytest.mark.parametrize("stiff", [1e3, 1e-3, 1e5])
+@pytest.mark.parametrize("kind", ["sphere", "wave", "drops"])
+def test_curved_bodies_keep_the_grid(kind, stiff):
+    """They cut through blocks everywhere at their surface; drops of three cells across are resolved once."""
+    n = 40
+    z, y, x = np.indices((n, n, n))
+    if kind == "sphere":
+        inside = (z - 19.0) ** 2 + (y - 18.0) ** 2 + (x - 20.0) ** 2 < 11**2
+    elif kind == "wave":
+        inside = z < n / 2 + 5 * np.sin(x / 6) + 3 * np.cos(y / 5)
+    else:
+        rng = np.random.default_rng(3)
+        inside = np.zeros((n, n, n), bool)
+        for a, b, c in n * rng.random((10, 3)):
+            inside |= (z - a) ** 2 + (y - b) ** 2 + (x - c) ** 2 < 3.3**2
+    A = matrix(*conductances((n, n, n), coefficient=np.where(inside, stiff, 1.0)))
+    ksp, _ = solve(A, right_hand_side(A), ksp_rtol=1e-6, pc_dcdm_grid=f"{n},{n},{n}")
+    assert len(ksp.getPC().getPythonContext().layout.plan) >= 1
+    assert ksp.getConvergedReason() > 0 and ksp.getIterationNumber() <= 9
+
+
+def test_single_stiff_cells_leave_the_grid():
+    """Coarse cells that have one would be stiff as a whole: 73 iterations at 64^3."""
+    n = 32
+    stiff = np.random.default_rng(0).random((n, n, n)) < 0.05
+    A = matrix(*conductances((n, n, n), coefficient=np.where(stiff, 1e3, 1.0)))
+    ksp, _ = solve(A, right_hand_side(A), ksp_rtol=1e-6, pc_dcdm_grid=f"{n},{n},{n}")
+    assert ksp.getPC().getPythonContext().layout.plan == ()
+    assert ksp.getConvergedReason() > 0 and ksp.getIterationNumber() <= 10
 
 
 def test_jumps_are_left_before_cells_are_as_large_as_bodies():

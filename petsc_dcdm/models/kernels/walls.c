@@ -3,7 +3,8 @@
  * Faces are float64 arrays with a one-cell halo, x fastest: conductances of the low faces of the cells. A coarse cell is
  * a block of 1 or 2 cells per axis. It is torn when its living cells are not connected within the block and a ring of
  * one cell: a flood over the 4 x 4 x 4 bits of one word. A face connects unless it is weaker than a small part (weak)
- * of the strongest face of one of its two cells.
+ * of the strongest face of one of its two cells. Two parts that are larger than `small` cells and connected by faces which
+ * are not weak beside the softer of their cells are a body and what is around it: whole.
  */
 #include <math.h>
 #include <stdint.h>
@@ -18,6 +19,7 @@ typedef struct {
     int64_t n[3];           /* cells along x, y, z without the halo */
     int64_t block[3];
     double weak;
+    int64_t small;
     const uint8_t *cells;    /* or NULL: the faces packed, see packed.h, at the same places; then face is not used */
     double c[3];
 } walls_grid;
@@ -76,21 +78,28 @@ static int look(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
                     if (w > 0.0) strongest[at - step[axis]] = larger(strongest[at - step[axis]], w);
                 }
             }
-    uint64_t open[3] = {0, 0, 0}, living = 0;
+    uint64_t open[3] = {0, 0, 0}, ajar[3] = {0, 0, 0}, living = 0;
     for (int64_t k = 0; k < pz; k++)
         for (int64_t j = 0; j < py; j++)
             for (int64_t i = 0; i < px; i++) {
                 const int at = (int)(16 * k + 4 * j + i);
                 for (int axis = 0; axis < 3; axis++) {
                     const double w = face[axis][at];
-                    if (w > 0.0 && w >= g->weak * larger(strongest[at], strongest[at - step[axis]]))
-                        open[axis] |= (uint64_t)1 << at;
+                    if (w <= 0.0) continue;
+                    const double a = strongest[at], b = strongest[at - step[axis]];
+                    open[axis] |= (uint64_t)(w >= g->weak * larger(a, b)) << at;
+                    ajar[axis] |= (uint64_t)(w >= g->weak * (a < b ? a : b)) << at;
                 }
                 if (i && j && k && i + 1 < px && j + 1 < py && k + 1 < pz && strongest[at] > 0.0)
                     living |= (uint64_t)1 << at;
             }
     if (!living) return 0;
-    return living & ~flood(living & -living, open) ? 2 : 1;
+    const uint64_t one = flood(living & -living, open), rest = living & ~one;
+    if (!rest) return 1;
+    const uint64_t other = flood(rest & -rest, open);
+    const int resolved = __builtin_popcountll(one) > g->small && __builtin_popcountll(other) > g->small;
+    const int skin = resolved && !(rest & ~other) && !(rest & ~flood(living & -living, ajar));
+    return skin ? 1 : 2;
 }
 
 /* Whether the living cells of a block that reaches no further than the halo are connected within it; ``living`` counts
