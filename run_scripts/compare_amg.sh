@@ -42,6 +42,7 @@ compare() { # name, arguments
     compare mesh --mesh "$mesh" --size $sizes --solver dcdm@1 $amg
     compare dam_break --family dam_break --size $large --fluid-only $ours $amg
     compare variable --family smooth --size $large $ours $amg
+    compare drops --family drops --size $large --solver dcdm@1 $amg
     compare box --family box --size $large $ours --solver pfmg@2 --solver pfmg-tuned@2 --solver mg@2
     compare ex45 --vertex --size $((large + 1)) $ours --solver pfmg@2 --solver mg@2
     compare flat --family mixed --size $flat $ours $amg

@@ -26,6 +26,7 @@ LIMITS: dict[str, int] = {
     **dict.fromkeys(ORDINARY, 7),
     "random_solids": 10,
     "jumps": 10,
+    "drops": 11,
     "axis_4": 9,
     "axis_100": 9,
     "plates": 9,
@@ -105,7 +106,19 @@ def measure(name: str, shape: tuple[int, int, int], seeds: tuple[int, ...], kind
     return row
 
 
-SEEDED = ("mixed", "tank", "dam_break", "porous", "smooth", "channel", "random_solids", "jumps", "plates", "neumann")
+SEEDED = (
+    "mixed",
+    "tank",
+    "dam_break",
+    "porous",
+    "smooth",
+    "channel",
+    "random_solids",
+    "jumps",
+    "drops",
+    "plates",
+    "neumann",
+)
 """Systems that differ from seed to seed."""
 
 

@@ -241,6 +241,14 @@ def jumps(shape: Shape, seed: int, box: Box) -> World:
     return build(shape, box, all_fluid(box), sides_of(ALL_SIDES), np.where(uniform(seed, 0, blocks) < 0.5, 1.0, 1000.0))
 
 
+@family
+def drops(shape: Shape, seed: int, box: Box) -> World:
+    """Two phases: 40 balls a thousand times as stiff as what is around them, all sides open."""
+    rng = np.random.default_rng(seed)
+    stiff = _balls(shape, box, rng.uniform(0, 1, (40, 3)) * _dims(shape), rng.uniform(0.04, 0.12, 40) * _short(shape))
+    return build(shape, box, all_fluid(box), sides_of(ALL_SIDES), np.where(stiff, 1000.0, 1.0))
+
+
 def _stretched(shape: Shape, box: Box, ratio: float) -> World:
     """Conductance 1 along x and ``ratio`` along y and z, all sides open."""
     return build(shape, box, all_fluid(box), sides_of(ALL_SIDES), axis=(1.0, ratio, ratio))
