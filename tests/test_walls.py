@@ -14,6 +14,8 @@ from petsc_dcdm.models.layout import SerialLayout
 from petsc_dcdm.models.packed import pack
 
 ALL = (0, 1, 2)
+# Without BoomerAMG, GAMG solves what is left of the grid, and jumps are hard for it.
+AMG_FACTOR = 1 if PETSc.Sys.hasExternalPackage("hypre") else 4
 
 
 def padded(w):
@@ -138,7 +140,7 @@ def test_curved_bodies_keep_the_grid(kind, stiff):
     A = matrix(*conductances((n, n, n), coefficient=np.where(inside, stiff, 1.0)))
     ksp, _ = solve(A, right_hand_side(A), ksp_rtol=1e-6, pc_dcdm_grid=f"{n},{n},{n}")
     assert len(ksp.getPC().getPythonContext().layout.plan) >= 1
-    assert ksp.getConvergedReason() > 0 and ksp.getIterationNumber() <= 9
+    assert ksp.getConvergedReason() > 0 and ksp.getIterationNumber() <= 9 * AMG_FACTOR
 
 
 def test_single_stiff_cells_leave_the_grid():
@@ -148,7 +150,7 @@ def test_single_stiff_cells_leave_the_grid():
     A = matrix(*conductances((n, n, n), coefficient=np.where(stiff, 1e3, 1.0)))
     ksp, _ = solve(A, right_hand_side(A), ksp_rtol=1e-6, pc_dcdm_grid=f"{n},{n},{n}")
     assert ksp.getPC().getPythonContext().layout.plan == ()
-    assert ksp.getConvergedReason() > 0 and ksp.getIterationNumber() <= 10
+    assert ksp.getConvergedReason() > 0 and ksp.getIterationNumber() <= 10 * AMG_FACTOR
 
 
 def test_jumps_are_left_before_cells_are_as_large_as_bodies():
