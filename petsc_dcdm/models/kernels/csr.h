@@ -72,4 +72,19 @@ INLINE int64_t get_index(const void *p, int64_t i, int wide) {
     return wide ? ((const int64_t *)p)[i] : (int64_t)((const int32_t *)p)[i];
 }
 
+/* Whether all off-diagonal entries of a row are zero: it is a Dirichlet row. Only rows with fewer than two non-zeros need a look at their
+ * columns. */
+INLINE int stands_alone(const csr_matrix *m, int64_t r, int wide) {
+    const int64_t begin = get_index(m->indptr, r, wide), end = get_index(m->indptr, r + 1, wide);
+    int nonzero = 0;
+    int64_t last = 0;
+    for (int64_t e = begin; e < end && nonzero < 2; e++)
+        if (m->values[e] != 0) nonzero++, last = e;
+    int lone = nonzero == 0 || (nonzero == 1 && get_index(m->indices, last, wide) == r + m->shift);
+    if (lone && m->off_indptr)
+        for (int64_t e = get_index(m->off_indptr, r, wide); e < get_index(m->off_indptr, r + 1, wide); e++)
+            if (m->off_values[e] != 0) lone = 0;
+    return lone;
+}
+
 #endif

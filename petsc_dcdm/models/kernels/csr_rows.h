@@ -256,16 +256,8 @@ static int64_t count_usual_wide(const csr_matrix *m, int64_t r, const row_place 
 
 /* Whether any of n rows from r on is a Dirichlet row that is not flagged. */
 static int any_hidden(const csr_matrix *m, int64_t r, int64_t n) {
-    const int wide = (int)m->wide;
-    for (int64_t t = r; t < r + n; t++) {
-        int coupled = m->dirichlet[t];
-        for (int64_t e = get_index(m->indptr, t, wide); e < get_index(m->indptr, t + 1, wide); e++)
-            coupled |= m->values[e] != 0 && get_index(m->indices, e, wide) != t + m->shift;
-        if (m->off_indptr)
-            for (int64_t e = get_index(m->off_indptr, t, wide); e < get_index(m->off_indptr, t + 1, wide); e++)
-                coupled |= m->off_values[e] != 0;
-        if (!coupled) return 1;
-    }
+    for (int64_t t = r; t < r + n; t++)
+        if (!m->dirichlet[t] && stands_alone(m, t, (int)m->wide)) return 1;
     return 0;
 }
 

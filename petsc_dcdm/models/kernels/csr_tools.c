@@ -8,8 +8,7 @@ static inline int omp_get_thread_num(void) { return 0; }
 static inline int omp_get_num_threads(void) { return 1; }
 #endif
 
-/* A row is a Dirichlet row if all its off-diagonal entries are zero. Only rows with fewer than two non-zeros need a look at
- * their columns, and rows of more than `longest` entries none: they are taken for coupled. */
+/* Flags of the Dirichlet rows. Rows of more than `longest` entries are not looked at: they are taken for coupled. */
 INLINE void dirichlet_rows(const csr_matrix *m, uint8_t *flags, int64_t longest, int threads, int wide) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t r = 0; r < m->rows; r++) {
@@ -22,15 +21,7 @@ INLINE void dirichlet_rows(const csr_matrix *m, uint8_t *flags, int64_t longest,
             flags[r] = 1; /* whatever its value, which need not be fetched */
             continue;
         }
-        int nonzero = 0;
-        int64_t last = 0;
-        for (int64_t e = begin; e < end && nonzero < 2; e++)
-            if (m->values[e] != 0) nonzero++, last = e;
-        int lone = nonzero == 0 || (nonzero == 1 && get_index(m->indices, last, wide) == r + m->shift);
-        if (lone && m->off_indptr)
-            for (int64_t e = get_index(m->off_indptr, r, wide); e < get_index(m->off_indptr, r + 1, wide); e++)
-                if (m->off_values[e] != 0) lone = 0;
-        flags[r] = (uint8_t)lone;
+        flags[r] = (uint8_t)stands_alone(m, r, wide);
     }
 }
 
