@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from petsc_dcdm.training.dcdm import energy_loss
-from petsc_dcdm.training.modes import ModeSampler, error_energy, mode_eigenvalues, ritz_share, sine_transform
-from petsc_dcdm.training.ritz import RitzSampler, box_eigenvalues, box_lanczos, box_operator
+from petsc_dcdm.training.modes import ModeSampler, error_energy, ritz_share, sine_transform
+from petsc_dcdm.training.ritz import RitzSampler, box_eigenvalues, box_lanczos, box_operator, mode_eigenvalues
 
 
 def spectrum(r: torch.Tensor) -> torch.Tensor:

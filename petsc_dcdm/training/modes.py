@@ -17,20 +17,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from petsc_dcdm.training.ritz import THETA_FRACTION
+from petsc_dcdm.training.ritz import THETA_FRACTION, mode_eigenvalues
 
 
 def sine_transform(n: int) -> Tensor:
     """The orthogonal, symmetric matrix (n, n), float64, whose rows are the eigenvectors along an axis."""
     k = torch.arange(1, n + 1, dtype=torch.float64)
     return (2.0 / (n + 1)) ** 0.5 * torch.sin(torch.pi / (n + 1) * k[:, None] * k)
-
-
-def mode_eigenvalues(n: int) -> Tensor:
-    """Eigenvalue of each mode, (n, n, n), float64, by its wave numbers less one."""
-    k = torch.arange(1, n + 1, dtype=torch.float64)
-    one = 2.0 - 2.0 * torch.cos(torch.pi * k / (n + 1))
-    return one[:, None, None] + one[:, None] + one
 
 
 def ritz_share(n: int, m: int) -> tuple[Tensor, float]:

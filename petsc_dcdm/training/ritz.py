@@ -37,11 +37,16 @@ def box_operator(x: Tensor) -> Tensor:
     return y
 
 
-def box_eigenvalues(n: int) -> Tensor:
-    """The n^3 exact eigenvalues of the box operator, ascending, float64."""
+def mode_eigenvalues(n: int) -> Tensor:
+    """Eigenvalue of each mode of the box operator, (n, n, n), float64, by its wave numbers less one."""
     k = torch.arange(1, n + 1, dtype=torch.float64)
     one = 2.0 - 2.0 * torch.cos(torch.pi * k / (n + 1))
-    return (one[:, None, None] + one[:, None] + one).flatten().sort().values
+    return one[:, None, None] + one[:, None] + one
+
+
+def box_eigenvalues(n: int) -> Tensor:
+    """The n^3 exact eigenvalues of the box operator, ascending, float64."""
+    return mode_eigenvalues(n).flatten().sort().values
 
 
 @dataclass
