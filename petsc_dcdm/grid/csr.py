@@ -14,8 +14,9 @@ from enum import IntEnum
 
 import numpy as np
 
-from petsc_dcdm.grid.csr_binding import Matrix, Output, Report, Shape, pointer, set_box
+from petsc_dcdm.grid.csr_binding import Matrix, Output, Report, pointer, set_box
 from petsc_dcdm.models.kernels.build import library
+from petsc_dcdm.models.layout import Shape
 from petsc_dcdm.models.packed import PackedStencil
 
 

@@ -6,7 +6,7 @@ import ctypes
 
 import numpy as np
 
-Shape = tuple[int, int, int]
+from petsc_dcdm.models.layout import Shape
 
 
 class Matrix(ctypes.Structure):

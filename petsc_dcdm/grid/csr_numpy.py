@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from mpi4py import MPI
 
-from petsc_dcdm.grid.csr import CsrRows, Problem, RowsOnGrid, Shape, StencilError, StencilReport
+from petsc_dcdm.grid.csr import CsrRows, Problem, RowsOnGrid, StencilError, StencilReport
 from petsc_dcdm.grid.local_csr import LocalRows
 from petsc_dcdm.models.kernels.build import KernelsUnavailable, library
+from petsc_dcdm.models.layout import Shape
 
 
 class NumpyRows:

@@ -20,11 +20,12 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.csr import CsrRows, MoreDirichlet, Problem, Shape, StencilError, StencilReport
+from petsc_dcdm.grid.csr import CsrRows, MoreDirichlet, Problem, StencilError, StencilReport
 from petsc_dcdm.grid.csr_numpy import NumpyRows, read, row_reader
 from petsc_dcdm.grid.discovery import Grid, size_text
 from petsc_dcdm.grid.errors import MatrixError, raise_together
 from petsc_dcdm.grid.local_csr import local_csr
+from petsc_dcdm.models.layout import Shape
 from petsc_dcdm.models.memory import aligned_zeros
 from petsc_dcdm.models.packed import PackedStencil
 
