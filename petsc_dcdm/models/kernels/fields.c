@@ -7,7 +7,7 @@
 #include "evaluate.h"
 
 /* A number as blocks hold it. */
-INLINE float rounded(const dcdm_level *l, float v) {
+INLINE float rounded(float v) {
     if (!HALF) return v;
     uint16_t h[VL];
     store_half(h, splat(v));
@@ -17,8 +17,8 @@ INLINE float rounded(const dcdm_level *l, float v) {
 /* The class of blocks with these conductances and this answer of the network; 0 if there are too many classes. */
 static uint8_t find_class(const dcdm_level *l, dcdm_setup *s, const float *source, v16 answer, float inverse) {
     float value[FIELDS] = {0};
-    for (int a = 0; a < 7; a++) value[a] = rounded(l, source[a / 2]);
-    for (int m = 0; m < l->steps; m++) value[OMEGA + m] = rounded(l, answer[m] * inverse);
+    for (int a = 0; a < 7; a++) value[a] = rounded(source[a / 2]);
+    for (int m = 0; m < l->steps; m++) value[OMEGA + m] = rounded(answer[m] * inverse);
     int64_t q;
 #pragma omp critical(dcdm_classes)
     {
@@ -53,7 +53,7 @@ static uint8_t class_of(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64
     return memcmp(s->class_source[ws->class[place]], source, sizeof source) ? 0 : ws->class[place];
 }
 
-INLINE void put(const dcdm_level *l, void *to, int64_t at, vf v) {
+INLINE void put(void *to, int64_t at, vf v) {
     if (HALF) store_half((uint16_t *)to + at, v);
     else store((float *)to + at, v);
 }
@@ -97,8 +97,8 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
         for (int64_t t = 0; t < ALIGN; t += VL) {
             const int64_t i = b + t;
             const vi active = load(inverse + i) > 0;
-            for (int a = 0; a < OMEGA; a++) put(l, l->blocks, (to * OMEGA + a) * ALIGN + t, load(f.c[a] + i));
-            for (int m = 0; m < sigma; m++) put(l, l->omegas, (l->room * m + to) * ALIGN + t, load(field[m] + t) * load(inverse + i));
+            for (int a = 0; a < OMEGA; a++) put(l->blocks, (to * OMEGA + a) * ALIGN + t, load(f.c[a] + i));
+            for (int m = 0; m < sigma; m++) put(l->omegas, (l->room * m + to) * ALIGN + t, load(field[m] + t) * load(inverse + i));
             store(ws->sum[6] + i, load(ws->sum[6] + i) + load(field[sigma] + t) * load(f.c[6] + i));
             for (int a = 0; a < 6; a++) {
                 if (!keep[a]) continue;

@@ -2,10 +2,6 @@
 #ifndef DCDM_NETWORK_H
 #define DCDM_NETWORK_H
 
-#if defined(__AVX512BF16__)
-#include <immintrin.h>
-#endif
-
 #include "common.h"
 
 enum { CHANNELS = 16, FEATURES = 8 };
@@ -55,8 +51,11 @@ INLINE void transpose(v8 m[8]) {
     }
 }
 
+/* Instructions by name: the header that has them as functions takes the compiler as long as a third of this file. */
 #if defined(__AVX512BF16__) && HALF
 enum { PAIRS = 1 };
+typedef uint16_t h8 __attribute__((vector_size(16)));
+typedef uint16_t h16 __attribute__((vector_size(32)));
 #else
 enum { PAIRS = 0 };
 #endif
@@ -100,10 +99,11 @@ static void prepare(const dcdm_network *net, int has_r, prepared *to) {
 /* The features of 8 cells, [cell], to where those of the first are to be. */
 INLINE void put_features(const prepared *p, float *to, const v8 m[8]) {
     (void)p;
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) && HALF
     if (PAIRS) {
         for (int c = 0; c < 8; c++) {
-            const __m128bh h = _mm256_cvtneps_pbh((__m256)m[c]);
+            h8 h;
+            __asm__("vcvtneps2bf16 %1, %0" : "=v"(h) : "v"(m[c]));
             memcpy(to + FEATURES / 2 * c, &h, sizeof h);
         }
         return;
@@ -115,9 +115,10 @@ INLINE void put_features(const prepared *p, float *to, const v8 m[8]) {
 /* The channels of a cell to where the next layer finds them. */
 INLINE void put_channels(float *to, v16 v, const int half) {
     (void)half;
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) && HALF
     if (half) {
-        const __m256bh h = _mm512_cvtneps_pbh((__m512)v);
+        h16 h;
+        __asm__("vcvtneps2bf16 %1, %0" : "=v"(h) : "v"(v));
         memcpy(to, &h, sizeof h);
         return;
     }
@@ -128,8 +129,12 @@ INLINE void put_channels(float *to, v16 v, const int half) {
 /* 1 / v, to the precision that is left. */
 INLINE v16 inverse_of(v16 v, const int half) {
     (void)half;
-#if defined(__AVX512BF16__)
-    if (half) return (v16)_mm512_rcp14_ps((__m512)v);
+#if defined(__AVX512BF16__) && HALF
+    if (half) {
+        v16 inverse;
+        __asm__("vrcp14ps %1, %0" : "=v"(inverse) : "v"(v));
+        return inverse;
+    }
 #endif
     return 1 / v;
 }
@@ -139,11 +144,10 @@ INLINE v16 add_feature(v16 sum, const void *weights, const float *feature, const
     v16 w;
     memcpy(&w, weights, sizeof w);
     (void)half;
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) && HALF
     if (half) {
-        int32_t pair;
-        memcpy(&pair, feature, sizeof pair);
-        return (v16)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)_mm512_set1_epi32(pair));
+        __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*feature));
+        return sum;
     }
 #endif
     return sum + w * *feature;

@@ -41,7 +41,7 @@ typedef struct {
     uint64_t *made, *odd;            /* which pieces, of 2^piece cells, of a row of features have been made, one bit each; in which
                                         of those cells have an s or are inactive */
     int piece;
-    float *field[CHANNELS], *sum[7]; /* rows */
+    float *sum[7];                   /* rows */
     int32_t *code;                   /* of each active cell of a plane, but for blocks that are all usual: its place in `answer` */
     uint8_t *kind;                   /* of each block of a plane, see below */
     int32_t *cell[4], *wanted[4];    /* the cells of a plane to evaluate, by parity along x and r: element of the plane, ascending, and
@@ -86,7 +86,6 @@ static int64_t carve(const dcdm_level *l, char *memory, workspace *ws) {
     TAKE(ws->id, ring);
     TAKE(ws->patch, ring);
     TAKE(ws->features, FEATURES * ring);
-    for (int m = 0; m < CHANNELS; m++) TAKE(ws->field[m], row);
     for (int m = 0; m < 7; m++) TAKE(ws->sum[m], row);
     TAKE(ws->made, flags);
     TAKE(ws->odd, flags);
