@@ -215,6 +215,7 @@ class CsrRows:
 
         x is float64 in the order of the rows; b and to, which may be b, are in that of the cells, and C-contiguous.
         """
+        self.dirichlet[rows] = 1
         row_of = None
         if self._cells is not None:
             row_of = np.full(b.size, -1, np.int64)

@@ -184,7 +184,7 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
                 regular = out->cells != NULL; /* perhaps what follows is as this */
                 continue;
             }
-            const int some = i + n == 0 ? 1 : SHORTEST;
+            const int some = i + n <= 1 ? 1 : SHORTEST; /* the first of a line, or the first beside a Dirichlet row */
             for (int end = n + some; n < end && n < longest && (!m->cell || m->cell[r + n] == cell + n); n++) {
                 at.cell = cell + n;
                 at.inside[0] = i + n > 0, at.inside[1] = i + n + 1 < nx;

@@ -138,6 +138,10 @@ INLINE int read_block(const csr_matrix *m, int64_t r, const row_place *at, row_r
         if (m->cell) odd |= !consecutive(m, base[f], at->cell + distance, n);
         else odd |= (base[f] - r) ^ distance;
     }
+    uint8_t lone = 0; /* soonest seen */
+    for (int f = 0; f < width; f++)
+        for (int t = 0; t < n; t++) lone |= m->dirichlet[base[f] + t];
+    if (odd | lone) return 0;
     if (wide) {
         int64_t expected[7 * BLOCK];
         for (int t = 0; t < n; t++)
@@ -150,10 +154,7 @@ INLINE int read_block(const csr_matrix *m, int64_t r, const row_place *at, row_r
         for (int q = 0; q < width * n; q++) other |= expected[q] ^ ((const int32_t *)m->indices)[e + q];
         odd |= other;
     }
-    uint8_t lone = 0;
-    for (int f = 0; f < width; f++)
-        for (int t = 0; t < n; t++) lone |= m->dirichlet[base[f] + t];
-    if (odd | lone) return 0;
+    if (odd) return 0;
     for (int t = 0; t < n; t++)
         for (int f = 0; f < width; f++) run->v[place[f]][t0 + t] = m->values[e + width * t + f];
     if (width == 5)
@@ -261,15 +262,13 @@ static int any_hidden(const csr_matrix *m, int64_t r, int64_t n) {
     return 0;
 }
 
-/* How many rows from r on, at most n, have nothing but a sound diagonal. */
+/* How many rows from r on, at most n, have nothing but a sound diagonal: flagged ones, in which all else is zero. */
 static int64_t count_alone(const csr_matrix *m, int64_t r, int64_t n) {
     const int wide = (int)m->wide;
     int64_t t = 0;
     for (; t < n && m->dirichlet[r + t]; t++) {
-        const int64_t e = get_index(m->indptr, r + t, wide);
-        if (get_index(m->indptr, r + t + 1, wide) != e + 1) break;
-        if (m->off_indptr && get_index(m->off_indptr, r + t, wide) != get_index(m->off_indptr, r + t + 1, wide)) break;
-        const double d = m->sign * m->values[e];
+        double d = 0;
+        for (int64_t e = get_index(m->indptr, r + t, wide); e < get_index(m->indptr, r + t + 1, wide); e++) d += m->sign * m->values[e];
         if (!(d >= 0) || !(d < HUGE_VAL)) break;
     }
     return t;

@@ -118,19 +118,36 @@ void dcdm_copy_runs(int64_t count, const int64_t (*run)[3], const char *from, ch
     }
 }
 
-/* What the value x of one Dirichlet row adds to the rows of the cells [begin, end) is taken off `to`. */
-INLINE void subtract_column(const csr_matrix *m, int64_t row, const int64_t *row_of, double x, double *to, int64_t begin, int64_t end) {
-    const int64_t n[3] = {m->nx, m->ny, m->nz}, step[3] = {1, m->nx, m->nx * m->ny}, cell = m->cell ? m->cell[row] : row;
+/* Columns of Dirichlet rows to look up in the rows beside them: many at a time, for each is far from the others in memory. */
+enum { PENDING = 64 };
+typedef struct {
+    int64_t row[PENDING], other[PENDING], there[PENDING];
+    int count;
+} lookups;
+
+/* What the values of x in these columns add to the rows beside them is taken off `to`. */
+INLINE void subtract_columns(const csr_matrix *m, lookups *p, const double *x, double *to) {
     const int wide = (int)m->wide;
+    for (int q = 0; q < p->count; q++) {
+        const int64_t e = get_index(m->indptr, p->other[q], wide);
+        __builtin_prefetch((const char *)m->indices + e * (wide ? 8 : 4));
+        __builtin_prefetch(m->values + e);
+    }
+    for (int q = 0; q < p->count; q++) /* a row on another grid line does not couple to this one */
+        for (int64_t e = get_index(m->indptr, p->other[q], wide); e < get_index(m->indptr, p->other[q] + 1, wide); e++)
+            if (get_index(m->indices, e, wide) == p->row[q]) to[p->there[q]] -= m->values[e] * x[p->row[q]];
+    p->count = 0;
+}
+
+/* The rows of the cells [begin, end) beside a Dirichlet row join those to look at. */
+INLINE void look_around(const csr_matrix *m, int64_t row, const int64_t *row_of, int64_t begin, int64_t end, lookups *p) {
+    const int64_t n[3] = {m->nx, m->ny, m->nz}, step[3] = {1, m->nx, m->nx * m->ny}, cell = m->cell ? m->cell[row] : row;
     for (int side = 0; side < 6; side++) {
         const int64_t there = side & 1 ? cell + step[side / 2] : cell - step[side / 2];
         if (n[side / 2] == 1 || there < begin || there >= end) continue;
         const int64_t other = row_of ? row_of[there] : there;
-        if (other < 0) continue;
-        const int64_t first = get_index(m->indptr, other, wide), last = get_index(m->indptr, other + 1, wide);
-        /* a row of one entry couples to nothing, and one on another grid line not to this row */
-        for (int64_t e = first; e < last && last > first + 1; e++)
-            if (get_index(m->indices, e, wide) == row) to[there] -= m->values[e] * x;
+        if (other < 0 || m->dirichlet[other]) continue;
+        p->row[p->count] = row, p->other[p->count] = other, p->there[p->count++] = there;
     }
 }
 
@@ -146,14 +163,17 @@ int dcdm_csr_without_dirichlet(const csr_matrix *m, const int64_t *rows, int64_t
         /* each thread has cells of its own, and looks at the rows in the same order however many there are */
         const int64_t part = omp_get_thread_num(), parts = omp_get_num_threads();
         const int64_t begin = cells * part / parts, end = cells * (part + 1) / parts;
+        lookups pending = {.count = 0};
         for (int64_t c = begin; c < end && to != b; c++) to[c] = b[c];
         for (int64_t q = 0; q < count; q++) {
             const int64_t row = rows[q], cell = m->cell ? m->cell[row] : row;
             if (cell < begin - plane || cell >= end + plane) continue;
             nothing += 0 * x[row]; /* NaN where it is not finite */
             if (cell >= begin && cell < end) to[cell] = 0;
-            if (x[row] != 0) subtract_column(m, row, row_of, x[row], to, begin, end);
+            if (x[row] != 0) look_around(m, row, row_of, begin, end, &pending);
+            if (pending.count > PENDING - 6) subtract_columns(m, &pending, x, to);
         }
+        subtract_columns(m, &pending, x, to);
     }
     return nothing == 0;
 }
