@@ -146,7 +146,10 @@ INLINE v16 add_feature(v16 sum, const void *weights, const float *feature, const
     (void)half;
 #if defined(__AVX512BF16__) && HALF
     if (half) {
-        __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*feature));
+        int32_t pair;
+        memcpy(&pair, feature, sizeof pair);
+        const v16i pairs = pair - (v16i){0}; /* as an operand in memory it would take half as long again */
+        __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(w), "v"(pairs));
         return sum;
     }
 #endif
