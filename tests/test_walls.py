@@ -87,9 +87,9 @@ def test_plates_are_kept_apart_and_grains_are_not_in_the_way():
     odd, _ = plates(shape, 7)
     assert keep_walls(padded(odd), SerialLayout(shape, full), full, means, 2.5, 1)[0][0] == (1, 2)
     even, _ = plates(shape, 8)
-    assert keep_walls(padded(even), SerialLayout(shape, full), full, means, 2.5, 1) == (full, 1)
+    assert keep_walls(padded(even), SerialLayout(shape, full), full, means, 2.5, 1) == (full, 2)
     grains, _ = conductances(shape, random_solids(shape, fraction=0.25))
-    assert keep_walls(padded(grains), SerialLayout(shape, full), full, means, 2.5, 1) == (full, 1)
+    assert keep_walls(padded(grains), SerialLayout(shape, full), full, means, 2.5, 1) == (full, 2)
 
 
 @pytest.mark.parametrize("spacing", [3, 5, 7])
@@ -106,8 +106,8 @@ def jumping(shape, edge):
     return conductances(shape, coefficient=np.kron(np.where(stiff, 1000.0, 1.0), np.ones([edge] * 3)))
 
 
-@pytest.mark.parametrize(("kind", "visits", "most"), [("jumps", 2, 5), ("plates", 3, 6), ("uniform", 1, 5)])
-def test_where_the_plan_ends_early_the_second_level_is_visited_again(kind, visits, most, tmp_path):
+@pytest.mark.parametrize(("kind", "visits", "most"), [("jumps", 2, 5), ("plates", 3, 6), ("uniform", 2, 4)])
+def test_visits_of_the_second_level(kind, visits, most, tmp_path):
     shape = (32, 64, 64)
     w, s = {"jumps": lambda: jumping(shape, 8), "plates": lambda: plates(shape, 8)}.get(
         kind, lambda: conductances(shape)
@@ -117,7 +117,7 @@ def test_where_the_plan_ends_early_the_second_level_is_visited_again(kind, visit
     viewer = PETSc.Viewer().createASCII(str(tmp_path / "view"))
     ksp.view(viewer)
     viewer.destroy()
-    assert f"visited {visits} times" in (tmp_path / "view").read_text() or visits == 1
+    assert f"visited {visits} times" in (tmp_path / "view").read_text()
     assert ksp.getPC().getPythonContext().layout.visits == visits
     assert ksp.getConvergedReason() > 0 and ksp.getIterationNumber() <= most
 
@@ -162,4 +162,4 @@ def test_jumps_are_left_before_cells_are_as_large_as_bodies():
     uniform, _ = conductances((n, n, n))
     layout = SerialLayout((n, n, n), full)
     assert keep_walls(padded(w), layout, full, (1.0, 1.0, 1.0), 2.5, 1) == ((ALL,), 1)
-    assert keep_walls(padded(uniform), layout, full, (1.0, 1.0, 1.0), 2.5, 1) == (full, 1)
+    assert keep_walls(padded(uniform), layout, full, (1.0, 1.0, 1.0), 2.5, 1) == (full, 2)

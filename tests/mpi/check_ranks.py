@@ -155,11 +155,18 @@ def test_messages_and_reductions_per_step():
     (messages, size, reductions, petsc), layout, network = per_step(system, b, x)
     smoothing, plan = network._steps, layout.plan
     # Of a level travel the right-hand side and the iterate of the way down, as far as a leg looks, of the level below
-    # the correction, as far as there are children, and of the result the cells beside the box.
+    # the correction, as far as there are children, and of the result the cells beside the box. A second visit of the
+    # second level begins with what it has: its iterate, from which it takes a residual.
     wanted = given(layout, 0, (1, 1, 1), faces=True)
+    assert layout.visits == 2
     for number, axes in enumerate(plan):
         children = tuple(-(-smoothing // 2) if 2 - i in axes else smoothing for i in range(3))
-        wanted += 2 * given(layout, number, (smoothing,) * 3) + given(layout, number + 1, children)
+        right = iterate = given(layout, number, (smoothing,) * 3)
+        correction = given(layout, number + 1, children)
+        wanted += right + iterate + correction
+        if number:
+            again = given(layout, number, (smoothing + 1,) * 3) if number == 1 else right
+            wanted += again + iterate + correction
     assert messages == wanted[0] and size == 4 * wanted[1], (messages, size, wanted)
     assert reductions == 2 and petsc == 0
     (messages, _, reductions, petsc), _, _ = per_step(system, b, x, ksp_dcdm_operator="mat")
