@@ -188,7 +188,9 @@ class PC:
         if history > MAX_HISTORY:
             return f"the compiled loop keeps at most {MAX_HISTORY} directions"
         if self._loop is None or self._loop[0] != history:
-            self._loop = history, DirectionLoop(self._network, self._operator, self._system.layout, history)  # type: ignore[arg-type]
+            closed = self._system.active_cells if self._system.singular else 0
+            arguments = self._network, self._operator, self._system.layout, history, closed
+            self._loop = history, DirectionLoop(*arguments)  # type: ignore[arg-type]
         return self._system, self._loop[1]
 
     def constant_part(self, b: PETSc.Vec) -> float:

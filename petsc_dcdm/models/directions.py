@@ -108,12 +108,16 @@ class DirectionLoop:
         operator: the matrix.
         layout: this rank's box.
         history: how many of the last directions a new one is made conjugate to, at most MAX_HISTORY.
+        closed: number of active cells of all ranks if constants on them are a null space of the matrix, else 0. What
+            rounding leaves of constants in r grows beside what is left of it; it must not count in r . d.
 
     Allocates a float32 and ``history`` float64 arrays of the padded box once, one more on several ranks. All methods
     are collective.
     """
 
-    def __init__(self, network: CpuHierarchy, operator: BoxOperator, layout: Layout, history: int) -> None:
+    def __init__(
+        self, network: CpuHierarchy, operator: BoxOperator, layout: Layout, history: int, closed: int = 0
+    ) -> None:
         if not 0 <= history <= MAX_HISTORY:
             raise ValueError(f"a history of {history} directions; the kernels serve 0 to {MAX_HISTORY}")
         self._network, self._operator, self._layout = network, operator, layout
@@ -126,12 +130,12 @@ class DirectionLoop:
         self._free = [geometry.zeros(np.float64) for _ in range(room)]
         self._boxes: list[np.ndarray] = []
         self._room: np.ndarray | None = None
-        self._history = history
-        self._before: deque[tuple[Padded, float]] = deque()
+        self._history, self._closed = history, closed
+        self._before: deque[tuple[Padded, float, float]] = deque()  # a direction, its energy, its mean if closed
         parts = int(level.parts)
         plane = (level.n_r + 2) * level.pitch_r + 2 * ALIGN
         self._work = aligned_zeros(3 * parts * plane, np.float64)
-        self._sums = np.zeros(parts * (2 + 2 * history))
+        self._sums = np.zeros(parts * (4 + 2 * history))
         self._parts = parts
         self._pointers = (ctypes.c_void_p * max(history, 1))()
         self._betas = np.zeros(max(history, 1))
@@ -162,18 +166,21 @@ class DirectionLoop:
         k, d, address = self._kernels, self._output, self._network.address
         self._network.direction(r, d, 1.0 / norm)
         count = len(self._before)
-        for i, (p, _) in enumerate(self._before):
+        for i, (p, _, _) in enumerate(self._before):
             self._pointers[i] = p.address
         level, operator = self._level, ctypes.addressof(self._operator.c)
         pointers, sums = ctypes.addressof(self._pointers), self._sums.ctypes.data
         k.dcdm_dots(level, operator, d.address, pointers, count, address(r), sums)
-        found = self._total(2 + 2 * count)
-        energy, slope = float(found[0]), float(found[1])
-        for i, (_, previous) in enumerate(self._before):
-            beta = float(found[2 + 2 * i]) / previous
+        found = self._total(4 + 2 * count)
+        energy, slope, sum_d, sum_r = (float(v) for v in found[:4])
+        mean = sum_d / self._closed if self._closed else 0.0
+        slope -= mean * sum_r
+        for i, (_, previous, mean_p) in enumerate(self._before):
+            beta = float(found[4 + 2 * i]) / previous
             self._betas[i] = beta
-            energy -= beta * float(found[2 + 2 * i])
-            slope -= beta * float(found[3 + 2 * i])
+            energy -= beta * float(found[4 + 2 * i])
+            slope -= beta * (float(found[5 + 2 * i]) - mean_p * sum_r)
+            mean -= beta * mean_p
         if not np.isfinite(energy) or not np.isfinite(slope) or energy == 0 or slope == 0:
             return Step(norm, energy, slope)
         in_place = not self._free
@@ -194,9 +201,9 @@ class DirectionLoop:
             sums,
         )
         square, exact = (float(v) for v in self._total(2))
-        self._before.append((following, exact))
+        self._before.append((following, exact, mean))
         if len(self._before) > self._history:
-            oldest, _ = self._before.popleft()
+            oldest, _, _ = self._before.popleft()
             if not in_place:
                 self._free.append(oldest)
         return Step(float(np.sqrt(square)), energy, slope)

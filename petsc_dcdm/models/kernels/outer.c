@@ -147,20 +147,22 @@ INLINE void dots_at(const dcdm_level *l, const dcdm_operator *a, const rows *d, 
     const vd q = apply_float(a, l, d, k, j, i, n), x = widen(d->c + i), residual = load_some(r + i, n);
     sum[0] += x * q;
     sum[1] += x * residual;
+    sum[2] += x;
+    sum[3] += (vd)((x != 0) & (vl)residual); /* of active cells: d is 0 at others */
     for (int h = 0; h < history; h++) {
         const vd y = load_double(p[h] + i);
-        sum[2 + 2 * h] += y * q;
-        sum[3 + 2 * h] += y * residual;
+        sum[4 + 2 * h] += y * q;
+        sum[5 + 2 * h] += y * residual;
     }
 }
 
-/* out[part] = d . A d, d . r, and p . A d, p . r for every p; halos of d valid. r has (n_w, n_r, n_x) elements. */
+/* out[part] = d . A d, d . r, the sums of d and r, and p . A d, p . r for every p; halos of d valid. r has (n_w, n_r, n_x) elements. */
 void dcdm_dots(const dcdm_level *l, const dcdm_operator *a, const float *d, const double *const *p, int history, const double *r,
                double *out) {
-    const int count = 2 + 2 * history;
+    const int count = 4 + 2 * history;
 #pragma omp parallel for num_threads((int)l->parts) schedule(static, 1)
     for (int part = 0; part < (int)l->parts; part++) {
-        vd sum[2 + 2 * MAX_HISTORY] = {{0}};
+        vd sum[4 + 2 * MAX_HISTORY] = {{0}};
         for (int64_t k = l->part[part]; k < l->part[part + 1]; k++)
             for (int64_t j = 0; j < l->n_r; j++) {
                 const int32_t *range = l->range + 2 * (k * l->n_r + j);
