@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import prod
 
 import numpy as np
 from mpi4py import MPI
@@ -23,12 +22,10 @@ from petsc_dcdm.models.layout import CoarseOperator, Layout
 DIRECT_LIMIT = 6000
 """Unknowns up to which a factorisation is the default."""
 
-BOOMERAMG = {"coarsen_type": "HMIS", "interp_type": "ext+i", "P_max": "4"}
-"""Fewer iterations than hypre's defaults in 2D (random solids 7 / 9 instead of 9 / 11), the same in 3D."""
-
-CHEAP = 16
-"""Cells of the grid per cell of the coarse system from which on a cycle affords two of BoomerAMG on it, or one a visit
-if there are several."""
+BOOMERAMG = {"coarsen_type": "HMIS", "interp_type": "ext+i", "P_max": "4", "max_iter": "1"}
+"""Fewer iterations than hypre's defaults in 2D (random solids 7 / 9 instead of 9 / 11), the same in 3D. One cycle each
+time: there are several visits where the system is small beside the grid.
+"""
 
 UNKNOWNS_PER_RANK = 3000
 """How many unknowns are worth a rank to work on a larger system. Two cycles on them take 0.4 ms, of the order of what
@@ -56,9 +53,7 @@ class CoarseSolver:
         self.ksp: PETSc.KSP | None = None
         self._prefix = prefix
         self._problem: Exception | None = None
-        ratio = prod(layout.global_shape) // prod(operator.global_shape)
-        cycles = 2 if ratio >= CHEAP and layout.visits == 1 else 1
-        self._on_workers(rows, lambda collected: self._set_up(collected, cycles))
+        self._on_workers(rows, self._set_up)
 
     def _on_workers(self, rows: Rows, set_up: Callable[[Rows], None]) -> None:
         """``set_up`` with the rows of all ranks a worker works for. Raises RuntimeError on all ranks if it fails."""
@@ -72,7 +67,7 @@ class CoarseSolver:
                 )
         raise_together(self._mpi, self._problem)
 
-    def _set_up(self, rows: Rows, cycles: int) -> None:
+    def _set_up(self, rows: Rows) -> None:
         comm = self._ranks.comm
         n = (rows[0].size - 1, PETSc.DECIDE)
         self._matrix = PETSc.Mat().createAIJ((n, n), csr=rows, comm=comm)
@@ -82,7 +77,7 @@ class CoarseSolver:
         self.ksp.setOptionsPrefix(self._prefix)
         self.ksp.setOperators(self._matrix)
         self.ksp.setType(PETSc.KSP.Type.PREONLY)
-        defaults = self._choose_pc(self.ksp.getPC(), cycles)
+        defaults = self._choose_pc(self.ksp.getPC())
         with _option_defaults(self._prefix, defaults):
             self.ksp.setFromOptions()
         if self.unknowns:
@@ -106,8 +101,8 @@ class CoarseSolver:
             self._matrix.assemble()
             self.ksp.setUp()
 
-    def _choose_pc(self, pc: PETSc.PC, cycles: int) -> dict[str, str]:
-        """The default solver, and its options that petsc4py has no call for. ``cycles``: of BoomerAMG, each time."""
+    def _choose_pc(self, pc: PETSc.PC) -> dict[str, str]:
+        """The default solver, and its options that petsc4py has no call for."""
         if self._everywhere:
             pc.setType(PETSc.PC.Type.CHOLESKY)
             pc.setFactorOrdering("nd")
@@ -117,8 +112,7 @@ class CoarseSolver:
             return {}
         pc.setType(PETSc.PC.Type.HYPRE)
         pc.setHYPREType("boomeramg")
-        options = BOOMERAMG | {"max_iter": str(cycles)}
-        return {f"pc_hypre_boomeramg_{name}": value for name, value in options.items()}
+        return {f"pc_hypre_boomeramg_{name}": value for name, value in BOOMERAMG.items()}
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
         """The solution for the float32 right-hand side ``r`` of this rank's coarse box; 0 at inactive cells, NaN if the
