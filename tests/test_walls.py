@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from petsc4py import PETSc
 from systems import conductances, matrix, random_solids, right_hand_side, solve
 
-from petsc_dcdm.grid.walls import _Faces, keep_walls, small
+from petsc_dcdm.grid.walls import _Faces, keep_walls, skinless_cells
 from petsc_dcdm.models.layout import SerialLayout
 from petsc_dcdm.models.packed import pack
 
@@ -39,7 +39,7 @@ def test_compiled_and_numpy_agree(shape, axes, fraction, decades, seed):
     assert level._library is not None
     plain = _Faces(faces, 1)
     plain._library = None
-    for few in (0, small(shape)):
+    for few in (0, skinless_cells(shape)):
         np.testing.assert_array_equal(level.torn(axes, few), plain.torn(axes, few))
     for ours, theirs in zip(level.coarse(axes).faces, plain.coarse(axes).faces, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-14)

@@ -8,8 +8,8 @@ its two cells: a stiff body and the soft matter beside it are apart, as are room
 
 The skin of a body is not torn, though it is curved and cuts through blocks: what is beside a stiff body follows it, for
 a face between them is as strong as any other that the soft cell has. That holds where block and ring show two parts
-only, each larger than a corner (``small``), and faces connect them that are not weak beside the softer of their cells.
-Parts of two bodies, single stiff cells and what lies on both sides of a wall stay apart.
+only, each larger than a corner (``skinless_cells``), and faces connect them that are not weak beside the softer of
+their cells. Parts of two bodies, single stiff cells and what lies on both sides of a wall stay apart.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class _Grid(ctypes.Structure):
         ("n", ctypes.c_int64 * 3),
         ("block", ctypes.c_int64 * 3),
         ("weak", ctypes.c_double),
-        ("small", ctypes.c_int64),
+        ("skinless", ctypes.c_int64),
         ("cells", ctypes.c_void_p),
         ("c", ctypes.c_double * 3),
     ]
@@ -161,15 +161,15 @@ class _Faces:
 
     def torn_share(self, axes: tuple[int, ...], layout: Layout) -> float:
         """Share of the living coarse cells that are torn if ``axes`` are coarsened. Collective."""
-        living, torn = layout.sum(self.torn(axes, small(layout.global_shape)))
+        living, torn = layout.sum(self.torn(axes, skinless_cells(layout.global_shape)))
         return float(torn / max(living, 1))
 
-    def torn(self, axes: tuple[int, ...], small: int) -> np.ndarray:
-        """Living and torn coarse cells on this rank; bodies of up to ``small`` cells of a patch have no skin."""
+    def torn(self, axes: tuple[int, ...], skinless: int) -> np.ndarray:
+        """Living and torn coarse cells on this rank; bodies of up to ``skinless`` cells of a patch have no skin."""
         if self._library is None:
-            return np.array(count_torn(self.faces, _block(axes), small))
+            return np.array(count_torn(self.faces, _block(axes), skinless))
         counts = np.zeros(2, np.int64)
-        grid = self._c_grid(axes, small)
+        grid = self._c_grid(axes, skinless)
         self._library.dcdm_walls_torn(grid, self._threads, counts.ctypes.data_as(ctypes.c_void_p))
         return counts
 
@@ -195,9 +195,9 @@ class _Faces:
                     out[1:-1, 1:-1, 1:-1] += _children(face, child, block) * (0.5 if axis in axes else 1.0)
         return _Faces(coarse, self._threads)
 
-    def _c_grid(self, axes: tuple[int, ...], small: int = 0) -> ctypes._Pointer[_Grid]:
+    def _c_grid(self, axes: tuple[int, ...], skinless: int = 0) -> ctypes._Pointer[_Grid]:
         nz, ny, nx = (n - 2 for n in self._shape)
-        grid = _Grid(pitch_y=nx + 2, pitch_z=(nx + 2) * (ny + 2), weak=WEAK, small=small)
+        grid = _Grid(pitch_y=nx + 2, pitch_z=(nx + 2) * (ny + 2), weak=WEAK, skinless=skinless)
         if self._packed is not None:
             grid.cells, grid.c[:] = self._packed.cells.ctypes.data, self._packed.c
         for axis, n in enumerate((nx, ny, nz)):
@@ -207,7 +207,7 @@ class _Faces:
         return ctypes.pointer(grid)
 
 
-def small(shape: Shape) -> int:
+def skinless_cells(shape: Shape) -> int:
     """Cells in a patch up to which a body is not resolved there: one and a half times what a patch shows of a corner.
 
     In the patches of single stiff cells, of small cubes and of needles' ends there are no more. (A level that has 5 %
@@ -232,7 +232,7 @@ def _children(face: np.ndarray, child: tuple[int, ...], block: Shape) -> np.ndar
     return face[tuple(slice(1 + c, 1 + c + b * (n - 1) + 1, b) for c, b, n in zip(child, block, count, strict=True))]
 
 
-def count_torn(faces: list[np.ndarray], block: Shape, small: int) -> tuple[int, int]:
+def count_torn(faces: list[np.ndarray], block: Shape, skinless: int) -> tuple[int, int]:
     """Living and torn coarse cells in plain numpy: what walls.c does with one word per block."""
     faces = [_whole_blocks(face, block) for face in faces]
     count = tuple((n - 2) // b for n, b in zip(faces[0].shape, block, strict=True))
@@ -262,7 +262,7 @@ def count_torn(faces: list[np.ndarray], block: Shape, small: int) -> tuple[int, 
     one = _flood(living, opened)
     rest = living & ~one
     other = _flood(rest, opened)
-    resolved = np.minimum(one.sum(axis=cells), other.sum(axis=cells)) > small
+    resolved = np.minimum(one.sum(axis=cells), other.sum(axis=cells)) > skinless
     skin = resolved & ~(rest & ~other).any(axis=cells) & ~(living & ~_flood(living, ajar)).any(axis=cells)
     torn = rest.any(axis=cells) & ~skin
     return int(living.any(axis=cells).sum()), int(torn.sum())

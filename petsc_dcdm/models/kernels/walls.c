@@ -3,7 +3,7 @@
  * Faces are float64 arrays with a one-cell halo, x fastest: conductances of the low faces of the cells. A coarse cell is
  * a block of 1 or 2 cells per axis. It is torn when its living cells are not connected within the block and a ring of
  * one cell: a flood over the 4 x 4 x 4 bits of one word. A face connects unless it is weaker than a small part (weak)
- * of the strongest face of one of its two cells. Two parts that are larger than `small` cells and connected by faces which
+ * of the strongest face of one of its two cells. Two parts that are larger than `skinless` cells and connected by faces which
  * are not weak beside the softer of their cells are a body and what is around it: whole.
  */
 #include <math.h>
@@ -19,7 +19,7 @@ typedef struct {
     int64_t n[3];           /* cells along x, y, z without the halo */
     int64_t block[3];
     double weak;
-    int64_t small;
+    int64_t skinless;
     const uint8_t *cells;    /* or NULL: the faces packed, see packed.h, at the same places; then face is not used */
     double c[3];
 } walls_grid;
@@ -97,7 +97,7 @@ static int look(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
     const uint64_t one = flood(living & -living, open), rest = living & ~one;
     if (!rest) return 1;
     const uint64_t other = flood(rest & -rest, open);
-    const int resolved = __builtin_popcountll(one) > g->small && __builtin_popcountll(other) > g->small;
+    const int resolved = __builtin_popcountll(one) > g->skinless && __builtin_popcountll(other) > g->skinless;
     const int skin = resolved && !(rest & ~other) && !(rest & ~flood(living & -living, ajar));
     return skin ? 1 : 2;
 }
