@@ -22,7 +22,7 @@ import numpy as np
 from petsc_dcdm.models.kernels.build import KernelsUnavailable, library
 from petsc_dcdm.models.layout import Layout, Plan, SerialLayout, Shape, coarse_box
 from petsc_dcdm.models.packed import PackedStencil
-from petsc_dcdm.models.plan import coarse_strength, strong_axes
+from petsc_dcdm.models.plan import VISITS, coarse_strength, strong_axes
 
 TORN_LIMIT = 0.002
 """Share of torn coarse cells from which on a level is not used; thin plates have 0.1 and more, random solids 0.0005.
@@ -35,11 +35,10 @@ which it describes by one number each. Jumps of 1 : 1000 at 128^3 need 11 to 15 
 without.
 """
 
-VISITS, VISITS_AT_WALLS = 2, 3
-"""How often a cycle visits the second level, and how often where walls end the plan early. One V-cycle is a poor
-answer to it: with a second one the tank at 128^3 takes 4 / 4 iterations instead of 5 / 6, in less time. At walls there
-is a third: plates at 2048^2 take 7 / 8 instead of 8 / 10. Where coefficients jump every level corrects too much; a
-second visit makes up for that, after a third one it is back.
+VISITS_AT_WALLS = 3
+"""How often a cycle visits the second level where walls end the plan early: plates at 2048^2 take 7 / 8 iterations
+instead of 8 / 10. Not where coefficients jump: every level corrects too much there; a second visit makes up for that,
+after a third one it is back.
 """
 
 WEAK = 0.01

@@ -15,7 +15,7 @@ from petsc_dcdm.models import multigrid
 from petsc_dcdm.models.fields import no_exchange
 from petsc_dcdm.models.initial import HYPER, initial_tensors
 from petsc_dcdm.models.layout import SerialLayout
-from petsc_dcdm.models.plan import plan_coarsening
+from petsc_dcdm.models.plan import VISITS, plan_coarsening
 from petsc_dcdm.training.domains import System, random_system, smooth_noise
 from petsc_dcdm.training.losses import exact_solver, unrolled_loss
 
@@ -35,7 +35,7 @@ class Settings:
     learning_rate: float = 3e-3
     batch: int = 3
     share_2d: float = 0.3
-    unroll: int = 5
+    unroll: int = 3
     smoothing: int = int(HYPER["steps"])
     hidden: int = int(HYPER["hidden"])
     threshold: float = float(HYPER["threshold"])
@@ -61,14 +61,14 @@ def mean_conductances(system: System) -> list[float]:
 def prepare(
     weights: dict[str, torch.Tensor], system: System, threshold: float, coarse_limit: int
 ) -> tuple[multigrid.Operator, Callable[[torch.Tensor], torch.Tensor]]:
-    """The system as an operator, and its differentiable preconditioner with an exact solve on the coarsest
-    level.
+    """The system as an operator, and its differentiable preconditioner: the cycle as solves run it, with an exact
+    solve on the coarsest level.
     """
     plan = plan_coarsening(system.shape, mean_conductances(system), threshold, coarse_limit)
     op = multigrid.operator_from_arrays(system.w, system.s, system.shape)
     smoothers, coarse, _ = multigrid.build(weights, op, SerialLayout(system.shape, plan), no_exchange)
     solve = exact_solver(coarse, system.closed)
-    return op, lambda r: multigrid.cycle(smoothers, solve, r, no_exchange)
+    return op, lambda r: multigrid.cycle(smoothers, solve, r, no_exchange, VISITS)
 
 
 def consistent(b: torch.Tensor, active: torch.Tensor, closed: bool) -> torch.Tensor:
