@@ -30,7 +30,7 @@ class Settings:
     steps in the loss.
     """
 
-    steps: int = 1000
+    steps: int = 3000
     seed: int = 1
     learning_rate: float = 3e-3
     batch: int = 3
