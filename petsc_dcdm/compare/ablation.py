@@ -33,6 +33,8 @@ SYSTEMS = (
 INTERVALS = {1: 0.5, 2: 0.35, 3: 0.3, 4: 0.2}
 """p -> lower end of the Chebyshev interval for V(p,p): the best of 0.5, 0.35, 0.3, 0.2."""
 UPPER_END = 1.95
+JACOBI = 2 / 3
+"""The weight of damped Jacobi."""
 SCALARS = Settings(steps=150, batch=2)
 FIELDS = Settings(steps=300)
 TRIED = ("mixed", "random solids", "jumps")
@@ -46,10 +48,15 @@ def classical(steps: int, omega: np.ndarray) -> dict[str, np.ndarray]:
     return tensors
 
 
+def chebyshev_candidates(steps: int) -> list[np.ndarray]:
+    """Smoothing weights (steps,) of the Chebyshev polynomial on each of the intervals, float64."""
+    return [chebyshev_weights(steps, (low, UPPER_END)) for low in INTERVALS.values()]
+
+
 def variants() -> dict[str, Callable[[], dict[str, np.ndarray]]]:
     """Name -> what makes its tensors."""
     found: dict[str, Callable[[], dict[str, np.ndarray]]] = {
-        "jacobi-4": lambda: classical(4, np.full(4, 2 / 3)),
+        "jacobi-4": lambda: classical(4, np.full(4, JACOBI)),
         **{
             f"chebyshev-{p}": lambda p=p, low=low: classical(p, chebyshev_weights(p, (low, UPPER_END)))  # type: ignore[misc]
             for p, low in INTERVALS.items()
@@ -120,8 +127,8 @@ def split(before: int, after: int, system: validation.System) -> int:
     plan = plan_coarsening(system.shape, mean_conductances(system), float(HYPER["threshold"]), 1000)
     steps = max(before, after)
     best = validation.MOST_ITERATIONS + 1
-    for low in INTERVALS.values():
-        tensors = classical(steps, chebyshev_weights(steps, (low, UPPER_END)))
+    for omega in chebyshev_candidates(steps):
+        tensors = classical(steps, omega)
         loaded = {name: torch.from_numpy(a) for name, a in tensors.items()}
         single = multigrid.operator_from_arrays(system.w, system.s, system.shape)
         smoothers, coarse, _ = multigrid.build(loaded, single, SerialLayout(system.shape, plan), no_exchange)

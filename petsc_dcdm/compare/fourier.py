@@ -17,11 +17,12 @@ import sys
 import numpy as np
 import torch
 
-from petsc_dcdm.compare.ablation import INTERVALS, UPPER_END
-from petsc_dcdm.models.initial import chebyshev_weights
+from petsc_dcdm.compare.ablation import JACOBI, chebyshev_candidates
 
 SEARCH_STEPS = 500
-"""From each start: three times as many change the third digit of the factor."""
+"""Of the descent from each interval."""
+AGGREGATION = torch.tensor(0.5, dtype=torch.float64)
+"""The gamma of classical weights."""
 
 
 class UniformMedium:
@@ -48,12 +49,20 @@ class UniformMedium:
         values = 1 - torch.linalg.eigvalsh(error)
         return torch.where(values.min() > 0, values.max() / values.min().clamp_min(1e-9), torch.inf)
 
+    def gain(self, omega: torch.Tensor, gamma: torch.Tensor) -> float:
+        """The factor q of conjugate gradients per iteration."""
+        root = math.sqrt(float(self.condition(omega, gamma)))
+        return (root - 1) / (root + 1)
+
+    def chebyshev_gain(self, steps: int) -> float:
+        """That of the best of the Chebyshev intervals with scaled aggregation."""
+        return min(self.gain(torch.from_numpy(omega), AGGREGATION) for omega in chebyshev_candidates(steps))
+
     def best(self, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Smoothing weights (steps,) and gamma of the least condition that a descent from each interval finds."""
         found: list[tuple[float, torch.Tensor]] = []
-        for end in INTERVALS.values():
-            start = np.append(chebyshev_weights(steps, (end, UPPER_END)), 0.5)
-            x = torch.from_numpy(np.log(start)).requires_grad_()
+        for omega in chebyshev_candidates(steps):
+            x = torch.from_numpy(np.log(np.append(omega, float(AGGREGATION)))).requires_grad_()
             descent = torch.optim.Adam([x], lr=0.02)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(descent, SEARCH_STEPS)
             for _ in range(SEARCH_STEPS):
@@ -67,29 +76,20 @@ class UniformMedium:
         return x[:-1], x[-1]
 
 
-def gain(condition: float) -> float:
-    """The factor of conjugate gradients per iteration."""
-    root = math.sqrt(condition)
-    return (root - 1) / (root + 1)
-
-
 def main(argv: list[str]) -> int:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(prog="python -m petsc_dcdm.compare.fourier", description=__doc__)
     parser.add_argument("--dim", type=int, choices=(2, 3), default=3, help="(default %(default)s)")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 3, 4], help="p of V(p,p) (default 1 to 4)")
     args = parser.parse_args(argv)
-    medium, half = UniformMedium(args.dim), torch.tensor(0.5, dtype=torch.float64)
+    medium = UniformMedium(args.dim)
     print("| V(p,p) | Jacobi, 2/3 | Chebyshev, best interval | best constants | times fewer than Jacobi; Chebyshev |")
     print("|---|---|---|---|---|")
     for p in args.steps:
-        jacobi = gain(float(medium.condition(torch.full((p,), 2 / 3, dtype=torch.float64), half)))
-        chebyshev = min(
-            gain(float(medium.condition(torch.from_numpy(chebyshev_weights(p, (low, UPPER_END))), half)))
-            for low in INTERVALS.values()
-        )
+        jacobi = medium.gain(torch.full((p,), JACOBI, dtype=torch.float64), AGGREGATION)
+        chebyshev = medium.chebyshev_gain(p)
         omega, gamma = medium.best(p)
-        best = gain(float(medium.condition(omega, gamma)))
+        best = medium.gain(omega, gamma)
         fewer = [math.log(best) / math.log(other) for other in (jacobi, chebyshev)]
         constants = f"{best:.4f} (omega {', '.join(f'{w:.2f}' for w in omega)}; gamma {float(gamma):.2f})"
         print(f"| {p} | {jacobi:.3f} | {chebyshev:.3f} | {constants} | {fewer[0]:.2f}; {fewer[1]:.2f} |", flush=True)
