@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import NoReturn
 
 from petsc4py import PETSc
 
@@ -20,6 +21,12 @@ def say(comm: PETSc.Comm, who: str, text: str) -> None:
     """A sentence on stderr. Not collective; rank 0 of ``comm`` prints."""
     if comm.getRank() == 0:
         print(f"petsc_dcdm.{who}: {text}", file=sys.stderr)
+
+
+def raise_misplaced(solver: PETSc.Object, given: str, kind: str, wanted: str) -> NoReturn:
+    """``given`` was named as the type of ``kind``, an object that takes ``wanted``. Raises OptionError."""
+    with Explained(solver.getComm(), given.rpartition(".")[2]):
+        raise OptionError(f"{given} was named as the Python type of {kind}, which takes {wanted}")
 
 
 class Explained:

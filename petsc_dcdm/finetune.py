@@ -113,7 +113,7 @@ def _read(A: PETSc.Mat, shape: Shape | None) -> tuple[System, np.ndarray]:
     faces, extra = system.arrays()
     w = [face[inner] for face in faces]
     free = np.ones(A.getSize()[0], bool)
-    free[system.dirichlet] = False
+    free[system.fixed.rows] = False
     found = finish((w[0], w[1], w[2]), extra[inner])
     system.destroy()
     comm.Free()

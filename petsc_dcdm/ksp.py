@@ -10,20 +10,26 @@ steps along it; nothing is asked of the preconditioner, not even linearity. With
 from __future__ import annotations
 
 import ctypes
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 from petsc4py import PETSc
 
 from petsc_dcdm.at_exit import forget, watch
-from petsc_dcdm.explained import Explained, say
+from petsc_dcdm.constant_mode import ConstantMode
+from petsc_dcdm.convergence import EPS, PC_FAILED, Convergence, Reason
+from petsc_dcdm.explained import Explained, raise_misplaced, say
+from petsc_dcdm.grid.fixed import find_fixed_rows
+from petsc_dcdm.grid.regions import find_regions
 from petsc_dcdm.models.memory import aligned_zeros
+from petsc_dcdm.null_spaces import KnownNullSpaces
 from petsc_dcdm.options import KSP_OPTIONS, OptionError, print_help, read
+from petsc_dcdm.otherwise import Otherwise
 from petsc_dcdm.petsc_library import petsc_library
-from petsc_dcdm.steps import GridSteps, Steps, VectorSteps
-
-Reason = PETSc.KSP.ConvergedReason
+from petsc_dcdm.steps import GridSteps, Steps, System, VectorSteps
 
 _UNSET_PC = (None, PETSc.PC.Type.NONE, PETSc.PC.Type.ILU, PETSc.PC.Type.ICC, PETSc.PC.Type.BJACOBI)
 """PC types that count as not chosen: none, and PETSc's defaults, which KSPSetFromOptions has set before ours is
@@ -41,29 +47,6 @@ def _like(b: PETSc.Vec) -> PETSc.Vec:
     return PETSc.Vec().createWithArray(memory, size=b.getSizes(), bsize=b.getBlockSize(), comm=b.getComm())
 
 
-class _RoundingFloor:
-    """Tells from true residuals whether there is any use in going on.
-
-    It is asked where the recurrence claims convergence and the true residual does not bear it out. The recurrence
-    starts from the true residual each time, so that only rounding comes between the two.
-    """
-
-    PATIENCE = 3
-    """Claims in a row that fail to halve the true residual."""
-
-    def __init__(self) -> None:
-        self._best = np.inf
-        self._failed = 0
-
-    def reached_at(self, norm: float) -> bool:
-        """Whether the true residual ``norm`` is where it stays."""
-        if norm < 0.5 * self._best:
-            self._best, self._failed = norm, 0
-        else:
-            self._failed += 1
-        return self._failed >= self.PATIENCE
-
-
 class KSP:
     """Python type ``petsc_dcdm.KSP``; see :mod:`petsc_dcdm.options` for its options. All methods are collective."""
 
@@ -71,59 +54,122 @@ class KSP:
         self.history = 2
         self.true_residual_every = 50
         self.operator = "auto"
-        self._steps: Steps | None = None
-        """Of the solve that is going on."""
-        self._floor = _RoundingFloor()
         self._work: list[PETSc.Vec] = []
+        self._problem: Exception | None = None
+        """What was wrong with the options: there is no solve with them."""
+        self._said: set[str] = set()
+        self._null_spaces = KnownNullSpaces()
+        self._measured = ""
+        self._otherwise = Otherwise()
 
     def create(self, ksp: PETSc.KSP) -> None:
-        """True residuals: the unpreconditioned norm, unless the user says none (inside another solver)."""
+        """True residuals: the unpreconditioned norm, unless another was chosen that can be served."""
+        if not isinstance(ksp, PETSc.KSP):
+            raise_misplaced(ksp, "petsc_dcdm.KSP", "a preconditioner", "-pc_python_type petsc_dcdm.PC")
         watch(ksp)
-        library = petsc_library()
-        if library is not None:  # petsc4py's KSP declares no support for it
+        library, norms = petsc_library(), PETSc.KSP.NormType
+        if library is not None:  # petsc4py declares what it takes for support
             for side in (PETSc.PC.Side.LEFT, PETSc.PC.Side.RIGHT):
-                library.KSPSetSupportedNorm(ctypes.c_void_p(ksp.handle), int(PETSc.KSP.NormType.NONE), int(side), 1)
+                for norm in (norms.NONE, norms.NATURAL):
+                    library.KSPSetSupportedNorm(ctypes.c_void_p(ksp.handle), int(norm), int(side), 1)
+            left = int(PETSc.PC.Side.LEFT)
+            library.KSPSetSupportedNorm(ctypes.c_void_p(ksp.handle), int(norms.UNPRECONDITIONED), left, 4)
         chosen = PETSc.Options().hasName((ksp.getOptionsPrefix() or "") + "ksp_norm_type")
-        if not chosen and ksp.getNormType() != PETSc.KSP.NormType.NONE:
-            ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
+        if not chosen and ksp.getNormType() not in (norms.NONE, norms.NATURAL):
+            ksp.setNormType(norms.UNPRECONDITIONED)
 
     def destroy(self, ksp: PETSc.KSP) -> None:
         forget(ksp)
+        context = self._offering(ksp)
+        if context is not None:
+            context.owner = None
         self.reset(ksp)
 
     def reset(self, ksp: PETSc.KSP) -> None:
         self._free_vectors()
+        self._otherwise.reset()
 
     def setFromOptions(self, ksp: PETSc.KSP) -> None:
         prefix = ksp.getOptionsPrefix()
         print_help(KSP_OPTIONS, prefix, "Deep conjugate direction method (petsc_dcdm.KSP)", ksp.getComm())
-        with Explained(ksp.getComm(), "KSP"):
+        self._problem = None
+        with self._or_failed(ksp):
             values = read(KSP_OPTIONS, prefix)
         self.history = values["ksp_dcdm_history"]
         self.true_residual_every = values["ksp_dcdm_true_residual_every"]
         self.operator = values["ksp_dcdm_operator"]
         self._install_pc(ksp, prefix)
 
-    def _install_pc(self, ksp: PETSc.KSP, prefix: str | None) -> None:
-        """Choosing only the KSP brings its preconditioner; a type of none that the program set counts as unset
-        (clients do that).
+    @contextmanager
+    def _or_failed(self, ksp: PETSc.KSP) -> Iterator[None]:
+        """Programs that ignore error codes look at the converged reason: after an error in the block it is negative, as
+        it is after each later solve.
         """
-        if PETSc.Options().hasName((prefix or "") + "pc_type"):
-            return
+        try:
+            with Explained(ksp.getComm(), "KSP"):
+                yield
+        except Exception as problem:
+            self._problem = problem
+            ksp.setConvergedReason(PC_FAILED)
+            raise
+
+    def _install_pc(self, ksp: PETSc.KSP, prefix: str | None) -> None:
+        """Choosing only the KSP brings its preconditioner. That is so for a user whose options choose it, whatever the
+        program has set; where the program does, a type of none counts as unset (clients do that), others as meant.
+        """
+        options, prefix = PETSc.Options(), prefix or ""
         pc = ksp.getPC()
-        if pc.getType() in _UNSET_PC:
-            pc.setType(PETSc.PC.Type.PYTHON)
-            pc.setPythonType("petsc_dcdm.PC")
-            pc.setFromOptions()
+        kind = pc.getType()
+        if options.hasName(prefix + "pc_type") or kind == PETSc.PC.Type.PYTHON:
+            return
+        if kind not in _UNSET_PC:
+            if options.getString(prefix + "ksp_python_type", "") != "petsc_dcdm.KSP":
+                return
+            kept = f"give -{prefix}pc_type {kind} to keep it"
+            self._say_once(ksp, f"petsc_dcdm.PC takes the place of the program's {kind} preconditioner; {kept}")
+        pc.setType(PETSc.PC.Type.PYTHON)
+        pc.setPythonType("petsc_dcdm.PC")
+        pc.setFromOptions()
 
     def setUp(self, ksp: PETSc.KSP) -> None:
+        if self._problem is not None:
+            with self._or_failed(ksp):
+                raise self._problem
         self._install_pc(ksp, ksp.getOptionsPrefix())
-        if ksp.getNormType() not in (PETSc.KSP.NormType.UNPRECONDITIONED, PETSc.KSP.NormType.NONE):
-            with Explained(ksp.getComm(), "KSP"):
-                raise OptionError("the true residual is tested: -ksp_norm_type must be unpreconditioned or none")
+        if ksp.getNormType() == PETSc.KSP.NormType.PRECONDITIONED:
+            ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
+            self._say_once(
+                ksp,
+                "the preconditioned norm would be that of a network's output; the unpreconditioned norm, of the true "
+                "residual, is tested instead",
+            )
+        if ksp.getPCSide() != PETSc.PC.Side.LEFT:  # to PETSc that means that x is what the vector holds
+            ksp.setPCSide(PETSc.PC.Side.LEFT)
+        self._refuse_scaling(ksp)
         context = self._offering(ksp)
-        if self.operator != "mat" and context is not None:
-            context.keep_operator = True
+        if context is not None:
+            context.owner = ksp.handle
+            if self.operator != "mat":
+                context.keep_operator = True
+
+    def _refuse_scaling(self, ksp: PETSc.KSP) -> None:
+        """PETSc would scale the matrix by its diagonal, in place, before the preconditioner sees it."""
+        library, scaled = petsc_library(), ctypes.c_int(0)
+        if library is None:
+            return
+        library.KSPGetDiagonalScale(ctypes.c_void_p(ksp.handle), ctypes.byref(scaled))
+        if scaled.value:
+            library.KSPSetDiagonalScale(ctypes.c_void_p(ksp.handle), 0)
+            self._say_once(
+                ksp,
+                "the matrix is not scaled by its diagonal (-ksp_diagonal_scale): the network is made for conductances, "
+                "and brings its own scale",
+            )
+
+    def _say_once(self, ksp: PETSc.KSP, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            say(ksp.getComm(), "KSP", text)
 
     @staticmethod
     def _offering(ksp: PETSc.KSP) -> Any:
@@ -137,11 +183,11 @@ class KSP:
             viewer.printfASCII(
                 f"    deep conjugate direction method (Kaneda et al., ICML 2023): history {self.history}, "
                 f"true residual every {self.true_residual_every or 'never but before convergence'}, "
-                f"operator {self.operator}\n"
+                f"operator {self.operator}\n{self._measured}"
             )
 
     def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
-        """The loop of DESIGN section 2. Collective. ``x`` holds the initial guess if the KSP says it is non-zero."""
+        """The method's loop. Collective. ``x`` holds the initial guess if the KSP says it is non-zero."""
         self._solve(ksp, b, x, transposed=False)
 
     def solveTranspose(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
@@ -149,62 +195,128 @@ class KSP:
         self._solve(ksp, b, x, transposed=True)
 
     def _solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec, transposed: bool) -> None:
-        if self._has_no_solution(ksp, b):
-            return
-        projected = self._without_null_space(ksp, b)
-        steps = self._steps = self._make_steps(ksp, projected or b, x, transposed)
         context = self._offering(ksp)
+        with context.together() if context is not None else nullcontext():
+            if context is not None and context.fallback is not None:
+                self._otherwise.solve(ksp, context.fallback, b, x, transposed)
+                return
+            A, P = ksp.getOperators()
+            known = self._null_spaces.of(A, P, context)
+            if known.ignored:
+                self._say_once(ksp, known.ignored)
+                b = context.given(b) if context is not None else b
+            projected = known.without(b, A)
+            fixed = context.fixed_rows(A) if context is not None else find_fixed_rows(A)
+            mult = A.multTranspose if transposed else A.mult
+            near = known.null_space is None and context is not None and context.nearly_closed(A)
+            constants = ConstantMode(mult, b, fixed) if near else None
+            system = System(mult, projected or b, x, fixed, known.null_space, constants)
+            try:
+                self._loop(ksp, system, transposed)
+            finally:
+                for made in (projected, constants):
+                    if made is not None:
+                        made.destroy()
+
+    def _loop(self, ksp: PETSc.KSP, system: System, transposed: bool) -> None:
+        """From the fixed rows to the last step."""
+        A, _ = ksp.getOperators()
+        guessed = ksp.getInitialGuessNonzero()
+        fixed = system.fixed.begin(system.b, system.x)
+        steps = self._make_steps(ksp, system, transposed)
+        matrix_free = "aij" not in A.getType() and "baij" not in A.getType()
+        ended = Convergence(ksp, steps, system, matrix_free, partial(self._closed_regions, ksp, system.b))
+        reference = self._reference(ksp, system) if guessed else None
+        steps.start(guessed or fixed or system.constants is not None)
         try:
-            with context.together() if context is not None else nullcontext():
-                self._iterate(ksp, steps)
+            with ended.tolerances(steps.norm(), reference):
+                self._measured = self._what_was_measured(system, ended)
+                if not self._has_no_solution(ksp, system, ended):
+                    self._iterate(ksp, steps, ended)
         finally:
             steps.store()
-            self._steps = None
-            if projected is not None:
-                projected.destroy()
+
+    def _reference(self, ksp: PETSc.KSP, system: System) -> float:
+        """The norm of the right-hand side without what the fixed rows add to it; in the norm that is tested."""
+        left = system.fixed.left_of(system.b, system.mult)
+        square = float(left.norm()) ** 2
+        if ksp.getNormType() == PETSc.KSP.NormType.NATURAL:
+            z = left.duplicate()
+            ksp.getPC().apply(left, z)
+            square = abs(float(left.dot(z)))
+            z.destroy()
+        left.destroy()
+        return float(np.sqrt(square))
 
     @staticmethod
-    def _without_null_space(ksp: PETSc.KSP, b: PETSc.Vec) -> PETSc.Vec | None:
-        """b freed of the null space that the user has attached. PETSc has done so where it knows A to be symmetric."""
-        A, _ = ksp.getOperators()
-        null_space = A.getNullSpace()
-        if not null_space or A.getTransposeNullSpace() or all(A.isSymmetricKnown()):
-            return None
-        projected = b.copy()
-        null_space.remove(projected)
-        return projected
+    def _what_was_measured(system: System, ended: Convergence) -> str:
+        if not system.fixed.anywhere:
+            return ""
+        return (
+            "    rows that only their own diagonal decides were solved before the loop: norms are of the others, "
+            f"tolerances relative to {ended.reference:.3g}\n"
+        )
 
-    def _has_no_solution(self, ksp: PETSc.KSP, b: PETSc.Vec) -> bool:
-        """Whether constants, a null space that nobody has attached, are too large a part of b for any x to converge."""
+    def _has_no_solution(self, ksp: PETSc.KSP, system: System, ended: Convergence) -> bool:
+        """Whether it is clear before the first step that no x can converge; then it is said, and over."""
         A, P = ksp.getOperators()
         context = self._offering(ksp)
-        if context is None or A != P or A.getNullSpace() or ksp.getNormType() == PETSc.KSP.NormType.NONE:
-            return False
-        part = context.constant_part(b)
-        rtol, atol, _, _ = ksp.getTolerances()
-        if not part > max(rtol * b.norm(), atol):  # also when there is a NaN, which the loop reports
+        norm = ended.reference
+        empty = np.flatnonzero(system.fixed.diagonal == 0.0)
+        rows = system.fixed.rows[empty]
+        rows = rows[system.b.getArray(readonly=True)[rows] != 0.0]
+        why = None
+        if system.fixed.anywhere:
+            first = A.getOwnershipRange()[0]
+            found = [first + int(rows[0])] if rows.size else []
+            row = next(iter(sum(A.getComm().tompi4py().allgather(found), [])), None)
+            if row is not None:
+                why = f"row {row} of the matrix is all zero and its right-hand side is not: there is no solution"
+        wanted = context is not None and A == P and system.null_space is None
+        if why is None and wanted and ksp.getNormType() != PETSc.KSP.NormType.NONE:
+            part = context.constant_part(system.b)
+            rtol, atol, _, _ = ksp.getTolerances()
+            if part > max(rtol * norm, atol, 64 * EPS * norm):
+                why = (
+                    "constants are a null space of the matrix and a part of the right-hand side "
+                    f"({ended.relative(part)}): there is no solution; attach the null space (MatSetNullSpace) for the "
+                    "solution of the rest"
+                )
+        if why is None:
             return False
         ksp.setIterationNumber(0)
-        ksp.setResidualNorm(b.norm())
-        why = (
-            f"constants are a null space of the matrix and a part of the right-hand side ({part / b.norm():.1e} of its "
-            "norm): there is no solution; attach the null space (MatSetNullSpace) for the solution of the rest"
-        )
-        return self._stop(ksp, Reason.DIVERGED_BREAKDOWN, why)
+        ksp.setResidualNorm(norm)
+        return ended.stop(Reason.DIVERGED_BREAKDOWN, why)
 
-    def _iterate(self, ksp: PETSc.KSP, steps: Steps) -> None:
-        needs_norm = ksp.getNormType() != PETSc.KSP.NormType.NONE
+    @staticmethod
+    def _closed_regions(ksp: PETSc.KSP, b: PETSc.Vec, tolerance: float) -> str:
+        """Why no x leaves a residual below ``tolerance``: b in regions that nothing holds; "" elsewhere."""
+        A, P = ksp.getOperators()
+        if A != P or "aij" not in A.getType() or "baij" in A.getType():
+            return ""
+        regions = find_regions(A)
+        parts = regions.parts(b)
+        wrong = np.flatnonzero(parts > tolerance)
+        if not wrong.size:
+            return ""
+        worst = wrong[np.argmax(parts[wrong])]
+        return (
+            f"in {wrong.size} of {parts.size} regions without a fixed value (rooms, pockets) the right-hand side does "
+            f"not add up to 0; in that of row {regions.first[worst]}, of {regions.rows[worst]} rows, its constant part "
+            f"is {parts[worst]:.1e}, the tolerance {tolerance:.1e}: there is no solution; make it add up, or attach a "
+            "null space with one vector for each region (MatSetNullSpace)"
+        )
+
+    def _iterate(self, ksp: PETSc.KSP, steps: Steps, ended: Convergence) -> None:
         max_it = ksp.getTolerances()[3]
-        self._floor = _RoundingFloor()
-        steps.start(ksp.getInitialGuessNonzero())
         its = since_true = 0
-        done = self._check(ksp, steps, its, needs_norm, exact=True)
+        done = ended.check(its, exact=True)
         while not done and its < max_it:
             found = steps.step()
             if not np.isfinite(found.energy * found.slope):
-                done = self._stop(ksp, Reason.DIVERGED_NANORINF, "the preconditioner or the matrix gave NaN or Inf")
+                done = ended.stop(Reason.DIVERGED_NANORINF, "the preconditioner or the matrix gave NaN or Inf")
             elif found.energy == 0.0 or found.slope == 0.0:
-                done = self._stop(ksp, Reason.DIVERGED_BREAKDOWN, "no direction: d . A d or r . d is 0")
+                done = ended.stop(Reason.DIVERGED_BREAKDOWN, "no direction: d . A d or r . d is 0")
             else:
                 its += 1
                 since_true += 1
@@ -212,21 +324,22 @@ class KSP:
                 if exact:
                     steps.true_residual()
                     since_true = 0
-                done = self._check(ksp, steps, its, needs_norm, exact)
+                done = ended.check(its, exact)
         if not done:
-            self._stop(ksp, Reason.DIVERGED_MAX_IT if needs_norm else Reason.CONVERGED_ITS)
+            ended.finish()
 
-    def buildSolution(self, ksp: PETSc.KSP, x: PETSc.Vec) -> None:
-        """x as it is now, for monitors that ask. (PETSc's own would apply the PC, on the right.)"""
-        if self._steps is not None:
-            self._steps.store()
-        ksp.getSolution().copy(x)
-
-    def _make_steps(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec, transposed: bool) -> Steps:
+    def _make_steps(self, ksp: PETSc.KSP, system: System, transposed: bool) -> Steps:
         """On the grid where the preconditioner offers it for this very matrix, else on PETSc's vectors."""
         A, _ = ksp.getOperators()
-        why = "a transposed system is solved with the matrix" if transposed else "-ksp_dcdm_operator mat"
-        if self.operator != "mat" and not transposed:
+        natural = ksp.getNormType() == PETSc.KSP.NormType.NATURAL
+        why = "-ksp_dcdm_operator mat"
+        if transposed:
+            why = "a transposed system is solved with the matrix"
+        elif system.constants is not None:
+            why = "constants nearly are a null space, which single precision does not resolve"
+        elif natural:
+            why = "the natural norm wants the preconditioned residual by itself"
+        elif self.operator != "mat":
             context = self._offering(ksp)
             offer = (
                 "the preconditioner is not petsc_dcdm.PC"
@@ -234,13 +347,14 @@ class KSP:
                 else context.direction_loop(A, self.history)
             )
             if not isinstance(offer, str):
-                system, loop = offer
-                return GridSteps(A, system, loop, b, x, self._vectors(b, 1)[0])
+                grid, loop = offer
+                return GridSteps(A, grid, loop, system, self._vectors(system.b, 1)[0])
             why = offer
         if self.operator == "stencil":
-            with Explained(ksp.getComm(), "KSP"):
+            with self._or_failed(ksp):
                 raise OptionError(f"-ksp_dcdm_operator stencil: {why}; use auto or mat")
-        return VectorSteps(A, ksp.getPC(), b, x, self._vectors(b, 3 + 2 * self.history), self.history, transposed)
+        work = self._vectors(system.b, 3 + 2 * self.history)
+        return VectorSteps(system, ksp.getPC(), work, self.history, natural)
 
     def _vectors(self, b: PETSc.Vec, wanted: int) -> list[PETSc.Vec]:
         """Work vectors like ``b``, kept from solve to solve."""
@@ -255,40 +369,3 @@ class KSP:
         for vec in self._work:
             vec.destroy()
         self._work = []
-
-    def _check(self, ksp: PETSc.KSP, steps: Steps, its: int, needs_norm: bool, exact: bool) -> bool:
-        """Report step ``its``; True when the solve is over. ``exact``: r is b - A x, not its recurrence.
-
-        Convergence is only claimed on the true residual: where the recurrence says so, r is replaced and asked again.
-        """
-        ksp.setIterationNumber(its)
-        if not needs_norm:
-            ksp.monitor(its, 0.0)
-            return False
-        norm = steps.norm()
-        claimed = not exact and np.isfinite(norm) and ksp.callConvergenceTest(its, norm) > 0
-        if claimed:
-            steps.true_residual()
-            norm = steps.norm()
-        ksp.logConvergenceHistory(norm)
-        if not np.isfinite(norm):
-            ksp.monitor(its, norm)
-            what = "the residual became" if its else "the right-hand side or the initial guess has"
-            return self._stop(ksp, Reason.DIVERGED_NANORINF, f"{what} NaN or Inf")
-        ksp.setResidualNorm(norm)
-        reason = ksp.callConvergenceTest(its, norm)
-        ksp.setConvergedReason(reason)
-        ksp.monitor(its, norm)
-        if claimed and not reason and self._floor.reached_at(norm):
-            why = (
-                f"the true residual stays at {norm / ksp.getRhs().norm():.1e} of the right-hand side: x holds no more "
-                "in double precision, whatever the solver; ask for a larger -ksp_rtol"
-            )
-            return self._stop(ksp, Reason.DIVERGED_BREAKDOWN, why)
-        return bool(reason)
-
-    def _stop(self, ksp: PETSc.KSP, reason: int, why: str = "") -> bool:
-        ksp.setConvergedReason(reason)
-        if why:
-            say(ksp.getComm(), "KSP", f"stopped at step {ksp.getIterationNumber()}: {why}")
-        return True

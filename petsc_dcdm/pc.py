@@ -8,6 +8,7 @@ into boxes and makes the network ready for it; apply hands the residual over wit
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,16 @@ from petsc4py import PETSc
 
 from petsc_dcdm.at_exit import forget, watch
 from petsc_dcdm.coarse import CoarseSolver
+from petsc_dcdm.convergence import PC_FAILED
 from petsc_dcdm.devices import choose_device, mpi_reads_gpus
-from petsc_dcdm.explained import Explained, say
+from petsc_dcdm.explained import Explained, raise_misplaced, say
+from petsc_dcdm.foreign_guess import ForeignGuess
 from petsc_dcdm.grid.discovery import find_grid, size_text
 from petsc_dcdm.grid.errors import UnsupportedSystem, raise_together
+from petsc_dcdm.grid.fixed import FixedRows, find_fixed_rows
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.system import GridSystem, build_system
+from petsc_dcdm.identity import Identity, identity, object_at, object_number
 from petsc_dcdm.models import weights
 from petsc_dcdm.models.layout import Hierarchy
 from petsc_dcdm.models.packed import PackedStencil
@@ -42,10 +47,16 @@ class PC:
         self._system: GridSystem | None = None
         self._network: Hierarchy | None = None
         self._coarse: CoarseSolver | None = None
-        self._fallback: PETSc.PC | None = None
-        self._key: tuple[int, int] | None = None
-        self._pattern: tuple[int, int] | None = None
-        self._set_guess = False
+        self.fallback: PETSc.PC | None = None
+        """What serves the matrix where the network cannot."""
+        self._refusal = ""
+        self._key: Identity | None = None
+        self._pattern: tuple[int | None, ...] | None = None
+        self._fixed: tuple[Identity, FixedRows] | None = None
+        self._given: PETSc.Vec | None = None
+        self.owner: int | None = None
+        """Handle of the petsc_dcdm.KSP that this preconditioner belongs to; its converged reason tells of a failure."""
+        self._guess = ForeignGuess()
         self._backend = ""
         self._compiled = False
         self._on_cpu = True
@@ -58,12 +69,15 @@ class PC:
     # Life cycle ---------------------------------------------------------------------------------------------------
 
     def create(self, pc: PETSc.PC) -> None:
+        if not isinstance(pc, PETSc.PC):
+            raise_misplaced(pc, "petsc_dcdm.PC", "a Krylov solver", "-ksp_python_type petsc_dcdm.KSP")
         watch(pc)
 
     def setFromOptions(self, pc: PETSc.PC) -> None:
         prefix = pc.getOptionsPrefix()
         print_help(PC_OPTIONS, prefix, "Deep conjugate direction preconditioner (petsc_dcdm.PC)", pc.getComm())
         with Explained(pc.getComm(), "PC"):
+            self._options = None
             self._options = read(PC_OPTIONS, prefix)
         self._file = self._pattern = None  # all is read anew
 
@@ -71,18 +85,24 @@ class PC:
         """Once per matrix: nothing is done again while the matrix and its values stay the same, and where only values
         have changed the grid, the ways between rows, ranks and boxes, and the coarse solver's symbolic part are kept.
         """
-        with Explained(pc.getComm(), "PC"):
-            self._set_up(pc)
+        try:
+            with Explained(pc.getComm(), "PC"):
+                self._set_up(pc)
+        except Exception:
+            owner = self.owner and object_at(self.owner)
+            if owner:
+                owner.setConvergedReason(PC_FAILED)
+            raise
 
     def reset(self, pc: PETSc.PC) -> None:
         if self._coarse is not None:
             self._coarse.destroy()
         if self._system is not None:
             self._system.destroy()
-        if self._fallback is not None:
-            self._fallback.destroy()
-        self._coarse = self._system = self._network = self._fallback = self._key = None
-        self._operator = self._loop = None
+        if self.fallback is not None:
+            self.fallback.destroy()
+        self._coarse = self._system = self._network = self.fallback = self._key = None
+        self._operator = self._loop = self._fixed = self._given = None
 
     def destroy(self, pc: PETSc.PC) -> None:
         forget(pc)
@@ -96,12 +116,13 @@ class PC:
 
     def _set_up(self, pc: PETSc.PC) -> None:
         _, P = pc.getOperators()
-        key = (P.handle, P.stateGet())
-        if key == self._key:
+        if self._knows(P):
             return
-        pattern = _pattern_of(P)
+        pattern = _pattern_of(pc, P)
         kept: tuple[GridSystem | None, CoarseSolver | None] = None, None
-        if self._system is not None and pattern is not None and pattern == self._pattern:
+        same = self._system is not None and None not in pattern and pattern == self._pattern
+        if self._comm is not None and self._comm.allreduce(same, op=MPI.LAND):
+            assert self._system is not None
             kept = self._system, self._coarse
             self._system.layout.close()
             self._system = self._coarse = None
@@ -119,17 +140,28 @@ class PC:
                 if part is not None:
                     part.destroy()
             self.reset(pc)
-            fallback = self._options["pc_dcdm_fallback"]
-            if fallback == "none":
+            if self._options["pc_dcdm_fallback"] == "none":
                 raise
-            say(pc.getComm(), "PC", f"using -pc_type {fallback} instead (-pc_dcdm_fallback): {problem}")
-            self._fallback = PETSc.PC().create(pc.getComm())
-            self._fallback.setOptionsPrefix((pc.getOptionsPrefix() or "") + "pc_dcdm_fallback_")
-            self._fallback.setOperators(*pc.getOperators())
-            self._fallback.setType(fallback)
-            self._fallback.setFromOptions()
-            self._fallback.setUp()
-        self._key = key
+            self._fall_back(pc, str(problem))
+        self._key = identity(P)
+
+    def _knows(self, P: PETSc.Mat) -> bool:
+        """Whether this very matrix, with these values, is the one that was set up. Collective."""
+        same = self._key is not None and identity(P) == self._key
+        return same if self._comm is None else bool(self._comm.allreduce(same, op=MPI.LAND))
+
+    def _fall_back(self, pc: PETSc.PC, refusal: str) -> None:
+        assert self._options is not None
+        kind = self._options["pc_dcdm_fallback"]
+        if refusal != self._refusal:
+            say(pc.getComm(), "PC", f"using -pc_type {kind} instead (-pc_dcdm_fallback): {refusal}")
+        self._refusal = refusal
+        self.fallback = PETSc.PC().create(pc.getComm())
+        self.fallback.setOptionsPrefix((pc.getOptionsPrefix() or "") + "pc_dcdm_fallback_")
+        self.fallback.setOperators(*pc.getOperators())
+        self.fallback.setType(kind)
+        self.fallback.setFromOptions()
+        self.fallback.setUp()
 
     def _build(self, pc: PETSc.PC, P: PETSc.Mat, previous: GridSystem | None, coarse: CoarseSolver | None) -> None:
         """``previous`` and ``coarse``: of a matrix with the same pattern."""
@@ -181,7 +213,7 @@ class PC:
         """The system and the DirectionLoop that take the steps of the method with ``A``, or why there are none."""
         if self._operator is None or self._system is None:
             return "the preconditioner does not run compiled on a grid of more than one level"
-        if (A.handle, A.stateGet()) != self._key:
+        if not self._knows(A):
             return "the preconditioner was set up on another matrix or on other values"
         from petsc_dcdm.models.directions import MAX_HISTORY, DirectionLoop
 
@@ -201,8 +233,31 @@ class PC:
         if self._system is None or not self._system.singular:
             return 0.0
         assert self._comm is not None
-        total = float(b.sum()) - self._comm.allreduce(float(b.getArray(readonly=True)[self._system.dirichlet].sum()))
+        total = float(b.sum()) - self._comm.allreduce(float(b.getArray(readonly=True)[self._system.fixed.rows].sum()))
         return float(abs(total) / np.sqrt(self._system.active_cells))
+
+    def constants_are_null(self, A: PETSc.Mat) -> bool:
+        """Whether ``A`` was set up and takes the constant vector to zero, to rounding. Collective."""
+        return self._knows(A) and self._system is not None and self._system.singular and not self._system.fixed.anywhere
+
+    def nearly_closed(self, A: PETSc.Mat) -> bool:
+        """Whether ``A`` was set up and constants nearly are a null space of it. Collective."""
+        return self._knows(A) and self._system is not None and self._system.nearly_closed
+
+    def fixed_rows(self, A: PETSc.Mat) -> FixedRows:
+        """The rows of ``A`` that are solved before the loop; for a matrix without entries those of the matrix that was
+        set up stand for them. Collective.
+        """
+        if self._system is not None and ("aij" not in A.getType() or self._knows(A)):
+            fixed = self._system.fixed
+            return fixed if "aij" in A.getType() else replace(fixed, certain=False)
+        if self._fixed is None or self._fixed[0] != identity(A):
+            self._fixed = identity(A), find_fixed_rows(A)
+        return self._fixed[1]
+
+    def given(self, b: PETSc.Vec) -> PETSc.Vec:
+        """The user's right-hand side, of which PETSc has made ``b`` by taking the null space out."""
+        return b if self._given is None else self._given
 
     def _load_weights(self, name: str) -> weights.ModelFile:
         """Rank 0 reads, all get it, or its error."""
@@ -274,32 +329,21 @@ class PC:
     # Apply --------------------------------------------------------------------------------------------------------
 
     def preSolve(self, pc: PETSc.PC, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
-        """Solve the decoupled Dirichlet rows exactly, once.
+        """For Krylov methods of PETSc's: the fixed rows are solved in the initial guess.
 
-        After this their residual is 0 and stays 0, so that the loop only ever sees the symmetric operator of the other
-        rows, even
-        where those couple to Dirichlet rows that do not couple back (PETSc's tutorial ex45).
+        After this their residual is 0 and stays 0, so that the method only ever sees the symmetric operator of the
+        other rows, even where those couple to Dirichlet rows that do not couple back (PETSc's tutorial ex45).
+        petsc_dcdm.KSP does that itself.
         """
-        self._set_guess = False
-        if self._system is None or not self._system.any_dirichlet or ksp.getType() == PETSc.KSP.Type.PREONLY:
-            return
-        system = self._system
-        boundary = b.getArray(readonly=True)[system.dirichlet] / system.dirichlet_diagonal
-        guess = x.getArray(readonly=True)[system.dirichlet] if ksp.getInitialGuessNonzero() else 0.0
-        assert self._comm is not None
-        if not self._comm.allreduce(bool((boundary != guess).any()), op=MPI.LOR):
-            return
-        if not ksp.getInitialGuessNonzero():
-            x.set(0.0)
-            ksp.setInitialGuessNonzero(True)
-            self._set_guess = True
-        with x as values:
-            values[system.dirichlet] = boundary
+        if ksp.getType() == PETSc.KSP.Type.PYTHON:
+            self._given = b
+        elif self._system is not None and ksp.getType() != PETSc.KSP.Type.PREONLY:
+            A, P = pc.getOperators()
+            self._guess.begin(ksp, A, self.fixed_rows(P), b, x)
 
     def postSolve(self, pc: PETSc.PC, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
-        if self._set_guess:
-            ksp.setInitialGuessNonzero(False)
-            self._set_guess = False
+        self._given = None
+        self._guess.end(ksp)
 
     def apply(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
         """z = c A^-1 r approximately, with c near 1. Collective; linear in r for the multigrid network, homogeneous
@@ -307,8 +351,8 @@ class PC:
         """
         if self._key is None:  # a second setFromOptions made a new context without a set-up
             self.setUp(pc)
-        if self._fallback is not None:
-            self._fallback.apply(r, z)
+        if self.fallback is not None:
+            self.fallback.apply(r, z)
             return
         with self.together():
             self._apply(pc, r, z)
@@ -328,10 +372,8 @@ class PC:
         else:
             with z as values:
                 self._network.apply(box, values.reshape(box.shape), 1.0 / norm, norm / system.scale)
-        if system.dirichlet.size:
-            with z as values:
-                values[system.dirichlet] = r.getArray(readonly=True)[system.dirichlet] / system.dirichlet_diagonal
-        if system.singular and not pc.getOperators()[1].getNullSpace():
+        system.fixed.precondition(r, z)
+        if system.singular and (system.fixed.anywhere or not pc.getOperators()[1].getNullSpace()):
             self._remove_constant(z)
 
     def applyTranspose(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
@@ -342,16 +384,16 @@ class PC:
         """Projects the output of a pure Neumann problem whose null space the user has not attached."""
         assert self._comm is not None and self._system is not None
         with z as values:
-            values[self._system.dirichlet] = 0.0
+            values[self._system.fixed.rows] = 0.0
             values -= self._comm.allreduce(float(values.sum())) / self._system.active_cells
-            values[self._system.dirichlet] = 0.0
+            values[self._system.fixed.rows] = 0.0
 
     def view(self, pc: PETSc.PC, viewer: PETSc.Viewer) -> None:
         if viewer.getType() != PETSc.Viewer.Type.ASCII:
             return
-        if self._fallback is not None:
-            viewer.printfASCII("    the network cannot serve this matrix; fallback:\n")
-            self._fallback.view(viewer)
+        if self.fallback is not None:
+            viewer.printfASCII(f"    the network cannot serve this matrix: {self._refusal}\n    fallback:\n")
+            self.fallback.view(viewer)
             return
         if self._system is None or self._network is None or self._file is None:
             viewer.printfASCII("    not set up yet\n")
@@ -374,15 +416,13 @@ class PC:
             self._coarse.view(viewer)
 
 
-def _pattern_of(P: PETSc.Mat) -> tuple[int, int] | None:
-    """Names the matrix and counts the changes of its pattern, alike on all ranks; None where PETSc can not be asked."""
-    library, number, changes = petsc_library(), ctypes.c_int64(), ctypes.c_int64()
-    if library is None:
-        return None
-    mat = ctypes.c_void_p(P.handle)
-    library.PetscObjectGetId(mat, ctypes.byref(number))
-    library.MatGetNonzeroState(mat, ctypes.byref(changes))
-    return number.value, changes.value
+def _pattern_of(pc: PETSc.PC, P: PETSc.Mat) -> tuple[int | None, ...]:
+    """Names the matrix, the changes of its pattern, and what tells its grid; None where PETSc cannot be asked."""
+    library, changes = petsc_library(), ctypes.c_int64()
+    if library is not None:
+        library.MatGetNonzeroState(ctypes.c_void_p(P.handle), ctypes.byref(changes))
+    cells, dms = P.query("dcdm_cells"), (pc.getDM(), P.getDM())
+    return (*(object_number(o) if o else 0 for o in (P, cells, *dms)), changes.value)
 
 
 def interior(padded: np.ndarray) -> np.ndarray:

@@ -79,9 +79,9 @@ def test_dirichlet_rows_count_into_s_even_when_they_couple_one_way(reader):
     A = poisson((1, 3, 3))
     A.zeroRows([4], diag=7.0)  # the middle row, its column stays in the others: not symmetric
     system = system_of(A, (1, 3, 3))
-    assert list(system.dirichlet) == [4] and system.dirichlet_diagonal[0] == 7.0
+    assert list(system.fixed.rows) == [4] and system.fixed.diagonal[0] == 7.0
     w, s = system.arrays()
-    assert interior(s)[0, 1, 1] == 0 and system.any_dirichlet and not system.singular
+    assert interior(s)[0, 1, 1] == 0 and system.fixed.anywhere and not system.singular
     np.testing.assert_allclose(abs(system.scale) * interior(s)[0, 0, 1], 2.0 + 1.0, rtol=1e-6)
     assert interior(w[0])[0, 1, 1] == 0
 
@@ -118,17 +118,118 @@ def test_refusals(reader, row, column, value, message):
         system_of(with_entry(row, column, value), (3, 4, 5))
 
 
-def test_mixed_signs_are_refused(reader):
-    w, s = conductances((1, 3, 3))
-    A = matrix(w, s, sign=-1.0)
-    A.zeroRowsColumns([4], diag=1.0)
-    with pytest.raises(MatrixError, match="diagonals of one sign"):
+def test_mixed_signs_of_coupled_rows_are_refused(reader):
+    A = matrix(*conductances((1, 3, 3)), sign=-1.0)
+    A.setValue(4, 4, 6.0)
+    A.assemble()
+    with pytest.raises(MatrixError, match="row 4.*diagonals of one sign"):
         system_of(A, (1, 3, 3))
+
+
+@pytest.mark.parametrize("row", [0, 4])
+def test_the_sign_is_that_of_coupled_rows(reader, row):
+    A = matrix(*conductances((1, 3, 3)), sign=-1.0)
+    A.zeroRowsColumns([row], diag=1.0)
+    system = system_of(A, (1, 3, 3))
+    assert system.scale < 0 and list(system.fixed.diagonal) == [1.0]
 
 
 def test_rounding_of_the_assembly_is_not_taken_for_asymmetry(reader):
     A = with_entry(7, 8, 1e-14)
     assert system_of(A, (3, 4, 5)).scale > 0
+
+
+SINGLE = pytest.mark.parametrize("size, served", [(0.5e-9, True), (2e-9, False)])
+
+
+@SINGLE
+def test_an_entry_of_the_wrong_sign_is_rounding_up_to_1e_9_of_the_diagonal(reader, size, served):
+    A = with_entry(7, 8, 1.0 + 6 * size)
+    A.setValue(8, 7, 6 * size)
+    A.assemble()
+    if served:
+        system_of(A, (3, 4, 5))
+    else:
+        with pytest.raises(MatrixError, match="sign of the diagonal"):
+            system_of(A, (3, 4, 5))
+
+
+@SINGLE
+def test_a_negative_row_sum_is_rounding_up_to_1e_9_of_the_diagonal(reader, size, served):
+    A = matrix(*conductances((3, 4, 5), walls=0.0))
+    d = A.getValue(7, 7)
+    A.setValue(7, 7, d * (1 - size))
+    A.assemble()
+    if served:
+        assert not system_of(A, (3, 4, 5)).exact
+    else:
+        with pytest.raises(MatrixError, match="row sum"):
+            system_of(A, (3, 4, 5))
+
+
+@pytest.mark.parametrize("size, singular", [(1e-16, True), (4e-15, False), (1e-12, False), (1e-6, False)])
+@pytest.mark.parametrize("where", ["one row", "all rows"])
+def test_row_sums_beyond_the_rounding_of_a_sum_hold_constants(reader, size, singular, where):
+    """Implicit heat and storage: nearly singular is not singular."""
+    A = matrix(*conductances((3, 4, 5), walls=0.0))
+    d = A.getDiagonal()
+    values = d.getArray()
+    if where == "all rows":
+        values *= 1 + size
+    else:
+        values[17] *= 1 + size
+    A.setDiagonal(d)
+    system = system_of(A, (3, 4, 5))
+    assert system.singular is singular
+    assert system.nearly_closed is (not singular and size <= 1e-7)
+
+
+def test_a_sum_that_is_positive_in_every_row_is_no_rounding(reader):
+    """An s of 1.5e-15 of the diagonal, which the sums hold exactly."""
+    w, s = conductances((3, 4, 5), walls=0.0)
+    A = matrix([2.0**50 * a for a in w], s + 8.0)
+    system = system_of(A, (3, 4, 5))
+    assert not system.singular
+    np.testing.assert_allclose(interior(system.arrays()[1]) * system.scale, 8.0, rtol=1e-12)
+
+
+def test_small_row_sums_of_both_signs_are_noise(reader):
+    """As of a matrix that was written to a text file with ten digits."""
+    A = matrix(*conductances((3, 4, 5), walls=0.0))
+    d = A.getDiagonal()
+    d.getArray()[:] *= 1 + 1e-10 * np.random.default_rng(0).standard_normal(60)
+    A.setDiagonal(d)
+    system = system_of(A, (3, 4, 5))
+    assert system.singular and not system.exact
+
+
+@pytest.mark.parametrize("size, fixed", [(1e7, 0), (1e9, 2), (1e30, 2)])
+def test_penalties_fix_values(reader, size, fixed):
+    A = poisson((3, 4, 5))
+    for row in (7, 31):
+        A.setValue(row, row, 6.0 * size)
+    A.assemble()
+    system = system_of(A, (3, 4, 5))
+    assert system.fixed.rows.size == fixed and system.fixed.coupled is (fixed > 0)
+    w, s = system.arrays()
+    if fixed:
+        assert 0.05 < max(a.max() for a in w) < 1.0, "single precision must not see the penalty"
+        assert interior(s).flat[8] * system.scale > 0.9, "the coupling to a fixed value counts into s"
+
+
+def test_masses_far_beyond_all_couplings_are_no_penalties(reader):
+    w, s = conductances((3, 4, 5), walls=0.0)
+    system = system_of(matrix([1e-12 * a for a in w], s + 1.0), (3, 4, 5))
+    assert not system.fixed.anywhere
+
+
+def test_extreme_ratios_stay_within_single_precision(reader):
+    k = np.ones((3, 4, 5))
+    k[..., :2] = 1e-30
+    system = system_of(matrix(*conductances((3, 4, 5), coefficient=k)), (3, 4, 5))
+    arrays, _ = system.arrays()
+    positive = np.concatenate([a[a > 0] for a in arrays])
+    assert 1e-20 < positive.min() and positive.max() < 1e20
 
 
 @pytest.mark.parametrize("size", [3e-7, 1.0, 5e11])

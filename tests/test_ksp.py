@@ -122,11 +122,13 @@ def test_claims_convergence_on_the_true_residual_only():
 
 @pytest.mark.parametrize("change", ["none", "diagonal", "one side"])
 def test_the_stencil_stands_in_for_the_matrix_only_where_it_is_the_matrix(change, monkeypatch):
-    """Set-up takes row sums of 1e-10 of the diagonal for rounding, and couplings that differ by 1e-8 for symmetric."""
+    """Set-up takes negative row sums of 1e-10 of the diagonal for rounding, and couplings that differ by 1e-8 for
+    symmetric.
+    """
     A = poisson((18, 19, 20))
     if change == "diagonal":
         d = A.getDiagonal()
-        A.setDiagonal(d * (1 + 1e-10))
+        A.setDiagonal(d * (1 - 1e-10))
     elif change == "one side":
         A.setValue(4000, 4001, A.getValue(4000, 4001) * (1 + 1e-8))
     A.assemble()
@@ -222,10 +224,26 @@ def test_the_norm_type_of_the_command_line_counts_when_the_type_comes_from_there
     assert ksp.getConvergedReason() == Reason.CONVERGED_ITS and ksp.getIterationNumber() == 3
 
 
-def test_other_norms_are_refused_in_a_sentence():
+def test_the_unpreconditioned_norm_stands_in_for_the_preconditioned_one(capfd):
     A = poisson((3, 4, 5))
-    with refused("-ksp_norm_type must be unpreconditioned or none"):
-        solve(A, right_hand_side(A), ksp_norm_type="preconditioned")
+    b = right_hand_side(A)
+    ksp, x = solve(A, b, ksp_norm_type="preconditioned")
+    assert ksp.getConvergedReason() > 0 and relative_residual(A, x, b) <= 1e-5
+    assert "unpreconditioned norm" in capfd.readouterr().err
+
+
+def test_the_natural_norm_is_that_of_the_preconditioner():
+    A = poisson((18, 19, 20))
+    b = right_hand_side(A)
+    ksp, x = solve(A, b, ksp_norm_type="natural", ksp_rtol=1e-9)
+    assert ksp.getConvergedReason() == Reason.CONVERGED_RTOL
+    norms = []
+    for v in (b, b - A * x):
+        z = v.duplicate()
+        ksp.getPC().apply(v, z)
+        norms.append(np.sqrt(v.dot(z)))
+    np.testing.assert_allclose(norms[1], ksp.getResidualNorm(), rtol=1e-3)
+    assert norms[1] <= 1e-9 * norms[0]
 
 
 def test_the_loop_on_the_grid_needs_its_own_preconditioner_and_matrix(obstacle):

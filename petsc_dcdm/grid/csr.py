@@ -10,70 +10,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 
 from petsc_dcdm.grid.csr_binding import Matrix, Output, Report, pointer, set_box
+from petsc_dcdm.grid.csr_report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
 from petsc_dcdm.models.kernels.build import library
 from petsc_dcdm.models.layout import Shape
 from petsc_dcdm.models.packed import PackedStencil
-
-
-class Problem(IntEnum):
-    """Why a matrix is no stencil of a Poisson problem; the codes of csr.c."""
-
-    NOT_FINITE = 1
-    DIAGONAL = 2
-    SIGN = 3
-    ROW_SUM = 4
-    NOT_NEIGHBOUR = 5
-    PERIODIC = 6
-    OUTSIDE = 7
-
-
-class StencilError(ValueError):
-    """The first local row (lowest number) that does not fit, and why.
-
-    row      local row number
-    column   column as stored in the matrix, -1 where the whole row is meant; for OUTSIDE in a row whose own
-             cell lies outside of the grid or box, the cell number
-    value    what was found, with the matrix already multiplied by its sign: the entry; for ROW_SUM, the row
-             sum
-    """
-
-    def __init__(self, problem: Problem, row: int, column: int, value: float) -> None:
-        super().__init__(f"local row {row}, column {column}: {problem.name.lower().replace('_', ' ')} ({value:g})")
-        self.problem, self.row, self.column, self.value = problem, row, column, value
-
-
-class MoreDirichlet(Exception):
-    """There are more Dirichlet rows than those that were looked for, or may be: the rows do not fit."""
-
-
-@dataclass(frozen=True)
-class StencilReport:
-    """What was found in the local rows; conductances as in the matrix but for the sign, not scaled.
-
-    max_diagonal     over the rows that are no Dirichlet rows
-    w_min, w_max     smallest and largest positive conductance per axis, 0 where there is none
-    w_sum, w_count   over the positive conductances per axis; each face is seen from the row on its high side,
-                     so that sums over ranks count it once
-    extra            how many rows have an s
-    inexact          whether more was taken for zero than the rounding of a row sum (1e-14 of the diagonal)
-    symmetry         checksum: the sum over all ranks modulo 2**64 is 0 if every coupling between two rows has
-                     bitwise the same value from both sides. Not 0 may also mean that they differ by rounding.
-                     Always 0 where the stencil was packed, see `PackedStencil.asymmetry`
-    """
-
-    max_diagonal: float
-    w_min: tuple[float, float, float]
-    w_max: tuple[float, float, float]
-    w_sum: tuple[float, float, float]
-    w_count: tuple[int, int, int]
-    extra: int
-    inexact: bool
-    symmetry: int
 
 
 @dataclass(frozen=True)
@@ -150,7 +94,7 @@ class CsrRows:
             self._other = (block[0], block[1], block[2], np.ascontiguousarray(other[3], np.int64))
             self._c.off_indptr, self._c.off_indices, self._c.off_values = map(pointer, block)
             self._c.ghost_column = pointer(self._other[3])
-        for name in ("dcdm_csr_outside", "dcdm_csr_offsets"):
+        for name in ("dcdm_csr_outside", "dcdm_csr_offsets", "dcdm_csr_penalties"):
             getattr(self._library, name).restype = ctypes.c_int64
         self._library.dcdm_csr_sign.restype = ctypes.c_double
 
@@ -169,6 +113,14 @@ class CsrRows:
         )
         return self.dirichlet
 
+    def find_penalties(self, least: float) -> int:
+        """Adds to `dirichlet` the rows with an s beyond 1e8 times their couplings and a diagonal beyond 1e8 times
+        `least`; returns how many these are.
+        """
+        flags = ctypes.c_void_p(pointer(self.dirichlet))
+        least_ = ctypes.c_double(least)
+        return int(self._library.dcdm_csr_penalties(ctypes.byref(self._c), flags, least_, self._threads))
+
     def diagonals(self, rows: np.ndarray) -> np.ndarray:
         """float64: the diagonal entries of some local rows (int64), 0 where there is none."""
         found = np.zeros(rows.size)
@@ -182,7 +134,7 @@ class CsrRows:
         return found
 
     def first_sign(self) -> float:
-        """Sign (1.0 or -1.0) of the first non-zero local diagonal entry, 0.0 if there is none."""
+        """Sign (1.0 or -1.0) of the first non-zero diagonal entry of a local coupled row, 0.0 if there is none."""
         return float(self._library.dcdm_csr_sign(ctypes.byref(self._c)))
 
     def ghost_columns(self) -> np.ndarray:
@@ -248,6 +200,7 @@ class CsrRows:
         sign: float = 1.0,
         scale: float = 1.0,
         rounding: float = 1e-12,
+        sum_rounding: float = SUM_ROUNDING,
         box: tuple[Shape, Shape] | None = None,
     ) -> StencilReport:
         """Read the stencil of all local rows into the given arrays (None: not wanted), and check it.
@@ -263,7 +216,8 @@ class CsrRows:
                         rows and where it is less than `rounding` times the diagonal
         diagonal        of every row, Dirichlet rows included
         sign, scale     all are multiplied by both; the matrix times `sign` must have a positive diagonal
-        rounding        relative to the diagonal: what is below is taken for zero in row sums and wrong signs
+        rounding        relative to the diagonal: wrong signs up to it, of entries and of row sums, are taken for zero
+        sum_rounding    relative to the diagonal: row sums up to it are taken for zero
 
         Raises StencilError for the first local row that does not fit; the arrays are then half filled.
         """
@@ -279,7 +233,7 @@ class CsrRows:
             out.w_high[axis] = pointer(w_high[axis])
         if box is not None:
             set_box(out, *box)
-        return self._extract(out, sign, scale, rounding)
+        return self._extract(out, sign, scale, rounding, sum_rounding)
 
     def extract_packed(
         self,
@@ -287,6 +241,7 @@ class CsrRows:
         sign: float = 1.0,
         scale: float = 1.0,
         rounding: float = 1e-12,
+        sum_rounding: float = SUM_ROUNDING,
         box: tuple[Shape, Shape] | None = None,
     ) -> tuple[PackedStencil, StencilReport] | None:
         """The same as `extract`, packed, or None if it can not be.
@@ -300,14 +255,14 @@ class CsrRows:
         out = Output(cells=pointer(cells), s_index=pointer(index), s_value=pointer(values), s_count=1)
         if box is not None:
             set_box(out, *box)
-        report = self._extract(out, sign, scale, rounding)
+        report = self._extract(out, sign, scale, rounding, sum_rounding)
         if out.misfits:
             return None
         x, y, z = out.c
         return PackedStencil(cells, index, (x, y, z), values).scaled(scale), report
 
-    def _extract(self, out: Output, sign: float, scale: float, rounding: float) -> StencilReport:
-        self._c.sign, self._c.scale, self._c.rounding = sign, scale, rounding
+    def _extract(self, out: Output, sign: float, scale: float, rounding: float, sum_rounding: float) -> StencilReport:
+        self._c.sign, self._c.scale, self._c.rounding, self._c.sum_rounding = sign, scale, rounding, sum_rounding
         report = Report()
         self._library.dcdm_csr_extract(ctypes.byref(self._c), ctypes.byref(out), ctypes.byref(report), self._threads)
         if self._assumed and (out.hidden or report.code):
@@ -320,7 +275,11 @@ class CsrRows:
             tuple(report.w_max),
             tuple(report.w_sum),
             tuple(report.w_count),
+            report.least_diagonal,
             report.extra,
+            (report.least_sum, report.most_sum),
+            (report.small_sums[0], report.small_sums[1]),
+            report.stiff,
             bool(report.inexact),
             report.symmetry,
         )

@@ -37,6 +37,7 @@ class Matrix(ctypes.Structure):
         ("sign", ctypes.c_double),
         ("scale", ctypes.c_double),
         ("rounding", ctypes.c_double),
+        ("sum_rounding", ctypes.c_double),
     ]
 
 
@@ -78,6 +79,11 @@ class Report(ctypes.Structure):
         ("w_sum", ctypes.c_double * 3),
         ("w_count", ctypes.c_int64 * 3),
         ("extra", ctypes.c_int64),
+        ("stiff", ctypes.c_int64),
+        ("least_sum", ctypes.c_double),
+        ("most_sum", ctypes.c_double),
+        ("least_diagonal", ctypes.c_double),
+        ("small_sums", ctypes.c_double * 2),
         ("inexact", ctypes.c_int64),
         ("symmetry", ctypes.c_uint64),
     ]

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from mpi4py import MPI
 
-from petsc_dcdm.grid.csr import CsrRows, Problem, RowsOnGrid, StencilError, StencilReport
+from petsc_dcdm.grid.csr import CsrRows, RowsOnGrid
+from petsc_dcdm.grid.csr_report import SUM_ROUNDING, Problem, StencilError, StencilReport
 from petsc_dcdm.grid.local_csr import LocalRows
 from petsc_dcdm.models.kernels.build import KernelsUnavailable, library
 from petsc_dcdm.models.layout import Shape
+
+PENALTY = 1e8
+"""An s that is so much more than the couplings of its row fixes the value there; as in csr.h."""
 
 
 class NumpyRows:
@@ -35,13 +39,22 @@ class NumpyRows:
         self.dirichlet[self._row[coupled]] = 0
         return self.dirichlet
 
+    def find_penalties(self, least: float) -> int:
+        couplings = np.zeros(self.rows)
+        np.add.at(couplings, self._row[~self._on_diagonal], np.abs(self._values[~self._on_diagonal]))
+        diagonal = np.abs(self.diagonals(np.arange(self.rows)))
+        found = (self.dirichlet == 0) & (diagonal > PENALTY * couplings) & (diagonal > PENALTY * least)
+        self.dirichlet[found] = 1
+        return int(np.count_nonzero(found))
+
     def diagonals(self, rows: np.ndarray) -> np.ndarray:
         d = np.zeros(self.rows)
         np.add.at(d, self._row[self._on_diagonal], self._values[self._on_diagonal])
         return d[rows]
 
     def first_sign(self) -> float:
-        diagonal = self._values[self._on_diagonal]
+        coupled = self.find_dirichlet() == 0
+        diagonal = self._values[self._on_diagonal & coupled[self._row]]
         nonzero = diagonal[diagonal != 0]
         return float(np.sign(nonzero[0])) if nonzero.size else 0.0
 
@@ -67,16 +80,18 @@ class NumpyRows:
         sign: float = 1.0,
         scale: float = 1.0,
         rounding: float = 1e-12,
+        sum_rounding: float = SUM_ROUNDING,
     ) -> StencilReport:
         row, column, value = self._row, self._column, sign * self._values
         self._fail(Problem.NOT_FINITE, ~np.isfinite(value), value)
         d = np.zeros(self.rows)
         np.add.at(d, row[self._on_diagonal], value[self._on_diagonal])
-        wrong = (d < 0) | ((d == 0) & (self.dirichlet == 0))
+        free = self.dirichlet == 0
+        wrong = ~(d > 0) & free
         if wrong.any():
             bad = int(np.flatnonzero(wrong)[0])
             raise StencilError(Problem.DIAGONAL, bad, self._first + bad, float(d[bad]))
-        coupled = ~self._on_diagonal & (value != 0)
+        coupled = ~self._on_diagonal & (value != 0) & free[row]
         row, column, value = row[coupled], column[coupled], value[coupled]
         self._fail(Problem.SIGN, value > rounding * d[row], value, row, column)
         weight = np.maximum(-value, 0.0)
@@ -99,21 +114,25 @@ class NumpyRows:
         self._fail(Problem.NOT_NEIGHBOUR, distance != 1, value, row, column)
 
         active = ~fixed
-        rest = d.copy()
-        np.subtract.at(rest, row[active], weight[active])
-        rest[self.dirichlet > 0] = 0.0
-        short = rest < -rounding * d
+        total = np.zeros(self.rows)
+        np.add.at(total, row[active], weight[active])
+        rest = d - total
+        rest[~free] = 0.0
+        short = free & (rest < -rounding * d)
         if short.any():
             bad = int(np.flatnonzero(short)[0])
             raise StencilError(Problem.ROW_SUM, bad, -1, float(rest[bad]))
-        rest[rest < rounding * d] = 0.0
-        sums, counts, least, most = [], [], [], []
+        sums = rest[free] / d[free]
+        small = sums[(np.abs(sums) > sum_rounding) & (sums <= rounding)]
+        stiff = np.count_nonzero(free & (rest > PENALTY * total) & (total > 0))
+        rest[rest <= sum_rounding * np.abs(d)] = 0.0
+        totals, counts, least, most = [], [], [], []
         for axis in range(3):
             for target, direction in ((w_low[axis], -1), (w_high[axis], 1)):
                 chosen = active & (step[axis] == direction)
                 if direction < 0:
                     positive = weight[chosen][weight[chosen] > 0]
-                    sums.append(float(positive.sum()))
+                    totals.append(float(positive.sum()))
                     counts.append(positive.size)
                     least.append(float(positive.min(initial=np.inf)) if positive.size else 0.0)
                     most.append(float(positive.max(initial=0.0)))
@@ -124,12 +143,15 @@ class NumpyRows:
             s[:] = scale * rest
         if diagonal is not None:
             diagonal[:] = scale * d
-        free = d[self.dirichlet == 0]
         return StencilReport(
-            max_diagonal=float(free.max(initial=0.0)),
+            max_diagonal=float(d[free].max(initial=0.0)),
+            least_diagonal=float(d[free].min(initial=np.inf)),
+            row_sums=(float(sums.min(initial=np.inf)), float(sums.max(initial=-np.inf))),
+            small_sums=(float(small[small < 0].sum()), float(small[small > 0].sum())),
+            stiff=int(stiff),
             w_min=(least[0], least[1], least[2]),
             w_max=(most[0], most[1], most[2]),
-            w_sum=(sums[0], sums[1], sums[2]),
+            w_sum=(totals[0], totals[1], totals[2]),
             w_count=(counts[0], counts[1], counts[2]),
             extra=int(np.count_nonzero(rest)),
             inexact=True,  # nobody asks for it without compiled kernels

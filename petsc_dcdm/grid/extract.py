@@ -4,8 +4,9 @@ Every row of a 5- or 7-point matrix, normalised so that its diagonal is positive
 
     d x_i - sum_f w_f x_f = b_i,      w_f >= 0,      s = d - sum_f w_f >= 0.
 
-A row that has only its diagonal is a Dirichlet row: it is decoupled, and couplings of other rows to it count
-into their ``s`` (DESIGN 3.2). Matrices that are not of this form are refused with a sentence that names the row.
+A row that has only its diagonal is a Dirichlet row: it is decoupled, whatever its sign, and couplings of other rows to
+it count into their ``s``. So is a row whose value a penalty fixes, by a diagonal far beyond its couplings. Matrices
+that are not of this form are refused with a sentence that names the row.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.csr import CsrRows, MoreDirichlet, Problem, StencilError, StencilReport
+from petsc_dcdm.grid.csr import CsrRows
 from petsc_dcdm.grid.csr_numpy import NumpyRows, read, row_reader
+from petsc_dcdm.grid.csr_report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
 from petsc_dcdm.grid.discovery import Grid, size_text
 from petsc_dcdm.grid.errors import MatrixError, raise_together
 from petsc_dcdm.grid.local_csr import local_csr
@@ -30,7 +32,22 @@ from petsc_dcdm.models.memory import aligned_zeros
 from petsc_dcdm.models.packed import PackedStencil
 
 ROUNDING = 1e-9
-"""Relative to the diagonal: entries and row sums that are smaller are taken for rounding of the assembly."""
+"""Relative to the diagonal: entries and row sums of the wrong sign that are smaller are taken for rounding of the
+assembly.
+"""
+
+NOISE = 0.1
+"""Small row sums (below ROUNDING) of both signs are rounding, and taken for zero, where the negative ones add up to
+this share of the positive ones; otherwise they are what the matrix means, however small.
+"""
+
+WIDE = 1e-20
+"""Ratio of the smallest diagonal to the largest below which both are kept within single precision's range."""
+
+NEARLY_CLOSED = 1e-7
+"""Relative to the diagonal: with every s below it the coarse solver, in single precision, cannot tell constants from a
+null space.
+"""
 
 FEW = 256
 """Diagonals of a rank from which the size of all is guessed."""
@@ -38,7 +55,8 @@ FEW = 256
 
 @dataclass
 class RowStencil:
-    """What the local rows say in float64, divided by ``scale``: diagonals are positive and at most 1.
+    """What the local rows say in float64, divided by ``scale``: diagonals are positive and at most 1, if their
+    ratios are not beyond all measure.
 
     box            offset and shape of the box of the grid that the rows are on every rank, or None. All that follows is
                    on that box with a halo of one cell (nz + 2, ny + 2, nx + 2), or without one in the order of the rows
@@ -46,7 +64,10 @@ class RowStencil:
     w_low, w_high  per axis x, y, z: conductance to the low and to the high neighbour, 0 where there is none. ``w_high``
                    is only read where the matrix is not symmetric to the last bit.
     s              extra diagonal, coupling to Dirichlet rows included; 0 in Dirichlet rows
-    dirichlet      local rows that have only their diagonal, and that diagonal as in the matrix, 1 where it is 0
+    dirichlet      local rows that have only their diagonal, or one so large that it fixes the value, and that diagonal
+                   as in the matrix; 0 is possible
+    nearly_closed  there is an s, and nowhere is it more than 1e-7 of the diagonal: constants nearly are a null space
+    penalties      global count of those rows that have couplings all the same
     mean_w         global mean conductance along x, y, z over the faces that conduct, 0 where there is none
     active, extra  global counts of the rows that are coupled, and of those that have an s
     ghosts         on several ranks
@@ -65,6 +86,8 @@ class RowStencil:
     scale: float
     active: int
     extra: int
+    nearly_closed: bool
+    penalties: int
     ghosts: Ghosts | None
     exact: bool
 
@@ -114,13 +137,15 @@ class Ghosts:
         self.columns = self.cells = columns
         if comm.allreduce(grid.cells is not None, op=MPI.LOR):
             cells = np.arange(grid.first, grid.first + grid.rows) if grid.cells is None else grid.cells
-            self.cells = self._fetch(MPI.INT64_T, cells)
+            self.cells = self.fetch(cells)
 
     def dirichlet(self, flags: np.ndarray) -> np.ndarray:
         """uint8: the flags of these columns from those of everybody's rows. Collective."""
-        return self._fetch(MPI.UNSIGNED_CHAR, flags)
+        return self.fetch(flags)
 
-    def _fetch(self, unit: MPI.Datatype, values: np.ndarray) -> np.ndarray:
+    def fetch(self, values: np.ndarray) -> np.ndarray:
+        """int64 or uint8: what these columns have, from what everybody's rows have. Collective."""
+        unit = MPI.INT64_T if values.dtype == np.int64 else MPI.UNSIGNED_CHAR
         found = np.empty(self.columns.size, values.dtype)
         self._sf.bcastBegin(unit, values, found, MPI.REPLACE)
         self._sf.bcastEnd(unit, values, found, MPI.REPLACE)
@@ -144,34 +169,48 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
     box = ((0, 0, 0), grid.shape) if comm.Get_size() == 1 else grid.box
     if not comm.allreduce(kind is CsrRows and box is not None, op=MPI.LAND):
         box = None
+    shape = (n,) if box is None else tuple(size + 2 for size in box[1])
     with local_csr(A, kind is CsrRows) as local:
         rows = read(kind, local, grid.shape, first, grid.cells, threads)
         sign, scale = _size(rows, comm)
         options: dict[str, Any] = {"sign": sign, "scale": scale, "rounding": ROUNDING}
         if box is not None:
             options["box"] = box
-        shape = (n,) if box is None else tuple(size + 2 for size in box[1])
+
+        def couplings(**more: Any) -> Found:
+            if comm.Get_size() > 1:
+                nonlocal ghosts
+                ghosts = ghosts or Ghosts(A, rows.ghost_columns(), grid)
+                rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))
+            return _couplings(rows, comm, shape, {**options, **more}, lambda problem: _explain(problem, grid, first))
+
         found = None
         # Dirichlet rows mostly are short, or lie at the boundary: to look at all takes as long as a third of the rest.
         alone = comm.Get_size() == 1 and kind is CsrRows
         for longest in (1, 2 * grid.dimension, None) if alone else (None,):
             rows.find_dirichlet(longest)
-            if comm.Get_size() > 1:
-                ghosts = ghosts or Ghosts(A, rows.ghost_columns(), grid)
-                rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))
             with suppress(MoreDirichlet):
-                found = _couplings(rows, comm, shape, options, lambda problem: _explain(problem, grid, first))
+                found = couplings()
                 break
         assert found is not None
+        penalties = 0
+        if comm.allreduce(found[4].stiff):
+            penalties = comm.allreduce(rows.find_penalties(comm.allreduce(found[4].least_diagonal, op=MPI.MIN)))
+            found = couplings() if penalties else found
+        sum_rounding = _sum_rounding(found[4], comm)
+        found = found if sum_rounding is None else couplings(sum_rounding=sum_rounding)
         packed, w_low, w_high, s, report = found
         dirichlet = np.flatnonzero(rows.dirichlet.view(bool))
         diagonal = rows.diagonals(dirichlet)
-    # A row that is all zero has no solution that any stencil could be asked about.
-    inexact = report.inexact or not diagonal.all()
+    # A row that is all zero has no solution that any stencil could be asked about; a penalty's couplings are not read.
+    inexact = report.inexact or not diagonal.all() or penalties
     counts = [n - dirichlet.size, report.extra, inexact]
     totals = comm.allreduce(np.array([*report.w_sum, *report.w_count, *counts], dtype=float))
     mean_w = tuple(float(total / count) if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
-    largest = comm.allreduce(report.max_diagonal, op=MPI.MAX) * scale
+    largest, least, most_sum = _extremes(report, comm)
+    largest, least = scale * largest, scale * least
+    if 0 < least < WIDE * largest:
+        largest *= float(np.sqrt(least / largest))  # as many powers of ten above 1 as below
     if largest > 0 and not 0.5 <= largest <= 1.0:
         factor = _power_of_two(largest)
         scale *= factor
@@ -185,11 +224,13 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
         w_high=w_high,
         s=s,
         dirichlet=dirichlet,
-        dirichlet_diagonal=np.where(diagonal == 0.0, 1.0, diagonal),
+        dirichlet_diagonal=diagonal,
         mean_w=mean_w,
         scale=sign / scale,
         active=int(totals[6]),
         extra=int(totals[7]),
+        nearly_closed=bool(totals[7] > 0 and most_sum <= NEARLY_CLOSED),
+        penalties=penalties,
         ghosts=ghosts,
         exact=not totals[8] and w_high is None,
     )
@@ -205,6 +246,23 @@ def _size(rows: CsrRows | NumpyRows, comm: MPI.Intracomm) -> tuple[float, float]
     largest = max(size for _, size in known)
     scale = _power_of_two(largest) if np.isfinite(largest) and largest > 0 else 1.0
     return next((s for s, _ in known if s), 1.0), scale
+
+
+def _extremes(report: StencilReport, comm: MPI.Intracomm) -> tuple[float, float, float]:
+    """Of all coupled rows: the largest and the smallest diagonal, the largest row sum over its diagonal. Collective."""
+    ends = np.empty(3)
+    comm.Allreduce(np.array([report.max_diagonal, -report.least_diagonal, report.row_sums[1]]), ends, op=MPI.MAX)
+    return float(ends[0]), float(-ends[1]), float(ends[2])
+
+
+def _sum_rounding(report: StencilReport, comm: MPI.Intracomm) -> float | None:
+    """Up to where row sums are to be taken for zero, if the first reading, up to the rounding of a sum, was not right:
+    all of them are noise, or none is, for constants are no null space where every row has a positive sum. Collective.
+    """
+    negative, positive = comm.allreduce(np.array(report.small_sums))
+    if positive > 0 and -negative >= NOISE * positive:
+        return ROUNDING
+    return 0.0 if 0 < comm.allreduce(report.row_sums[0], op=MPI.MIN) <= SUM_ROUNDING else None
 
 
 def _power_of_two(size: float) -> float:

@@ -14,6 +14,7 @@ from petsc_dcdm.grid.csr import CsrRows, RowsOnGrid
 from petsc_dcdm.grid.discovery import Grid
 from petsc_dcdm.grid.errors import MatrixError, raise_together
 from petsc_dcdm.grid.extract import Ghosts, extract
+from petsc_dcdm.grid.fixed import FixedRows
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.local_csr import local_csr
 from petsc_dcdm.grid.rows import RowMap
@@ -36,10 +37,10 @@ class GridSystem:
                    w[a] conductance of the low face along axis a, s extra diagonal; 0 at inactive cells. For voxel
                    geometry w is all of that in packed form and s is None, see :meth:`arrays`
     scale          the matrix is ``scale`` times that operator; negative for a negative definite matrix
-    dirichlet      local rows that have only their diagonal, and that diagonal
-    any_dirichlet  whether any rank has such rows
+    fixed          the rows that are solved without the network
+    nearly_closed  constants nearly are a null space, see :class:`RowStencil`
     singular       no row has an extra diagonal: constants on the active cells are a null space
-    active_cells   global number of rows that are no Dirichlet rows
+    active_cells   global number of the other rows
     ghosts         columns of other ranks, on several
     exact          every entry of the matrix is in w and s, to rounding; else it may lack what the tolerances of set-up
                    let pass
@@ -51,9 +52,8 @@ class GridSystem:
     w: list[np.ndarray] | PackedStencil
     s: np.ndarray | None
     scale: float
-    dirichlet: np.ndarray
-    dirichlet_diagonal: np.ndarray
-    any_dirichlet: bool
+    fixed: FixedRows
+    nearly_closed: bool
     singular: bool
     active_cells: int
     ghosts: Ghosts | None
@@ -74,7 +74,7 @@ class GridSystem:
         with local_csr(A) as local:
             given = RowsOnGrid(local.indptr, local.indices, local.values, self.grid.shape, cells=self.grid.cells)
             rows = CsrRows(given, self.threads)
-            return rows.without_dirichlet(self.dirichlet, x.getArray(readonly=True), b, to)
+            return rows.without_dirichlet(self.fixed.rows, x.getArray(readonly=True), b, to)
 
     def destroy(self) -> None:
         """Collective."""
@@ -179,9 +179,13 @@ def build_system(
         w=w,
         s=s,
         scale=stencil.scale,
-        dirichlet=stencil.dirichlet,
-        dirichlet_diagonal=stencil.dirichlet_diagonal,
-        any_dirichlet=stencil.active < A.getSize()[0],
+        fixed=FixedRows(
+            stencil.dirichlet,
+            stencil.dirichlet_diagonal,
+            anywhere=stencil.active < A.getSize()[0],
+            coupled=stencil.penalties > 0,
+        ),
+        nearly_closed=stencil.nearly_closed,
         singular=stencil.active > 0 and stencil.extra == 0,
         active_cells=stencil.active,
         ghosts=stencil.ghosts,

@@ -22,16 +22,29 @@ INLINE uint64_t face_hash(uint64_t face, double value) {
     return bits * ((face ^ face >> 29) | 1);
 }
 
+/* The sum of a row, relative to its diagonal, if it is neither rounding nor more than may be, else 0; in conductances. */
+INLINE double small_sum(const csr_matrix *m, const row_run *run, int t) {
+    const double d = run->v[DIAGONAL][t];
+    double total = 0;
+    for (int f = 0; f < 6; f++) total += run->v[f][t];
+    const double sum = d - total;
+    return fabs(sum) > m->sum_rounding * d && sum <= m->rounding * d ? sum / d : 0;
+}
+
+INLINE void count_small(csr_report *report, double sum, int64_t rows) { report->small_sums[sum > 0] += (double)rows * sum; }
+
 /* From entries to conductances, in place (w, diagonal normalised, s); the statistics go to `report`. Returns whether any
  * row is odd: a wrong sign, NaN, not diagonally dominant. loose: there are rows that are not flagged and couple to none that counts. */
 static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, int64_t row, int64_t cell, int n, int hashed,
                         csr_report *report, int *loose) {
-    const double sign = m->sign, opposite = -m->sign, rounding = m->rounding;
+    const double sign = m->sign, opposite = -m->sign, rounding = m->rounding, sum_rounding = m->sum_rounding;
     const uint8_t *restrict dirichlet = m->dirichlet + row;
     int odd = 0, alone = 0;
-    int64_t extra = 0, inexact = 0;
-    double max_diagonal = report->max_diagonal;
-#pragma omp simd reduction(| : odd, inexact, alone) reduction(max : max_diagonal) reduction(+ : extra)
+    int64_t extra = 0, inexact = 0, stiff = 0, small = 0;
+    double max_diagonal = report->max_diagonal, least_diagonal = report->least_diagonal, least_sum = report->least_sum,
+           most_sum = report->most_sum;
+#pragma omp simd reduction(| : odd, inexact, alone, small) reduction(max : max_diagonal, most_sum) reduction(min : least_diagonal, least_sum) \
+    reduction(+ : extra, stiff)
     for (int t = 0; t < n; t++) {
         double total = 0, least = 0;
         for (int f = 0; f < 6; f++) {
@@ -40,20 +53,28 @@ static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, i
             total += w;
             least = w < least ? w : least;
         }
-        const double d = sign * run->v[DIAGONAL][t], sum = d - total, tolerance = rounding * d;
-        const double coupled = dirichlet[t] ? 0.0 : 1.0;
-        odd |= !(least >= 0) | !(sum >= -tolerance) | !(d < HUGE_VAL) | !(d >= 0);
-        alone |= (total == 0) & (coupled == 1.0);
+        const double d = sign * run->v[DIAGONAL][t], sum = d - total, tolerance = rounding * d, zero = sum_rounding * d;
+        const int coupled = !dirichlet[t];
+        odd |= !(fabs(d) < HUGE_VAL) | !(least >= 0) | (coupled & (!(sum >= -tolerance) | !(d >= 0)));
+        alone |= (total == 0) & coupled;
         run->v[DIAGONAL][t] = d;
-        s[t] = sum < tolerance || coupled == 0.0 ? 0.0 : sum;
+        s[t] = sum <= zero || !coupled ? 0.0 : sum;
         extra += s[t] != 0;
-        inexact |= (s[t] == 0) & (coupled * fabs(sum) > SUM_ROUNDING * d);
-        max_diagonal = coupled * d > max_diagonal ? coupled * d : max_diagonal;
+        stiff += coupled & (sum > PENALTY * total) & (total > 0);
+        small |= coupled & (fabs(sum) > zero) & (sum <= tolerance);
+        inexact |= (s[t] == 0) & coupled & (fabs(sum) > SUM_ROUNDING * d);
+        const double counted = coupled ? d : 0, lower = coupled ? d : HUGE_VAL, ratio = sum / d;
+        max_diagonal = counted > max_diagonal ? counted : max_diagonal;
+        least_diagonal = lower < least_diagonal ? lower : least_diagonal;
+        least_sum = coupled & (ratio < least_sum) ? ratio : least_sum;
+        most_sum = coupled & (ratio > most_sum) ? ratio : most_sum;
     }
     if (odd) return 1;
     *loose = alone;
-    report->max_diagonal = max_diagonal;
-    report->extra += extra, report->inexact |= inexact;
+    report->max_diagonal = max_diagonal, report->least_diagonal = least_diagonal, report->least_sum = least_sum, report->most_sum = most_sum;
+    report->extra += extra, report->inexact |= inexact, report->stiff += stiff;
+    for (int t = 0; small && t < n; t++)
+        if (!dirichlet[t]) count_small(report, small_sum(m, run, t), 1);
     const uint64_t step[3] = {3 * FACE, 3 * FACE * (uint64_t)m->nx, 3 * FACE * (uint64_t)m->nx * (uint64_t)m->ny};
     for (int f = 0; f < 3; f++) {
         const double *restrict low = run->v[2 * f], *restrict high = run->v[2 * f + 1];
@@ -168,6 +189,7 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
                 if (usual.cell & HAS_S) memset(out->s_index + to, usual.s_index, (size_t)same);
                 for (int f = 0; f < 3; f++) report->w_sum[f] += (double)same * usual.w[f], report->w_count[f] += usual.w[f] > 0 ? same : 0;
                 report->extra += usual.cell & HAS_S ? same : 0;
+                count_small(report, usual.small_sum, same);
             }
             r += alone + same; /* cells are 0 before */
             if (alone + same) continue;
@@ -218,7 +240,7 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
         }
         if (regular > 0) {
             usual = (usual_row){get_index(m->indptr, r + n - 1, (int)m->wide), {run.v[0][n - 1], run.v[2][n - 1], run.v[4][n - 1]},
-                                out->cells[to + n - 1], out->s_index[to + n - 1]};
+                                small_sum(m, &run, n - 1), out->cells[to + n - 1], out->s_index[to + n - 1]};
         }
         for (int f = 0; f < 3; f++) {
             write_run(out->w_low[f], to, run.v[2 * f], m->scale, n, (int)out->single);
@@ -231,10 +253,11 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
 }
 
 void dcdm_csr_extract(const csr_matrix *m, csr_output *out, csr_report *report, int threads) {
-    csr_report all = {.w_min = {HUGE_VAL, HUGE_VAL, HUGE_VAL}};
+    const csr_report nothing = {.w_min = {HUGE_VAL, HUGE_VAL, HUGE_VAL}, .least_sum = HUGE_VAL, .most_sum = -HUGE_VAL, .least_diagonal = HUGE_VAL};
+    csr_report all = nothing;
 #pragma omp parallel num_threads(threads)
     {
-        csr_report mine = {.w_min = {HUGE_VAL, HUGE_VAL, HUGE_VAL}};
+        csr_report mine = nothing;
         /* Chunks, so that threads share the work evenly where rows differ in length. */
         const int64_t chunk = 1 << 14;
 #pragma omp for schedule(static)
@@ -258,7 +281,11 @@ void dcdm_csr_extract(const csr_matrix *m, csr_output *out, csr_report *report, 
                 all.w_count[f] += mine.w_count[f];
             }
             all.symmetry += mine.symmetry;
-            all.extra += mine.extra, all.inexact |= mine.inexact;
+            all.extra += mine.extra, all.inexact |= mine.inexact, all.stiff += mine.stiff;
+            if (mine.least_sum < all.least_sum) all.least_sum = mine.least_sum;
+            if (mine.most_sum > all.most_sum) all.most_sum = mine.most_sum;
+            if (mine.least_diagonal < all.least_diagonal) all.least_diagonal = mine.least_diagonal;
+            for (int i = 0; i < 2; i++) all.small_sums[i] += mine.small_sums[i];
         }
     }
     for (int f = 0; f < 3; f++)

@@ -6,6 +6,9 @@
 #include <stdint.h>
 #include <string.h>
 
+/* An s that is so much more than the couplings of its row fixes the value there: of a penalty. */
+static const double PENALTY = 1e8;
+
 #define INLINE static inline __attribute__((always_inline))
 
 enum {
@@ -35,11 +38,13 @@ typedef struct {
     int64_t ghosts;          /* the other columns, sorted: global column, cell number, Dirichlet flag */
     const int64_t *ghost_column, *ghost_cell;
     const uint8_t *ghost_dirichlet;
-    const uint8_t *dirichlet; /* flag of each local row; that of a row with several entries may be missing, see hidden below */
+    const uint8_t *dirichlet; /* flag of each local row that is solved alone, whatever its couplings and its sign; that of a row of
+                                 several entries may be missing, see hidden below */
     int64_t nx, ny, nz;      /* the global grid */
     double sign;             /* 1 or -1: multiplies the whole matrix */
     double scale;            /* multiplies the outputs only */
-    double rounding;         /* relative to the diagonal: smaller row sums and wrong signs are taken for zero */
+    double rounding;         /* relative to the diagonal: smaller wrong signs, of entries and of row sums, are taken for zero */
+    double sum_rounding;     /* relative to the diagonal: smaller row sums are taken for zero */
 } csr_matrix;
 
 /* Where the stencil goes. Arrays may be NULL. In grid mode (pitch_y > 0) element (i, j, k) of a local box lies at
@@ -64,6 +69,11 @@ typedef struct {
     double w_min[3], w_max[3], w_sum[3];
     int64_t w_count[3];
     int64_t extra;           /* rows that have an s */
+    int64_t stiff;           /* rows whose s is more than PENALTY times their couplings */
+    double least_sum, most_sum; /* smallest and largest row sum of a coupled row, relative to its diagonal */
+    double least_diagonal;   /* over coupled rows */
+    double small_sums[2];    /* sums of the row sums, relative to the diagonal, that are at most `rounding` of it but count: negative
+                                ones, positive ones */
     int64_t inexact;         /* whether more was taken for zero than the rounding of a sum of a row's entries */
     uint64_t symmetry;       /* 0 (summed over all ranks) if every coupling has the same bits from both sides; 0 if packed */
 } csr_report;

@@ -82,7 +82,7 @@ INLINE void read_coupling(const csr_matrix *m, int64_t r, const row_place *at, r
     sums->total -= v;
 }
 
-/* Any row, with all checks, into place t of the run: couplings to Dirichlet rows as zero. */
+/* Any row, with all checks, into place t of the run: couplings to Dirichlet rows, and of them, as zero. */
 static __attribute__((noinline)) void read_row(const csr_matrix *m, int64_t r, const row_place *at, row_run *run, int t,
                                                csr_report *report) {
     const int wide = (int)m->wide, alone = m->dirichlet[r];
@@ -92,6 +92,7 @@ static __attribute__((noinline)) void read_row(const csr_matrix *m, int64_t r, c
         const int64_t local = get_index(m->indices, e, wide) - m->shift, column = local + m->first_column;
         sums.magnitude += fabs(m->values[e]);
         if (local == r) sums.diagonal = m->sign * m->values[e];
+        else if (alone) continue;
         else if (local >= 0 && local < m->rows) read_coupling(m, r, at, run, t, report, &sums, m->values[e], local, -1, column);
         else read_coupling(m, r, at, run, t, report, &sums, m->values[e], -1, find_ghost(m, column), column);
     }
@@ -99,6 +100,7 @@ static __attribute__((noinline)) void read_row(const csr_matrix *m, int64_t r, c
         for (int64_t e = get_index(m->off_indptr, r, wide); e < get_index(m->off_indptr, r + 1, wide); e++) {
             const int64_t ghost = get_index(m->off_indices, e, wide);
             sums.magnitude += fabs(m->off_values[e]);
+            if (alone) continue;
             read_coupling(m, r, at, run, t, report, &sums, m->off_values[e], -1, ghost, m->ghost_column[ghost]);
         }
     const double total = sums.total, lowest = sums.lowest, magnitude = sums.magnitude, diagonal = sums.diagonal;
@@ -106,7 +108,7 @@ static __attribute__((noinline)) void read_row(const csr_matrix *m, int64_t r, c
     run->v[DIAGONAL][t] = m->sign * diagonal;
     const double tolerance = m->rounding * diagonal;
     if (!isfinite(magnitude)) report_error(report, CSR_NOT_FINITE, r, -1, magnitude);
-    else if (alone ? diagonal < 0 : !(diagonal > 0)) report_error(report, CSR_DIAGONAL, r, r + m->first_column, diagonal);
+    else if (!alone && !(diagonal > 0)) report_error(report, CSR_DIAGONAL, r, r + m->first_column, diagonal);
     else if (!alone && lowest < -tolerance) report_error(report, CSR_SIGN, r, wrong, -lowest);
     else if (!alone && diagonal - total < -tolerance) report_error(report, CSR_ROW_SUM, r, -1, diagonal - total);
 }
@@ -176,7 +178,7 @@ static int read_block_wide(const csr_matrix *m, int64_t r, const row_place *at, 
 /* A row that many others repeat, packed: an inner row as read_block takes it. */
 typedef struct {
     int64_t entry; /* its first; -1: none is known yet */
-    double w[3];
+    double w[3], small_sum; /* the latter as csr_report counts them */
     uint8_t cell, s_index;
 } usual_row;
 
@@ -262,14 +264,14 @@ static int any_hidden(const csr_matrix *m, int64_t r, int64_t n) {
     return 0;
 }
 
-/* How many rows from r on, at most n, have nothing but a sound diagonal: flagged ones, in which all else is zero. */
+/* How many rows from r on, at most n, are flagged and sound. */
 static int64_t count_alone(const csr_matrix *m, int64_t r, int64_t n) {
     const int wide = (int)m->wide;
     int64_t t = 0;
     for (; t < n && m->dirichlet[r + t]; t++) {
-        double d = 0;
-        for (int64_t e = get_index(m->indptr, r + t, wide); e < get_index(m->indptr, r + t + 1, wide); e++) d += m->sign * m->values[e];
-        if (!(d >= 0) || !(d < HUGE_VAL)) break;
+        double magnitude = 0;
+        for (int64_t e = get_index(m->indptr, r + t, wide); e < get_index(m->indptr, r + t + 1, wide); e++) magnitude += fabs(m->values[e]);
+        if (!(magnitude < HUGE_VAL)) break;
     }
     return t;
 }

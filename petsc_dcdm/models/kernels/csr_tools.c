@@ -30,13 +30,37 @@ void dcdm_csr_dirichlet(const csr_matrix *m, uint8_t *flags, int64_t longest, in
     else dirichlet_rows(m, flags, longest, threads, 0);
 }
 
-/* Sign of the first non-zero diagonal entry, 0 if there is none. */
+/* Sign of the first non-zero diagonal entry of a coupled row, 0 if there is none. */
 double dcdm_csr_sign(const csr_matrix *m) {
-    for (int64_t r = 0; r < m->rows; r++)
+    for (int64_t r = 0; r < m->rows; r++) {
+        if (stands_alone(m, r, (int)m->wide)) continue;
         for (int64_t e = get_index(m->indptr, r, (int)m->wide); e < get_index(m->indptr, r + 1, (int)m->wide); e++)
             if (get_index(m->indices, e, (int)m->wide) == r + m->shift && m->values[e] != 0)
                 return m->values[e] < 0 ? -1.0 : 1.0;
+    }
     return 0.0;
+}
+
+/* Flags the rows whose values a penalty fixes, of which `report` has counted some: s beyond PENALTY times the couplings, and a
+ * diagonal beyond PENALTY times `least`. Returns how many there are. */
+int64_t dcdm_csr_penalties(const csr_matrix *m, uint8_t *flags, double least, int threads) {
+    const int wide = (int)m->wide;
+    int64_t count = 0;
+#pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : count)
+    for (int64_t r = 0; r < m->rows; r++) {
+        double diagonal = 0, couplings = 0;
+        for (int64_t e = get_index(m->indptr, r, wide); e < get_index(m->indptr, r + 1, wide); e++) {
+            if (get_index(m->indices, e, wide) == r + m->shift) diagonal = fabs(m->values[e]);
+            else couplings += fabs(m->values[e]);
+        }
+        if (m->off_indptr)
+            for (int64_t e = get_index(m->off_indptr, r, wide); e < get_index(m->off_indptr, r + 1, wide); e++)
+                couplings += fabs(m->off_values[e]);
+        if (flags[r] || !(diagonal > PENALTY * couplings) || !(diagonal > PENALTY * least)) continue;
+        flags[r] = 1;
+        count++;
+    }
+    return count;
 }
 
 /* The diagonals of some rows, 0 where there is none. */
