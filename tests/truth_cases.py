@@ -1,6 +1,7 @@
 """Random systems of the kind that the package promises to solve, each from its seed alone, in natural numbering.
 
-Nothing here knows the package or PETSc: :mod:`truth_oracle` says what is right for a system, :mod:`truth_check` solves it.
+Nothing here knows the package or PETSc: :mod:`truth_oracle` says what is right for a system, :mod:`truth_check` solves
+it.
 """
 
 from __future__ import annotations

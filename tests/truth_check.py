@@ -1,7 +1,7 @@
 """Solves a random case of :mod:`truth_cases` with the package and holds it to what it promises.
 
-What is promised: whenever the reason is positive, the residual of the user's own system is within the tolerance; nothing
-hangs, crashes, or ends in an exception that is no sentence; scales change nothing; what has no solution is called so.
+What is promised: whenever the reason is positive, the residual of the user's own system is within the tolerance;
+nothing hangs, crashes, or ends in an exception that is no sentence; scales change nothing; what has no solution is called so.
 """
 
 from __future__ import annotations
@@ -305,8 +305,8 @@ def _second(case: Case, place: Place, solver: Solver, A: PETSc.Mat, start: np.nd
     solver.ksp.getPC().setReusePreconditioner(case.reuse)
     b, x = place.vec(right, M), place.vec(start, M)
     error, said = solver.solve(M, b, x, first=False)
-    verdict = judge("reused" if case.reuse else "second", solver, M, system, right, start, place.natural(x), error, said,
-                    attached)  # fmt: skip
+    which, found = "reused" if case.reuse else "second", place.natural(x)
+    verdict = judge(which, solver, M, system, right, start, found, error, said, attached)
     if case.reuse:
         verdict.expected = verdict.expected and bool((case.recipe.solid == case.second.solid).all())
     return verdict

@@ -30,8 +30,8 @@ class Summary:
     expected: Counter[str] = field(default_factory=Counter)
     """Solves that must converge, "fresh" and "reused", and those of them that did, "fresh +" and "reused +"."""
     broken: list[str] = field(default_factory=list)
-    """Each begins with the letter of the promise: a residual, b norm, c identity rows, d singular, f scales, h refusals,
-    j sentences.
+    """Each begins with the letter of the promise: a residual, b norm, c identity rows, d singular, f scales,
+    h refusals, j sentences.
     """
     missed: list[str] = field(default_factory=list)
     """Solves that must converge and did not."""

@@ -48,7 +48,7 @@ static PetscErrorCode test(KSP ksp, PetscInt its, PetscReal rnorm, KSPConvergedR
   PetscReal change = 0;
   Vec       x      = look(ksp, c, "test", its, rnorm);
 
-  *reason = KSP_CONVERGED_ITERATING;
+  *reason = x ? KSP_CONVERGED_ITERATING : KSP_DIVERGED_BREAKDOWN;
   if (!x) return 0;
   if (its) {
     (void)VecAXPY(c->old, -1.0, x);
