@@ -1,7 +1,8 @@
 """Solves a random case of :mod:`truth_cases` with the package and holds it to what it promises.
 
 What is promised: whenever the reason is positive, the residual of the user's own system is within the tolerance;
-nothing hangs, crashes, or ends in an exception that is no sentence; scales change nothing; what has no solution is called so.
+nothing hangs, crashes, or ends in an exception that is no sentence; scales change nothing; what has no solution is
+called so.
 """
 
 from __future__ import annotations
