@@ -10,7 +10,7 @@ from truth_cases import assemble
 
 SHAPE = (28, 24)
 N = SHAPE[0] * SHAPE[1]
-I, J = np.arange(N) % SHAPE[0], np.arange(N) // SHAPE[0]
+X, Y = np.arange(N) % SHAPE[0], np.arange(N) // SHAPE[0]
 F = np.random.default_rng(1).standard_normal(N)
 
 
@@ -61,8 +61,8 @@ def balanced(f, rooms):
     return f
 
 
-TWO_ROOMS = {"solid": I == 14}
-RING = (np.maximum(abs(I - 12), abs(J - 12)) == 3) & (np.maximum(abs(I - 12), abs(J - 12)) < 4)
+TWO_ROOMS = {"solid": X == 14}
+RING = np.maximum(abs(X - 12), abs(Y - 12)) == 3
 POCKET = {"solid": RING, "walls": {(a, e): 2.0 for a in (0, 1) for e in (0, 1)}}
 SOLIDS = {"solid": np.random.default_rng(3).random(N) < 0.1}
 CLOSED = {"one room": {}, "two rooms": TWO_ROOMS, "a sealed pocket": POCKET, "solids": SOLIDS}
