@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from systems import conductances, matrix, poisson, right_hand_side
 from petsc_dcdm.grid.errors import UnsupportedSystem
 
 SHAPE = (5, 6, 7)
+DIVERGED_PC_FAILED = -11
+"""petsc4py 3.18 has another name for it."""
 
 
 def cause(error: BaseException) -> BaseException:
@@ -25,15 +26,15 @@ def cause(error: BaseException) -> BaseException:
 
 def not_symmetric():
     A = poisson(SHAPE)
-    A.setValue(20, 21, -1.5)
-    A.setValue(20, 20, 6.5)
+    A.setValue(10, 11, -1.5)
+    A.setValue(10, 10, 7.5)
     A.assemble()
     return A
 
 
 def positive_coupling():
     A = poisson(SHAPE)
-    for row, column in ((20, 21), (21, 20)):
+    for row, column in ((10, 11), (11, 10)):
         A.setValue(row, column, 1.0)
     A.assemble()
     return A
@@ -42,7 +43,7 @@ def positive_coupling():
 def far_coupling():
     A = poisson(SHAPE)
     A.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, False)
-    for row, column in ((20, 29), (29, 20)):
+    for row, column in ((10, 19), (19, 10)):
         A.setValue(row, column, -1.0)
     A.assemble()
     return A
@@ -99,7 +100,7 @@ def test_a_refusal_stays_a_refusal(name, after_success):
     assert ksp.getConvergedReason() <= 0
     for _ in range(2):
         attempt(ksp, b, x)
-        assert ksp.getConvergedReason() == PETSc.KSP.ConvergedReason.DIVERGED_PC_FAILED
+        assert ksp.getConvergedReason() == DIVERGED_PC_FAILED
     assert (x.getArray() == 7.0).all()
     ksp.setOperators(A)
     assert attempt(ksp, b, x) is None and ksp.getConvergedReason() > 0
