@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Random systems, each held to what the package promises: a claimed residual is true, a refusal is a sentence, ...
 #
-#   bash run_scripts/fuzz_truth.sh [CASES [SEED]]     2000 cases from seed 0 on 1, 2 and 3 ranks, a few minutes
+#   bash run_scripts/fuzz_truth.sh [CASES [SEED]]     2000 cases from seed 0 on 1, 2 and 3 ranks, ten minutes
 #
 # Exit status 1 when a promise is broken; each one with the command that repeats its case alone.
 set -euo pipefail

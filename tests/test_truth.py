@@ -16,7 +16,7 @@ from truth_oracle import truth
 @pytest.mark.mpi
 @pytest.mark.parametrize("ranks, first, count", [(1, 0, 40), (2, 40, 30), (3, 70, 30)])
 def test_random_systems(ranks: int, first: int, count: int) -> None:
-    found = survey(ranks, first, count, timeout=100)
+    found = survey(ranks, first, count, timeout=200)
     assert found.cases == count
     assert found.good(), found.text()
 

@@ -163,9 +163,10 @@ def judge(which: str, solver: Solver, A: PETSc.Mat, system: System, b: np.ndarra
         return verdict
     if reason == 0:
         broken.append("no reason")
-    if attached and T.null_space is False and "null space" not in said:
+    once = which == "first"  # what is said of a matrix or an option need not be said again
+    if once and attached and T.null_space is False and "null space" not in said:
         broken.append("d/a: the attached null space is none, and nothing is said")
-    if case.norm == "preconditioned" and "precondition" not in said:
+    if once and case.norm == "preconditioned" and "precondition" not in said:
         broken.append("b: the preconditioned norm is not taken, and nothing is said")
     limit = case.norm == "none" and reason == PETSc.KSP.ConvergedReason.CONVERGED_ITS
     if reason > 0 and not limit:
@@ -227,7 +228,7 @@ def _judge_claim(verdict: Verdict, solver: Solver, A: PETSc.Mat, system: System,
         allowed = SLACK * max(case.rtol * of_b, case.atol) + floor
     if not size <= allowed:  # also NaN
         broken.append(f"{'b' if case.norm == 'natural' else 'a'}: residual {size:.2e}, allowed {allowed:.2e}")
-    hiding = (system.alone | system.held).any()
+    hiding = (system.alone | system.held).any() and bool(np.linalg.norm(T.b))
     if T.solution is None or case.norm == "natural" or not hiding:
         return
     error, bound = float(np.linalg.norm(x - T.solution)), T.error_bound(system.A, x, case.rtol, case.atol)
