@@ -100,8 +100,10 @@ class Convergence:
             natural = self._ksp.getNormType() == PETSc.KSP.NormType.NATURAL
             self.reference = left if natural or not self._system.fixed.anywhere else min(left, whole)
             self.reference, self._left = self.reference or first, left
-        self._below = max(self._rtol * self.reference, self._atol)
-        if not np.isfinite(self._below) or (given == self.reference and first <= given):
+        reachable = min(self._rtol * left, 32 * EPS * left)  # of all of b it may be less than rounding
+        self._below = max(self._rtol * self.reference, self._atol, reachable)
+        as_petsc_has_it = self._below == max(self._rtol * given, self._atol) and first <= given
+        if as_petsc_has_it or not np.isfinite(self._below):
             yield
             return
         grown = max(self.reference, first) / (given or first or 1.0)

@@ -23,6 +23,9 @@ def say(comm: PETSc.Comm, who: str, text: str) -> None:
         print(f"petsc_dcdm.{who}: {text}", file=sys.stderr)
 
 
+BOTH_TYPES = "-ksp_python_type petsc_dcdm.KSP or -pc_python_type petsc_dcdm.PC"
+
+
 def raise_misplaced(solver: PETSc.Object, given: str, kind: str, wanted: str) -> NoReturn:
     """``given`` was named as the type of ``kind``, an object that takes ``wanted``. Raises OptionError."""
     with Explained(solver.getComm(), given.rpartition(".")[2]):

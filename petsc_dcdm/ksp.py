@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -19,17 +20,16 @@ import numpy as np
 from petsc4py import PETSc
 
 from petsc_dcdm.at_exit import forget, watch
-from petsc_dcdm.constant_mode import ConstantMode
-from petsc_dcdm.convergence import EPS, PC_FAILED, Convergence, Reason
-from petsc_dcdm.explained import Explained, raise_misplaced, say
+from petsc_dcdm.convergence import PC_FAILED
+from petsc_dcdm.explained import BOTH_TYPES, Explained, raise_misplaced, say
 from petsc_dcdm.grid.fixed import find_fixed_rows
-from petsc_dcdm.grid.regions import find_regions
 from petsc_dcdm.models.memory import aligned_zeros
 from petsc_dcdm.null_spaces import KnownNullSpaces
+from petsc_dcdm.one_solve import OneSolve, Settings
 from petsc_dcdm.options import KSP_OPTIONS, OptionError, print_help, read
 from petsc_dcdm.otherwise import Otherwise
 from petsc_dcdm.petsc_library import petsc_library
-from petsc_dcdm.steps import GridSteps, Steps, System, VectorSteps
+from petsc_dcdm.steps import System
 
 _UNSET_PC = (None, PETSc.PC.Type.NONE, PETSc.PC.Type.ILU, PETSc.PC.Type.ICC, PETSc.PC.Type.BJACOBI)
 """PC types that count as not chosen: none, and PETSc's defaults, which KSPSetFromOptions has set before ours is
@@ -51,12 +51,10 @@ class KSP:
     """Python type ``petsc_dcdm.KSP``; see :mod:`petsc_dcdm.options` for its options. All methods are collective."""
 
     def __init__(self) -> None:
-        self.history = 2
-        self.true_residual_every = 50
-        self.operator = "auto"
+        self.settings = Settings()
         self._work: list[PETSc.Vec] = []
-        self._problem: Exception | None = None
-        """What was wrong with the options: there is no solve with them."""
+        self._problem: OptionError | None = None
+        """What is wrong with the options: there is no solve with them."""
         self._said: set[str] = set()
         self._null_spaces = KnownNullSpaces()
         self._measured = ""
@@ -79,6 +77,8 @@ class KSP:
             ksp.setNormType(norms.UNPRECONDITIONED)
 
     def destroy(self, ksp: PETSc.KSP) -> None:
+        if not isinstance(ksp, PETSc.KSP):  # created in vain
+            return
         forget(ksp)
         context = self._offering(ksp)
         if context is not None:
@@ -94,24 +94,31 @@ class KSP:
         print_help(KSP_OPTIONS, prefix, "Deep conjugate direction method (petsc_dcdm.KSP)", ksp.getComm())
         self._problem = None
         with self._or_failed(ksp):
-            values = read(KSP_OPTIONS, prefix)
-        self.history = values["ksp_dcdm_history"]
-        self.true_residual_every = values["ksp_dcdm_true_residual_every"]
-        self.operator = values["ksp_dcdm_operator"]
+            try:
+                values = read(KSP_OPTIONS, prefix)
+            except OptionError as problem:
+                self._problem = problem
+                raise
+        self.settings = Settings(*(values[f"ksp_dcdm_{field.name}"] for field in fields(Settings)))
         self._install_pc(ksp, prefix)
 
     @contextmanager
     def _or_failed(self, ksp: PETSc.KSP) -> Iterator[None]:
-        """Programs that ignore error codes look at the converged reason: after an error in the block it is negative, as
-        it is after each later solve.
-        """
+        """Programs that ignore error codes look at the converged reason: after an error in the block it is negative."""
         try:
             with Explained(ksp.getComm(), "KSP"):
                 yield
-        except Exception as problem:
-            self._problem = problem
+        except Exception:
             ksp.setConvergedReason(PC_FAILED)
             raise
+
+    @staticmethod
+    def _undo_presolve(ksp: PETSc.KSP, b: PETSc.Vec) -> None:
+        """What KSPSolve would do after the solve, and does not after an error in it: for programs that go on."""
+        library = petsc_library()
+        if library is not None:
+            library.VecLockReadPop(ctypes.c_void_p(b.handle))
+            library.PCPostSolve(ctypes.c_void_p(ksp.getPC().handle), ctypes.c_void_p(ksp.handle))
 
     def _install_pc(self, ksp: PETSc.KSP, prefix: str | None) -> None:
         """Choosing only the KSP brings its preconditioner. That is so for a user whose options choose it, whatever the
@@ -149,7 +156,7 @@ class KSP:
         context = self._offering(ksp)
         if context is not None:
             context.owner = ksp.handle
-            if self.operator != "mat":
+            if self.settings.operator != "mat":
                 context.keep_operator = True
 
     def _refuse_scaling(self, ksp: PETSc.KSP) -> None:
@@ -181,9 +188,9 @@ class KSP:
     def view(self, ksp: PETSc.KSP, viewer: PETSc.Viewer) -> None:
         if viewer.getType() == PETSc.Viewer.Type.ASCII:
             viewer.printfASCII(
-                f"    deep conjugate direction method (Kaneda et al., ICML 2023): history {self.history}, "
-                f"true residual every {self.true_residual_every or 'never but before convergence'}, "
-                f"operator {self.operator}\n{self._measured}"
+                f"    deep conjugate direction method (Kaneda et al., ICML 2023): history {self.settings.history}, "
+                f"true residual every {self.settings.true_residual_every or 'never but before convergence'}, "
+                f"operator {self.settings.operator}\n{self._measured}"
             )
 
     def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
@@ -195,8 +202,18 @@ class KSP:
         self._solve(ksp, b, x, transposed=True)
 
     def _solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec, transposed: bool) -> None:
+        try:
+            with self._or_failed(ksp):
+                self._solve_or_raise(ksp, b, x, transposed)
+        except Exception:
+            self._undo_presolve(ksp, b)
+            raise
+
+    def _solve_or_raise(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec, transposed: bool) -> None:
         context = self._offering(ksp)
         with context.together() if context is not None else nullcontext():
+            if context is not None:
+                context.ready(ksp.getPC())
             if context is not None and context.fallback is not None:
                 self._otherwise.solve(ksp, context.fallback, b, x, transposed)
                 return
@@ -208,153 +225,14 @@ class KSP:
             projected = known.without(b, A)
             fixed = context.fixed_rows(A) if context is not None else find_fixed_rows(A)
             mult = A.multTranspose if transposed else A.mult
-            near = known.null_space is None and context is not None and context.nearly_closed(A)
-            constants = ConstantMode(mult, b, fixed) if near else None
-            system = System(mult, projected or b, x, fixed, known.null_space, constants)
+            system = System(mult, projected or b, x, fixed, known.null_space)
+            solve = OneSolve(self.settings, ksp, context, system, transposed, partial(self._vectors, b))
             try:
-                self._loop(ksp, system, transposed)
+                solve.run()
             finally:
-                for made in (projected, constants):
-                    if made is not None:
-                        made.destroy()
-
-    def _loop(self, ksp: PETSc.KSP, system: System, transposed: bool) -> None:
-        """From the fixed rows to the last step."""
-        A, _ = ksp.getOperators()
-        guessed = ksp.getInitialGuessNonzero()
-        fixed = system.fixed.begin(system.b, system.x)
-        steps = self._make_steps(ksp, system, transposed)
-        matrix_free = "aij" not in A.getType() and "baij" not in A.getType()
-        ended = Convergence(ksp, steps, system, matrix_free, partial(self._closed_regions, ksp, system.b))
-        reference = self._reference(ksp, system) if guessed else None
-        steps.start(guessed or fixed or system.constants is not None)
-        try:
-            with ended.tolerances(steps.norm(), reference):
-                self._measured = self._what_was_measured(system, ended)
-                if not self._has_no_solution(ksp, system, ended):
-                    self._iterate(ksp, steps, ended)
-        finally:
-            steps.store()
-
-    def _reference(self, ksp: PETSc.KSP, system: System) -> float:
-        """The norm of the right-hand side without what the fixed rows add to it; in the norm that is tested."""
-        left = system.fixed.left_of(system.b, system.mult)
-        square = float(left.norm()) ** 2
-        if ksp.getNormType() == PETSc.KSP.NormType.NATURAL:
-            z = left.duplicate()
-            ksp.getPC().apply(left, z)
-            square = abs(float(left.dot(z)))
-            z.destroy()
-        left.destroy()
-        return float(np.sqrt(square))
-
-    @staticmethod
-    def _what_was_measured(system: System, ended: Convergence) -> str:
-        if not system.fixed.anywhere:
-            return ""
-        return (
-            "    rows that only their own diagonal decides were solved before the loop: norms are of the others, "
-            f"tolerances relative to {ended.reference:.3g}\n"
-        )
-
-    def _has_no_solution(self, ksp: PETSc.KSP, system: System, ended: Convergence) -> bool:
-        """Whether it is clear before the first step that no x can converge; then it is said, and over."""
-        A, P = ksp.getOperators()
-        context = self._offering(ksp)
-        norm = ended.reference
-        empty = np.flatnonzero(system.fixed.diagonal == 0.0)
-        rows = system.fixed.rows[empty]
-        rows = rows[system.b.getArray(readonly=True)[rows] != 0.0]
-        why = None
-        if system.fixed.anywhere:
-            first = A.getOwnershipRange()[0]
-            found = [first + int(rows[0])] if rows.size else []
-            row = next(iter(sum(A.getComm().tompi4py().allgather(found), [])), None)
-            if row is not None:
-                why = f"row {row} of the matrix is all zero and its right-hand side is not: there is no solution"
-        wanted = context is not None and A == P and system.null_space is None
-        if why is None and wanted and ksp.getNormType() != PETSc.KSP.NormType.NONE:
-            part = context.constant_part(system.b)
-            rtol, atol, _, _ = ksp.getTolerances()
-            if part > max(rtol * norm, atol, 64 * EPS * norm):
-                why = (
-                    "constants are a null space of the matrix and a part of the right-hand side "
-                    f"({ended.relative(part)}): there is no solution; attach the null space (MatSetNullSpace) for the "
-                    "solution of the rest"
-                )
-        if why is None:
-            return False
-        ksp.setIterationNumber(0)
-        ksp.setResidualNorm(norm)
-        return ended.stop(Reason.DIVERGED_BREAKDOWN, why)
-
-    @staticmethod
-    def _closed_regions(ksp: PETSc.KSP, b: PETSc.Vec, tolerance: float) -> str:
-        """Why no x leaves a residual below ``tolerance``: b in regions that nothing holds; "" elsewhere."""
-        A, P = ksp.getOperators()
-        if A != P or "aij" not in A.getType() or "baij" in A.getType():
-            return ""
-        regions = find_regions(A)
-        parts = regions.parts(b)
-        wrong = np.flatnonzero(parts > tolerance)
-        if not wrong.size:
-            return ""
-        worst = wrong[np.argmax(parts[wrong])]
-        return (
-            f"in {wrong.size} of {parts.size} regions without a fixed value (rooms, pockets) the right-hand side does "
-            f"not add up to 0; in that of row {regions.first[worst]}, of {regions.rows[worst]} rows, its constant part "
-            f"is {parts[worst]:.1e}, the tolerance {tolerance:.1e}: there is no solution; make it add up, or attach a "
-            "null space with one vector for each region (MatSetNullSpace)"
-        )
-
-    def _iterate(self, ksp: PETSc.KSP, steps: Steps, ended: Convergence) -> None:
-        max_it = ksp.getTolerances()[3]
-        its = since_true = 0
-        done = ended.check(its, exact=True)
-        while not done and its < max_it:
-            found = steps.step()
-            if not np.isfinite(found.energy * found.slope):
-                done = ended.stop(Reason.DIVERGED_NANORINF, "the preconditioner or the matrix gave NaN or Inf")
-            elif found.energy == 0.0 or found.slope == 0.0:
-                done = ended.stop(Reason.DIVERGED_BREAKDOWN, "no direction: d . A d or r . d is 0")
-            else:
-                its += 1
-                since_true += 1
-                exact = bool(self.true_residual_every) and since_true >= self.true_residual_every
-                if exact:
-                    steps.true_residual()
-                    since_true = 0
-                done = ended.check(its, exact)
-        if not done:
-            ended.finish()
-
-    def _make_steps(self, ksp: PETSc.KSP, system: System, transposed: bool) -> Steps:
-        """On the grid where the preconditioner offers it for this very matrix, else on PETSc's vectors."""
-        A, _ = ksp.getOperators()
-        natural = ksp.getNormType() == PETSc.KSP.NormType.NATURAL
-        why = "-ksp_dcdm_operator mat"
-        if transposed:
-            why = "a transposed system is solved with the matrix"
-        elif system.constants is not None:
-            why = "constants nearly are a null space, which single precision does not resolve"
-        elif natural:
-            why = "the natural norm wants the preconditioned residual by itself"
-        elif self.operator != "mat":
-            context = self._offering(ksp)
-            offer = (
-                "the preconditioner is not petsc_dcdm.PC"
-                if context is None
-                else context.direction_loop(A, self.history)
-            )
-            if not isinstance(offer, str):
-                grid, loop = offer
-                return GridSteps(A, grid, loop, system, self._vectors(system.b, 1)[0])
-            why = offer
-        if self.operator == "stencil":
-            with self._or_failed(ksp):
-                raise OptionError(f"-ksp_dcdm_operator stencil: {why}; use auto or mat")
-        work = self._vectors(system.b, 3 + 2 * self.history)
-        return VectorSteps(system, ksp.getPC(), work, self.history, natural)
+                self._measured = solve.measured
+                if projected is not None:
+                    projected.destroy()
 
     def _vectors(self, b: PETSc.Vec, wanted: int) -> list[PETSc.Vec]:
         """Work vectors like ``b``, kept from solve to solve."""
@@ -369,3 +247,8 @@ class KSP:
         for vec in self._work:
             vec.destroy()
         self._work = []
+
+
+def create(solver: PETSc.Object) -> None:
+    """Of the type ``petsc_dcdm.ksp``, for which petsc4py takes this module: it is petsc_dcdm.KSP that is meant."""
+    raise_misplaced(solver, "petsc_dcdm.ksp", "a solver", BOTH_TYPES)

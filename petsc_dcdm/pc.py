@@ -17,9 +17,10 @@ from petsc4py import PETSc
 
 from petsc_dcdm.at_exit import forget, watch
 from petsc_dcdm.coarse import CoarseSolver
+from petsc_dcdm.constant_mode import Closed, how_closed
 from petsc_dcdm.convergence import PC_FAILED
 from petsc_dcdm.devices import choose_device, mpi_reads_gpus
-from petsc_dcdm.explained import Explained, raise_misplaced, say
+from petsc_dcdm.explained import BOTH_TYPES, Explained, raise_misplaced, say
 from petsc_dcdm.foreign_guess import ForeignGuess
 from petsc_dcdm.grid.discovery import find_grid, size_text
 from petsc_dcdm.grid.errors import UnsupportedSystem, raise_together
@@ -57,6 +58,7 @@ class PC:
         self.owner: int | None = None
         """Handle of the petsc_dcdm.KSP that this preconditioner belongs to; its converged reason tells of a failure."""
         self._guess = ForeignGuess()
+        self._frees_constants = False
         self._backend = ""
         self._compiled = False
         self._on_cpu = True
@@ -105,6 +107,8 @@ class PC:
         self._operator = self._loop = self._fixed = self._given = None
 
     def destroy(self, pc: PETSc.PC) -> None:
+        if not isinstance(pc, PETSc.PC):  # created in vain
+            return
         forget(pc)
         self.reset(pc)
         for comm in (self._comm, self._alarm):
@@ -186,6 +190,7 @@ class PC:
                 prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
                 coarse = CoarseSolver(pc.getComm(), self._network.coarse, self._system.layout, prefix)
             self._coarse = self._network.coarse_solve = coarse
+        self._frees_constants = self._system.singular and not P.getNullSpace()
         self._prepare_loop()
 
     def _prepare_loop(self) -> None:
@@ -198,6 +203,11 @@ class PC:
             arguments = (system.w, system.s, system.layout, system.scale, self._threads, system.exact)
             self._operator = BoxOperator(self._network, *arguments)  # type: ignore[arg-type]
         system.w, system.s = [], np.zeros(0)
+
+    def ready(self, pc: PETSc.PC) -> None:
+        """Set-up, unless it is done. PETSc does not ask again for what has failed once."""
+        if self._key is None:
+            self.setUp(pc)
 
     def together(self) -> Together:
         """For a block that all ranks enter and must not leave one by one; after set-up."""
@@ -226,13 +236,8 @@ class PC:
         return self._system, self._loop[1]
 
     def constant_part(self, b: PETSc.Vec) -> float:
-        """Norm of the part of ``b`` along the constants on the coupled rows if these are a null space, else 0.
-
-        Collective.
-        """
-        if self._system is None or not self._system.singular:
-            return 0.0
-        assert self._comm is not None
+        """Norm of the part of ``b`` along constants on the coupled rows of the matrix that was set up. Collective."""
+        assert self._comm is not None and self._system is not None
         total = float(b.sum()) - self._comm.allreduce(float(b.getArray(readonly=True)[self._system.fixed.rows].sum()))
         return float(abs(total) / np.sqrt(self._system.active_cells))
 
@@ -240,9 +245,13 @@ class PC:
         """Whether ``A`` was set up and takes the constant vector to zero, to rounding. Collective."""
         return self._knows(A) and self._system is not None and self._system.singular and not self._system.fixed.anywhere
 
-    def nearly_closed(self, A: PETSc.Mat) -> bool:
-        """Whether ``A`` was set up and constants nearly are a null space of it. Collective."""
-        return self._knows(A) and self._system is not None and self._system.nearly_closed
+    def closed(self, A: PETSc.Mat) -> Closed:
+        """What constants are to ``A``; for a matrix without entries that which was set up stands for it. Collective."""
+        system, kept = self._system, "aij" in A.getType()
+        if system is not None and (not kept or self._knows(A)):
+            near = Closed.NEARLY if system.nearly_closed and kept else Closed.NO
+            return Closed.ENTIRELY if system.singular else near
+        return how_closed(A, self.fixed_rows(A)) if kept else Closed.NO
 
     def fixed_rows(self, A: PETSc.Mat) -> FixedRows:
         """The rows of ``A`` that are solved before the loop; for a matrix without entries those of the matrix that was
@@ -336,9 +345,10 @@ class PC:
         petsc_dcdm.KSP does that itself.
         """
         if ksp.getType() == PETSc.KSP.Type.PYTHON:
-            self._given = b
+            self._given, self._frees_constants = b, False
         elif self._system is not None and ksp.getType() != PETSc.KSP.Type.PREONLY:
             A, P = pc.getOperators()
+            self._frees_constants = self.closed(P) is Closed.ENTIRELY and not P.getNullSpace()
             self._guess.begin(ksp, A, self.fixed_rows(P), b, x)
 
     def postSolve(self, pc: PETSc.PC, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
@@ -349,8 +359,7 @@ class PC:
         """z = c A^-1 r approximately, with c near 1. Collective; linear in r for the multigrid network, homogeneous
         for any.
         """
-        if self._key is None:  # a second setFromOptions made a new context without a set-up
-            self.setUp(pc)
+        self.ready(pc)  # a second setFromOptions makes a new context without a set-up
         if self.fallback is not None:
             self.fallback.apply(r, z)
             return
@@ -373,7 +382,7 @@ class PC:
             with z as values:
                 self._network.apply(box, values.reshape(box.shape), 1.0 / norm, norm / system.scale)
         system.fixed.precondition(r, z)
-        if system.singular and (system.fixed.anywhere or not pc.getOperators()[1].getNullSpace()):
+        if self._frees_constants:
             self._remove_constant(z)
 
     def applyTranspose(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
@@ -428,3 +437,8 @@ def _pattern_of(pc: PETSc.PC, P: PETSc.Mat) -> tuple[int | None, ...]:
 def interior(padded: np.ndarray) -> np.ndarray:
     """The box without its halo, a view."""
     return padded[1:-1, 1:-1, 1:-1]
+
+
+def create(solver: PETSc.Object) -> None:
+    """Of the type ``petsc_dcdm.pc``, for which petsc4py takes this module: it is petsc_dcdm.PC that is meant."""
+    raise_misplaced(solver, "petsc_dcdm.pc", "a solver", BOTH_TYPES)

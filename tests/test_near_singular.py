@@ -20,6 +20,12 @@ def gap(A, b, x, rtol=1e-8):
     return np.linalg.norm(x - exact) / size, np.linalg.norm(theirs - exact) / size
 
 
+def rounding(A, b, x):
+    """Whether the tolerance, 1e-8, is beyond double precision, and the residual is what rounding leaves of b - A x."""
+    floor = 2e-16 * (np.linalg.norm(abs(A) @ abs(x)) + np.linalg.norm(b))
+    return 1e-8 * np.linalg.norm(b) < floor and np.linalg.norm(b - A @ x) < floor
+
+
 @pytest.mark.parametrize("walls", [{}, {(0, 0): 2.0}], ids=["insulated", "one side fixed"])
 @pytest.mark.parametrize("number", [1e-12, 1e-4, 1.0, 1e4, 1e8, 1e9, 1e10, 1e12, 1e14])
 def test_implicit_heat(number, walls):
@@ -31,7 +37,7 @@ def test_implicit_heat(number, walls):
     b = np.random.default_rng(4).standard_normal(N) + 0.2
     x, reason, _ = solve(A, b, SHAPE)
     ours, theirs = gap(A, b, x)
-    assert reason > 0
+    assert reason > 0 or rounding(A, b, x), "a negative reason only where x holds no more"
     assert ours <= 100 * max(theirs, 1e-8), (ours, theirs)
 
 
@@ -44,7 +50,7 @@ def test_a_closed_basin_with_storage_and_wells(storage):
     b[[100, 500, 700]] = (-1.0, -0.5, -0.2)
     x, reason, _ = solve(A, b, SHAPE)
     ours, theirs = gap(A, b, x)
-    assert reason > 0
+    assert reason > 0 or rounding(A, b, x), "a negative reason only where x holds no more"
     assert ours <= 100 * max(theirs, 1e-8), (ours, theirs)
 
 

@@ -95,13 +95,18 @@ def no_fixed_rows() -> FixedRows:
 
 
 def find_fixed_rows(A: PETSc.Mat) -> FixedRows:
-    """The rows without couplings of an AIJ matrix, whatever else it is; none of another kind. Collective."""
+    """Those of an AIJ matrix, whatever else it is; none of another kind. Collective."""
     comm = A.getComm().tompi4py()
     if "aij" not in A.getType() or "baij" in A.getType() or A.getSize()[0] != A.getSize()[1]:
         return no_fixed_rows()
     kind = row_reader(comm)
     with local_csr(A, kind is CsrRows) as local:
         reader = read(kind, local, (1, 1, A.getSize()[0]), A.getOwnershipRange()[0])
-        rows = np.flatnonzero(reader.find_dirichlet())
+        coupled = reader.find_dirichlet() == 0
+        diagonal = np.abs(reader.diagonals(np.arange(coupled.size)))
+        least = comm.allreduce(float(diagonal[coupled].min(initial=np.inf)), op=MPI.MIN)
+        penalties = comm.allreduce(reader.find_penalties(least))
+        rows = np.flatnonzero(reader.dirichlet)
         diagonal = reader.diagonals(rows)
-    return FixedRows(rows, diagonal, anywhere=bool(comm.allreduce(rows.size > 0, op=MPI.LOR)))
+    anywhere = bool(comm.allreduce(rows.size > 0, op=MPI.LOR))
+    return FixedRows(rows, diagonal, anywhere, coupled=penalties > 0)
