@@ -20,6 +20,7 @@ from petsc_dcdm.at_exit import forget, watch
 from petsc_dcdm.explained import Explained, say
 from petsc_dcdm.models.memory import aligned_zeros
 from petsc_dcdm.options import KSP_OPTIONS, OptionError, print_help, read
+from petsc_dcdm.petsc_build import require_real_double
 from petsc_dcdm.petsc_library import petsc_library
 from petsc_dcdm.steps import GridSteps, Steps, VectorSteps
 
@@ -79,6 +80,7 @@ class KSP:
     def create(self, ksp: PETSc.KSP) -> None:
         """True residuals: the unpreconditioned norm, unless the user says none (inside another solver)."""
         watch(ksp)
+        require_real_double(ksp.getComm(), "KSP")
         library = petsc_library()
         if library is not None:  # petsc4py's KSP declares no support for it
             for side in (PETSc.PC.Side.LEFT, PETSc.PC.Side.RIGHT):

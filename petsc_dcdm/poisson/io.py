@@ -70,8 +70,8 @@ class _Binary:
         if count and (self.size - position) / count in OTHER_NUMBERS:
             width = (self.size - position) // count
             raise FileError(
-                f"{self.path} holds numbers of {width} bytes, as a PETSc {OTHER_NUMBERS[width]} writes them; those of "
-                "a real double-precision PETSc, of 8 bytes, can be read."
+                f"{self.path} holds numbers of {width} bytes, as a PETSc {OTHER_NUMBERS[width]} writes them; only "
+                "those of a real double-precision PETSc, of 8 bytes, can be read."
             )
         self.require(position + 8 * count)
 
