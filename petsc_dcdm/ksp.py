@@ -28,6 +28,7 @@ from petsc_dcdm.null_spaces import KnownNullSpaces
 from petsc_dcdm.one_solve import OneSolve, Settings
 from petsc_dcdm.options import KSP_OPTIONS, OptionError, print_help, read
 from petsc_dcdm.otherwise import Otherwise
+from petsc_dcdm.petsc_build import require_real_double
 from petsc_dcdm.petsc_library import petsc_library
 from petsc_dcdm.steps import System
 
@@ -65,6 +66,7 @@ class KSP:
         if not isinstance(ksp, PETSc.KSP):
             raise_misplaced(ksp, "petsc_dcdm.KSP", "a preconditioner", "-pc_python_type petsc_dcdm.PC")
         watch(ksp)
+        require_real_double(ksp.getComm(), "KSP")
         library, norms = petsc_library(), PETSc.KSP.NormType
         if library is not None:  # petsc4py declares what it takes for support
             for side in (PETSc.PC.Side.LEFT, PETSc.PC.Side.RIGHT):

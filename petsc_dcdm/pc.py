@@ -32,6 +32,7 @@ from petsc_dcdm.models import weights
 from petsc_dcdm.models.layout import Hierarchy
 from petsc_dcdm.models.packed import PackedStencil
 from petsc_dcdm.options import PC_OPTIONS, OptionError, print_help, read
+from petsc_dcdm.petsc_build import require_real_double
 from petsc_dcdm.petsc_library import petsc_library
 from petsc_dcdm.threads import threads_per_rank
 from petsc_dcdm.together import Together
@@ -74,6 +75,7 @@ class PC:
         if not isinstance(pc, PETSc.PC):
             raise_misplaced(pc, "petsc_dcdm.PC", "a Krylov solver", "-ksp_python_type petsc_dcdm.KSP")
         watch(pc)
+        require_real_double(pc.getComm(), "PC")
 
     def setFromOptions(self, pc: PETSc.PC) -> None:
         prefix = pc.getOptionsPrefix()

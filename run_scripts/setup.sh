@@ -4,15 +4,19 @@
 #   bash run_scripts/setup.sh                    Debian 12, nothing installed yet
 #   bash run_scripts/setup.sh --petsc existing   your own PETSc 3.18 to 3.26: PETSC_DIR (and PETSC_ARCH) set, petsc4py
 #                                                and mpi4py importable by python3 (or by the Python named in $PYTHON)
+#   bash run_scripts/setup.sh --petsc debian64   as the first, and Debian's PETSc with 64-bit indices, which programs and
+#                                                petsc4py take where PETSC_DIR=/usr/lib/petscdir/petsc64-real
 #   --cuda     take pip's default torch, which has CUDA on Linux, instead of the CPU build
 #   --force    run every step again
+#   VENV=DIR   another place than .venv
 #
 # Idempotent: with nothing to do it takes under a second. Without options it keeps to what .venv was made with.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 torch_version=2.13.0
-stamp=.venv/.petsc_dcdm_setup # "debian|existing yes|no hash": what .venv was made with
+venv=${VENV:-.venv}
+stamp=$venv/.petsc_dcdm_setup # "debian|debian64|existing yes|no hash": what $venv was made with
 read -r petsc cuda _ 2>/dev/null <"$stamp" || { petsc=debian cuda=no; }
 force=no
 while [ $# -gt 0 ]; do
@@ -22,11 +26,11 @@ while [ $# -gt 0 ]; do
         --cuda) cuda=yes ;;
         --force) force=yes ;;
         -h | --help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
-        *) echo "setup.sh: unknown option '$1'; it takes --petsc existing, --cuda, --force" >&2; exit 2 ;;
+        *) echo "setup.sh: unknown option '$1'; it takes --petsc existing|debian64, --cuda, --force" >&2; exit 2 ;;
     esac
     shift
 done
-case $petsc in debian | existing) ;; *) echo "setup.sh: --petsc takes 'debian' or 'existing', not '$petsc'" >&2; exit 2 ;; esac
+case $petsc in debian | debian64 | existing) ;; *) echo "setup.sh: --petsc takes debian, debian64 or existing, not '$petsc'" >&2; exit 2 ;; esac
 
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -37,11 +41,13 @@ quiet() { # runs a command; its output is shown only if it fails
 }
 
 # ---- what Debian gives --------------------------------------------------------------------------------------------
-if [ "$petsc" = debian ]; then
+if [ "$petsc" != existing ]; then
     python=/usr/bin/python3 # a bare python3 may be another Python, which cannot see Debian's petsc4py
     # libpython3-dev: a C program with -python opens libpython3.x.so
     wanted="petsc-dev python3-petsc4py python3-petsc4py-real python3-mpi4py python3-venv libpython3-dev openmpi-bin
             gcc g++ gfortran pkg-config libopenblas0-pthread"
+    # These have names and alternatives of their own: the default PETSc stays what it is.
+    [ "$petsc" = debian ] || wanted="$wanted libpetsc64-real-dev python3-petsc4py-64-real"
     missing=""
     for package in $wanted; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed' || missing="$missing $package"
@@ -67,9 +73,10 @@ if [ "$petsc" = debian ]; then
     fi
     # A PETSC_DIR of another PETSc would hide Debian's petsc4py (its .pth follows the variable).
     unset PETSC_DIR PETSC_ARCH
+    [ "$petsc" = debian ] || export PETSC_DIR=/usr/lib/petscdir/petsc64-real
 else
-    # a .venv made this way already reaches them, whatever python3 is now
-    if [ -z "${PYTHON:-}" ] && grep -qs '^existing ' "$stamp"; then PYTHON=.venv/bin/python; fi
+    # a virtual environment made this way already reaches them, whatever python3 is now
+    if [ -z "${PYTHON:-}" ] && grep -qs '^existing ' "$stamp"; then PYTHON="$venv/bin/python"; fi
     python=$(command -v "${PYTHON:-python3}") || die "no ${PYTHON:-python3} here: name your Python in PYTHON"
     "$python" - <<'PY' || die "with --petsc existing, petsc4py, mpi4py and numpy must be importable by $python (set PYTHON to the Python that has them, or PYTHONPATH, and PETSC_DIR as for your programs)"
 import re, sys
@@ -88,28 +95,28 @@ fi
 
 # ---- is there anything left to do? --------------------------------------------------------------------------------
 state="$petsc $cuda $(cat pyproject.toml run_scripts/setup.sh | sha256sum | cut -c1-16)"
-importable() { .venv/bin/python -c 'import sys, importlib.util as u; sys.exit(not all(u.find_spec(m) for m in sys.argv[1:]))' "$@" 2>/dev/null; }
-if [ "$force" = no ] && [ "$(cat "$stamp" 2>/dev/null)" = "$state" ] && [ -x .venv/bin/petsc-dcdm ] && importable petsc4py mpi4py torch petsc_dcdm; then
+importable() { "$venv/bin/python" -c 'import sys, importlib.util as u; sys.exit(not all(u.find_spec(m) for m in sys.argv[1:]))' "$@" 2>/dev/null; }
+if [ "$force" = no ] && [ "$(cat "$stamp" 2>/dev/null)" = "$state" ] && [ -x "$venv/bin/petsc-dcdm" ] && importable petsc4py mpi4py torch petsc_dcdm; then
     say "nothing to do"
     exit 0
 fi
 
 # ---- the virtual environment --------------------------------------------------------------------------------------
 base() { "$1" -c 'import sys; print(sys.base_prefix, sys.version)' 2>/dev/null; }
-if [ ! -x .venv/bin/python ] || [ "$(base .venv/bin/python)" != "$(base "$python")" ]; then
-    say "making .venv with $python"
-    quiet "$python" -m venv --clear --system-site-packages .venv || die "could not make .venv"
+if [ ! -x "$venv/bin/python" ] || [ "$(base "$venv/bin/python")" != "$(base "$python")" ]; then
+    say "making $venv with $python"
+    quiet "$python" -m venv --clear --system-site-packages "$venv" || die "could not make $venv"
 fi
 if ! importable petsc4py mpi4py; then
     # $python is itself in a virtual environment, or reaches petsc4py through PYTHONPATH: remember where
-    say "linking petsc4py and mpi4py into .venv"
+    say "linking petsc4py and mpi4py into $venv"
     "$python" -c 'import os, petsc4py, mpi4py; print(*dict.fromkeys(os.path.dirname(m.__path__[0]) for m in (petsc4py, mpi4py)), sep="\n")' \
-        >"$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/petsc4py_elsewhere.pth"
+        >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/petsc4py_elsewhere.pth"
 fi
 # The numpy that petsc4py was built with decides: a 1.x build breaks with numpy 2 ("numpy.dtype size changed").
 numpy=$("$python" -c 'import numpy; print("numpy<2" if numpy.__version__.startswith("1.") else "numpy>=2")')
 
-pip() { quiet .venv/bin/python -m pip --disable-pip-version-check install "$@"; }
+pip() { quiet "$venv/bin/python" -m pip --disable-pip-version-check install "$@"; }
 if ! importable torch; then
     say "installing torch $torch_version"
     if [ "$cuda" = yes ]; then
@@ -125,7 +132,7 @@ fi
 say "installing petsc_dcdm and its tools"
 pip "$numpy" -e '.[mesh,plot,dev]' || die "pip could not install petsc_dcdm"
 
-.venv/bin/python - <<'PY' || die "the new .venv does not work"
+"$venv/bin/python" - <<'PY' || die "the new $venv does not work"
 import sys
 try:
     from petsc4py import PETSc
@@ -135,6 +142,6 @@ except Exception as error:
 print("setup: PETSc", ".".join(map(str, PETSc.Sys.getVersion())), "and torch", torch.__version__, "work together")
 PY
 say "compiling the kernels"
-quiet .venv/bin/petsc-dcdm warmup || say "kernels not compiled ahead; the first solve will do it"
+quiet "$venv/bin/petsc-dcdm" warmup || say "kernels not compiled ahead; the first solve will do it"
 printf '%s\n' "$state" >"$stamp"
 say "done"

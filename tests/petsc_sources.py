@@ -23,16 +23,20 @@ def find_tutorial(name: str) -> Path:
     pytest.skip(f"PETSc's tutorial {name} is not here (Debian: libpetsc*-dev-examples)")
 
 
-def flags() -> list[str]:
-    """Compiler and linker flags of PETSc, from pkg-config (PETSC_DIR and PETSC_ARCH first)."""
+def pkg_config_path() -> dict[str, str]:
+    """The environment in which pkg-config knows the PETSc of petsc4py before any other."""
     import petsc4py
 
     config = petsc4py.get_config()
     own = Path(config["PETSC_DIR"]) / config.get("PETSC_ARCH", "") / "lib" / "pkgconfig"
-    env = {"PKG_CONFIG_PATH": str(own)} if own.is_dir() else {}
+    return {"PKG_CONFIG_PATH": str(own)} if own.is_dir() else {}
+
+
+def flags() -> list[str]:
+    """Compiler and linker flags of PETSc, from pkg-config."""
     for name in ("petsc", "PETSc"):
         try:
-            return run_program(["pkg-config", "--cflags", "--libs", name], env=env).split()
+            return run_program(["pkg-config", "--cflags", "--libs", name], env=pkg_config_path()).split()
         except (AssertionError, FileNotFoundError):
             continue
     pytest.skip("pkg-config does not know PETSc")

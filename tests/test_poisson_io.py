@@ -43,18 +43,74 @@ def test_matrix_vector_and_cells_come_back(system: System, tmp_path: Path) -> No
         io.on_grid(b, (2, 6, 7), cells)
 
 
+def write_as(path: Path, thing: PETSc.Mat | PETSc.Vec | PETSc.IS, integer: str, number: str = ">f8") -> None:
+    """The file that a PETSc with these indices and scalars writes."""
+    if isinstance(thing, PETSc.Mat):
+        indptr, indices, values = thing.getValuesCSR()
+        integers = [io.MAT_CLASSID, *thing.getSize(), len(values), *np.diff(indptr), *indices]
+    elif isinstance(thing, PETSc.Vec):
+        integers, values = [io.VEC_CLASSID, thing.getSize()], thing.getArray(readonly=True)
+    else:
+        integers, values = [io.IS_CLASSID, thing.getSize(), *thing.getIndices()], np.zeros(0)
+    path.write_bytes(np.array(integers, integer).tobytes() + values.astype(number).tobytes())
+
+
+@pytest.mark.parametrize("integer", [">i4", ">i8"])
+def test_files_of_32_and_64_bit_petsc(system: System, tmp_path: Path, integer: str) -> None:
+    b, cells = rhs.make("random", system), system.A.query("dcdm_cells")
+    for name, thing in (("A", system.A), ("b", b), ("cells", cells)):
+        write_as(tmp_path / name, thing, integer)
+        if np.dtype(integer).itemsize == np.dtype(PETSc.IntType).itemsize:
+            io.save(tmp_path / "petsc", thing)
+            assert (tmp_path / "petsc").read_bytes() == (tmp_path / name).read_bytes()
+    A = io.load_matrix(tmp_path / "A")
+    assert A.equal(system.A)
+    assert io.load_vector(tmp_path / "b", A.createVecLeft()).equal(b)
+    np.testing.assert_array_equal(io.load_cells(tmp_path / "cells", A).getIndices(), cells.getIndices())
+    content = (tmp_path / "A").read_bytes()
+    for size in (7, 8, 30, 100, len(content) - 8):
+        (tmp_path / "short").write_bytes(content[:size])
+        with pytest.raises(io.FileError, match="not a PETSc binary file" if size < 8 else "damaged or shorter"):
+            io.load_matrix(tmp_path / "short")
+
+
+def test_more_than_the_indices_can_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PETSc, "IntType", np.int32)
+    (tmp_path / "A").write_bytes(struct.pack(">qqqq", io.MAT_CLASSID, 2**31, 2**31, 0))
+    with pytest.raises(io.FileError, match="2147483648 rows or columns, more than the 2147483647 .*64-bit-indices"):
+        io.load_matrix(tmp_path / "A")
+    (tmp_path / "cells").write_bytes(struct.pack(">qqqq", io.IS_CLASSID, 2, 5, 2**32 + 5))
+    with pytest.raises(io.FileError, match="4294967302 grid cells"):
+        io.load_cells(tmp_path / "cells", PETSc.Mat().createAIJ([2, 2], nnz=1))
+
+
+@pytest.mark.parametrize("number, message", [(">f4", "of 4 bytes.*single"), (">c16", "of 16 bytes.*complex")])
+def test_files_of_other_scalars(system: System, tmp_path: Path, number: str, message: str) -> None:
+    b = rhs.make("random", system)
+    write_as(tmp_path / "A", system.A, ">i4", number)
+    write_as(tmp_path / "b", b, ">i4", number)
+    with pytest.raises(io.FileError, match=message):
+        io.load_matrix(tmp_path / "A")
+    with pytest.raises(io.FileError, match=message):
+        io.load_vector(tmp_path / "b", b)
+
+
 def test_bad_files_are_named(system: System, tmp_path: Path) -> None:
     io.save(tmp_path / "b", rhs.make("random", system))
     io.save(tmp_path / "A", system.A)
     (tmp_path / "text").write_text("hello world")
     (tmp_path / "short").write_bytes((tmp_path / "A").read_bytes()[:100])
-    (tmp_path / "wide").write_bytes(struct.pack(">qq", io.MAT_CLASSID, 4))
+    (tmp_path / "dense").write_bytes(struct.pack(">iiii", io.MAT_CLASSID, 2, 2, -1) + bytes(32))
+    (tmp_path / "beyond").write_bytes(struct.pack(">7id", io.MAT_CLASSID, 2, 2, 1, 1, 0, 2, 1.0))
+    (tmp_path / "fewer").write_bytes(struct.pack(">7id", io.MAT_CLASSID, 2, 2, 2, 1, 0, 0, 1.0))
     for name, message in (
         ("gone", "no file .*gone"),
         ("text", "text is not a PETSc binary file"),
         ("b", "holds a vector, where a matrix was expected"),
         ("short", "damaged or shorter"),
-        ("wide", "64-bit indices"),
+        ("dense", "dense matrix"),
+        ("beyond", "damaged"),
+        ("fewer", "damaged"),
     ):
         with pytest.raises(io.FileError, match=message):
             io.load_matrix(tmp_path / name)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from harness import ROOT, RUNNER, iterations, run_program
-from petsc_sources import find_tutorial
+from petsc_sources import find_tutorial, pkg_config_path
 
 README = (ROOT / "README.md").read_text()
 
@@ -33,7 +33,7 @@ def test_python(number: int, tmp_path: Path) -> None:
 def test_bash(number: int, tmp_path: Path, tutorial: Callable[[str], Path]) -> None:
     tutorial("ex45.c")  # skips where PETSc's tutorials or mpicc are not
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    output = run_program(["bash", "-euc", blocks("bash")[number]], cwd=tmp_path)
+    output = run_program(["bash", "-euc", blocks("bash")[number]], cwd=tmp_path, env=pkg_config_path())
     assert output.count("Linear solve converged") == 2 and iterations(output) <= 8, output
 
 

@@ -136,8 +136,6 @@ def _from_cells(cells_is: PETSc.IS, shape: Shape | None, A: PETSc.Mat) -> Grid:
 
 def _refuse(A: PETSc.Mat) -> MatrixError | None:
     """What can be told without looking at the entries."""
-    if np.issubdtype(PETSc.ScalarType, np.complexfloating):
-        return MatrixError("this PETSc has complex scalars; petsc_dcdm needs one configured with real scalars")
     rows, columns = A.getSize()
     if rows != columns:
         return MatrixError(f"the matrix is {rows} x {columns}; petsc_dcdm solves square systems")

@@ -19,6 +19,10 @@ class MatrixError(UnsupportedSystem):
     """The matrix is not one the network can serve."""
 
 
+class BuildError(UnsupportedSystem):
+    """PETSc was configured in a way that the network cannot work with."""
+
+
 def raise_together(comm: MPI.Intracomm, error: Exception | None) -> None:
     """Raise on every rank the error of the lowest rank that has one. Collective; one small reduction when all is well.
 

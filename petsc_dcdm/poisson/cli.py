@@ -72,8 +72,10 @@ def run(args: argparse.Namespace) -> int:
     petsc4py.init(["petsc-dcdm", *args.petsc_options])
     from petsc4py import PETSc
 
+    from petsc_dcdm.petsc_build import require_real_double
     from petsc_dcdm.poisson.solving import RTOL, print_table, solve
 
+    require_real_double(PETSc.COMM_WORLD, "KSP")
     system: System | None = None
     if args.matrix:
         A, b = _from_files(args)

@@ -4,81 +4,152 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
+from mpi4py import MPI
 from petsc4py import PETSc
 
 VTK_TYPES = {"float32": "Float32", "float64": "Float64", "int32": "Int32", "uint8": "UInt8", "int64": "Int64"}
 MAT_CLASSID, VEC_CLASSID, IS_CLASSID = 1211216, 1211214, 1211218
 NAMES = {MAT_CLASSID: "a matrix", VEC_CLASSID: "a vector", IS_CLASSID: "an index set"}
+HEADS = {MAT_CLASSID: 3, VEC_CLASSID: 1, IS_CLASSID: 1}
+"""Integers that follow the class id: rows, columns and entries of a matrix, the length of the others."""
+OTHER_NUMBERS = {4: "of single precision", 16: "with complex scalars or of quadruple precision"}
 
 
 class FileError(ValueError):
     """A file that is missing or holds something else; the message is one sentence for the user."""
 
 
-def _check(path: str | Path, classid: int) -> None:
-    """Look at the first number of a PETSc binary file, which says what it holds (big-endian)."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileError(f"There is no file {path}.")
-    with path.open("rb") as file:
-        head = file.read(8)
-    found = struct.unpack(">i", head[:4])[0] if len(head) >= 4 else None
-    if found == 0 and len(head) == 8 and struct.unpack(">q", head)[0] in NAMES:
-        raise FileError(f"{path} was written by a PETSc with 64-bit indices, this one has 32-bit indices.")
-    if found not in NAMES:
-        raise FileError(f"{path} is not a PETSc binary file (as -ksp_view_mat binary:{path.name} writes it).")
-    if found != classid:
-        raise FileError(f"{path} holds {NAMES[found]}, where {NAMES[classid]} was expected.")
+@dataclass(frozen=True)
+class _Binary:
+    """A PETSc binary file. It is big-endian, and its integers are as wide as the indices of the PETSc that wrote it,
+    4 or 8 bytes; it does not say which, and PETSc reads its own width only.
+
+    head: the integers that follow the class id. Positions are in bytes.
+    """
+
+    path: Path
+    integer: np.dtype
+    head: tuple[int, ...]
+    size: int
+
+    @classmethod
+    def open(cls, path: str | Path, classid: int) -> _Binary:
+        """Reads the head. Raises FileError where the file holds something else than ``classid``."""
+        path = Path(path)
+        if not path.is_file():
+            raise FileError(f"There is no file {path}.")
+        with path.open("rb") as file:
+            head = file.read(32)
+        ids = {np.dtype(kind): np.frombuffer(head, kind, 1)[0] for kind in (">i4", ">i8") if len(head) >= 8}
+        integer, found = next(((kind, int(n)) for kind, n in ids.items() if n in NAMES), (np.dtype(">i4"), 0))
+        if not found:
+            raise FileError(f"{path} is not a PETSc binary file (as -ksp_view_mat binary:{path.name} writes it).")
+        if found != classid:
+            raise FileError(f"{path} holds {NAMES[found]}, where {NAMES[classid]} was expected.")
+        made = cls(path, integer, (), path.stat().st_size)
+        made.require((1 + HEADS[classid]) * integer.itemsize)
+        numbers = np.frombuffer(head, integer, 1 + HEADS[classid])[1:]
+        return replace(made, head=tuple(int(n) for n in numbers))
+
+    @property
+    def body(self) -> int:
+        """Where the head ends."""
+        return (1 + len(self.head)) * self.integer.itemsize
+
+    def require(self, size: int) -> None:
+        if not 0 <= size <= self.size:
+            raise self.damaged()
+
+    def require_doubles(self, position: int, count: int) -> None:
+        """That the file goes on with ``count`` doubles, as far as its size can tell."""
+        if count and (self.size - position) / count in OTHER_NUMBERS:
+            width = (self.size - position) // count
+            raise FileError(
+                f"{self.path} holds numbers of {width} bytes, as a PETSc {OTHER_NUMBERS[width]} writes them; only "
+                "those of a real double-precision PETSc, of 8 bytes, can be read."
+            )
+        self.require(position + 8 * count)
+
+    def damaged(self) -> FileError:
+        return FileError(f"{self.path} cannot be read: it is damaged or shorter than it says.")
+
+    def integers(self, position: int, count: int) -> np.ndarray:
+        return np.fromfile(self.path, self.integer, count, offset=position).astype(np.int64)
+
+    def doubles(self, position: int, count: int) -> np.ndarray:
+        return np.fromfile(self.path, ">f8", count, offset=position).astype(np.float64)
+
+
+# Every rank reads its own rows, so that files of both widths of integers can be read, and ISLoad has its own idea of
+# the division.
 
 
 def load_matrix(path: str | Path, comm: PETSc.Comm | None = None) -> PETSc.Mat:
     """The AIJ matrix of a PETSc binary file, its rows divided evenly. Collective. Raises FileError."""
-    _check(path, MAT_CLASSID)
-    comm = PETSc.COMM_WORLD if comm is None else comm
-    A = PETSc.Mat().create(comm)
-    A.setType(PETSc.Mat.Type.AIJ)
-    _load(A, path, comm)
-    return A
+    file = _Binary.open(path, MAT_CLASSID)
+    rows, columns, entries = file.head
+    if entries < 0:
+        raise FileError(f"{path} holds a dense matrix, where a sparse one was expected.")
+    _fits_indices(path, max(rows, columns), "rows or columns")
+    width, comm = file.integer.itemsize, PETSc.COMM_WORLD if comm is None else comm
+    mpi = comm.tompi4py()
+    here, _ = PETSc.Sys.splitOwnership(rows, comm=comm)
+    first = mpi.scan(here) - here
+    file.require(file.body + rows * width)
+    indptr = np.concatenate(([0], np.cumsum(file.integers(file.body + first * width, here), dtype=np.int64)))
+    own = int(indptr[-1])
+    before, total = mpi.scan(own) - own, mpi.allreduce(own)
+    if entries not in (total, np.iinfo(np.int32).max):  # 32-bit PETSc writes the latter for all it cannot count
+        raise file.damaged()
+    _fits_indices(path, mpi.allreduce(own, MPI.MAX), "entries on one rank")
+    position = file.body + rows * width
+    file.require_doubles(position + total * width, total)
+    indices = file.integers(position + before * width, own)
+    if mpi.allreduce(bool(own) and not 0 <= indices.min() <= indices.max() < columns, MPI.LOR):
+        raise file.damaged()
+    values = file.doubles(position + total * width + 8 * before, own)
+    csr = indptr.astype(PETSc.IntType), indices.astype(PETSc.IntType), values
+    return PETSc.Mat().createAIJ(((here, rows), (None, columns)), csr=csr, comm=comm)
+
+
+def _fits_indices(path: str | Path, number: int, what: str) -> None:
+    most = np.iinfo(PETSc.IntType).max
+    if number > most:
+        raise FileError(
+            f"{path} has {number} {what}, more than the {most} that PETSc can count here: take one configured with "
+            "--with-64-bit-indices."
+        )
 
 
 def load_vector(path: str | Path, like: PETSc.Vec) -> PETSc.Vec:
     """The vector of a PETSc binary file, divided as ``like``. Collective. FileError on another length."""
-    _check(path, VEC_CLASSID)
-    with Path(path).open("rb") as file:
-        length = struct.unpack(">ii", file.read(8))[1]
+    file = _Binary.open(path, VEC_CLASSID)
+    (length,) = file.head
     if length != like.getSize():
         raise FileError(f"{path} holds a vector of length {length}, the matrix has {like.getSize()} rows.")
+    file.require_doubles(file.body, length)
+    start, end = like.getOwnershipRange()
     v = like.duplicate()
-    _load(v, path, like.comm)
+    v.setArray(file.doubles(file.body + 8 * start, end - start))
     return v
 
 
 def load_cells(path: str | Path, A: PETSc.Mat) -> PETSc.IS:
     """The index set of a PETSc binary file: a cell number per row of A, divided as A. Collective."""
-    _check(path, IS_CLASSID)
-    with Path(path).open("rb") as file:
-        length = struct.unpack(">ii", file.read(8))[1]
-    rows = A.getSize()[0]
+    file = _Binary.open(path, IS_CLASSID)
+    (length,), rows, width = file.head, A.getSize()[0], file.integer.itemsize
     if length != rows:
         raise FileError(f"{path} holds {length} cell numbers, the matrix has {rows} rows.")
-    # Every rank reads its own part: ISLoad has its own idea of the division.
+    file.require(file.body + length * width)
     start, end = A.getOwnershipRange()
-    own = np.fromfile(path, ">i4", count=end - start, offset=8 + 4 * start).astype(PETSc.IntType)
-    return PETSc.IS().createGeneral(own, comm=A.comm)
-
-
-def _load(thing: PETSc.Mat | PETSc.Vec, path: str | Path, comm: PETSc.Comm) -> None:
-    viewer = PETSc.Viewer().createBinary(str(path), "r", comm=comm)
-    try:
-        thing.load(viewer)
-    except PETSc.Error as error:
-        raise FileError(f"PETSc cannot read {path}: it is damaged or shorter than it says.") from error
-    finally:
-        viewer.destroy()
+    cells = file.integers(file.body + start * width, end - start)
+    _fits_indices(path, A.comm.tompi4py().allreduce(int(cells.max(initial=-1)), MPI.MAX) + 1, "grid cells")
+    return PETSc.IS().createGeneral(cells.astype(PETSc.IntType), comm=A.comm)
 
 
 def save(path: str | Path, thing: PETSc.Mat | PETSc.Vec | PETSc.IS) -> None:
