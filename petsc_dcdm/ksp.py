@@ -119,7 +119,8 @@ class KSP:
         """What KSPSolve would do after the solve, and does not after an error in it: for programs that go on."""
         library = petsc_library()
         if library is not None:
-            library.VecLockReadPop(ctypes.c_void_p(b.handle))
+            if hasattr(library, "VecLockReadPop"):  # vectors have no locks in every build
+                library.VecLockReadPop(ctypes.c_void_p(b.handle))
             library.PCPostSolve(ctypes.c_void_p(ksp.getPC().handle), ctypes.c_void_p(ksp.handle))
 
     def _install_pc(self, ksp: PETSc.KSP, prefix: str | None) -> None:
