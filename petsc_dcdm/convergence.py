@@ -29,7 +29,7 @@ LONG = 8
 SMALL = 1e-6
 """Relative to the first residual: from here on a step that does not lessen it may be due to rounding."""
 
-ROUNDINGS = 100
+ROUNDINGS = 10
 """A residual of so many times the rounding of b - A x is rounding."""
 
 INITIAL_RESIDUAL = ("ksp_converged_use_initial_residual_norm", "ksp_converged_use_min_initial_residual_norm")
@@ -192,8 +192,8 @@ class Convergence:
             return self.stop(Reason.DIVERGED_BREAKDOWN, f"{why}; ask for a larger -ksp_rtol")
         return self.stop(
             Reason.DIVERGED_BREAKDOWN,
-            f"the true residual stays at {part} while its recurrence falls to {self.relative(recurrence)}: products "
-            "are not those of one symmetric matrix; ask for a larger -ksp_rtol, or for another -ksp_type",
+            f"the true residual stays at {part} while its recurrence falls to {self.relative(recurrence)}: rounding at "
+            "such contrasts of coefficients, or a matrix that is not symmetric; ask for a larger -ksp_rtol",
         )
 
     def relative(self, norm: float) -> str:

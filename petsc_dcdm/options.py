@@ -7,6 +7,7 @@ Reading an option through PETSc marks it as used, which keeps ``-options_left`` 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,6 +73,26 @@ def _device(text: str) -> str:
     return value
 
 
+def _preconditioner(text: str) -> str:
+    known = {name for key, name in vars(PETSc.PC.Type).items() if not key.startswith("_") and isinstance(name, str)}
+    if text == "none" or text in known or _registered(text):
+        return text
+    near = difflib.get_close_matches(text, sorted(known), 1)
+    raise ValueError("none or a PC type of PETSc" + (f": {near[0]}?" if near else ""))
+
+
+def _registered(kind: str) -> bool:
+    """Whether the program has brought a PC of this type."""
+    pc = PETSc.PC().create(PETSc.COMM_SELF)
+    try:
+        pc.setType(kind)
+    except PETSc.Error:
+        return False
+    finally:
+        pc.destroy()
+    return True
+
+
 KSP_OPTIONS = (
     Option(
         "ksp_dcdm_operator",
@@ -102,7 +123,7 @@ PC_OPTIONS = (
         "pc_dcdm_fallback",
         "none",
         "PETSc PC type used when the matrix is not one the network can serve; none: it is an error",
-        str,
+        _preconditioner,
     ),
 )
 

@@ -41,8 +41,10 @@ NOISE = 0.1
 this share of the positive ones; otherwise they are what the matrix means, however small.
 """
 
-WIDE = 1e-20
-"""Ratio of the smallest diagonal to the largest below which both are kept within single precision's range."""
+WIDE, TOO_WIDE = 1e-10, 1e-24
+"""Ratios of the smallest diagonal to the largest: below the first both are kept within the range of single precision,
+with products of three of them; below the second they cannot be.
+"""
 
 NEARLY_CLOSED = 1e-7
 """Relative to the diagonal: with every s below it the coarse solver, in single precision, cannot tell constants from a
@@ -208,6 +210,11 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
     totals = comm.allreduce(np.array([*report.w_sum, *report.w_count, *counts], dtype=float))
     mean_w = tuple(float(total / count) if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
     largest, least, most_sum = _extremes(report, comm)
+    if 0 < least < TOO_WIDE * largest:
+        raise MatrixError(
+            f"the diagonals of coupled rows range from {least:.1e} to {largest:.1e}; the network works in single "
+            "precision, which holds ratios up to 1e24: -pc_dcdm_fallback gamg, or another PC, serves this matrix"
+        )
     largest, least = scale * largest, scale * least
     if 0 < least < WIDE * largest:
         largest *= float(np.sqrt(least / largest))  # as many powers of ten above 1 as below

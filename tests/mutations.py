@@ -1,0 +1,151 @@
+"""Faults planted one at a time in a copy of the tree: each must make the tests named beside it fail.
+
+    bash run_scripts/mutations.sh [NUMBER ...]
+
+A fault is a constant, a sign or a key that decides between right and wrong answers. Those that no test notices end the
+script with an error. ``tests/test_mutations.py`` holds this list to the sources.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Fault(NamedTuple):
+    """``old`` occurs once in the file ``where`` of the package and becomes ``new``; ``tests`` are pytest's words."""
+
+    what: str
+    where: str
+    old: str
+    new: str
+    tests: str
+
+
+FAULTS = (
+    Fault("wrong signs pass for rounding", "grid/extract.py", "ROUNDING = 1e-9", "ROUNDING = 1e-3", "test_extract.py"),
+    Fault("no wrong sign is rounding", "grid/extract.py", "ROUNDING = 1e-9", "ROUNDING = 1e-15", "test_extract.py"),
+    Fault("small s is dropped", "grid/csr_report.py", "SUM_ROUNDING = 8 *", "SUM_ROUNDING = 1e7 *", "test_extract.py"),
+    Fault("rounding is an s", "grid/csr_report.py", "SUM_ROUNDING = 8 *", "SUM_ROUNDING = 1e-3 *", "test_extract.py"),
+    Fault("noise is an s", "grid/extract.py", "NOISE = 0.1", "NOISE = 1e3", "test_extract.py"),
+    Fault("asymmetry passes", "grid/system.py", "TOLERANCE = 1e-6", "TOLERANCE = 1e-2", "test_extract.py"),
+    Fault("rounding is asymmetry", "grid/system.py", "TOLERANCE = 1e-6", "TOLERANCE = 1e-15", "test_extract.py"),
+    Fault(
+        "the sign of the matrix",
+        "models/kernels/csr_tools.c",
+        "m->values[e] < 0 ? -1.0 : 1.0",
+        "m->values[e] < 0 ? 1.0 : -1.0",
+        "test_csr.py test_extract.py",
+    ),
+    Fault("stiff springs are penalties", "models/kernels/csr.h", "PENALTY = 1e8", "PENALTY = 1e4", "test_extract.py"),
+    Fault("penalties are springs", "models/kernels/csr.h", "PENALTY = 1e8", "PENALTY = 1e12", "test_extract.py"),
+    Fault(
+        "weak springs hold nothing",
+        "grid/extract.py",
+        "NEARLY_CLOSED = 1e-7",
+        "NEARLY_CLOSED = 1e-3",
+        "test_extract.py",
+    ),
+    Fault(
+        "any vector is a null vector", "null_spaces.py", "TOLERANCE = 1e-8", "TOLERANCE = 1e-1", "test_null_spaces.py"
+    ),
+    Fault("no vector is a null vector", "null_spaces.py", "TOLERANCE = 1e-8", "TOLERANCE = 0.0", "test_null_spaces.py"),
+    Fault(
+        "a matrix is known by its address",
+        "identity.py",
+        "(thing if number is None else number), thing.stateGet()",
+        "thing.handle, thing.stateGet()",
+        "test_reused_matrices.py",
+    ),
+    Fault(
+        "a pattern that has changed is kept",
+        "pc.py",
+        "for o in (P, cells, *dms)), changes.value)",
+        "for o in (P, cells, *dms)), 0)",
+        "test_reuse.py test_reused_matrices.py",
+    ),
+    Fault(
+        "claims on the recurrence", "one_solve.py", "ended.check(its, exact)", "ended.check(its, True)", "test_ksp.py"
+    ),
+    Fault("tolerances of all of b", "convergence.py", "else min(left, whole)", "else whole", "test_identity_rows.py"),
+    Fault(
+        "tolerances of what is left", "convergence.py", "else min(left, whole)", "else left", "test_identity_rows.py"
+    ),
+    Fault(
+        "rounding is met early", "convergence.py", "ROUNDINGS = 10\n", "ROUNDINGS = 1e9\n", "test_ksp.py test_truth.py"
+    ),
+    Fault(
+        "fixed rows are left in",
+        "grid/fixed.py",
+        "if self.rows.size:\n            with v",
+        "if False:\n            with v",
+        "test_identity_rows.py",
+    ),
+    Fault("line search", "steps.py", "alpha = slope / energy", "alpha = 1.05 * slope / energy", "test_ksp.py"),
+    Fault("conjugation", "steps.py", "-beta / pAp", "beta / pAp", "test_ksp.py"),
+    Fault(
+        "the compiled line search",
+        "models/directions.py",
+        "            slope / energy,\n",
+        "            1.05 * slope / energy,\n",
+        "test_directions.py",
+    ),
+    Fault(
+        "halos one cell narrow",
+        "models/cpu.py",
+        "reach = self._steps\n",
+        "reach = self._steps - 1\n",
+        "test_cpu_hierarchy.py",
+    ),
+)
+
+
+def apply(fault: Fault, tree: Path) -> None:
+    """Plant it in a copy of the repository."""
+    path = tree / "petsc_dcdm" / fault.where
+    text = path.read_text(encoding="utf-8")
+    if text.count(fault.old) != 1:
+        raise ValueError(f"{fault.what}: {fault.where} has {text.count(fault.old)} times {fault.old!r}, and not once")
+    path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+
+
+def caught(fault: Fault) -> bool:
+    """Whether a test fails."""
+    with tempfile.TemporaryDirectory(prefix="petsc_dcdm-fault-") as name:
+        tree = Path(name)
+        for part in ("petsc_dcdm", "tests", "meshes", "pyproject.toml"):
+            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
+            copy(ROOT / part, tree / part)
+        apply(fault, tree)
+        tests = [f"tests/{file}" for file in fault.tests.split()]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+        environment = {**os.environ, "PYTHONPATH": str(tree), "XDG_CACHE_HOME": str(tree / "cache")}
+        ended = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+        if ended.returncode not in (0, 1):
+            raise RuntimeError(f"{fault.what}: pytest ended with {ended.returncode}\n{ended.stdout}{ended.stderr}")
+        return ended.returncode == 1
+
+
+def main(wanted: list[str]) -> int:
+    numbers = [int(n) for n in wanted] or range(len(FAULTS))
+    missed = []
+    for number in numbers:
+        fault, start = FAULTS[number], time.monotonic()
+        found = caught(fault)
+        missed += [] if found else [fault.what]
+        verdict = "caught" if found else "NOT CAUGHT"
+        print(f"{number:2d} {verdict:<10} {time.monotonic() - start:5.0f} s  {fault.what} ({fault.where})", flush=True)
+    print(f"{len(numbers) - len(missed)} of {len(numbers)} faults were caught")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
