@@ -240,7 +240,7 @@ class PC:
 
             missing = None
             try:
-                kernels_for(self._file)
+                kernels_for(self._file, layout=layout)
             except KernelsUnavailable as problem:
                 missing = problem
             if not self._comm.allreduce(missing is not None, op=MPI.LOR):
