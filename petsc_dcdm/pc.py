@@ -23,6 +23,7 @@ from petsc_dcdm.grid.errors import UnsupportedSystem, raise_together
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.system import GridSystem, build_system
 from petsc_dcdm.models import weights
+from petsc_dcdm.models.kernels.build import take_notice
 from petsc_dcdm.models.layout import Hierarchy
 from petsc_dcdm.models.packed import PackedStencil
 from petsc_dcdm.options import PC_OPTIONS, OptionError, print_help, read
@@ -147,6 +148,8 @@ class PC:
         self._system.layout.gpu_aware = device != "cpu" and mpi_reads_gpus()
         self._on_cpu = holders is None
         self._network = self._make_network(pc, device)
+        if notice := take_notice():
+            say(pc.getComm(), "PC", notice)
         if self._network.coarse is not None:
             if coarse is None or not coarse.update(self._network.coarse, self._system.layout):
                 if coarse is not None:
