@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from pathlib import Path
 
 from petsc_dcdm import __version__
 
@@ -84,22 +85,38 @@ def _processor() -> list[tuple[str, str]]:
 
 
 def _kernels() -> list[tuple[str, str]]:
-    from petsc_dcdm.models.kernels import build
+    from petsc_dcdm.models.kernels import build, cache
 
-    cached = sorted(build.cache_directory().glob("kernels-*.so"))
+    directory = cache.cache_directory()
     try:
         compiler = " ".join(build.find_compiler())
     except build.KernelsUnavailable as error:
         compiler = str(error)
     return [
-        ("kernel cache", f"{build.cache_directory()}: {len(cached)} compiled"),
+        ("kernel cache", f"{directory}: {_state_of(directory)}"),
         ("compiler", compiler),
     ]
 
 
+def _state_of(directory: Path) -> str:
+    """What a cache of kernels holds and whether it can be used."""
+    from petsc_dcdm.models.kernels import cache
+
+    try:
+        compiled = list(directory.glob("kernels-*.so"))
+        size = sum(path.stat().st_size for path in compiled) / 1e6
+        cache.require_private(directory)
+    except FileNotFoundError:
+        return "not there yet"
+    except OSError as error:
+        return f"not used, as {error}"
+    kept = f"{len(compiled)} compiled, {size:.1f} MB"
+    return kept if os.access(directory, os.W_OK) else f"{kept}; can not be written to"
+
+
 def warmup(args: argparse.Namespace) -> int:
-    """Compile the kernels into the user's cache; exit code 1 where that cannot be done."""
-    from petsc_dcdm.models.kernels import build
+    """Compile the kernels into the user's cache; exit code 1 where that cannot be done or nothing can be kept."""
+    from petsc_dcdm.models.kernels import build, cache
 
     start = time.perf_counter()
     try:
@@ -107,5 +124,9 @@ def warmup(args: argparse.Namespace) -> int:
     except build.KernelsUnavailable as error:
         print(f"petsc-dcdm: {error}; solves run in plain torch instead.")
         return 1
-    print(f"Kernels are ready in {build.cache_directory()} ({time.perf_counter() - start:.1f} s).")
+    notice = build.take_notice()
+    if notice:
+        print(f"petsc-dcdm: {notice}.")
+        return 1
+    print(f"Kernels are ready in {cache.cache_directory()} ({time.perf_counter() - start:.1f} s).")
     return 0

@@ -29,6 +29,7 @@ from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.system import GridSystem, build_system
 from petsc_dcdm.identity import Identity, identity, object_at, object_number
 from petsc_dcdm.models import weights
+from petsc_dcdm.models.kernels.build import take_notice
 from petsc_dcdm.models.layout import Hierarchy
 from petsc_dcdm.models.packed import PackedStencil
 from petsc_dcdm.options import PC_OPTIONS, OptionError, print_help, read
@@ -185,6 +186,8 @@ class PC:
         self._system.layout.gpu_aware = device != "cpu" and mpi_reads_gpus()
         self._on_cpu = holders is None
         self._network = self._make_network(pc, device)
+        if notice := take_notice():
+            say(pc.getComm(), "PC", notice)
         if self._network.coarse is not None:
             if coarse is None or not coarse.update(self._network.coarse, self._system.layout):
                 if coarse is not None:
@@ -306,7 +309,7 @@ class PC:
 
             missing = None
             try:
-                kernels_for(self._file)
+                kernels_for(self._file, layout=layout)
             except KernelsUnavailable as problem:
                 missing = problem
             if not self._comm.allreduce(missing is not None, op=MPI.LOR):

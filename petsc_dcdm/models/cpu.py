@@ -32,7 +32,7 @@ class CpuHierarchy:
         half: store coefficients as bfloat16, else as float32.
 
     Collective. Raises `WeightsError` for weights of another kind and `KernelsUnavailable` where the kernels can not
-    be compiled or the network is wider than they are made for.
+    be compiled, or the network is wider or the box larger than they are made for.
     """
 
     def __init__(

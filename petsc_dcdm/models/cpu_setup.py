@@ -15,6 +15,7 @@ from petsc_dcdm.models.kernels.binding import (
     MAX_STEPS,
     PACKED,
     SINGLE,
+    Geometry,
     Network,
     Padded,
     SetUp,
@@ -50,7 +51,7 @@ class CpuLevels:
         threads: int,
         half: bool,
     ) -> None:
-        self.kernels = kernels_for(file, half)
+        self.kernels = kernels_for(file, half, layout)
         self._steps = steps_of(file)
         self._layout = layout
         self._threads = threads
@@ -79,8 +80,7 @@ class CpuLevels:
             source = [a[1:-1, 1:-1, 1:-1] for a in (*arrays, extra)]
         if not isinstance(source, PackedStencil):
             source = [a[box] for a in source]
-        # What a leg of the cycle spoils from the edge inwards, and whole coarse cells.
-        width = self._steps + self._steps % 2
+        width = _width(self._steps)
         for number, axes in enumerate((*layout.plan, ())):
             around = layout.around(number, width)
             stage = Stage(_size(box), around, self._flat, axes, self._steps, half, self.halo, self._threads)
@@ -132,7 +132,7 @@ class CpuLevels:
     def _fill(self, level: int, *arrays: np.ndarray) -> None:
         """All that arrays with a halo of one cell hold of other boxes, once. Collective."""
         margin = plus(self.stages[level].low, 1)
-        width = 1 + self._steps + self._steps % 2
+        width = 1 + _width(self._steps)
         exchange = self._layout.exchange_of(*[Reach(level, margin, (width, width, width))] * len(arrays))
         exchange.start(*arrays)
         exchange.finish()
@@ -247,8 +247,9 @@ class CpuLevels:
         return int(active[stage.own].sum())
 
 
-def kernels_for(file: ModelFile, half: bool = True) -> ctypes.CDLL:
-    """The kernels, if they serve this network here: ranks should agree on that before they set it up. Not collective.
+def kernels_for(file: ModelFile, half: bool = True, layout: Layout | None = None) -> ctypes.CDLL:
+    """The kernels, if they serve this network (on this rank's box of `layout`) here: ranks should agree on that before
+    they set it up. Not collective.
 
     Raises as `CpuHierarchy` does.
     """
@@ -260,12 +261,22 @@ def kernels_for(file: ModelFile, half: bool = True) -> ctypes.CDLL:
             f"{file.source}: the kernels serve up to {MAX_STEPS} smoothing steps and {CHANNELS} channels, and this "
             f"network has {steps} and {channels}"
         )
+    if layout is not None:
+        flat = layout.global_shape[0] == 1
+        Geometry(plus(layout.shape, 2 * _width(steps)), flat).require_fit()
     return kernels(half)
 
 
 def steps_of(file: ModelFile) -> int:
     """Smoothing steps of a leg."""
     return int(file.tensors["log_c"].shape[0]) - 4
+
+
+def _width(steps: int) -> int:
+    """Cells of other boxes that a level covers on each side of its own: those that a leg of the cycle spoils from the
+    edge inwards, and whole coarse cells.
+    """
+    return steps + steps % 2
 
 
 def plus(margin: Shape, one: int) -> Shape:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from petsc_dcdm.models.kernels.build import library
+from petsc_dcdm.models.kernels.build import KernelsUnavailable, library
 from petsc_dcdm.models.layout import Shape
 from petsc_dcdm.models.memory import aligned_zeros
 
@@ -19,6 +19,9 @@ CHANNELS = 16
 #: Fields of a block before its smoothing weights: low and high conductances along x, r, w, and s.
 OMEGA = 7
 MAX_HISTORY = 8
+#: Elements of a plane, halo and padding included: the kernels number the cells of a plane, and what the network says of
+#: them, in 32 bits. Everything else is in 64.
+MAX_PLANE = 2**31 - 2**16
 
 _i64, _pointer = ctypes.c_int64, ctypes.c_void_p
 
@@ -153,6 +156,15 @@ class Geometry:
         nz, ny, _ = self.shape
         size = (nz + 2) * (ny + 2) * self.pitch + 2 * ALIGN
         return Padded(self, aligned_zeros(size, dtype))
+
+    def require_fit(self) -> None:
+        """KernelsUnavailable where a plane has more elements than the kernels can number."""
+        elements = self.pitches[0]
+        if elements > MAX_PLANE:
+            raise KernelsUnavailable(
+                f"a rank's box has {self.shape[2]} x {self.planes[1]} cells in a plane, with its halo {elements} "
+                f"elements, and the C kernels can number {MAX_PLANE}: use more ranks"
+            )
 
     def level(self) -> Level:
         n_w, n_r = self.planes

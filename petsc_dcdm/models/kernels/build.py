@@ -1,4 +1,4 @@
-"""Compile the C kernels on first use and keep the library in the user's cache.
+"""Compile the C kernels on first use and keep the library in the user's cache (cache.py).
 
 The file name is a hash of the sources, the compiler, the flags and the processor, so that a home directory
 shared by different machines works, and a changed source is never mistaken for the old one. Processes that find the
@@ -24,6 +24,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from petsc_dcdm.models.kernels.cache import (
+    NotPrivate,
+    cache_directory,
+    remove_unused,
+    require_private,
+    temporary_name,
+    touch,
+)
+
 SOURCE_DIRECTORY = Path(__file__).parent
 
 # Not -ffast-math: NaN and infinity must come out of every kernel that they went into.
@@ -41,12 +50,6 @@ FLAG_SETS = (
 
 class KernelsUnavailable(RuntimeError):
     """The C kernels can not be had on this machine; the message is one sentence on why."""
-
-
-def cache_directory() -> Path:
-    """``$XDG_CACHE_HOME/petsc_dcdm``, by default ``~/.cache/petsc_dcdm``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "petsc_dcdm"
 
 
 def sources() -> list[Path]:
@@ -94,19 +97,21 @@ def _key(compiler: Sequence[str]) -> str:
 
 
 def _run(compiler: Sequence[str], arguments: Sequence[str], work: Path, target: Path) -> None:
-    """Run the compiler with the first flags that it accepts; `target` appears whole or not at all. What a process
-    that is killed was making stays in the directory `work`.
+    """Run the compiler with the first flags that it accepts; `target` appears whole or not at all, for its owner alone
+    to write to. What a process that is killed was making stays in the directory `work`.
     """
     message = ""
-    partial = work / f"{target.name}.{os.getpid()}"
+    partial = temporary_name(work, target.name)
     for flags in FLAG_SETS:
         command = [*compiler, *flags, *arguments, "-o", str(partial)]
         ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         if ended.returncode == 0:
+            partial.chmod(0o755)
             os.replace(partial, target)
             return
         lines = [line for line in ended.stderr.splitlines() if "error" in line] or ended.stderr.splitlines()
         message = message or (lines[0] if lines else f"{command[0]} ended with status {ended.returncode}")
+    partial.unlink(missing_ok=True)
     with suppress(OSError):  # it is not empty: another source could be compiled
         work.rmdir()
     raise KernelsUnavailable(f"the C kernels could not be compiled: {message}")
@@ -174,17 +179,26 @@ class _Build:
 
 
 def _compiled(directory: Path, compiler: Sequence[str], key: str) -> Path:
-    """The library in `directory`, compiled if it is not there; OSError where nothing can be written."""
+    """The library in `directory`, compiled if it is not there; OSError where nothing can be written, or others can."""
     target = directory / f"kernels-{key}.so"
     if not target.exists():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        require_private(directory)
         try:
             _Build(compiler, target).run()
         except (OSError, KernelsUnavailable):
             # without locks another process may have taken away what this one was making, as all is done
             if not target.exists():
                 raise
+        remove_unused(directory)
+    require_private(directory)
+    require_private(target)
+    touch(target)
     return target
+
+
+#: What the user should know about the cache and has not been told yet.
+_notices: list[str] = []
 
 
 @functools.cache
@@ -192,17 +206,33 @@ def _load(half: bool) -> ctypes.CDLL | KernelsUnavailable:
     try:
         compiler = [*find_compiler(), f"-DHALF={int(half)}"]
         key = _key(compiler)
+        directory = cache_directory()
         try:
-            return ctypes.CDLL(str(_compiled(cache_directory(), compiler, key)))
-        except OSError:
-            # Nowhere to keep it (a read-only home), or it does not load (a noexec home): compile for this
-            # process alone. A library that is loaded needs its file no more.
+            return ctypes.CDLL(str(_compiled(directory, compiler, key)))
+        except (OSError, KernelsUnavailable) as error:
+            # Nowhere to keep it (a read-only home, a full one), or it does not load (a noexec home), or others can
+            # write there: compile for this process alone. A library that is loaded needs its file no more.
             with tempfile.TemporaryDirectory(prefix="petsc_dcdm-") as private:
-                return ctypes.CDLL(str(_compiled(Path(private), compiler, key)))
+                library = ctypes.CDLL(str(_compiled(Path(private), compiler, key)))
+            _notices.append(_explain(directory, error))
+            return library
     except OSError as error:
         return KernelsUnavailable(f"the compiled C kernels could not be loaded: {error}")
     except KernelsUnavailable as error:
         return error
+
+
+def _explain(directory: Path, error: Exception) -> str:
+    advice = "" if isinstance(error, NotPrivate) else "make it a directory that you can write to and run from, "
+    return (
+        f"the compiled C kernels can not be kept in {directory}, so that every process compiles them anew, for seconds "
+        f"({error}): {advice}or set XDG_CACHE_HOME to another place"
+    )
+
+
+def take_notice() -> str | None:
+    """A sentence for the user about kernels that could not be kept, where they are loaded; only once."""
+    return _notices.pop(0) if _notices else None
 
 
 def library(half: bool = True) -> ctypes.CDLL:

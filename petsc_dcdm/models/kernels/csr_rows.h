@@ -182,17 +182,24 @@ typedef struct {
     uint8_t cell, s_index;
 } usual_row;
 
+/* The bits of a value. */
+INLINE uint64_t bits_at(const double *values, int64_t i) {
+    uint64_t bits;
+    memcpy(&bits, values + i, sizeof bits);
+    return bits;
+}
+
 /* Whether `step` rows from r on, all of the same length, say bit by bit the same as the known values. base: local rows of the columns
  * t rows before. */
-INLINE int repeats(const csr_matrix *m, int64_t r, const row_place *at, const uint64_t *known, const int64_t *base, int64_t t, int64_t step,
+INLINE int repeats(const csr_matrix *m, int64_t r, const row_place *at, const double *known, const int64_t *base, int64_t t, int64_t step,
                    int width, int wide) {
     const int *place = places[width == 7];
     const int64_t e = get_index(m->indptr, r, wide);
-    const uint64_t *value = (const uint64_t *)(m->values + e);
+    const double *value = m->values + e;
     uint64_t odd = 0;
     uint8_t lone = 0;
-    for (int64_t q = 0; q < width; q++) odd |= value[q] ^ known[q];
-    for (int64_t q = width; q < width * step; q++) odd |= value[q] ^ value[q - width];
+    for (int64_t q = 0; q < width; q++) odd |= bits_at(value, q) ^ bits_at(known, q);
+    for (int64_t q = width; q < width * step; q++) odd |= bits_at(value, q) ^ bits_at(value, q - width);
     for (int f = 0; f < width; f++) {
         const int side = place[f];
         const int64_t distance = side == DIAGONAL ? 0 : side & 1 ? at->step[side / 2] : -at->step[side / 2];
@@ -218,7 +225,7 @@ INLINE int repeats(const csr_matrix *m, int64_t r, const row_place *at, const ui
 INLINE int64_t count_usual(const csr_matrix *m, int64_t r, const row_place *at, const usual_row *usual, int64_t n, int width, int wide) {
     const int *place = places[width == 7];
     const int64_t first = get_index(m->indptr, r, wide);
-    const uint64_t *known = (const uint64_t *)(m->values + usual->entry);
+    const double *known = m->values + usual->entry;
     int64_t base[7];
     if (get_index(m->indptr, r + 1, wide) - first != width) return 0;
     for (int f = 0; f < width; f++) {

@@ -85,7 +85,7 @@ static void set_planes(const dcdm_level *l, pass *p, int64_t begin, int64_t end,
     for (int q = 0; q <= last; q++) {
         planes *f = &p->x[q];
         *f = in_memory;
-        if (q == last || q == kept) f->memory = p->target + l->origin;
+        if ((q == last || q == kept) && p->target) f->memory = p->target + l->origin;
         if (q == last) continue;
         f->ring = ring, f->slot = slot, f->slots = 3;
         f->begin = l->w_begin, f->end = l->w_end;

@@ -133,7 +133,7 @@ static __attribute__((noinline)) void NAME(restrict_plane)(const dcdm_level *l, 
 static void NAME(down)(const dcdm_level *l, const dcdm_level *next, pass *p, int part) {
     const int64_t begin = l->part[part], end = l->part[part + 1];
     const int last = (int)l->steps;
-    const planes result = {.memory = l->y + l->origin, .pitch = l->pitch_w};
+    const planes result = {.memory = p->again ? l->y + l->origin : NULL, .pitch = l->pitch_w};
     set_planes(l, p, begin, end, last - 1);
     for (int64_t t = begin - last; t < end + last; t++)
         for (int q = 0; q <= last; q++) {

@@ -127,7 +127,7 @@ static void forget(workspace *ws) {
 /* Before a plane: make room, and see whether answers are worth keeping. */
 static void prepare_memory(workspace *ws) {
     if (ws->looked > 1000) {
-        ws->forgetful = 2 * ws->missed > ws->looked;
+        ws->forgetful = ws->missed > ws->looked / 2;
         ws->looked = ws->missed = 0;
     }
     if (ws->kept > MEMORY / 2) forget(ws);

@@ -156,16 +156,16 @@ INLINE v16 add_feature(v16 sum, const void *weights, const float *feature, const
     return sum + w * *feature;
 }
 
-/* The network at n cells. Features of cell c start at from[b] + cell[c] for row b of the convolution. If `dense` the cells lie `step`
+/* The network at n cells, at most DENSE. Features of cell c start at from[b] + cell[c] for row b of the convolution. If `dense` the cells lie `step`
  * floats apart, which leaves all offsets to the compiler. plain: two features less are looked at. */
 INLINE void evaluate(const dcdm_network *net, const prepared *p, int parity, const float *const *from, int has_r, const int64_t *cell,
                      int64_t step, const int n, const int dense, const int plain, const int half, v16 *to) {
     const int size = half ? FEATURES / 2 : FEATURES, looked_at = plain ? size * (FEATURES - 2) / FEATURES : size;
-    v16 w, sum[n];
+    v16 w, sum[DENSE];
     memcpy(&w, plain ? p->plain_bias[parity] : net->conv_bias, sizeof w);
     EACH(c, n) sum[c] = w;
     for (int b = has_r ? 0 : 1; b < 9; b += has_r ? 1 : 3) {
-        const float *x[n];
+        const float *x[DENSE];
         EACH(c, n) x[c] = from[b] + (dense ? cell[0] + c * step : cell[c]);
         for (int t = 0; t < 3; t++)
             for (int f = 0; f < looked_at; f++) {
@@ -176,7 +176,7 @@ INLINE void evaluate(const dcdm_network *net, const prepared *p, int parity, con
     const float (*layer[2])[CHANNELS] = {net->hidden, net->out};
     const float *bias[2] = {net->hidden_bias, net->out_bias};
     for (int q = 0; q < 2; q++) {
-        float hidden[n][CHANNELS] __attribute__((aligned(64)));
+        float hidden[DENSE][CHANNELS] __attribute__((aligned(64)));
         EACH(c, n) {
             put_channels(hidden[c], (v16)((sum[c] > 0) & (v16i)sum[c]), half);
         }
@@ -189,8 +189,8 @@ INLINE void evaluate(const dcdm_network *net, const prepared *p, int parity, con
     }
     memcpy(&w, net->base, sizeof w);
     EACH(c, n) {
-        const v16 size = (v16)((v16i)sum[c] & 0x7FFFFFFF);
-        to[c] = w * (1 + 0.9f * (sum[c] * inverse_of(1 + size, half)));
+        const v16 magnitude = (v16)((v16i)sum[c] & 0x7FFFFFFF);
+        to[c] = w * (1 + 0.9f * (sum[c] * inverse_of(1 + magnitude, half)));
     }
 }
 

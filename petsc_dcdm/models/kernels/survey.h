@@ -76,7 +76,7 @@ static int64_t carve(const dcdm_level *l, char *memory, workspace *ws) {
     int64_t used = 0;
 #define TAKE(pointer, number)                                              \
     do {                                                                   \
-        (pointer) = (void *)(memory + used);                               \
+        if (memory) (pointer) = (void *)(memory + used);                   \
         used += ((int64_t)sizeof *(pointer) * (number) + 63) / 64 * 64;    \
     } while (0)
     *ws = (workspace){.slot = slot, .origin = ALIGN + (l->has_r ? l->pitch_r : 0)};
