@@ -213,9 +213,9 @@ def _load(half: bool) -> ctypes.CDLL | KernelsUnavailable:
             # Nowhere to keep it (a read-only home, a full one), or it does not load (a noexec home), or others can
             # write there: compile for this process alone. A library that is loaded needs its file no more.
             with tempfile.TemporaryDirectory(prefix="petsc_dcdm-") as private:
-                library = ctypes.CDLL(str(_compiled(Path(private), compiler, key)))
+                loaded = ctypes.CDLL(str(_compiled(Path(private), compiler, key)))
             _notices.append(_explain(directory, error))
-            return library
+            return loaded
     except OSError as error:
         return KernelsUnavailable(f"the compiled C kernels could not be loaded: {error}")
     except KernelsUnavailable as error:

@@ -31,7 +31,8 @@ typedef struct {
     float class_source[256][4];
 } dcdm_setup;
 
-/* Rings of planes in float, slot k mod SLOTS, and rows; all of one thread. */
+/* Rings of planes in float, slot k mod SLOTS, and rows; all of one thread. Cells and answers of a plane are numbered in 32 bits:
+ * MAX_PLANE of petsc_dcdm/models/kernels/binding.py keeps larger ones away. */
 typedef struct {
     float *w[4], *high[3], *inverse; /* w_x, w_r, w_w, s; high conductances with halo; 1 / d */
     uint32_t *id, *patch;            /* id: a hash of a cell's own stencil, 1 if inactive. patch: a sum of those of the 3 x 3 cells
