@@ -25,7 +25,7 @@ class ForeignGuess:
             return
         if not guessed:
             x.set(0.0)
-        if not fixed.begin(b, x) and not guessed:
+        if not fixed.begin(b, x, guessed) and not guessed:
             return
         if not guessed:
             ksp.setInitialGuessNonzero(True)

@@ -52,7 +52,7 @@ class OneSolve:
         """Raises OptionError where the stencil was asked for and cannot be had."""
         ksp, system = self._ksp, self._system
         guessed = ksp.getInitialGuessNonzero()
-        some_fixed = system.fixed.begin(system.b, system.x)
+        some_fixed = system.fixed.begin(system.b, system.x, guessed)
         closed = self._how_closed()
         steps = self._on_grid(closed)
         if steps is None:
@@ -159,8 +159,7 @@ class OneSolve:
         fixed = self._system.fixed
         if not fixed.anywhere:
             return ""
-        rows = fixed.rows[fixed.diagonal == 0.0]
-        rows = rows[self._system.b.getArray(readonly=True)[rows] != 0.0]
+        rows = fixed.empty[self._system.b.getArray(readonly=True)[fixed.empty] != 0.0]
         own = int(rows[0]) + self._A.getOwnershipRange()[0] if rows.size else None
         everyones = [row for row in self._A.getComm().tompi4py().allgather(own) if row is not None]
         if not everyones:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from mpi4py import MPI
@@ -37,14 +38,20 @@ class FixedRows:
     coupled: bool = False
     certain: bool = True
 
-    def begin(self, b: PETSc.Vec, x: PETSc.Vec) -> bool:
-        """x = b / diagonal there. Returns whether any of these unknowns is not 0. Collective."""
+    @cached_property
+    def empty(self) -> np.ndarray:
+        """Those that are all zero; local."""
+        return self.rows[self.diagonal == 0.0]
+
+    def begin(self, b: PETSc.Vec, x: PETSc.Vec, guessed: bool) -> bool:
+        """x = b / diagonal there; without a guess x is 0. Returns whether one is not 0. Collective."""
         if not self.anywhere:
             return False
-        values = self._quotient(b.getArray(readonly=True)[self.rows])
-        some = bool(x.comm.tompi4py().allreduce(bool((values != 0).any()), op=MPI.LOR))
-        with x as unknowns:
-            unknowns[self.rows] = values
+        values = b.getArray(readonly=True)[self.rows]
+        some = bool(x.comm.tompi4py().allreduce(bool(values.any()), op=MPI.LOR))
+        if some or guessed:
+            with x as unknowns:
+                unknowns[self.rows] = self._quotient(values)
         return some
 
     def correct(self, r: PETSc.Vec, x: PETSc.Vec) -> bool:
@@ -72,7 +79,7 @@ class FixedRows:
             return b.copy()
         known, left = b.duplicate(), b.duplicate()
         known.set(0.0)
-        self.begin(b, known)
+        self.begin(b, known, guessed=False)
         mult(known, left)
         known.destroy()
         left.aypx(-1.0, b)
