@@ -84,22 +84,22 @@ class Convergence:
         """What tolerances are relative to."""
 
     @contextmanager
-    def tolerances(self, first: float, left: float | None) -> Iterator[None]:
-        """For the length of the solve: tolerances that PETSc's test measures with as this class does.
+    def tolerances(self, first: float, left: float | None, given: float | None) -> Iterator[None]:
+        """For the length of the solve: tolerances that PETSc's test measures with as this class does. With a guess:
 
         first  norm of the first residual
-        left   that of the right-hand side that is left once the fixed rows are solved; None where it is ``first``
+        left   that of the right-hand side once the fixed rows are solved; ``first`` without a guess (None)
+        given  that of all of it, which PETSc's test takes tolerances relative to; ``first`` without a guess (None)
         """
-        guessed, whole = left is not None, float(self._system.b.norm())
-        left = first if left is None else left
+        whole = float(self._system.b.norm())
+        left, given, guessed = (first, first, False) if left is None or given is None else (left, given, True)
         database, prefix = PETSc.Options(), self._ksp.getOptionsPrefix() or ""
+        self._left, self.reference = left, left
         if guessed and any(database.hasName(prefix + name) for name in INITIAL_RESIDUAL):
-            self.reference, self._left, given = first, left, first
-        else:
-            given = float(self._ksp.getRhs().norm()) if guessed else first
-            natural = self._ksp.getNormType() == PETSc.KSP.NormType.NATURAL
-            self.reference = left if natural or not self._system.fixed.anywhere else min(left, whole)
-            self.reference, self._left = self.reference or first, left
+            self.reference = given = first
+        elif self._system.fixed.anywhere and self._ksp.getNormType() != PETSc.KSP.NormType.NATURAL:
+            self.reference = min(left, whole) if left else whole
+        self.reference = self.reference or first
         reachable = min(self._rtol * left, 32 * EPS * left)  # of all of b it may be less than rounding
         self._below = max(self._rtol * self.reference, self._atol, reachable)
         as_petsc_has_it = self._below == max(self._rtol * given, self._atol) and first <= given

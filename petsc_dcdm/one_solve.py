@@ -62,10 +62,11 @@ class OneSolve:
             natural = ksp.getNormType() == PETSc.KSP.NormType.NATURAL
             steps = VectorSteps(system, ksp.getPC(), work, self._settings.history, natural)
         ended = Convergence(ksp, steps, system, not self._has_entries, self._closed_regions)
-        reference = self._reference() if guessed else None
+        left = self._left() if guessed else None
+        given = self._norm(ksp.getRhs()) if guessed else None
         steps.start(guessed or some_fixed or closed is Closed.NEARLY)
         try:
-            with ended.tolerances(steps.norm(), reference):
+            with ended.tolerances(steps.norm(), left, given):
                 if system.fixed.anywhere:
                     self.measured = (
                         "    rows that their own diagonals decide were solved before the loop: norms are of the "
@@ -132,16 +133,21 @@ class OneSolve:
             raise OptionError(f"-ksp_dcdm_operator stencil: {why}; use auto or mat")
         return None
 
-    def _reference(self) -> float:
-        """The norm of the right-hand side without what the fixed rows add to it; in the norm that is tested."""
+    def _left(self) -> float:
+        """The norm of the right-hand side without what the fixed rows add to it."""
         left = self._system.fixed.left_of(self._system.b, self._system.mult)
-        square = float(left.norm()) ** 2
-        if self._ksp.getNormType() == PETSc.KSP.NormType.NATURAL:
-            z = left.duplicate()
-            self._ksp.getPC().apply(left, z)
-            square = abs(float(left.dot(z)))
-            z.destroy()
+        norm = self._norm(left)
         left.destroy()
+        return norm
+
+    def _norm(self, v: PETSc.Vec) -> float:
+        """The norm that is tested."""
+        if self._ksp.getNormType() != PETSc.KSP.NormType.NATURAL:
+            return float(v.norm())
+        z = v.duplicate()
+        self._ksp.getPC().apply(v, z)
+        square = abs(float(v.dot(z)))
+        z.destroy()
         return float(np.sqrt(square))
 
     # Systems without a solution ------------------------------------------------------------------------------------

@@ -75,9 +75,19 @@ FAULTS = (
     Fault(
         "claims on the recurrence", "one_solve.py", "ended.check(its, exact)", "ended.check(its, True)", "test_ksp.py"
     ),
-    Fault("tolerances of all of b", "convergence.py", "else min(left, whole)", "else whole", "test_identity_rows.py"),
     Fault(
-        "tolerances of what is left", "convergence.py", "else min(left, whole)", "else left", "test_identity_rows.py"
+        "tolerances of all of b",
+        "convergence.py",
+        "= min(left, whole) if left else whole",
+        "= whole",
+        "test_identity_rows.py",
+    ),
+    Fault(
+        "tolerances of what is left",
+        "convergence.py",
+        "= min(left, whole) if left else whole",
+        "= left",
+        "test_identity_rows.py test_truth.py",
     ),
     Fault(
         "rounding is met early", "convergence.py", "ROUNDINGS = 10\n", "ROUNDINGS = 1e9\n", "test_ksp.py test_truth.py"

@@ -215,7 +215,8 @@ def _judge_claim(verdict: Verdict, solver: Solver, A: PETSc.Mat, system: System,
     case, broken = solver.case, verdict.broken
     r, floor = T.b - system.A @ x, float(np.linalg.norm(rounding(system.A, x, T.b)))
     if case.norm == "natural":
-        size, of_b = natural_norm(solver, A, r), natural_norm(solver, A, T.b)
+        size = natural_norm(solver, A, r)
+        of_b = natural_norm(solver, A, T.b if T.b.any() else system.A @ start)  # see below
         noise = rounding(system.A, x, T.b)
         flips = np.random.default_rng(0).choice([-1.0, 1.0], noise.size)
         allowed = 3 * max(case.rtol * of_b, case.atol) + 3 * max(
