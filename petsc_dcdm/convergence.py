@@ -29,6 +29,9 @@ LONG = 8
 SMALL = 1e-6
 """Relative to the first residual: from here on a step that does not lessen it may be due to rounding."""
 
+GROWN = 10
+"""A residual so many times the least one is not one that will fall again, where that was rounding."""
+
 ROUNDINGS = 10
 """A residual of so many times the rounding of b - A x is rounding."""
 
@@ -38,12 +41,12 @@ INITIAL_RESIDUAL = ("ksp_converged_use_initial_residual_norm", "ksp_converged_us
 class _Floor:
     """Tells from true residuals whether there is any use in going on.
 
-    It is told of claims that the true residual does not bear out. The recurrence starts from the true residual each
-    time, so that only rounding comes between the two.
+    It is told of claims that the true residual does not bear out, and of residuals that do not fall any more. The
+    recurrence starts from the true residual each time, so that only rounding comes between the two.
     """
 
     PATIENCE = 3
-    """Claims in a row that may fail to halve the true residual."""
+    """How often in a row the true residual may fail to halve."""
 
     def __init__(self) -> None:
         self._best = np.inf
@@ -176,7 +179,11 @@ class Convergence:
             return False
         if self._best <= ROUNDINGS * rounding(self._ksp, self._system.b, self._system.x):
             self._steps.true_residual()
-            return self._nothing_more(self._steps.norm(), norm)
+            now = self._steps.norm()
+            if self._floor.reached_at(now) or now > GROWN * self._best:  # from rounding no direction can be made
+                return self._nothing_more(now, norm)
+            self._best, self._waited = now, 0
+            return False
         if self._waited != LONG:
             return False
         why = self._no_solution(self._below)
@@ -203,7 +210,7 @@ class Convergence:
     def stop(self, reason: int, why: str = "") -> bool:
         """Ends the solve; True. Where it has gone wrong and there is no solution, that is why."""
         gone_wrong = reason in (Reason.DIVERGED_DTOL, Reason.DIVERGED_BREAKDOWN, Reason.DIVERGED_NANORINF)
-        if gone_wrong and self._ksp.getIterationNumber() and self._waited < LONG:
+        if gone_wrong and self._waited < LONG:
             none = self._no_solution(self._below)
             reason, why = (Reason.DIVERGED_BREAKDOWN, none) if none else (reason, why)
         self._ksp.setConvergedReason(reason)

@@ -10,8 +10,8 @@ from petsc4py import PETSc
 from petsc_dcdm.identity import identity
 
 TOLERANCE = 1e-8
-"""|A n| over |D n|, D the diagonal, up to which n is a null vector: the square root of rounding, as MatNullSpaceTest
-has it, but relative.
+"""Up to where n is a null vector: the largest of D^-1 A n, D the diagonal, over the largest of n. It is the square root
+of rounding, as in MatNullSpaceTest, but relative, and row by row.
 """
 
 
@@ -65,16 +65,16 @@ def _judge(A: PETSc.Mat, P: PETSc.Mat, null_space: PETSc.NullSpace) -> Attached:
         else:
             member.copy(n)
         A.mult(n, image)
-        n.pointwiseMult(n, diagonal)
-        size = float(n.norm())
-        worst = max(worst, float(image.norm()) / size if size else 0.0)
+        image.pointwiseDivide(image, diagonal)
+        largest, size = (float(v.norm(PETSc.NormType.NORM_INFINITY)) for v in (image, n))
+        worst = max(worst, largest / size if size else 0.0)
     for vec in (n, image, diagonal):
         vec.destroy()
     if worst <= TOLERANCE:
         return Attached(null_space)
     return Attached(
         None,
-        "the null space that is attached to the matrix is none of it: the matrix times one of its vectors is "
+        "the null space that is attached to the matrix is none of it: the matrix times one of its vectors is up to "
         f"{worst:.1e} of the diagonal times that vector; the system is solved without it. Attach the vectors that the "
         "matrix takes to zero (solid and Dirichlet rows have no part in them), or none (MatSetNullSpace)",
     )

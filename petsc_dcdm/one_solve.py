@@ -178,13 +178,15 @@ class OneSolve:
             return ""
         part = self._context.constant_part(system.b) if system.constants is None else system.constants.part(system.b)
         rtol, atol, _, _ = self._ksp.getTolerances()
-        tolerance = max(rtol * ended.reference, atol, 64 * EPS * ended.reference)
-        if not part > tolerance:  # so with NaN, which the loop tells
+        reference = ended.reference
+        if self._ksp.getNormType() == PETSc.KSP.NormType.NATURAL:
+            reference, atol = float(system.b.norm()), 0.0
+        if not part > max(rtol * reference, atol, 64 * EPS * reference):  # so with NaN, which the loop tells
             return ""
         return (
             "constants are a null space of the matrix and a part of the right-hand side "
-            f"({ended.relative(part)}): there is no solution; attach the null space (MatSetNullSpace) for the "
-            "solution of the rest"
+            f"({part:.1e}, the tolerance {rtol * reference:.1e}): there is no solution; attach the null space "
+            "(MatSetNullSpace) for the solution of the rest"
         )
 
     def _closed_regions(self, tolerance: float) -> str:

@@ -47,7 +47,7 @@ class Steps(Protocol):
 
 
 SWEEPS = 3
-"""Corrections of the unknowns that penalties fix, each of which leaves 1e-8 of the error."""
+"""Corrections of the unknowns that penalties fix, each of which leaves 1e-6 of the error."""
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,8 @@ FAULTS = (
         "m->values[e] < 0 ? 1.0 : -1.0",
         "test_csr.py test_extract.py",
     ),
-    Fault("stiff springs are penalties", "models/kernels/csr.h", "PENALTY = 1e8", "PENALTY = 1e4", "test_extract.py"),
-    Fault("penalties are springs", "models/kernels/csr.h", "PENALTY = 1e8", "PENALTY = 1e12", "test_extract.py"),
+    Fault("stiff springs are penalties", "models/kernels/csr.h", "PENALTY = 1e6", "PENALTY = 1e4", "test_extract.py"),
+    Fault("penalties are springs", "models/kernels/csr.h", "PENALTY = 1e6", "PENALTY = 1e12", "test_extract.py"),
     Fault(
         "weak springs hold nothing",
         "grid/extract.py",

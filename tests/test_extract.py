@@ -203,7 +203,7 @@ def test_small_row_sums_of_both_signs_are_noise(reader):
     assert system.singular and not system.exact
 
 
-@pytest.mark.parametrize("size, fixed", [(1e7, 0), (1e9, 2), (1e30, 2)])
+@pytest.mark.parametrize("size, fixed", [(1e5, 0), (1e7, 2), (1e30, 2)])
 def test_penalties_fix_values(reader, size, fixed):
     A = poisson((3, 4, 5))
     for row in (7, 31):

@@ -114,7 +114,7 @@ class CsrRows:
         return self.dirichlet
 
     def find_penalties(self, least: float) -> int:
-        """Adds to `dirichlet` the rows with an s beyond 1e8 times their couplings and a diagonal beyond 1e8 times
+        """Adds to `dirichlet` the rows with an s beyond 1e6 times their couplings and a diagonal beyond 1e6 times
         `least`; returns how many these are.
         """
         flags = ctypes.c_void_p(pointer(self.dirichlet))

@@ -13,7 +13,7 @@ from petsc_dcdm.grid.local_csr import LocalRows
 from petsc_dcdm.models.kernels.build import KernelsUnavailable, library
 from petsc_dcdm.models.layout import Shape
 
-PENALTY = 1e8
+PENALTY = 1e6
 """An s that is so much more than the couplings of its row fixes the value there; as in csr.h."""
 
 

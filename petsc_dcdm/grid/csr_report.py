@@ -57,7 +57,7 @@ class StencilReport:
     row_sums         the smallest and the largest over their diagonals; infinite if no row is coupled
     small_sums       sums of those row sums over their diagonals that are at most ``rounding`` and yet count: of the
                      negative ones, which are taken for zero, and of the positive ones
-    stiff            how many rows have an s beyond 1e8 times their couplings
+    stiff            how many rows have an s beyond 1e6 times their couplings
     inexact          whether more was taken for zero than the rounding of a row sum (1e-14 of the diagonal)
     symmetry         checksum: the sum over all ranks modulo 2**64 is 0 if every coupling between two rows has
                      bitwise the same value from both sides. Not 0 may also mean that they differ by rounding.

@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* An s that is so much more than the couplings of its row fixes the value there: of a penalty. */
-static const double PENALTY = 1e8;
+static const double PENALTY = 1e6;
 
 #define INLINE static inline __attribute__((always_inline))
 
