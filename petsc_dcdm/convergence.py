@@ -125,6 +125,7 @@ class Convergence:
         ksp, steps = self._ksp, self._steps
         ksp.setIterationNumber(its)
         if not self._needs_norm:
+            steps.store(freed=False)
             ksp.monitor(its, 0.0)
             return False
         norm = recurrence = steps.norm()
@@ -132,8 +133,7 @@ class Convergence:
         if claimed:
             steps.true_residual()
             norm = steps.norm()
-        if not self._own_test or exact or claimed:
-            steps.store()
+        steps.store(freed=not self._own_test or exact or claimed)
         ksp.logConvergenceHistory(norm)
         if not np.isfinite(norm):
             ksp.monitor(its, norm)
@@ -151,8 +151,8 @@ class Convergence:
             return self.stop(Reason.CONVERGED_RTOL)
         if claimed and not reason and self._floor.reached_at(norm):
             return self._nothing_more(norm, recurrence)
-        if reason in (Reason.DIVERGED_DTOL, Reason.DIVERGED_BREAKDOWN):
-            return self.stop(reason)
+        if self._own_test and reason == Reason.DIVERGED_DTOL:
+            return self.gone_wrong(reason)
         return bool(reason) or self._stands_still(norm)
 
     def _reason(self, reason: int, norm: float) -> int:
@@ -208,16 +208,17 @@ class Convergence:
         return f"{norm / self.reference:.1e} of the right-hand side" if self.reference else f"{norm:.1e}"
 
     def stop(self, reason: int, why: str = "") -> bool:
-        """Ends the solve; True. Where it has gone wrong and there is no solution, that is why."""
-        gone_wrong = reason in (Reason.DIVERGED_DTOL, Reason.DIVERGED_BREAKDOWN, Reason.DIVERGED_NANORINF)
-        if gone_wrong and self._waited < LONG:
-            none = self._no_solution(self._below)
-            reason, why = (Reason.DIVERGED_BREAKDOWN, none) if none else (reason, why)
+        """Ends the solve; True."""
         self._ksp.setConvergedReason(reason)
         if why:
             its = self._ksp.getIterationNumber()
             say(self._ksp.getComm(), "KSP", f"stopped at step {its}: {why}")
         return True
+
+    def gone_wrong(self, reason: int, why: str = "") -> bool:
+        """The same where it was not to be expected: if there is no solution, that is why."""
+        none = self._no_solution(self._below) if self._waited < LONG else ""  # else it was asked before
+        return self.stop(Reason.DIVERGED_BREAKDOWN, none) if none else self.stop(reason, why)
 
     def finish(self) -> None:
         """After the last iteration that the user allows."""

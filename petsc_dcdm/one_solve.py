@@ -86,9 +86,9 @@ class OneSolve:
         while not done and its < max_it:
             found = steps.step()
             if not np.isfinite(found.energy * found.slope):
-                done = ended.stop(Reason.DIVERGED_NANORINF, "the preconditioner or the matrix gave NaN or Inf")
+                done = ended.gone_wrong(Reason.DIVERGED_NANORINF, "the preconditioner or the matrix gave NaN or Inf")
             elif found.energy == 0.0 or found.slope == 0.0:
-                done = ended.stop(Reason.DIVERGED_BREAKDOWN, "no direction: d . A d or r . d is 0")
+                done = ended.gone_wrong(Reason.DIVERGED_BREAKDOWN, "no direction: d . A d or r . d is 0")
             else:
                 its += 1
                 since_true += 1

@@ -42,8 +42,8 @@ class Steps(Protocol):
     def true_residual(self) -> None:
         """Replace r by b - A x, with x freed of the null space, and exact in the fixed rows, where r is 0."""
 
-    def store(self) -> None:
-        """Bring x to the vector of the Krylov solver."""
+    def store(self, freed: bool = True) -> None:
+        """Bring x to the vector of the Krylov solver, ``freed`` of the null space."""
 
 
 SWEEPS = 3
@@ -150,8 +150,8 @@ class VectorSteps:
             self._free.append(self._before.popleft()[:2])
         return Outcome(energy, slope)
 
-    def store(self) -> None:
-        """x is in its place already."""
+    def store(self, freed: bool = True) -> None:
+        """x is in its place already, and every direction was freed of the null space."""
 
 
 def _dots(d: PETSc.Vec, vecs: list[PETSc.Vec]) -> list[float]:
@@ -180,7 +180,7 @@ class GridSteps:
         source = self._system.b
         # Directions are not freed of the null space one by one: the sum of them is, when x is looked at.
         self._guess = self._x.copy() if nonzero and self._system.null_space else None
-        self._loose = False
+        self._loose, self._stored = False, True
         if not nonzero:
             self._norm = float(source.norm())
         elif not self._loop.exact:
@@ -230,7 +230,7 @@ class GridSteps:
     def step(self) -> Outcome:
         found = self._loop.step(self._x_box, self._now, self._norm, self._r_box)
         self._norm, self._now = found.norm, self._r_box
-        self._loose = self._system.null_space is not None
+        self._loose, self._stored = self._system.null_space is not None, False
         self._touched()
         return Outcome(found.energy, found.slope)
 
@@ -240,10 +240,11 @@ class GridSteps:
             self._x.stateIncrease()
             self._r.stateIncrease()
 
-    def store(self) -> None:
-        if self._rows.copies:
+    def store(self, freed: bool = True) -> None:
+        if self._rows.copies and not self._stored:
             self._rows.from_box(self._x_box, self._x)
-        if not self._loose or self._system.null_space is None:
+            self._stored = True
+        if not freed or not self._loose or self._system.null_space is None:
             return
         if self._guess is None:
             self._system.null_space.remove(self._x)

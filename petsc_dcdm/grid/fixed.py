@@ -58,18 +58,20 @@ class FixedRows:
         """x += r / diagonal there. Returns whether that moved any of them beyond its last bits. Collective."""
         if not self.anywhere:
             return False
-        change = self._quotient(r.getArray(readonly=True)[self.rows])
-        before = x.getArray(readonly=True)[self.rows]
-        change[np.abs(change) <= LAST_BITS * np.abs(before)] = 0.0
-        moved = bool(x.comm.tompi4py().allreduce(bool((change != 0).any()), op=MPI.LOR))
-        if moved:
+        change = r.getArray(readonly=True)[self.rows]
+        before = np.zeros(0)
+        if change.any():  # in solid cells there is nothing, as a rule
+            change, before = self._quotient(change), x.getArray(readonly=True)[self.rows]
+            change[np.abs(change) <= LAST_BITS * np.abs(before)] = 0.0
+        moved = bool(x.comm.tompi4py().allreduce(bool(change.any()), op=MPI.LOR))
+        if moved and before.size:
             with x as unknowns:
                 unknowns[self.rows] = before + change
         return moved
 
     def clear(self, v: PETSc.Vec) -> None:
         """v = 0 there, where it is finite: NaN stays, and so does the residual of rows that are all zero."""
-        if self.rows.size:
+        if self.rows.size and v.getArray(readonly=True)[self.rows].any():
             with v as values:
                 values[self.rows] *= np.where(self.diagonal == 0.0, 1.0, 0.0)
 
