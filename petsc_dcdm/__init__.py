@@ -16,10 +16,23 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_catalogue = {"KSP": "petsc_dcdm.ksp", "PC": "petsc_dcdm.pc", "load_model": "petsc_dcdm.models.weights"}
+_catalogue = {"KSP": "petsc_dcdm.solver.ksp", "PC": "petsc_dcdm.solver.pc", "load_model": "petsc_dcdm.network.weights"}
+
+
+def python_shows_errors() -> bool:
+    """Whether exceptions are seen: not in a C or Fortran program that PETSc 3.18 runs Python in."""
+    return hasattr(sys.modules["__main__"], "__file__") or hasattr(sys, "ps1") or sys.argv[:1] == ["-c"]
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("ksp", "pc"):  # as in -ksp_python_type petsc_dcdm.ksp
+        misspelt = (
+            f"petsc_dcdm.{name} was named as a Python type; a Krylov solver takes -ksp_python_type petsc_dcdm.KSP, a "
+            "preconditioner takes -pc_python_type petsc_dcdm.PC"
+        )
+        if not python_shows_errors():
+            print(misspelt, file=sys.stderr)
+        raise ImportError(misspelt)
     if name in _catalogue:
         try:
             return getattr(import_module(_catalogue[name]), "load" if name == "load_model" else name)

@@ -25,11 +25,11 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "solve": Command("petsc_dcdm.poisson.cli", "add_solve_parser", "solve one pressure system", True),
+    "solve": Command("petsc_dcdm.commands.solve", "add_solve_parser", "solve one pressure system", True),
     "compare": Command("petsc_dcdm.compare.cli", "add_compare_parser", "time any solvers on any system"),
     "train": Command("petsc_dcdm.training.cli", "add_train_parser", "train a network and write its weights file"),
-    "info": Command("petsc_dcdm.info", "add_info_parser", "show weights, kernels and what this machine has"),
-    "warmup": Command("petsc_dcdm.info", "add_warmup_parser", "compile the kernels ahead of the first solve"),
+    "info": Command("petsc_dcdm.commands.info", "add_info_parser", "show weights, kernels and what this machine has"),
+    "warmup": Command("petsc_dcdm.commands.info", "add_warmup_parser", "compile the kernels ahead of the first solve"),
 }
 
 PATIENCE = 5.0  # seconds that a rank with an error waits for the others to have it too

@@ -30,7 +30,7 @@ for each in $(command -v gcc clang "$compiler" | sort -u); do
     echo 'int main(void) { return 0; }' >"$scratch/main.c"
     "$each" -fopenmp "$scratch/main.c" -o "$scratch/main" 2>/dev/null || openmp=-Wno-unknown-pragmas
     for variant in "${variants[@]}"; do
-        for source in petsc_dcdm/models/kernels/*.c; do
+        for source in petsc_dcdm/native/src/*.c; do
             # shellcheck disable=SC2086
             "$each" -std=gnu11 -fPIC -O1 -ftree-vectorize $openmp $variant $warnings -c "$source" -o "$scratch/object.o"
         done
@@ -46,8 +46,8 @@ case $("$compiler" --version | head -n 1) in
 esac
 [ -e "$runtime" ] || { echo "check_native.sh: $compiler has no AddressSanitizer ($runtime)" >&2; exit 1; }
 
-tests=(tests/test_csr.py tests/test_walls.py tests/test_directions.py tests/test_cpu_hierarchy.py tests/test_extract.py)
-[ $quick = no ] || tests=(tests/test_csr.py tests/test_walls.py tests/test_directions.py -k
+tests=(tests/stencil/test_entries.py tests/stencil/test_walls.py tests/backends/test_loop.py tests/backends/test_cpu_hierarchy.py tests/stencil/test_extract.py)
+[ $quick = no ] || tests=(tests/stencil/test_entries.py tests/stencil/test_walls.py tests/backends/test_loop.py -k
     "a_matrix or packed_extraction or named or copied or numpy_agree or packed_faces or same_matrix")
 export CC="$compiler -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1 $shared"
 export XDG_CACHE_HOME=$scratch PYTHONPATH=$PWD/tests${PYTHONPATH:+:$PYTHONPATH}

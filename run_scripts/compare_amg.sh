@@ -53,6 +53,6 @@ compare() { # name, arguments
 {
     .venv/bin/python -m petsc_dcdm.compare.tables $out
     printf '### Profile\n\n'
-    .venv/bin/python -m petsc_dcdm.compare.profile mixed $large
+    .venv/bin/python -m petsc_dcdm.studies.profile mixed $large
 } > $out/tables.md
 echo "wrote $out/tables.md"

@@ -18,4 +18,4 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OPENBLAS_NUM_TH
 launch=(mpirun -n "$ranks")
 [ "$ranks" -gt 1 ] || launch=()
 # mpi4py ends all ranks when one of them fails.
-exec ${launch[@]+"${launch[@]}"} .venv/bin/python -m mpi4py -m petsc_dcdm.compare.demo "$@"
+exec ${launch[@]+"${launch[@]}"} .venv/bin/python -m mpi4py -m petsc_dcdm.studies.demo "$@"

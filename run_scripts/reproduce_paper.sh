@@ -37,9 +37,9 @@ files=()
 for size in $sizes; do
     repeats=3
     [ "$size" = 32 ] || repeats=1
-    $python -m petsc_dcdm.compare.paper --size "$size" --mesh "$mesh" --repeats $repeats \
+    $python -m petsc_dcdm.studies.paper.comparison --size "$size" --mesh "$mesh" --repeats $repeats \
         --model "cnn=$model" --model "cnn-64=$fine" --model multigrid=multigrid --json "$out/size-$size.json"
     files+=("$out/size-$size.json")
 done
-$python -m petsc_dcdm.compare.paper_ablation --model "$model" --size 32 --steps $steps --json "$out/ablation.json"
-$python -m petsc_dcdm.compare.paper_report "${files[@]}" --ablation "$out/ablation.json" --output "$out"
+$python -m petsc_dcdm.studies.paper.ablation --model "$model" --size 32 --steps $steps --json "$out/ablation.json"
+$python -m petsc_dcdm.studies.paper.report "${files[@]}" --ablation "$out/ablation.json" --output "$out"

@@ -5,7 +5,7 @@
 #   bash run_scripts/robustness.sh --large      2048^2 and, of ordinary systems, 256^3 too, one seed; 12 GB of memory
 #   bash run_scripts/robustness.sh --ablation   other weights in the same cycle instead: trains them first, half an hour
 #
-# Other options: .venv/bin/python -m petsc_dcdm.compare.robustness --help, and ablation in place of robustness
+# Other options: .venv/bin/python -m petsc_dcdm.studies.robustness --help, and ablation in place of robustness
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 large=no
@@ -14,14 +14,14 @@ case "${1:-}" in
     --large) large=yes ;;
     --ablation)
         bash run_scripts/setup.sh
-        .venv/bin/python -m petsc_dcdm.compare.ablation --size 64 128
-        exec .venv/bin/python -m petsc_dcdm.compare.ablation --split 48 ;;
+        .venv/bin/python -m petsc_dcdm.studies.ablation --size 64 128
+        exec .venv/bin/python -m petsc_dcdm.studies.ablation --split 48 ;;
     *) echo "robustness.sh: unknown option '$1'; it takes --large or --ablation" >&2; exit 2 ;;
 esac
 bash run_scripts/setup.sh
 
 missed=0
-count() { .venv/bin/python -m petsc_dcdm.compare.robustness "$@" || missed=1; }
+count() { .venv/bin/python -m petsc_dcdm.studies.robustness "$@" || missed=1; }
 count --size 64
 count --size 256,256
 count --size 128

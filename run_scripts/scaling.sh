@@ -25,7 +25,7 @@ if ! mpirun --version 2>/dev/null | grep -q 'Open MPI'; then launcher=mpirun; fi
 row() { # threads, ranks, arguments
     local threads=$1 ranks=$2; shift 2
     # shellcheck disable=SC2086
-    OMP_NUM_THREADS=$threads OPENBLAS_NUM_THREADS=1 $launcher -n "$ranks" .venv/bin/python -m petsc_dcdm.compare.scaling "$@"
+    OMP_NUM_THREADS=$threads OPENBLAS_NUM_THREADS=1 $launcher -n "$ranks" .venv/bin/python -m petsc_dcdm.studies.scaling "$@"
 }
 
 printf '\nCounts per iteration, 64^3 mixed domain (of the rank that has most)\n\n'

@@ -9,7 +9,7 @@ import weakref
 
 import numpy as np
 
-from petsc_dcdm.models import memory
+from petsc_dcdm.native import memory
 
 _c = ctypes.CDLL(None)
 _c.posix_memalign.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
@@ -17,7 +17,7 @@ _c.free.argtypes = [ctypes.c_void_p]
 
 
 def aligned_zeros(size: int, dtype: type) -> np.ndarray:
-    """As `petsc_dcdm.models.memory.aligned_zeros`, which leaves room on both sides."""
+    """As `petsc_dcdm.native.memory.aligned_zeros`, which leaves room on both sides."""
     bytes_, address = int(size) * np.dtype(dtype).itemsize, ctypes.c_void_p()
     if bytes_ == 0:
         return np.zeros(0, dtype)

@@ -56,7 +56,7 @@ def test_the_networks_run_without_petsc():
     blocked = "import sys; sys.modules['petsc4py'] = sys.modules['mpi4py'] = None\n"
     assert (
         python(
-            blocked + "import petsc_dcdm.models.multigrid, petsc_dcdm.models.cnn, petsc_dcdm.training.train"
+            blocked + "import petsc_dcdm.network.multigrid, petsc_dcdm.network.cnn, petsc_dcdm.training.train"
         ).returncode
         == 0
     )

@@ -51,7 +51,7 @@ def test_c(tmp_path: Path, build: Callable[[Path], Path]) -> None:
 
 
 def test_options_table() -> None:
-    options = pytest.importorskip("petsc_dcdm.options")
+    options = pytest.importorskip("petsc_dcdm.solver.options")
     rows = dict(re.findall(r"^\| `-(\w+)` \| (?:`(.*?)` )?\|", README, re.MULTILINE))
     declared = (*options.KSP_OPTIONS, *options.PC_OPTIONS)
     assert rows == {option.name: "" if option.default is None else str(option.default) for option in declared}

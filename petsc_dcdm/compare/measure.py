@@ -23,9 +23,9 @@ from petsc_dcdm.compare.job import Job, Measured, SystemSpec
 from petsc_dcdm.compare.systems import Problem, build, structured
 
 MATMULTS, APPLIES = 21, 5
-PLUGIN = ("petsc_dcdm.ksp", "petsc_dcdm.pc", "petsc_dcdm.models.cpu")
+PLUGIN = ("petsc_dcdm.solver.ksp", "petsc_dcdm.solver.pc", "petsc_dcdm.backends.cpu.hierarchy")
 """What the plugin imports sooner or later in a solve on the CPU: imported, and timed, first of all."""
-IN_TORCH = ("petsc_dcdm.models.multigrid", "petsc_dcdm.models.cnn")
+IN_TORCH = ("petsc_dcdm.network.multigrid", "petsc_dcdm.network.cnn")
 """The same for solvers whose options (:data:`TORCH_OPTIONS`) have the network run in torch."""
 TORCH_OPTIONS = ("-pc_dcdm_model cnn", "-pc_dcdm_compile off", "-pc_dcdm_device cuda")
 

@@ -12,7 +12,7 @@ import numpy as np
 from mpi4py import MPI
 
 from petsc_dcdm.grid.boxes import BoxPartition, Shape
-from petsc_dcdm.models.layout import Reach
+from petsc_dcdm.grid.layout import Reach
 
 Plan = tuple[tuple[int, ...], ...]
 Region = tuple[slice, slice, slice]
@@ -39,7 +39,7 @@ class _Message:
 
 
 class BoxExchange:
-    """See `petsc_dcdm.models.layout.Exchange`. Persistent requests, one set for each shape and kind of arrays."""
+    """See `petsc_dcdm.grid.layout.Exchange`. Persistent requests, one set for each shape and kind of arrays."""
 
     def __init__(self, layout: BoxLayout, shares: dict[int, list[_Share]]) -> None:
         self._layout, self._shares = layout, shares
@@ -97,7 +97,7 @@ class BoxExchange:
 
 
 class BoxLayout:
-    """This rank's box of a `BoxPartition` (see :class:`petsc_dcdm.models.layout.Layout`).
+    """This rank's box of a `BoxPartition` (see :class:`petsc_dcdm.grid.layout.Layout`).
 
     An exchange sends one message to each rank whose box has a part in it, edges and corners included, through
     persistent requests: there are no rounds that wait for each other, so that all of it can go on behind other work.
@@ -154,7 +154,7 @@ class BoxLayout:
         return (z0, y0, x0), (z1, y1, x1)
 
     def exchange_of(self, *reaches: Reach, corners: bool = True) -> BoxExchange:
-        """See :class:`petsc_dcdm.models.layout.Layout`. Made once for the same reaches and plan."""
+        """See :class:`petsc_dcdm.grid.layout.Layout`. Made once for the same reaches and plan."""
         key = (self.plan, reaches, corners)
         if key in self._exchanges:
             return self._exchanges[key]

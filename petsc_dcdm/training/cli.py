@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     command.add_arguments(parser)
     options = parser.parse_args(args.options)
     if getattr(options, "matrix", None):  # reads matrices, which nothing in this package does
-        command = import_module("petsc_dcdm.finetune")
+        command = import_module("petsc_dcdm.training.finetune")
     try:
         return int(command.run(options))
     except KeyboardInterrupt:

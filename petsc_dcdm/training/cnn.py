@@ -24,8 +24,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from petsc_dcdm.models import weights
-from petsc_dcdm.models.cnn import DcdmNet, from_file, inferred, to_tensors
+from petsc_dcdm.network import weights
+from petsc_dcdm.network.cnn import DcdmNet, from_file, inferred, to_tensors
 from petsc_dcdm.training.cnn_recipes import Stage, TrainingError
 from petsc_dcdm.training.dcdm import Chain, dcdm_history, energy_loss, paper_loss, random_rhs, smooth_rhs, unit_rms
 from petsc_dcdm.training.modes import ModeSampler, error_energy

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import torch
 
-from petsc_dcdm.models.fields import Operator, low, no_exchange
-from petsc_dcdm.models.multigrid import apply_operator
+from petsc_dcdm.network.fields import Operator, low, no_exchange
+from petsc_dcdm.network.multigrid import apply_operator
 
 HISTORY = 2
 

@@ -25,8 +25,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from petsc_dcdm.models import weights
-from petsc_dcdm.models.initial import HYPER, initial_tensors
+from petsc_dcdm.network import weights
+from petsc_dcdm.network.initial import HYPER, initial_tensors
 from petsc_dcdm.training import validation
 from petsc_dcdm.training.domains import FAMILIES
 from petsc_dcdm.training.train import COARSE_LIMITS, Settings, prepare, train_multigrid

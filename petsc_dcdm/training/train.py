@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from petsc_dcdm.models import multigrid
-from petsc_dcdm.models.fields import no_exchange
-from petsc_dcdm.models.initial import HYPER, initial_tensors
-from petsc_dcdm.models.layout import SerialLayout
-from petsc_dcdm.models.plan import VISITS, plan_coarsening
+from petsc_dcdm.grid.layout import SerialLayout
+from petsc_dcdm.network import multigrid
+from petsc_dcdm.network.fields import no_exchange
+from petsc_dcdm.network.initial import HYPER, initial_tensors
+from petsc_dcdm.stencil.plan import VISITS, plan_coarsening
 from petsc_dcdm.training.domains import System, random_system, smooth_noise
 from petsc_dcdm.training.losses import exact_solver, unrolled_loss
 

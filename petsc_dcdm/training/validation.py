@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from petsc_dcdm.models.fields import no_exchange
-from petsc_dcdm.models.multigrid import Operator, apply_operator, operator_from_arrays
+from petsc_dcdm.network.fields import no_exchange
+from petsc_dcdm.network.multigrid import Operator, apply_operator, operator_from_arrays
 from petsc_dcdm.training.domains import Shape, System, assemble, ball, brick, grid, size, smooth_noise
 
 #: Added to every seed here: training counts up from small ones.

@@ -8,9 +8,9 @@ from mpi4py import MPI
 
 from petsc_dcdm.grid.boxes import partition
 from petsc_dcdm.grid.halo import BoxLayout
-from petsc_dcdm.models.cnn import CnnOperator, DcdmNet, to_tensors
-from petsc_dcdm.models.layout import SerialLayout
-from petsc_dcdm.models.weights import ModelFile
+from petsc_dcdm.grid.layout import SerialLayout
+from petsc_dcdm.network.cnn import CnnOperator, DcdmNet, to_tensors
+from petsc_dcdm.network.weights import ModelFile
 
 RANKS = (4,)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from petsc4py import PETSc
 
-from petsc_dcdm.compare.scaling import measure
-from petsc_dcdm.petsc_library import petsc_library
+from petsc_dcdm.native.petsc_library import petsc_library
 from petsc_dcdm.poisson import dmda, families, mesh, rhs, scene
 from petsc_dcdm.poisson.assemble import assemble
 from petsc_dcdm.poisson.pockets import seal_pockets
+from petsc_dcdm.studies.scaling import measure
 
 RANKS = (2, 3, 4, 8)
 TIMEOUT = 240

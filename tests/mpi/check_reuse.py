@@ -6,8 +6,8 @@ import numpy as np
 from petsc4py import PETSc
 from systems import conductances, matrix, random_solids, relative_residual, right_hand_side, solve
 
-import petsc_dcdm.grid.system as system_module
-from petsc_dcdm.grid.extract import Ghosts
+import petsc_dcdm.stencil.system as system_module
+from petsc_dcdm.stencil.extract import Ghosts
 
 RANKS = (2, 3)
 SHAPE = (17, 14, 24)

@@ -10,7 +10,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 from systems import conductances, matrix, random_solids, relative_residual, right_hand_side, solve
 
-from petsc_dcdm import devices
+from petsc_dcdm.backends import devices
 
 RANKS = (3, 8)
 TIMEOUT = 240
@@ -166,7 +166,7 @@ def test_an_error_on_one_rank_ends_all_with_the_same_sentence():
 
 def test_weights_are_read_on_rank_0_only():
     """Nodes without the file system that the weights are on get them from rank 0."""
-    from petsc_dcdm.models import weights
+    from petsc_dcdm.network import weights
 
     def missing(name):
         raise weights.WeightsError(f"{name}: not on this node")
@@ -213,7 +213,7 @@ def test_ranks_that_share_gpus():
 
 def test_boxes_on_some_ranks_only():
     """As where several ranks share a GPU and one of them has the box of all."""
-    from petsc_dcdm import pc
+    from petsc_dcdm.solver import pc
 
     def every_second(wish, comm):
         return "cpu", tuple(range(0, comm.Get_size(), 2))

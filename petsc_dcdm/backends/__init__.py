@@ -1,0 +1,1 @@
+"""Where the cycle and the loop run: on CPUs in compiled code, or with torch."""

@@ -1,0 +1,1 @@
+"""The cycle and the loop in compiled, threaded code on CPUs."""

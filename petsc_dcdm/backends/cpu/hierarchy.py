@@ -1,0 +1,217 @@
+"""The `multigrid` network on CPUs: its cycle in compiled, threaded kernels. numpy only.
+
+Mirrors `petsc_dcdm.network.multigrid` (torch), to rounding; a test holds the two together. Coefficients are stored
+as bfloat16: they enter a preconditioner, the conductances stay symmetric and positive, and half the bytes are half
+the time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from petsc_dcdm.backends.cpu.levels import Box
+from petsc_dcdm.backends.cpu.setup import CpuLevels, plus, steps_of
+from petsc_dcdm.grid.layout import Exchange, Layout, Reach, Shape
+from petsc_dcdm.native.binding import ALIGN, Geometry, Level, Padded
+from petsc_dcdm.network.weights import ModelFile
+from petsc_dcdm.stencil.packed import PackedStencil
+
+
+class CpuHierarchy:
+    """The network made ready for one matrix; see `petsc_dcdm.grid.layout.Hierarchy`.
+
+    Args:
+        file: weights of kind ``multigrid``.
+        w, s: low-face conductances along x, y, z and extra diagonal, each float32 or float64 (nz, ny, nx) of this
+            rank's box, scaled to a largest diagonal of 1. Not kept. Or a `PackedStencil` and None.
+        layout: this rank's box.
+        threads: OpenMP threads of this rank.
+        half: store coefficients as bfloat16, else as float32.
+
+    Collective. Raises `WeightsError` for weights of another kind and `KernelsUnavailable` where the kernels can not
+    be compiled, or the network is wider or the box larger than they are made for.
+    """
+
+    def __init__(
+        self,
+        file: ModelFile,
+        w: Sequence[np.ndarray] | PackedStencil,
+        s: np.ndarray | None,
+        layout: Layout,
+        threads: int,
+        half: bool = True,
+    ) -> None:
+        made = CpuLevels(file, w, s, layout, threads, half)
+        self._kernels, self._stages, self._box = made.kernels, made.stages, made.box
+        self._halo, self._empty = made.halo, made.empty
+        self.levels, self.coarse, self._coarse_box = made.infos, made.coarse, made.coarse_box
+        self._steps = steps_of(file)
+        self._layout = layout
+        self._threads = threads
+        self._visits = layout.visits if len(layout.plan) > 1 else 1
+        self._coarse_r = np.zeros(made.coarse.shape, np.float32)
+        self.coarse_solve: Callable[[np.ndarray], np.ndarray] = _unset_coarse_solve
+        self._prepare([made.parents_around(i) for i in range(len(layout.plan))])
+
+    def _prepare(self, around: list[tuple[Shape, Shape]]) -> None:
+        """Everything that apply must not do: fields, workspaces, pointers, messages. around: how many cells of the next
+        level below and above the box have children in the arrays of each.
+        """
+        count = len(self._stages) - 1
+        for i, stage in enumerate(self._stages):
+            finest, coarsest = i == 0, i == count
+            stage.add_fields(
+                x=not coarsest, y=self._halo or not finest or coarsest, r=self._halo or not finest or coarsest
+            )
+            if not coarsest:
+                stage.share_out(self._threads)
+        self._levels = (Level * (count + 1))(*(stage.level for stage in self._stages))
+        self._work = (ctypes.c_void_p * max(count, 1))(*(stage.work.ctypes.data for stage in self._stages[:-1]))
+        self._count = count
+        self._parents = (Level * max(count, 1))(*self._levels[1:])
+        self._finest = self._stages[0].level
+        if not self._halo:
+            return
+        self._seen = [self._stages[0].seen((0, 0, 0), (0, 0, 0), ALIGN)]
+        self._finest = self._seen[0].level
+        self._finest.full_w, self._finest.full_r = self._stages[0].level.full_w, self._stages[0].level.full_r
+        for i, stage in enumerate(self._stages[1:]):
+            self._seen.append(stage.seen(*around[i], 1))
+            self._parents[i] = self._seen[-1].level
+        self._make_exchanges()
+
+    def _make_exchanges(self) -> None:
+        """The messages of a cycle: of every level the right-hand side and the iterate of the way down as far as a leg
+        reaches, the correction as far as its children do, of a result that is gone on from one cell more, and of the
+        finest result what the outer loop looks at.
+        """
+        reach = self._steps
+        self._exchanges: list[tuple[Exchange, Exchange, Exchange]] = []
+        for i, axes in enumerate(self._layout.plan):
+            here, next_ = (plus(stage.low, 1) for stage in self._stages[i : i + 2])
+            z, y, x = (-(-reach // 2) if 2 - a in axes else reach for a in range(3))
+            reaches = (
+                Reach(i, here, (reach, reach, reach)),
+                Reach(i, here, (reach, reach, reach)),
+                Reach(i + 1, next_, (z, y, x)),
+            )
+            r, x_, e = (self._layout.exchange_of(wide) for wide in reaches)
+            self._exchanges.append((r, x_, e))
+        if self._visits > 1:
+            wide = Reach(1, plus(self._stages[1].low, 1), (reach + 1, reach + 1, reach + 1))
+            self._exchange_result = self._layout.exchange_of(wide)
+        if self._layout.plan:
+            one = Reach(0, plus(self._stages[0].low, 1), (1, 1, 1))
+            self._exchange_direction = self._layout.exchange_of(one, corners=False)
+
+    # Apply ------------------------------------------------------------------------------------------------------
+
+    def apply(self, r: np.ndarray, out: np.ndarray, scale_in: float, scale_out: float) -> None:
+        """``out = scale_out * cycle(scale_in * r)``; C-contiguous float64 (nz, ny, nx) of this rank's box, zero at
+        inactive cells. Collective.
+        """
+        if self._count == 0:
+            out[...] = scale_out * self.coarse_solve((scale_in * r).astype(np.float32))
+            return
+        self._cycle(self.address(r), scale_in, self.address(out), scale_out, None)
+        for axis, part in enumerate(self._box):
+            for outside in (slice(0, part.start), slice(part.stop, out.shape[axis])):
+                out[(slice(None),) * axis + (outside,)] = 0.0
+
+    def direction(self, r: np.ndarray, d: Padded, scale: float) -> None:
+        """``d = cycle(scale * r)`` in single precision, to an array of the finest level's `geometry`, with the halo
+        cells that share a face with the box. Collective.
+        """
+        self._cycle(self.address(r), scale, None, 1.0, d.address)
+        if self._halo:
+            self._exchange_direction.start(d.view)
+            self._exchange_direction.finish()
+
+    def address(self, a: np.ndarray) -> int:
+        """Where the part of the grid that the finest level covers begins in an array of this rank's box."""
+        return a.ctypes.data + sum(b.start * stride for b, stride in zip(self._box, a.strides, strict=True))
+
+    @property
+    def geometry(self) -> Geometry:
+        """How arrays of the finest level lie in memory; the grid must not be the coarse problem already."""
+        return self._stages[0].geometry
+
+    @property
+    def finest(self) -> Level:
+        """The finest level for loops that work in its layout: this rank's box in them. Lives with the network."""
+        return self._finest
+
+    @property
+    def box(self) -> Box:
+        """The part (z, y, x) of this rank's box that it covers; nothing is active outside."""
+        return self._box
+
+    def _cycle(self, r: int, scale_in: float, out: int | None, scale_out: float, direction: int | None) -> None:
+        """From the address of the right-hand side to that of the result or of the direction."""
+        self._down(0, r, scale_in)
+        for _ in range(self._visits - 1):
+            self._up(1, None, 0.0, None, 0.0, None)
+            self._down(1, None, 0.0)
+        self._up(0, r, scale_in, out, scale_out, direction)
+
+    def _solve_coarsest(self) -> None:
+        last = self._stages[-1]
+        self._coarse_r[self._coarse_box] = last.r.inner[last.own]
+        last.y.inner[last.own] = self.coarse_solve(self._coarse_r)[self._coarse_box]
+
+    def _from(self, level: int) -> tuple[int, int, int]:
+        """The addresses that the kernels want for legs that begin at a level."""
+        size, pointer = ctypes.sizeof(Level) * level, ctypes.sizeof(ctypes.c_void_p) * level
+        levels, parents, work = (ctypes.addressof(a) for a in (self._levels, self._parents, self._work))
+        return levels + size, parents + size, work + pointer
+
+    def _down(self, first: int, r: int | None, scale: float) -> None:
+        """From a level to the solution on the coarsest; from the finest, of the right-hand side `r`, or from the second
+        of what its result leaves. With boxes level by level, with the halos filled in between; the iterate, which is
+        wanted again on the way up only, travels while the coarser levels are worked on.
+        """
+        k, stages, run = self._kernels, self._stages, not self._empty
+        if not self._halo and run:
+            k.dcdm_down(*self._from(first), self._count - first, r, scale, first)
+        elif self._halo:
+            if run and first == 0:
+                k.dcdm_load(self._finest, r, scale, self._threads)
+            for i in range(first, self._count):
+                fill_r, fill_x, _ = self._exchanges[i]
+                again = int(i == first > 0)
+                fill, field = (self._exchange_result, stages[i].y) if again else (fill_r, stages[i].r)
+                fill.start(field.view)
+                fill.finish()
+                if run:
+                    k.dcdm_down(*self._from(i), 1, None, 0.0, again)
+                fill_x.start(stages[i].x.view)
+        self._solve_coarsest()
+
+    def _up(
+        self, last: int, r: int | None, scale_in: float, out: int | None, scale_out: float, direction: int | None
+    ) -> None:
+        """Back up to a level: the finest, where the result goes, or the second."""
+        k, stages, run = self._kernels, self._stages, not self._empty
+        if not self._halo:
+            if run:
+                target = stages[last].y.address if last else direction
+                k.dcdm_up(*self._from(last), self._count - last, r, scale_in, out, scale_out, target)
+            return
+        for i in range(self._count - 1, last - 1, -1):
+            _, fill_x, fill_e = self._exchanges[i]
+            fill_e.start(stages[i + 1].y.view)
+            fill_e.finish()
+            fill_x.finish()
+            target = direction if direction and i == 0 else stages[i].y.address
+            if run:
+                k.dcdm_up(*self._from(i), 1, None, 0.0, None, 0.0, target)
+        if run and out:
+            k.dcdm_unload(self._finest, out, scale_out, self._threads)
+
+
+def _unset_coarse_solve(r: np.ndarray) -> np.ndarray:
+    """Stands in until the owner of a hierarchy has set `coarse_solve`."""
+    raise RuntimeError("the hierarchy has no coarse solver yet: set its coarse_solve attribute before apply")

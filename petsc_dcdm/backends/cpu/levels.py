@@ -1,0 +1,222 @@
+"""The levels of the compiled network: packed weights, arrays, and the division of planes among threads."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+
+import numpy as np
+
+from petsc_dcdm.grid.layout import Shape
+from petsc_dcdm.native.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, kernels
+from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.stencil.packed import PackedStencil
+
+Axes = tuple[int, ...]
+Box = tuple[slice, slice, slice]
+
+
+def roles(flat: bool) -> tuple[int, int, int]:
+    """The axes (0, 1, 2 = x, y, z) that are x, r and w to the kernels; see common.h."""
+    return (0, 2, 1) if flat else (0, 1, 2)
+
+
+def pack_network(tensors: dict[str, np.ndarray], axes: Axes, global_shape: Shape, flat: bool) -> Network:
+    """The tensors in the order of the kernels, for a level of this global shape that is coarsened along `axes`.
+
+    The kernels go by roles (see common.h): x, then r and w, which are y and z, or z and y on a flat grid.
+    """
+    steps = tensors["log_c"].shape[0] - 4
+    hidden = tensors["conv.bias"].shape[0]
+    order_of_axes = roles(flat)
+    channels = [c for axis in order_of_axes for c in (2 * axis, 2 * axis + 1)] + [6, 7]
+    net = Network()
+    conv = np.ctypeslib.as_array(net.conv)
+    for parity in itertools.product((0, 1), repeat=3):
+        odd = [axis for axis, p in zip(order_of_axes, parity, strict=True) if p and axis in axes]
+        # Stored are (towards the sibling, away from it), cells know (low, high): the sibling of even cells is high.
+        order = list(range(8))
+        for a in axes:
+            if a not in odd:
+                order[2 * a], order[2 * a + 1] = 2 * a + 1, 2 * a
+        kernel = np.flip(tensors["conv.weight"][:, order], [4 - a for a in odd])[:, channels]  # [H, 8, z, y, x]
+        by_role = kernel.transpose(3, 2, 4, 1, 0) if flat else kernel.transpose(2, 3, 4, 1, 0)  # [w, r, x, 8, H]
+        conv[parity[0] + 2 * parity[1] + 4 * parity[2], :, :, :hidden] = by_role.reshape(9, 24, hidden)
+    bias = tensors["conv.bias"] + sum((tensors["conv.flags"][a] for a in axes), np.zeros(hidden, np.float32))
+    np.ctypeslib.as_array(net.conv_bias)[:hidden] = bias
+    np.ctypeslib.as_array(net.hidden)[:hidden] = tensors["hidden.weight"].T
+    np.ctypeslib.as_array(net.hidden_bias)[:] = tensors["hidden.bias"]
+    everywhere = all(a in axes for a in range(3) if global_shape[2 - a] > 1)
+    base = [1.0] * steps + [0.5 if everywhere else 0.75] + [0.5 if a in axes else 1.0 for a in range(3)]
+    outputs = [*range(steps + 1), *(steps + 1 + axis for axis in order_of_axes)]
+    np.ctypeslib.as_array(net.out)[:, : steps + 4] = tensors["out.weight"].T[:, outputs]
+    np.ctypeslib.as_array(net.out_bias)[: steps + 4] = tensors["out.bias"][outputs]
+    np.ctypeslib.as_array(net.base)[: steps + 4] = (np.array(base) * np.exp(tensors["log_c"].astype(float)))[outputs]
+    return net
+
+
+class Stage:
+    """A level of the cycle: what the kernels see of it, and the arrays that this keeps alive.
+
+    Its arrays cover this rank's box of `shape` and, where boxes of other ranks adjoin, `low` and `high` cells (z, y, x)
+    around it; `own` is the box in them.
+    """
+
+    x: Padded
+    y: Padded
+    r: Padded
+
+    def __init__(
+        self,
+        shape: Shape,
+        around: tuple[Shape, Shape],
+        flat: bool,
+        axes: Axes,
+        steps: int,
+        half: bool,
+        halo: bool,
+        threads: int,
+    ) -> None:
+        self.low, self.high = around
+        nz, ny, nx = (a + n + b for a, n, b in zip(self.low, shape, self.high, strict=True))
+        geometry = self.geometry = Geometry((nz, ny, nx), flat)
+        self.own = box_at(self.low, shape)
+        c = self.level = geometry.level()
+        c.half_x, c.half_r, c.half_w = (int(axis in axes) for axis in roles(geometry.flat))
+        c.steps, c.halo = steps, int(halo)
+        self.range = np.zeros((c.n_w, c.n_r, 2), np.int32)
+        c.range = self.range.ctypes.data
+        if axes:
+            c.room = kernels().dcdm_room(ctypes.byref(c), threads)
+            self.block_class = np.zeros(c.n_w * c.n_r * -(-c.n_x // ALIGN), np.uint8)
+            self.block_start = np.zeros(c.n_w * c.n_r, np.int64)
+            self.class_value = np.zeros((256, OMEGA + MAX_STEPS), np.float32)
+            # Room for every block; blocks that turn out to have a class take none of it, and the rest is never touched.
+            kind = np.uint16 if half else np.float32
+            self.blocks = aligned_zeros(c.room * ALIGN * OMEGA, kind)
+            self.omegas = aligned_zeros(c.room * ALIGN * steps, kind)
+            c.block_class, c.block_start = self.block_class.ctypes.data, self.block_start.ctypes.data
+            c.class_value = self.class_value.ctypes.data
+            c.blocks, c.omegas = self.blocks.ctypes.data, self.omegas.ctypes.data
+
+    def own_by_role(self) -> tuple[slice, slice, slice]:
+        """The box along w, r and x."""
+        z, y, x = self.own
+        return (y, z, x) if self.geometry.flat else (z, y, x)
+
+    def add_fields(self, x: bool, y: bool, r: bool) -> None:
+        """Allocate the fields the cycle works on here."""
+        for name, wanted in (("x", x), ("y", y), ("r", r)):
+            if wanted:
+                field = self.geometry.zeros()
+                setattr(self, name, field)
+                setattr(self.level, name, field.address)
+
+    def share_out(self, threads: int) -> None:
+        """Divide the planes of the box among the threads by their active cells, and get each a workspace."""
+        c = self.level
+        work = np.maximum(self.range[..., 1] - self.range[..., 0], 0).sum(axis=1, dtype=np.int64)
+        unit = 2 if c.half_w else 1
+        c.w_begin, c.w_end = _filled(work, unit)
+        planes = self.own_by_role()[0]
+        begin = min(max(c.w_begin, planes.start), planes.stop)
+        end = max(min(c.w_end, planes.stop), begin)
+        # A part of few planes would mostly repeat what its neighbours do.
+        parts = max(1, min(threads, (end - begin) // (4 * int(c.steps) + 4)))
+        total = np.concatenate(([0], np.cumsum(work[begin:end])))
+        cuts = [begin + int(np.searchsorted(total, total[-1] * q / parts)) // unit * unit for q in range(1, parts)]
+        self.part = np.array([begin, *cuts, end], np.int64)
+        c.parts, c.part = parts, self.part.ctypes.data
+        plane = (c.n_r + 2 * c.has_r) * c.pitch_r + 4 * ALIGN
+        self.work = aligned_zeros(parts * kernels().dcdm_work_floats(ctypes.byref(c)) + plane, np.float32)
+
+    def seen(self, low: Shape, high: Shape, unit: int) -> SeenLevel:
+        """The level as one that covers the box and fewer cells around it, with nothing active but in the box.
+
+        Ranges begin and end at multiples of `unit` cells.
+        """
+        return SeenLevel(self, low, high, unit)
+
+
+class SeenLevel:
+    """Part of a level; see `Stage.seen`. The fields are those of the level at the time."""
+
+    def __init__(self, stage: Stage, low: Shape, high: Shape, unit: int) -> None:
+        whole = stage.level
+        first = [a - b for a, b in zip(stage.low, low, strict=True)]
+        nz, ny, nx = (b.stop - b.start + p + q for b, p, q in zip(stage.own, low, high, strict=True))
+        c = self.level = Geometry((nz, ny, nx), stage.geometry.flat).level()
+        w, r, x = (first[1], first[0], first[2]) if stage.geometry.flat else first
+        c.pitch_w, c.pitch_r, c.halo, c.has_r = whole.pitch_w, whole.pitch_r, whole.halo, whole.has_r
+        c.origin = whole.origin + w * whole.pitch_w + r * whole.pitch_r + x
+        c.x, c.y, c.r = whole.x, whole.y, whole.r
+        own_w, own_r, own_x = stage.own_by_role()
+        self._range = np.zeros((c.n_w, c.n_r, 2), np.int32)
+        active = stage.range[own_w, own_r]
+        clipped = np.clip(active, own_x.start, own_x.stop) - x
+        clipped[..., 0] = clipped[..., 0] // unit * unit
+        clipped[..., 1] = -(-clipped[..., 1] // unit) * unit
+        clipped[active[..., 0] >= active[..., 1]] = 0
+        self._range[own_w.start - w : own_w.stop - w, own_r.start - r : own_r.stop - r] = clipped
+        c.range = self._range.ctypes.data
+        work = (clipped[..., 1] - clipped[..., 0]).sum(axis=1)
+        c.w_begin, c.w_end = (v + own_w.start - w for v in _filled(work, 1))
+        if hasattr(stage, "part"):
+            self._part = stage.part - w
+            c.parts, c.part = whole.parts, self._part.ctypes.data
+
+
+def _filled(work: np.ndarray, unit: int) -> tuple[int, int]:
+    """Begin and end of what is not 0, at multiples of `unit` as far as the array goes."""
+    filled = np.flatnonzero(work)
+    begin, end = (int(filled[0]), int(filled[-1]) + 1) if filled.size else (0, 0)
+    return begin // unit * unit, min(-(-end // unit) * unit, work.size)
+
+
+def box_at(begin: Shape, shape: Shape) -> Box:
+    """The cells of a box."""
+    z, y, x = (slice(b, b + n) for b, n in zip(begin, shape, strict=True))
+    return (z, y, x)
+
+
+def crop(source: list[np.ndarray] | PackedStencil, plan: tuple[Axes, ...], threads: int) -> Box:
+    """The part of the grid (z, y, x) outside of which nothing is active.
+
+    `source` holds low conductances along x, y, z and s, each (nz, ny, nx), or is packed. The low edges of the part are
+    multiples of the coarsest cells, so that every level is cropped alike. It is the whole grid where cropping would
+    save little.
+    """
+    if isinstance(source, PackedStencil):
+        shape: tuple[int, ...] = source.shape
+        inner = source.cells[1:-1, 1:-1, 1:-1]
+        planes = inner.any(axis=2)
+        any_ = [np.flatnonzero(planes.any(axis=1)), np.flatnonzero(planes.any(axis=0))]
+        any_.append(np.flatnonzero(inner.any(axis=1).any(axis=0)))
+        low = np.array([int(a[0]) if a.size else 1 for a in any_])
+        high = np.array([int(a[-1]) + 1 if a.size else 0 for a in any_])
+    else:
+        shape = source[0].shape
+        item = source[0].itemsize
+        found = np.empty((threads, 6), np.int64)
+        kernels().dcdm_bounds(
+            *(a.ctypes.data for a in source),
+            int(source[0].dtype == np.float64),
+            *shape,
+            *(stride // item for stride in source[0].strides[:2]),
+            found.ctypes.data,
+            threads,
+        )
+        # The cell below the first face that conducts is active too.
+        low, high = np.maximum(found[:, :3].min(axis=0) - 1, 0), found[:, 3:].max(axis=0)
+    unit = [2 ** sum(2 - i in axes for axes in plan) for i in range(3)]
+    begin = [int(b) // u * u for b, u in zip(low, unit, strict=True)]
+    if (low >= high).any() or np.prod(high - np.array(begin)) > 0.9 * np.prod(shape):
+        return (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
+    z, y, x = (slice(b, int(e)) for b, e in zip(begin, high, strict=True))
+    return (z, y, x)
+
+
+def coarse_crop(box: Box, axes: Axes) -> Box:
+    """The same part of the next level."""
+    z, y, x = (slice(b.start // 2, (b.stop + 1) // 2) if 2 - i in axes else b for i, b in enumerate(box))
+    return (z, y, x)

@@ -1,0 +1,240 @@
+"""The deep conjugate direction method on the grid: compiled, two passes over memory and two reductions a step.
+
+The same recurrence as `petsc_dcdm.KSP` runs on PETSc's vectors (Kaneda et al., ICML 2023), with the matrix
+replaced by its stencil, extracted exactly. numpy only, no PETSc, no MPI.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
+from petsc_dcdm.backends.cpu.levels import roles
+from petsc_dcdm.grid.layout import Layout
+from petsc_dcdm.native.binding import ALIGN, MAX_HISTORY, Operator, Padded, kernels
+from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.stencil.packed import PackedStencil, pack
+
+BLOCK = 8
+
+
+class BoxOperator:
+    """A matrix on this rank's box: `factor` times the operator with low-face conductances w and extra diagonal s.
+
+    Args:
+        network: the hierarchy that was set up on this operator; its finest level's layout and active cells are used.
+        w, s: a `PackedStencil` and None. Or float64 arrays (nz + 2, ny + 2, nx + 2), C-contiguous, the box with a halo
+            of one cell, which is filled here for w. Exact; kept by reference, unless the arrays could be packed.
+        factor: negative for a negative definite matrix.
+        exact: whether this is the matrix to rounding, so that true residuals may be taken with it; else it is near
+            enough for steps only.
+
+    `packed`: whether it takes one byte a cell, else 32. Collective.
+    """
+
+    def __init__(
+        self,
+        network: CpuHierarchy,
+        w: Sequence[np.ndarray] | PackedStencil,
+        s: np.ndarray | None,
+        layout: Layout,
+        factor: float = 1.0,
+        threads: int = 1,
+        exact: bool = False,
+    ) -> None:
+        self.c = Operator(factor=factor)
+        self.exact = exact
+        self._network, self._threads = network, threads
+        shape = tuple(n + 2 for n in layout.shape)
+        flat = network.geometry.flat
+        pitches = (shape[1] * shape[2], shape[2], 1)
+        self._pitch_r, self._pitch_w = shape[2], shape[2] if flat else shape[1] * shape[2]
+        self._origin = sum((b.start + 1) * pitch for b, pitch in zip(network.box, pitches, strict=True))
+        packed = w if isinstance(w, PackedStencil) else None
+        if not isinstance(w, PackedStencil):
+            assert s is not None
+            for a in (*w, s):
+                if a.dtype != np.float64 or a.shape != shape or not a.flags.c_contiguous:
+                    raise ValueError(f"expected contiguous float64 arrays {shape}; got {a.dtype} {a.shape}")
+            if layout.shape != layout.global_shape:
+                for a in w:
+                    layout.exchange(a)
+            packed = pack(w, s, threads)
+            if packed is None:
+                self._use_arrays([*w, s], flat)
+        if packed is not None:
+            self._use_packed(packed, flat)
+        self.packed = packed is not None
+
+    def _use_packed(self, packed: PackedStencil, flat: bool) -> None:
+        level = self._network.finest
+        words = aligned_zeros(level.n_w * level.n_r * -(-level.n_x // BLOCK), np.uint64)
+        cells, address = packed.cells.ctypes.data + self._origin, words.ctypes.data
+        kernels().dcdm_words(ctypes.addressof(level), cells, self._pitch_w, self._pitch_r, address, self._threads)
+        for i, axis in enumerate(roles(flat)):
+            self.c.c[i] = packed.c[axis]
+        self.c.packed, self.c.words = 1, address
+        self.c.s_index, self.c.s_value = packed.s_index.ctypes.data, packed.s_value.ctypes.data
+        self.c.s_pitch_r, self.c.s_pitch_w, self.c.s_origin = self._pitch_r, self._pitch_w, self._origin
+        self._kept = [words, packed.s_index, packed.s_value]
+
+    def _use_arrays(self, arrays: list[np.ndarray], flat: bool) -> None:
+        x, r, w = roles(flat)
+        self._kept = arrays
+        self.c.w_x, self.c.w_r, self.c.w_w, self.c.s = (arrays[i].ctypes.data for i in (x, r, w, 3))
+        self.c.pitch_r, self.c.pitch_w, self.c.origin = self._pitch_r, self._pitch_w, self._origin
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step found: |r| after it, d . A d of the direction taken, and r . d before it."""
+
+    norm: float
+    energy: float
+    slope: float
+
+
+class DirectionLoop:
+    """Takes steps from a given x and r = b - A x, both in place.
+
+    Args:
+        network: gives the directions.
+        operator: the matrix.
+        layout: this rank's box.
+        history: how many of the last directions a new one is made conjugate to, at most MAX_HISTORY.
+        closed: number of active cells of all ranks if constants on them are a null space of the matrix, else 0. What
+            rounding leaves of constants in r grows beside what is left of it; it must not count in r . d.
+
+    Allocates a float32 and ``history`` float64 arrays of the padded box once, one more on several ranks. All methods
+    are collective.
+    """
+
+    def __init__(
+        self, network: CpuHierarchy, operator: BoxOperator, layout: Layout, history: int, closed: int = 0
+    ) -> None:
+        if not 0 <= history <= MAX_HISTORY:
+            raise ValueError(f"a history of {history} directions; the kernels serve 0 to {MAX_HISTORY}")
+        self._network, self._operator, self._layout = network, operator, layout
+        self._kernels = kernels()
+        level, geometry = network.finest, network.geometry
+        self._level = ctypes.addressof(level)
+        self._output = geometry.zeros()
+        # Without halos a new direction is made in the place of the oldest.
+        room = history + (history == 0 or bool(level.halo))
+        self._free = [geometry.zeros(np.float64) for _ in range(room)]
+        self._boxes: list[np.ndarray] = []
+        self._room: np.ndarray | None = None
+        self._history, self._closed = history, closed
+        self._before: deque[tuple[Padded, float, float]] = deque()  # a direction, its energy, its mean if closed
+        parts = int(level.parts)
+        plane = (level.n_r + 2) * level.pitch_r + 2 * ALIGN
+        self._work = aligned_zeros(3 * parts * plane, np.float64)
+        self._sums = np.zeros(parts * (4 + 2 * history))
+        self._parts = parts
+        self._pointers = (ctypes.c_void_p * max(history, 1))()
+        self._betas = np.zeros(max(history, 1))
+
+    def boxes(self) -> list[np.ndarray]:
+        """Room for x, which is 0, r and the first r on this rank's box where the caller has none.
+
+        The same arrays every time; where nothing is active they stay 0.
+        """
+        shape = self._layout.shape
+        if self._boxes:
+            self._boxes[0][...] = 0.0
+        else:
+            self._boxes = [aligned_zeros(prod(shape), np.float64).reshape(shape) for _ in range(3)]
+        return self._boxes
+
+    def restart(self) -> None:
+        """Forget the last directions: for another x and r."""
+        while self._before:
+            self._free.append(self._before.popleft()[0])
+
+    def step(self, x: np.ndarray, r: np.ndarray, norm: float, to: np.ndarray | None = None) -> Step:
+        """One step; float64 C-contiguous (nz, ny, nx) of the box, `norm` = |r| > 0 over all ranks. The new residual
+        replaces r, or goes `to` another array, where nothing is active perhaps not all of it.
+
+        Where the energy or the slope is 0 or not finite there is no direction, and x and r are left as they were.
+        """
+        k, d, address = self._kernels, self._output, self._network.address
+        self._network.direction(r, d, 1.0 / norm)
+        count = len(self._before)
+        for i, (p, _, _) in enumerate(self._before):
+            self._pointers[i] = p.address
+        level, operator = self._level, ctypes.addressof(self._operator.c)
+        pointers, sums = ctypes.addressof(self._pointers), self._sums.ctypes.data
+        k.dcdm_dots(level, operator, d.address, pointers, count, address(r), sums)
+        found = self._total(4 + 2 * count)
+        energy, slope, sum_d, sum_r = (float(v) for v in found[:4])
+        mean = sum_d / self._closed if self._closed else 0.0
+        slope -= mean * sum_r
+        for i, (_, previous, mean_p) in enumerate(self._before):
+            beta = float(found[4 + 2 * i]) / previous
+            self._betas[i] = beta
+            energy -= beta * float(found[4 + 2 * i])
+            slope -= beta * (float(found[5 + 2 * i]) - mean_p * sum_r)
+            mean -= beta * mean_p
+        if not np.isfinite(energy) or not np.isfinite(slope) or energy == 0 or slope == 0:
+            return Step(norm, energy, slope)
+        in_place = not self._free
+        following = self._before[0][0] if in_place else self._free.pop()
+        k.dcdm_step(
+            level,
+            operator,
+            following.address,
+            d.address,
+            pointers,
+            self._betas.ctypes.data,
+            count,
+            slope / energy,
+            address(x),
+            address(r),
+            address(r if to is None else to),
+            self._work.ctypes.data,
+            sums,
+        )
+        square, exact = (float(v) for v in self._total(2))
+        self._before.append((following, exact, mean))
+        if len(self._before) > self._history:
+            oldest, _, _ = self._before.popleft()
+            if not in_place:
+                self._free.append(oldest)
+        return Step(float(np.sqrt(square)), energy, slope)
+
+    def room(self) -> np.ndarray:
+        """An array of this rank's box for the caller's use; the same every time."""
+        if self._room is None:
+            self._room = aligned_zeros(prod(self._layout.shape), np.float64).reshape(self._layout.shape)
+        return self._room
+
+    @property
+    def exact(self) -> bool:
+        """Whether :meth:`residual` is to be had and as good as with the matrix. On several ranks PETSc's product is as
+        fast.
+        """
+        return self._operator.exact and not self._network.finest.halo
+
+    def residual(self, x: np.ndarray, b: np.ndarray, r: np.ndarray) -> float:
+        """``r = b - A x`` wherever anything is active; returns its norm there. Arrays as in :meth:`step`."""
+        address, sums = self._network.address, self._sums.ctypes.data
+        self._kernels.dcdm_residual(
+            self._level,
+            ctypes.addressof(self._operator.c),
+            address(x),
+            address(b),
+            address(r),
+            self._work.ctypes.data,
+            sums,
+        )
+        return float(np.sqrt(self._total(1)[0]))
+
+    def _total(self, count: int) -> np.ndarray:
+        """The sums of all parts and ranks."""
+        return self._layout.sum(self._sums[: self._parts * count].reshape(self._parts, count).sum(axis=0))

@@ -1,0 +1,300 @@
+"""Set-up of the compiled `multigrid` network: from the finest conductances to all levels. numpy only."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import numpy as np
+
+from petsc_dcdm.backends.cpu.levels import Box, Stage, coarse_crop, crop, pack_network, roles
+from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, Reach, Shape, coarse_box
+from petsc_dcdm.native.binding import (
+    ALIGN,
+    CHANNELS,
+    DOUBLE,
+    MAX_STEPS,
+    PACKED,
+    SINGLE,
+    Geometry,
+    Network,
+    Padded,
+    SetUp,
+    kernels,
+)
+from petsc_dcdm.native.build import KernelsUnavailable
+from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.network.weights import ModelFile, WeightsError
+from petsc_dcdm.stencil.packed import PackedStencil
+
+
+class CpuLevels:
+    """The levels of a network for one matrix, the finest first; arguments as for
+    `petsc_dcdm.backends.cpu.hierarchy.CpuHierarchy`.
+
+    stages            what the kernels see of each, the coarsest included; without the fields of the cycle
+    infos             what each is
+    box               the part (z, y, x) of this rank's box that they cover; nothing is active outside
+    coarse            the operator of the coarsest, and
+    coarse_box        the part of its box that the stages cover
+    halo              whether any rank's box is less than the grid
+    empty             whether this rank's is empty
+
+    Collective.
+    """
+
+    def __init__(
+        self,
+        file: ModelFile,
+        w: Sequence[np.ndarray] | PackedStencil,
+        s: np.ndarray | None,
+        layout: Layout,
+        threads: int,
+        half: bool,
+    ) -> None:
+        self.kernels = kernels_for(file, half, layout)
+        self._steps = steps_of(file)
+        self._layout = layout
+        self._threads = threads
+        # Where one rank holds the whole grid there is nothing to exchange, on no rank.
+        self.halo = not layout.sum(np.array([float(layout.shape == layout.global_shape)]))[0]
+        self._flat = layout.global_shape[0] == 1
+        self.empty = 0 in layout.shape
+        self.stages: list[Stage] = []
+        self.infos: list[LevelInfo] = []
+        if isinstance(w, PackedStencil):
+            self._build(file, w, half)
+        else:
+            assert s is not None
+            self._build(file, _alike([*w, s]), half)
+
+    def _build(self, file: ModelFile, source: list[np.ndarray] | PackedStencil, half: bool) -> None:
+        """All levels from the conductances along x, y, z and s of the finest."""
+        layout = self._layout
+        shape, offset, global_shape = layout.shape, layout.offset, layout.global_shape
+        box: Box = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
+        if layout.plan and not self.halo and not self.empty:
+            box = crop(source, layout.plan, self._threads)
+        self.box = box
+        if isinstance(source, PackedStencil) and not layout.plan:
+            arrays, extra = source.arrays()
+            source = [a[1:-1, 1:-1, 1:-1] for a in (*arrays, extra)]
+        if not isinstance(source, PackedStencil):
+            source = [a[box] for a in source]
+        width = _width(self._steps)
+        for number, axes in enumerate((*layout.plan, ())):
+            around = layout.around(number, width)
+            stage = Stage(_size(box), around, self._flat, axes, self._steps, half, self.halo, self._threads)
+            self.stages.append(stage)
+            box = coarse_crop(box, axes)
+        last, box = self.stages[-1], self.box
+        source = self._with_halo(source)
+        for number, axes in enumerate(layout.plan):
+            stage = self.stages[number]
+            stage.level.full_r = shape[2]
+            stage.level.full_w = shape[2] if self._flat else shape[1] * shape[2]
+            net = pack_network(file.tensors, axes, global_shape, self._flat)
+            active, source = self._set_up_level(number, net, source)
+            self._add_level(LevelInfo(global_shape, offset, shape, axes, active))
+            global_shape, _ = coarse_box(global_shape, (0, 0, 0), axes)
+            shape, offset = coarse_box(shape, offset, axes)
+            box = coarse_crop(box, axes)
+        assert not isinstance(source, PackedStencil)
+        arrays = [np.array(a[last.own], np.float64) for a in source]
+        active = self._find_active(last, source)
+        self._add_level(LevelInfo(global_shape, offset, shape, (), active))
+        if _size(box) != shape:
+            whole = [np.zeros(shape) for _ in arrays]
+            for a, part in zip(whole, arrays, strict=True):
+                a[box] = part
+            arrays = whole
+        self.coarse_box = box
+        self.coarse = CoarseOperator((arrays[0], arrays[1], arrays[2]), arrays[3], offset, shape, global_shape)
+
+    def _with_halo(self, source: list[np.ndarray] | PackedStencil) -> list[np.ndarray] | PackedStencil:
+        """The finest source with the cells around the box, where there may be some. Collective."""
+        if not self.halo:
+            return source
+        stage = self.stages[0]
+        if not isinstance(source, PackedStencil):
+            # A level of the cycle works in single precision, a coarsest one is solved as it is.
+            padded = [stage.geometry.zeros(np.float32 if self._layout.plan else np.float64) for _ in source]
+            for a, values in zip(padded, source, strict=True):
+                a.inner[stage.own] = values
+            self._fill(0, *(a.view for a in padded))
+            return [a.inner for a in padded]
+        nz, ny, nx = stage.geometry.shape
+        cells, s_index = (np.zeros((nz + 2, ny + 2, nx + 2), np.uint8) for _ in range(2))
+        for wide, values in ((cells, source.cells), (s_index, source.s_index)):
+            wide[1:-1, 1:-1, 1:-1][stage.own] = values[1:-1, 1:-1, 1:-1]
+        self._fill(0, cells, s_index)
+        return PackedStencil(cells, s_index, source.c, source.s_value)
+
+    def _fill(self, level: int, *arrays: np.ndarray) -> None:
+        """All that arrays with a halo of one cell hold of other boxes, once. Collective."""
+        margin = plus(self.stages[level].low, 1)
+        width = 1 + _width(self._steps)
+        exchange = self._layout.exchange_of(*[Reach(level, margin, (width, width, width))] * len(arrays))
+        exchange.start(*arrays)
+        exchange.finish()
+        exchange.close()
+
+    def _add_level(self, info: LevelInfo) -> None:
+        unknowns = int(self._layout.sum(np.array([float(info.unknowns)]))[0])
+        self.infos.append(LevelInfo(info.global_shape, info.offset, info.shape, info.coarsened, unknowns))
+
+    def _set_up_level(
+        self, number: int, net: Network, source: list[np.ndarray] | PackedStencil
+    ) -> tuple[int, list[np.ndarray]]:
+        """Coefficients of a level from its conductances; returns its active cells and the next level's source, which
+        covers what the arrays of that level do. Collective.
+        """
+        stage, next_ = self.stages[number : number + 2]
+        coarse = next_.geometry
+        new = [coarse.zeros() for _ in range(4)]
+        shares = [coarse.zeros() for _ in range(3)]
+        # The parent of our first cell, which may lie in the middle of what the next level has around its box.
+        begin = [a - b for a, b in zip(next_.low, self.parents_around(number)[0], strict=True)]
+        pitches = (coarse.pitches[0], 0, 1) if self._flat else (*coarse.pitches, 1)
+        by_role = (begin[1], 0, begin[2]) if self._flat else begin
+        setup = SetUp(
+            c_pitch_w=coarse.pitches[0],
+            c_pitch_r=coarse.pitches[1],
+            c_origin=coarse.origin + sum(b * p for b, p in zip(by_role, pitches, strict=True)),
+            range=stage.range.ctypes.data,
+        )
+        for i, cells in enumerate(reversed(stage.own_by_role())):
+            setup.own[i][0], setup.own[i][1] = cells.start, cells.stop
+        for name, axis in zip("xrw", roles(self._flat), strict=True):
+            setattr(setup, f"c_{name}", new[axis].address)
+            setattr(setup, f"share_{name}", shares[axis].address)
+        setup.c_s = new[3].address
+        if isinstance(source, PackedStencil):
+            self._describe_packed(setup, source)
+            kept: object = source
+        else:
+            kept = self._describe_arrays(setup, number, source)
+        c = ctypes.byref(stage.level)
+        if not self.empty:
+            memory = aligned_zeros(self._threads * self.kernels.dcdm_setup_bytes(c), np.uint8)
+            self.kernels.dcdm_set_up(c, net, setup, memory.ctypes.data, self._threads)
+            setup.c_origin = coarse.origin
+            self.kernels.dcdm_join_shares(coarse.level(), setup, self._threads)
+        del kept  # what the kernel has just read
+        if self.halo:
+            self._fill(number + 1, *(a.view for a in new))
+        return int(setup.active), [a.inner for a in new]
+
+    def parents_around(self, number: int) -> tuple[Shape, Shape]:
+        """How many cells of the next level (z, y, x) below and above the box have children in the arrays of a level."""
+        axes, stage = self._layout.plan[number], self.stages[number]
+        z0, y0, x0 = (n // 2 if 2 - i in axes else n for i, n in enumerate(stage.low))
+        z1, y1, x1 = ((n + 1) // 2 if 2 - i in axes else n for i, n in enumerate(stage.high))
+        return (z0, y0, x0), (z1, y1, x1)
+
+    def _describe_packed(self, setup: SetUp, source: PackedStencil) -> None:
+        """Tell the kernel where a packed source is."""
+        _, ny, nx = source.cells.shape
+        setup.format = PACKED
+        setup.cells, setup.s_index = source.cells.ctypes.data, source.s_index.ctypes.data
+        setup.s_value = source.s_value.ctypes.data
+        setup.pitch_r, setup.pitch_w = nx, nx if self._flat else nx * ny
+        setup.origin = sum((b.start + 1) * pitch for b, pitch in zip(self.box, (nx * ny, nx, 1), strict=True))
+        for i, axis in enumerate(roles(self._flat)):
+            setup.c[i], setup.face[i] = source.c[axis], 2 * axis
+
+    def _describe_arrays(self, setup: SetUp, number: int, source: list[np.ndarray]) -> list[np.ndarray]:
+        """The same for arrays; returns what must live until the kernel has read them. Collective."""
+        high = self._high(number, source) if self.halo else []
+        strides, item = source[0].strides, source[0].itemsize
+        setup.format = DOUBLE if source[0].dtype == np.float64 else SINGLE
+        setup.pitch_r = strides[1] // item
+        setup.pitch_w = strides[1] // item if self._flat else strides[0] // item
+        for name, axis in zip("xrw", roles(self._flat), strict=True):
+            setattr(setup, f"w_{name}", source[axis].ctypes.data)
+            if high:
+                setattr(setup, f"high_{name}", high[axis].inner.ctypes.data)
+        setup.s = source[3].ctypes.data
+        return [*source, *(a.buffer for a in high)]
+
+    def _high(self, number: int, source: list[np.ndarray]) -> list[Padded]:
+        """The high conductances, which a cell at the edge of the arrays can not look up. Collective."""
+        stage = self.stages[number]
+        high = [stage.geometry.zeros() for _ in range(3)]
+        for axis, a in enumerate(high):
+            there = [slice(None), slice(None), slice(None)]
+            here = list(there)
+            there[2 - axis], here[2 - axis] = slice(1, None), slice(None, -1)
+            a.inner[tuple(here)] = source[axis][tuple(there)]
+        self._fill(number, *(a.view for a in high))
+        return high
+
+    def _find_active(self, stage: Stage, source: list[np.ndarray]) -> int:
+        """Where the coarsest level has active cells; `source` covers its arrays."""
+        if self.empty:
+            return 0
+        d = sum(source[1:], source[0].astype(np.float64))
+        for axis in range(3):
+            there, here = [slice(None)] * 3, [slice(None)] * 3
+            there[2 - axis], here[2 - axis] = slice(1, None), slice(None, -1)
+            d[tuple(here)] += source[axis][tuple(there)]
+        active = d > 0
+        any_ = active.any(axis=2)
+        first = active.argmax(axis=2) // ALIGN * ALIGN
+        last = active.shape[2] - active[..., ::-1].argmax(axis=2)
+        shape = stage.range.shape[:2]
+        stage.range[..., 0] = np.where(any_, first, 0).reshape(shape)
+        stage.range[..., 1] = np.where(any_, -(-last // ALIGN) * ALIGN, 0).reshape(shape)
+        return int(active[stage.own].sum())
+
+
+def kernels_for(file: ModelFile, half: bool = True, layout: Layout | None = None) -> ctypes.CDLL:
+    """The kernels, if they serve this network (on this rank's box of `layout`) here: ranks should agree on that before
+    they set it up. Not collective.
+
+    Raises as `CpuHierarchy` does.
+    """
+    if file.kind != "multigrid":
+        raise WeightsError(f"{file.source}: a '{file.kind}' network, expected 'multigrid'")
+    steps, channels = steps_of(file), file.tensors["conv.bias"].shape[0]
+    if steps > MAX_STEPS or channels > CHANNELS:
+        raise KernelsUnavailable(
+            f"{file.source}: the kernels serve up to {MAX_STEPS} smoothing steps and {CHANNELS} channels, and this "
+            f"network has {steps} and {channels}"
+        )
+    if layout is not None:
+        flat = layout.global_shape[0] == 1
+        Geometry(plus(layout.shape, 2 * _width(steps)), flat).require_fit()
+    return kernels(half)
+
+
+def steps_of(file: ModelFile) -> int:
+    """Smoothing steps of a leg."""
+    return int(file.tensors["log_c"].shape[0]) - 4
+
+
+def _width(steps: int) -> int:
+    """Cells of other boxes that a level covers on each side of its own: those that a leg of the cycle spoils from the
+    edge inwards, and whole coarse cells.
+    """
+    return steps + steps % 2
+
+
+def plus(margin: Shape, one: int) -> Shape:
+    """A margin that is wider by `one` cells."""
+    z, y, x = (n + one for n in margin)
+    return (z, y, x)
+
+
+def _size(box: Box) -> Shape:
+    z, y, x = (b.stop - b.start for b in box)
+    return (z, y, x)
+
+
+def _alike(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """The arrays in one precision and at one pitch; copied only if they are not."""
+    kind = np.float64 if any(a.dtype == np.float64 for a in arrays) else np.float32
+    strides = arrays[0].strides
+    if all(a.dtype == kind and a.strides == strides and a.strides[2] == a.itemsize for a in arrays):
+        return arrays
+    return [np.ascontiguousarray(a, kind) for a in arrays]

@@ -1,0 +1,1 @@
+"""Commands of petsc-dcdm that belong to no other folder."""

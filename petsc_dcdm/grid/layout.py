@@ -1,0 +1,182 @@
+"""How a network sees the grid it works on: boxes, halos and reductions, and what every hierarchy offers.
+
+The networks import neither MPI nor PETSc. They get a `Layout`, which knows this rank's box and how to fill
+halos; on one rank that is `SerialLayout`. Shapes and offsets are (z, y, x) throughout, x fastest as in
+PETSc's natural ordering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+Shape = tuple[int, int, int]
+Plan = tuple[tuple[int, ...], ...]
+
+
+class Exchange(Protocol):
+    """Halos of certain arrays, to be filled together again and again: one message to each neighbour. Collective."""
+
+    def start(self, *arrays: Any) -> None:
+        """Send what others need of `arrays`, which lie as those it was made for."""
+
+    def finish(self) -> None:
+        """Fill the halos; the arrays may be written to from `start` on, but for their halos."""
+
+    def close(self) -> None:
+        """Give back buffers and requests until the next start; not collective."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The cells around this rank's box at one level, `width` (z, y, x) of them on every side as far as the grid goes.
+
+    `margin` (z, y, x): where the box begins in an array that is exchanged; the array reaches at least as far.
+    """
+
+    level: int
+    margin: Shape
+    width: Shape
+
+
+class Layout(Protocol):
+    """This rank's box of a grid that is split over ranks.
+
+    `plan` holds the axes coarsened from each level to the next (`petsc_dcdm.stencil.plan`). Along every axis
+    the box's edges are multiples of 2 to the number of times the plan coarsens it, except at the high end
+    of the grid: the cells of a coarse cell are never on two ranks. A box may be empty.
+    """
+
+    @property
+    def global_shape(self) -> Shape: ...
+
+    @property
+    def offset(self) -> Shape: ...
+
+    @property
+    def shape(self) -> Shape: ...
+
+    @property
+    def plan(self) -> Plan: ...
+
+    @property
+    def visits(self) -> int:
+        """How often a cycle visits the second level, each time with what is left of its residual; 1 where the second
+        level is the coarsest.
+        """
+
+    def exchange(self, a: Any, corners: bool = False) -> None:
+        """Fill the one-cell halo of the padded array `a` of any level, in place. Collective.
+
+        `a` is a numpy array or torch tensor whose last three dimensions are (nz + 2, ny + 2, nx + 2). Without
+        `corners` only the halo cells that share a face with the box are filled. Cells outside the grid stay
+        as they are.
+        """
+
+    def around(self, level: int, width: int) -> tuple[Shape, Shape]:
+        """How many cells (z, y, x) there are below and above this rank's box at a level, at most `width`."""
+
+    def exchange_of(self, *reaches: Reach, corners: bool = True) -> Exchange:
+        """For one array per reach. All ranks make the same exchanges and start them in the same order.
+
+        Without `corners` cells that share no face with a layer of the box, along one axis, stay as they are.
+        """
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Element-wise sum over all ranks. Collective."""
+
+    def max(self, values: np.ndarray) -> np.ndarray:
+        """Element-wise maximum over all ranks. Collective."""
+
+
+@dataclass(frozen=True)
+class SerialLayout:
+    """The whole grid on one rank: the halo lies outside the grid and stays zero."""
+
+    global_shape: Shape
+    plan: Plan
+    visits: int = 1
+
+    @property
+    def offset(self) -> Shape:
+        return (0, 0, 0)
+
+    @property
+    def shape(self) -> Shape:
+        return self.global_shape
+
+    def exchange(self, a: Any, corners: bool = False) -> None:
+        """Nothing to fetch."""
+
+    def around(self, level: int, width: int) -> tuple[Shape, Shape]:
+        return (0, 0, 0), (0, 0, 0)
+
+    def exchange_of(self, *reaches: Reach, corners: bool = True) -> Exchange:
+        raise ValueError("one rank has nobody to exchange with")
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+    def max(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+
+@dataclass(frozen=True)
+class LevelInfo:
+    """One level of a hierarchy, for views and tests.
+
+    `coarsened` holds the axes (0, 1, 2 = x, y, z) halved on the way to the next level, empty on the coarsest;
+    `unknowns` counts the active cells of all ranks.
+    """
+
+    global_shape: Shape
+    offset: Shape
+    shape: Shape
+    coarsened: tuple[int, ...]
+    unknowns: int
+
+
+@dataclass(frozen=True)
+class CoarseOperator:
+    """The coarsest operator: local float64 arrays in the convention of the fine one.
+
+    ``w[a]`` (a = 0, 1, 2 for x, y, z) and `s` have the shape `shape`; ``w[a]`` is the conductance of the
+    low face.
+    """
+
+    w: tuple[np.ndarray, np.ndarray, np.ndarray]
+    s: np.ndarray
+    offset: Shape
+    shape: Shape
+    global_shape: Shape
+
+
+class Hierarchy(Protocol):
+    """A network made ready for one matrix: the same interface for the C kernels and for torch."""
+
+    levels: list[LevelInfo]
+    #: Solves the coarsest system exactly: float32 array of shape `coarse.shape` in, the same out. Set by
+    #: the owner where there is a coarsest system.
+    coarse_solve: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def coarse(self) -> CoarseOperator | None:
+        """The coarsest operator, for the owner to solve; None for a network without levels."""
+
+    def apply(self, r: np.ndarray, out: np.ndarray, scale_in: float, scale_out: float) -> None:
+        """``out = scale_out * cycle(scale_in * r)``, float64 arrays of this rank's box; zero at inactive
+        cells. Collective.
+        """
+
+
+def coarse_box(shape: Shape, offset: Shape, axes: tuple[int, ...]) -> tuple[Shape, Shape]:
+    """Shape and offset of a box after halving `axes`; an odd size leaves a last coarse cell that is one
+    cell thick.
+    """
+    halve = [2 - i in axes for i in range(3)]
+    new_shape = [(n + 1) // 2 if h else n for n, h in zip(shape, halve, strict=True)]
+    new_offset = [o // 2 if h else o for o, h in zip(offset, halve, strict=True)]
+    return (new_shape[0], new_shape[1], new_shape[2]), (new_offset[0], new_offset[1], new_offset[2])

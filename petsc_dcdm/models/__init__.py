@@ -1,1 +1,0 @@
-"""The networks, their weights files and their compiled kernels: no PETSc, no MPI."""

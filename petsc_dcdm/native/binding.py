@@ -1,0 +1,196 @@
+"""The C kernels of the cycle as Python sees them: structures, signatures, and arrays in the layout they expect."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from petsc_dcdm.grid.layout import Shape
+from petsc_dcdm.native.build import KernelsUnavailable, library
+from petsc_dcdm.native.memory import aligned_zeros
+
+#: As in common.h: rows are padded to multiples of ALIGN elements.
+ALIGN = 16
+MAX_STEPS = 8
+CHANNELS = 16
+#: Fields of a block before its smoothing weights: low and high conductances along x, r, w, and s.
+OMEGA = 7
+MAX_HISTORY = 8
+#: Elements of a plane, halo and padding included: the kernels number the cells of a plane, and what the network says of
+#: them, in 32 bits. Everything else is in 64.
+MAX_PLANE = 2**31 - 2**16
+
+_i64, _pointer = ctypes.c_int64, ctypes.c_void_p
+
+
+class Level(ctypes.Structure):
+    """dcdm_level of common.h."""
+
+    _fields_ = [
+        *[(name, _i64) for name in ("n_w", "n_r", "n_x", "pitch_w", "pitch_r", "origin", "full_w", "full_r", "has_r")],
+        *[(name, _i64) for name in ("half_w", "half_r", "half_x", "halo", "steps")],
+        *[(name, _pointer) for name in ("block_class", "class_value", "block_start")],
+        ("room", _i64),
+        *[(name, _pointer) for name in ("blocks", "omegas", "x", "y", "r", "range")],
+        *[(name, _i64) for name in ("w_begin", "w_end", "parts")],
+        ("part", _pointer),
+    ]
+
+
+class Network(ctypes.Structure):
+    """dcdm_network of fields.c."""
+
+    _matrix = ctypes.c_float * CHANNELS * CHANNELS
+    _vector = ctypes.c_float * CHANNELS
+    _fields_ = [
+        ("conv", ctypes.c_float * CHANNELS * 24 * 9 * 8),
+        ("conv_bias", _vector),
+        ("hidden", _matrix),
+        ("hidden_bias", _vector),
+        ("out", _matrix),
+        ("out_bias", _vector),
+        ("base", _vector),
+    ]
+
+
+#: Formats of the source of a level.
+SINGLE, DOUBLE, PACKED = range(3)
+
+
+class SetUp(ctypes.Structure):
+    """dcdm_setup of fields.c."""
+
+    _fields_ = [
+        ("format", _i64),
+        *[(name, _pointer) for name in ("w_x", "w_r", "w_w", "s", "high_x", "high_r", "high_w")],
+        *[(name, _pointer) for name in ("cells", "s_index", "s_value")],
+        ("c", ctypes.c_double * 3),
+        ("face", _i64 * 3),
+        *[(name, _i64) for name in ("pitch_w", "pitch_r", "origin")],
+        *[(name, _pointer) for name in ("c_x", "c_r", "c_w", "c_s")],
+        *[(name, _pointer) for name in ("share_x", "share_r", "share_w")],
+        *[(name, _i64) for name in ("c_pitch_w", "c_pitch_r", "c_origin")],
+        ("range", _pointer),
+        ("own", _i64 * 2 * 3),
+        *[(name, _i64) for name in ("active", "taken", "classes")],
+        ("class_source", ctypes.c_float * 4 * 256),
+    ]
+
+
+class Operator(ctypes.Structure):
+    """dcdm_operator of outer.c."""
+
+    _fields_ = [
+        ("packed", _i64),
+        *[(name, _pointer) for name in ("words", "s_index")],
+        *[(name, _i64) for name in ("s_pitch_w", "s_pitch_r", "s_origin")],
+        ("s_value", _pointer),
+        ("c", ctypes.c_double * 3),
+        *[(name, _pointer) for name in ("w_x", "w_r", "w_w", "s")],
+        *[(name, _i64) for name in ("pitch_w", "pitch_r", "origin")],
+        ("factor", ctypes.c_double),
+    ]
+
+
+@functools.cache
+def kernels(half: bool = True) -> ctypes.CDLL:
+    """The library with its signatures declared, so that calls convert their arguments quickly. `half`: its coefficients
+    are bfloat16, else float.
+    """
+    c = library(half)
+    level, f64, i32 = ctypes.POINTER(Level), ctypes.c_double, ctypes.c_int
+    signatures = {
+        "dcdm_work_floats": (_i64, [level]),
+        "dcdm_setup_bytes": (_i64, [level]),
+        "dcdm_room": (_i64, [level, i32]),
+        "dcdm_set_up": (None, [level, ctypes.POINTER(Network), ctypes.POINTER(SetUp), _pointer, i32]),
+        "dcdm_join_shares": (None, [level, ctypes.POINTER(SetUp), i32]),
+        "dcdm_bounds": (None, [*[_pointer] * 4, i32, *[_i64] * 5, _pointer, i32]),
+        "dcdm_load": (None, [level, _pointer, f64, i32]),
+        "dcdm_unload": (None, [level, _pointer, f64, i32]),
+        "dcdm_down": (None, [_pointer, _pointer, _pointer, i32, _pointer, f64, i32]),
+        "dcdm_up": (None, [_pointer, _pointer, _pointer, i32, _pointer, f64, _pointer, f64, _pointer]),
+        "dcdm_dots": (None, [_pointer, _pointer, _pointer, _pointer, i32, _pointer, _pointer]),
+        "dcdm_step": (None, [*[_pointer] * 6, i32, f64, *[_pointer] * 5]),
+        "dcdm_residual": (None, [_pointer] * 7),
+        "dcdm_words": (None, [_pointer, _pointer, _i64, _i64, _pointer, i32]),
+        "dcdm_packed_asymmetry": (_i64, [_pointer, *[_i64] * 3, i32]),
+        "dcdm_pack": (i32, [*[_pointer] * 5, *[_i64] * 5, *[_pointer] * 3, i32]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(c, name)
+        function.restype, function.argtypes = result, arguments
+    return c
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How the arrays of a level lie in memory; see common.h. `flat`: the grid is one cell thick in z."""
+
+    shape: Shape
+    flat: bool
+
+    @property
+    def pitch(self) -> int:
+        return (self.shape[2] + 2 + ALIGN - 1) // ALIGN * ALIGN
+
+    @property
+    def origin(self) -> int:
+        return ALIGN + (self.shape[1] + 2 + 1) * self.pitch
+
+    @property
+    def planes(self) -> tuple[int, int]:
+        """Number of planes and of rows in a plane (n_w, n_r)."""
+        nz, ny, _ = self.shape
+        return (ny, 1) if self.flat else (nz, ny)
+
+    @property
+    def pitches(self) -> tuple[int, int]:
+        """From plane to plane and from row to row (pitch_w, pitch_r)."""
+        return (self.pitch if self.flat else (self.shape[1] + 2) * self.pitch), self.pitch
+
+    def zeros(self, dtype: type = np.float32) -> Padded:
+        nz, ny, _ = self.shape
+        size = (nz + 2) * (ny + 2) * self.pitch + 2 * ALIGN
+        return Padded(self, aligned_zeros(size, dtype))
+
+    def require_fit(self) -> None:
+        """KernelsUnavailable where a plane has more elements than the kernels can number."""
+        elements = self.pitches[0]
+        if elements > MAX_PLANE:
+            raise KernelsUnavailable(
+                f"a rank's box has {self.shape[2]} x {self.planes[1]} cells in a plane, with its halo {elements} "
+                f"elements, and the C kernels can number {MAX_PLANE}: use more ranks"
+            )
+
+    def level(self) -> Level:
+        n_w, n_r = self.planes
+        pitch_w, pitch_r = self.pitches
+        return Level(
+            n_w=n_w,
+            n_r=n_r,
+            n_x=self.shape[2],
+            pitch_w=pitch_w,
+            pitch_r=pitch_r,
+            origin=self.origin,
+            has_r=int(not self.flat),
+        )
+
+
+class Padded:
+    """One array of a level: `view` (nz + 2, ny + 2, nx + 2) with its halo, `inner` without, `address` for C."""
+
+    def __init__(self, geometry: Geometry, buffer: np.ndarray) -> None:
+        nz, ny, nx = geometry.shape
+        item = buffer.itemsize
+        self.buffer = buffer
+        self.address = buffer.ctypes.data
+        self.view = np.lib.stride_tricks.as_strided(
+            buffer[ALIGN - 1 :],
+            (nz + 2, ny + 2, nx + 2),
+            ((ny + 2) * geometry.pitch * item, geometry.pitch * item, item),
+        )
+        self.inner = self.view[1:-1, 1:-1, 1:-1]

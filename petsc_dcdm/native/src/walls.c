@@ -1,0 +1,301 @@
+/* Coarse cells torn by a wall or by a jump, and the faces of the next level; see petsc_dcdm/stencil/walls.py.
+ *
+ * Faces are float64 arrays with a one-cell halo, x fastest: conductances of the low faces of the cells. A coarse cell is
+ * a block of 1 or 2 cells per axis. It is torn when its living cells are not connected within the block and a ring of
+ * one cell: a flood over the 4 x 4 x 4 bits of one word. A face connects unless it is weaker than a small part (weak)
+ * of the strongest face of one of its two cells. Two parts that are larger than `skinless` cells and connected by faces which
+ * are not weak beside the softer of their cells are a body and what is around it: whole.
+ */
+#include <math.h>
+#include <stdint.h>
+
+#include "packed.h"
+
+#define SEGMENT 16 /* blocks that are looked at together */
+#define PIECE 1024 /* coarse cells of a line that are added up together */
+
+typedef struct {
+    const double *face[3];   /* first halo element */
+    int64_t pitch_y, pitch_z;
+    int64_t n[3];           /* cells along x, y, z without the halo */
+    int64_t block[3];
+    double weak;
+    int64_t skinless;
+    const uint8_t *cells;    /* or NULL: the faces packed, see packed.h, at the same places; then face is not used */
+    double c[3];
+} walls_grid;
+
+/* at: padded element of a cell */
+static inline double low_face(const walls_grid *g, int axis, int64_t at) {
+    if (g->cells) return g->cells[at] >> 2 * axis & 1 ? g->c[axis] : 0.0;
+    return g->face[axis][at];
+}
+
+static inline double conductance(const walls_grid *g, int axis, int64_t x, int64_t y, int64_t z) {
+    /* padded indices; nothing conducts beyond the halo */
+    if (x > g->n[0] + 1 || y > g->n[1] + 1 || z > g->n[2] + 1) return 0.0;
+    return low_face(g, axis, z * g->pitch_z + y * g->pitch_y + x);
+}
+
+static inline double larger(double a, double b) { return a > b ? a : b; }
+
+static uint64_t flood(uint64_t from, const uint64_t open[3]) {
+    for (;;) {
+        uint64_t to = from;
+        to |= (to << 1 & open[0]) | (to & open[0]) >> 1;
+        to |= (to << 4 & open[1]) | (to & open[1]) >> 4;
+        to |= (to << 16 & open[2]) | (to & open[2]) >> 16;
+        if (to == from) return to;
+        from = to;
+    }
+}
+
+/* Whether nothing conducts in a block: at the end of the grid there are many such beyond Dirichlet rows. */
+static int dead(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
+    for (int64_t k = z; k < z + g->block[2]; k++)
+        for (int64_t j = y; j < y + g->block[1]; j++)
+            for (int64_t i = x; i < x + g->block[0]; i++)
+                for (int axis = 0; axis < 3; axis++)
+                    if (conductance(g, axis, i, j, k) > 0.0 || conductance(g, axis, i + (axis == 0), j + (axis == 1), k + (axis == 2)) > 0.0)
+                        return 0;
+    return 1;
+}
+
+/* 0: no living cell, 1: whole, 2: torn; (x, y, z) is the first cell of the block, padded. */
+static int look(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
+    static const int step[3] = {1, 4, 16};
+    double face[3][64], strongest[64] = {0.0};
+    const int64_t px = g->block[0] + 2, py = g->block[1] + 2, pz = g->block[2] + 2;
+    for (int64_t k = 0; k < pz; k++)
+        for (int64_t j = 0; j < py; j++)
+            for (int64_t i = 0; i < px; i++) {
+                const int at = (int)(16 * k + 4 * j + i);
+                const int64_t inside[3] = {i, j, k};
+                for (int axis = 0; axis < 3; axis++) {
+                    /* the lowest faces lead out of the patch */
+                    const double w = inside[axis] ? conductance(g, axis, x + i - 1, y + j - 1, z + k - 1) : 0.0;
+                    face[axis][at] = w;
+                    strongest[at] = larger(strongest[at], w);
+                    if (w > 0.0) strongest[at - step[axis]] = larger(strongest[at - step[axis]], w);
+                }
+            }
+    uint64_t open[3] = {0, 0, 0}, ajar[3] = {0, 0, 0}, living = 0;
+    for (int64_t k = 0; k < pz; k++)
+        for (int64_t j = 0; j < py; j++)
+            for (int64_t i = 0; i < px; i++) {
+                const int at = (int)(16 * k + 4 * j + i);
+                for (int axis = 0; axis < 3; axis++) {
+                    const double w = face[axis][at];
+                    if (w <= 0.0) continue;
+                    const double a = strongest[at], b = strongest[at - step[axis]];
+                    open[axis] |= (uint64_t)(w >= g->weak * larger(a, b)) << at;
+                    ajar[axis] |= (uint64_t)(w >= g->weak * (a < b ? a : b)) << at;
+                }
+                if (i && j && k && i + 1 < px && j + 1 < py && k + 1 < pz && strongest[at] > 0.0)
+                    living |= (uint64_t)1 << at;
+            }
+    if (!living) return 0;
+    const uint64_t one = flood(living & -living, open), rest = living & ~one;
+    if (!rest) return 1;
+    const uint64_t other = flood(rest & -rest, open);
+    const int resolved = __builtin_popcountll(one) > g->skinless && __builtin_popcountll(other) > g->skinless;
+    const int skin = resolved && !(rest & ~other) && !(rest & ~flood(living & -living, ajar));
+    return skin ? 1 : 2;
+}
+
+/* Whether the living cells of a block that reaches no further than the halo are connected within it; ``living`` counts
+ * the block if it has any. Settles most blocks; a face must hold against the strongest of all faces of the block's cells.
+ */
+static int joined(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t *living) {
+    static const int step[3] = {1, 4, 16};
+    const int64_t pitch[3] = {1, g->pitch_y, g->pitch_z};
+    double inner[12], strongest = 0.0;
+    int where[12], count = 0;
+    uint64_t cells = 0, open[3] = {0, 0, 0};
+    for (int axis = 0; axis < 3; axis++) {
+        const int64_t b = g->block[axis];
+        const int64_t nx = axis == 0 ? 1 : g->block[0], ny = axis == 1 ? 1 : g->block[1], nz = axis == 2 ? 1 : g->block[2];
+        for (int64_t k = 0; k < nz; k++)
+            for (int64_t j = 0; j < ny; j++)
+                for (int64_t i = 0; i < nx; i++) {
+                    const int64_t cell = (z + k) * g->pitch_z + (y + j) * g->pitch_y + x + i;
+                    const int at = (int)(16 * k + 4 * j + i);
+                    const double below = low_face(g, axis, cell), above = low_face(g, axis, cell + b * pitch[axis]);
+                    strongest = larger(strongest, larger(below, above));
+                    cells |= (uint64_t)(below > 0.0) << at | (uint64_t)(above > 0.0) << (at + (b - 1) * step[axis]);
+                    if (b == 1) continue;
+                    const double between = low_face(g, axis, cell + pitch[axis]);
+                    strongest = larger(strongest, between);
+                    cells |= (uint64_t)(between > 0.0) << at | (uint64_t)(between > 0.0) << (at + step[axis]);
+                    where[count] = 4 * (at + step[axis]) + axis;
+                    inner[count++] = between;
+                }
+    }
+    if (!cells) return 1;
+    for (int i = 0; i < count; i++)
+        if (inner[i] > 0.0 && inner[i] >= g->weak * strongest) open[where[i] % 4] |= (uint64_t)1 << where[i] / 4;
+    if (cells & ~flood(cells & -cells, open)) return 0;
+    ++*living;
+    return 1;
+}
+
+/* Whether packed faces along x and inside of blocks are never weak beside others. */
+static int comparable(const walls_grid *g) {
+    double least = INFINITY, most = 0.0;
+    for (int axis = 0; axis < 3; axis++) {
+        if (axis == 0 || g->block[axis] > 1) least = g->c[axis] < least ? g->c[axis] : least;
+        most = larger(most, g->c[axis]);
+    }
+    return least > 0.0 && least >= g->weak * most;
+}
+
+/* The same as joined for packed faces of which none is weak, from the block's own cells: a block at the end of the grid may be cut off. */
+static int settled(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t *living) {
+    const uint8_t *p = g->cells + z * g->pitch_z + y * g->pitch_y + x;
+    uint32_t cells = 0, open[3] = {0, 0, 0}; /* bit i + 2 j + 4 k */
+    for (int64_t k = 0; k < g->block[2]; k++)
+        for (int64_t j = 0; j < g->block[1]; j++)
+            for (int64_t i = 0; i < g->block[0]; i++) {
+                const uint32_t faces = p[k * g->pitch_z + j * g->pitch_y + i], at = (uint32_t)(i + 2 * j + 4 * k);
+                cells |= (uint32_t)((faces & 63) != 0) << at;
+                open[0] |= (faces & (i > 0)) << at, open[1] |= (faces >> 2 & (j > 0)) << at, open[2] |= (faces >> 4 & (k > 0)) << at;
+            }
+    if (!cells) return 1;
+    for (uint32_t from = cells & -cells, to = 0;; from = to) {
+        to = from | (from << 1 & open[0]) | (from & open[0]) >> 1;
+        to |= (to << 2 & open[1]) | (to & open[1]) >> 2;
+        to |= (to << 4 & open[2]) | (to & open[2]) >> 4;
+        if (!(cells & ~to)) break;
+        if (to == from) return 0;
+    }
+    ++*living;
+    return 1;
+}
+
+/* Whether `cells` cells from x on, in all lines of a block, have no packed faces: nothing lives there. */
+static int vacant(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t cells) {
+    uint8_t any = 0;
+    for (int64_t k = 0; k < g->block[2]; k++)
+        for (int64_t j = 0; j < g->block[1]; j++) {
+            const uint8_t *p = g->cells + (z + k) * g->pitch_z + (y + j) * g->pitch_y + x;
+            for (int64_t i = 0; i < cells; i++) any |= p[i];
+        }
+    return !(any & 63);
+}
+
+/* The same as even, for packed faces of which none is weak: whether the cells have all faces that they need. */
+static int even_packed(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t cells) {
+    uint8_t all = 0xFF;
+    for (int64_t k = 0; k < g->block[2]; k++)
+        for (int64_t j = 0; j < g->block[1]; j++) {
+            const uint8_t *p = g->cells + (z + k) * g->pitch_z + (y + j) * g->pitch_y + x;
+            /* all have a low x face but the first, and the low faces that lie between the cells of a block */
+            const uint8_t needed = (uint8_t)(1 | (j ? 4 : 0) | (k ? 16 : 0)), rest = (uint8_t)~needed;
+            uint8_t have = (uint8_t)(p[0] | 1 | rest);
+            for (int64_t i = 1; i < cells; i++) have &= (uint8_t)(p[i] | rest);
+            all &= have;
+        }
+    return all == 0xFF;
+}
+
+/* Whether the blocks from x on, ``cells`` cells in all, have no weak face inside or between them: a few streams. */
+static int even(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t cells) {
+    double weakest = INFINITY, strongest = 0.0;
+    for (int axis = 0; axis < 3; axis++) {
+        const int64_t ny = g->block[1] + (axis == 1), nz = g->block[2] + (axis == 2);
+        for (int64_t k = 0; k < nz; k++)
+            for (int64_t j = 0; j < ny; j++) {
+                const double *w = g->face[axis] + (z + k) * g->pitch_z + (y + j) * g->pitch_y + x;
+                const int64_t at = axis == 1 ? j : k, last = axis == 1 ? ny - 1 : nz - 1;
+                const int inside = axis == 0 || (at > 0 && at < last);
+                double low = INFINITY, high = 0.0;
+#pragma omp simd reduction(min : low) reduction(max : high)
+                for (int64_t i = axis == 0; i < cells; i++) {
+                    low = w[i] < low ? w[i] : low;
+                    high = w[i] > high ? w[i] : high;
+                }
+                if (axis == 0) high = larger(high, larger(w[0], w[cells]));
+                strongest = larger(strongest, high);
+                if (inside && low < weakest) weakest = low;
+            }
+    }
+    return weakest > 0.0 && weakest < INFINITY && weakest >= g->weak * strongest;
+}
+
+/* Counts of living and of torn coarse cells. */
+void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
+    const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
+    const int64_t mx = (g->n[0] + bx - 1) / bx, my = (g->n[1] + by - 1) / by, mz = (g->n[2] + bz - 1) / bz;
+    const int alike = g->cells && comparable(g);
+    int64_t living = 0, torn = 0;
+#pragma omp parallel for num_threads(threads) reduction(+ : living, torn) schedule(static)
+    for (int64_t line = 0; line < my * mz; line++) {
+        const int64_t z = 1 + bz * (line / my), y = 1 + by * (line % my);
+        for (int64_t first = 0; first < mx; first += SEGMENT) {
+            const int64_t last = first + SEGMENT < mx ? first + SEGMENT : mx;
+            /* a last block that is cut off reaches beyond the halo */
+            const int cut = y + by > g->n[1] + 1 || z + bz > g->n[2] + 1;
+            const int64_t whole = g->n[0] / bx, uncut = cut ? first : last < whole ? last : whole;
+            int (*const test)(const walls_grid *, int64_t, int64_t, int64_t, int64_t) = g->cells ? even_packed : even;
+            if (uncut == last && (alike || !g->cells) && test(g, 1 + bx * first, y, z, bx * (last - first))) {
+                living += last - first;
+                continue;
+            }
+            if (g->cells && vacant(g, 1 + bx * first, y, z, bx * (last - first))) continue;
+            for (int64_t i = first; i < last; i++) {
+                if (alike && settled(g, 1 + bx * i, y, z, &living)) continue;
+                if (i < uncut && joined(g, 1 + bx * i, y, z, &living)) continue;
+                if (i >= uncut && dead(g, 1 + bx * i, y, z)) continue;
+                const int state = look(g, 1 + bx * i, y, z);
+                living += state > 0;
+                torn += state == 2;
+            }
+        }
+    }
+    counts[0] = living;
+    counts[1] = torn;
+}
+
+/* dcdm_walls_coarsen for n (at most PIECE) coarse cells of line (j, k), from cell `first` on. value: of 0 .. 4 packed faces that conduct. */
+static void coarsen_piece(const walls_grid *g, int axis, const double *value, int64_t k, int64_t j, int64_t first, int64_t n,
+                          double *restrict to) {
+    const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
+    const double factor = g->block[axis] == 2 ? 0.5 : 1.0;
+    const int both = axis != 0 && bx == 2; /* two faces along x */
+    uint8_t count[PIECE];
+    memset(count, 0, (size_t)n);
+    memset(to, 0, (size_t)n * sizeof *to);
+    for (int64_t c = 0; c < (axis == 2 ? 1 : bz); c++)
+        for (int64_t b = 0; b < (axis == 1 ? 1 : by); b++) {
+            const int64_t z = 1 + bz * k + c, y = 1 + by * j + b;
+            if (z > g->n[2] + 1 || y > g->n[1] + 1) continue; /* nothing conducts beyond the halo */
+            const int64_t o = z * g->pitch_z + y * g->pitch_y + 1 + bx * first;
+            if (g->cells) {
+                const uint8_t *restrict from = g->cells + o;
+                const int bit = 2 * axis;
+                if (both) for (int64_t i = 0; i < n; i++) count[i] += (uint8_t)((from[2 * i] >> bit & 1) + (from[2 * i + 1] >> bit & 1));
+                else for (int64_t i = 0; i < n; i++) count[i] += (uint8_t)(from[bx * i] >> bit & 1);
+            } else {
+                const double *restrict from = g->face[axis] + o;
+                if (both) for (int64_t i = 0; i < n; i++) to[i] = to[i] + from[2 * i] + from[2 * i + 1];
+                else for (int64_t i = 0; i < n; i++) to[i] += from[bx * i];
+            }
+        }
+    for (int64_t i = 0; i < n; i++) to[i] = factor * (g->cells ? value[count[i]] : to[i]);
+}
+
+/* Conductances of the low faces along ``axis`` of the coarse cells: the sum over the fine faces on it, halved where the axis
+ * is coarsened (twice the distance); coarse: first halo element. */
+void dcdm_walls_coarsen(const walls_grid *g, int axis, double *coarse, int64_t pitch_y, int64_t pitch_z, int threads) {
+    const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
+    const int64_t mx = (g->n[0] + bx - 1) / bx, my = (g->n[1] + by - 1) / by, mz = (g->n[2] + bz - 1) / bz;
+    double value[5] = {0.0}; /* of that many faces that conduct, added up as numbers are */
+    for (int i = 0; i < 4; i++) value[i + 1] = value[i] + g->c[axis];
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t line = 0; line < my * mz; line++) {
+        const int64_t k = line / my, j = line % my;
+        double *to = coarse + (k + 1) * pitch_z + (j + 1) * pitch_y + 1;
+        for (int64_t first = 0; first < mx; first += PIECE)
+            coarsen_piece(g, axis, value, k, j, first, mx - first < PIECE ? mx - first : PIECE, to + first);
+    }
+}

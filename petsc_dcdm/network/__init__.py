@@ -1,0 +1,1 @@
+"""What is learned: weights, the fields made from them, and the networks in torch."""

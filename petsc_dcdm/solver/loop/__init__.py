@@ -1,0 +1,1 @@
+"""One solve: its steps, its constants, its end."""

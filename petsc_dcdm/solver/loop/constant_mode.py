@@ -1,0 +1,94 @@
+"""Constants, where they are a null space or nearly one: the direction that the network does not find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+import numpy as np
+from petsc4py import PETSc
+
+from petsc_dcdm.stencil.extract import NEARLY_CLOSED
+from petsc_dcdm.stencil.fixed import LAST_BITS, FixedRows
+
+NULL = 1e-14
+"""Row sums relative to diagonals up to which they are rounding, of a matrix whose stencil has not been read."""
+
+
+class Closed(Enum):
+    """What constants on the rows that are not fixed are to a matrix."""
+
+    NO = 0
+    NEARLY = 1
+    ENTIRELY = 2
+
+
+class ConstantMode:
+    """The vector of ones on the rows that are not fixed. All methods are collective.
+
+    Where it is a null vector directions are freed of it; where it nearly is one they are made A-orthogonal to it, and
+    steps along it are taken by themselves.
+    """
+
+    def __init__(
+        self,
+        mult: Callable[[PETSc.Vec, PETSc.Vec], None],
+        like: PETSc.Vec,
+        fixed: FixedRows,
+        closed: Closed,
+    ) -> None:
+        self.closed = closed
+        self._ones = like.duplicate()
+        self._ones.set(1.0)
+        fixed.clear(self._ones)
+        self._count = float(self._ones.sum())
+        self._image: PETSc.Vec | None = None
+        self._energy = 0.0
+        if closed is Closed.NEARLY:
+            self._image = like.duplicate()
+            mult(self._ones, self._image)
+            fixed.clear(self._image)
+            self._energy = float(self._ones.dot(self._image))
+
+    def part(self, b: PETSc.Vec) -> float:
+        """Norm of the part of ``b`` that no x can answer to."""
+        if self.closed is not Closed.ENTIRELY or not self._count:
+            return 0.0
+        return abs(float(b.dot(self._ones))) / float(np.sqrt(self._count))
+
+    def correct(self, r: PETSc.Vec, x: PETSc.Vec) -> bool:
+        """An exact line search along the constants. Returns whether x moved beyond its last bits."""
+        if not self._energy:
+            return False
+        step = float(r.dot(self._ones)) / self._energy
+        if not abs(step) > LAST_BITS * abs(float(x.dot(self._ones))) / self._count:
+            return False
+        x.axpy(step, self._ones)
+        return True
+
+    def remove(self, d: PETSc.Vec) -> None:
+        """Frees ``d`` of the constants."""
+        if self._image is not None and self._energy:
+            d.axpy(-float(d.dot(self._image)) / self._energy, self._ones)
+        elif self._count:
+            d.axpy(-float(d.dot(self._ones)) / self._count, self._ones)
+
+    def destroy(self) -> None:
+        self._ones.destroy()
+        if self._image is not None:
+            self._image.destroy()
+
+
+def how_closed(A: PETSc.Mat, fixed: FixedRows) -> Closed:
+    """What constants on the rows that are not ``fixed`` are to a matrix with entries. Collective."""
+    ones, image = A.createVecs()
+    ones.set(1.0)
+    fixed.clear(ones)
+    A.mult(ones, image)
+    diagonal = A.getDiagonal()
+    image.pointwiseDivide(image, diagonal)
+    fixed.clear(image)
+    largest = float(image.norm(PETSc.NormType.NORM_INFINITY))
+    for vec in (ones, image, diagonal):
+        vec.destroy()
+    return Closed.ENTIRELY if largest <= NULL else Closed.NEARLY if largest <= NEARLY_CLOSED else Closed.NO

@@ -1,0 +1,247 @@
+"""When a solve is over: the application's test, asked once per iteration; claims that the true residual bears out."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from petsc4py import PETSc
+
+from petsc_dcdm.native.petsc_library import petsc_library
+from petsc_dcdm.solver.explained import say
+from petsc_dcdm.solver.loop.steps import Steps, System
+
+Reason = PETSc.KSP.ConvergedReason
+PC_FAILED = -11
+"""KSP_DIVERGED_PC_FAILED, which petsc4py calls by different names."""
+
+EPS = float(np.finfo(np.float64).eps)
+
+BORNE_OUT = 1.001
+"""The true residual over the one that an application's test was satisfied with."""
+
+LONG = 8
+"""Steps without a tenth less of residual after which the reason is looked for."""
+
+SMALL = 1e-6
+"""Relative to the first residual: from here on a step that does not lessen it may be due to rounding."""
+
+GROWN = 10
+"""A residual so many times the least one is not one that will fall again, where that was rounding."""
+
+ROUNDINGS = 10
+"""A residual of so many times the rounding of b - A x is rounding."""
+
+INITIAL_RESIDUAL = ("ksp_converged_use_initial_residual_norm", "ksp_converged_use_min_initial_residual_norm")
+
+
+class _Floor:
+    """Tells from true residuals whether there is any use in going on.
+
+    It is told of claims that the true residual does not bear out, and of residuals that do not fall any more. The
+    recurrence starts from the true residual each time, so that only rounding comes between the two.
+    """
+
+    PATIENCE = 3
+    """How often in a row the true residual may fail to halve."""
+
+    def __init__(self) -> None:
+        self._best = np.inf
+        self._failed = 0
+
+    def reached_at(self, norm: float) -> bool:
+        """Whether the true residual ``norm`` is where it stays."""
+        if norm < 0.5 * self._best:
+            self._best, self._failed = norm, 0
+        else:
+            self._failed += 1
+        return self._failed >= self.PATIENCE
+
+
+class Convergence:
+    """The end of one solve. All methods are collective.
+
+    Norms are of what is left once the fixed rows are solved, and so are tolerances: identity rows may dominate the
+    right-hand side by orders of magnitude. Neither are they looser than what the user asked for, relative to all of it.
+    PETSc's test, which compares with the first residual, or with all of b where there is a guess, is handed such a
+    tolerance as an absolute one, see :meth:`tolerances`.
+    """
+
+    def __init__(
+        self, ksp: PETSc.KSP, steps: Steps, system: System, matrix_free: bool, no_solution: Callable[[float], str]
+    ) -> None:
+        """``no_solution``, which may take long: why there is none to this accuracy, "" if there may be one."""
+        self._ksp, self._steps, self._system = ksp, steps, system
+        self._no_solution = no_solution
+        self._best, self._first, self._waited = np.inf, 0.0, 0
+        self._matrix_free = matrix_free
+        self._needs_norm = ksp.getNormType() != PETSc.KSP.NormType.NONE
+        self._own_test = self._needs_norm and _is_default(ksp)
+        self._rtol, self._atol, self._divtol, self._max_it = ksp.getTolerances()
+        self._floor = _Floor()
+        self._below = self._left = 0.0
+        self.reference = 0.0
+        """What tolerances are relative to."""
+
+    @contextmanager
+    def tolerances(self, first: float, left: float | None, given: float | None) -> Iterator[None]:
+        """For the length of the solve: tolerances that PETSc's test measures with as this class does. With a guess:
+
+        first  norm of the first residual
+        left   that of the right-hand side once the fixed rows are solved; ``first`` without a guess (None)
+        given  that of all of it, which PETSc's test takes tolerances relative to; ``first`` without a guess (None)
+        """
+        whole = float(self._system.b.norm())
+        left, given, guessed = (first, first, False) if left is None or given is None else (left, given, True)
+        database, prefix = PETSc.Options(), self._ksp.getOptionsPrefix() or ""
+        self._left, self.reference = left, left
+        if guessed and any(database.hasName(prefix + name) for name in INITIAL_RESIDUAL):
+            self.reference = given = first
+        elif self._system.fixed.anywhere and self._ksp.getNormType() != PETSc.KSP.NormType.NATURAL:
+            self.reference = min(left, whole) if left else whole
+        self.reference = self.reference or first
+        reachable = min(self._rtol * left, 32 * EPS * left)  # of all of b it may be less than rounding
+        self._below = max(self._rtol * self.reference, self._atol, reachable)
+        as_petsc_has_it = self._below == max(self._rtol * given, self._atol) and first <= given
+        if as_petsc_has_it or not np.isfinite(self._below):
+            yield
+            return
+        grown = max(self.reference, first) / (given or first or 1.0)
+        self._ksp.setTolerances(0.0, self._below, self._divtol * grown, self._max_it)
+        try:
+            yield
+        finally:
+            self._ksp.setTolerances(self._rtol, self._atol, self._divtol, self._max_it)
+
+    def check(self, its: int, exact: bool) -> bool:
+        """Report iteration ``its``; True when the solve is over. ``exact``: r is b - A x, not its recurrence.
+
+        The test is asked once. It is PETSc's own: then the true residual is taken where that would claim convergence,
+        and the test is told of it. An application's: then its word counts if the true residual bears it out.
+        """
+        ksp, steps = self._ksp, self._steps
+        ksp.setIterationNumber(its)
+        if not self._needs_norm:
+            steps.store(freed=False)
+            ksp.monitor(its, 0.0)
+            return False
+        norm = recurrence = steps.norm()
+        claimed = self._own_test and not exact and norm <= self._below
+        if claimed:
+            steps.true_residual()
+            norm = steps.norm()
+        steps.store(freed=not self._own_test or exact or claimed)
+        ksp.logConvergenceHistory(norm)
+        if not np.isfinite(norm):
+            ksp.monitor(its, norm)
+            what = "the residual became" if its else "the right-hand side or the initial guess has"
+            return self.stop(Reason.DIVERGED_NANORINF, f"{what} NaN or Inf")
+        ksp.setResidualNorm(norm)
+        reason = self._reason(ksp.callConvergenceTest(its, norm), norm)
+        if reason > 0 and not exact and not claimed:
+            steps.true_residual()
+            claimed = not steps.norm() <= BORNE_OUT * norm
+            reason, norm = (0, steps.norm()) if claimed else (reason, norm)
+        ksp.setConvergedReason(reason)
+        ksp.monitor(its, norm)
+        if claimed and not reason and self._is_noise(norm):
+            return self.stop(Reason.CONVERGED_RTOL)
+        if claimed and not reason and self._floor.reached_at(norm):
+            return self._nothing_more(norm, recurrence)
+        if self._own_test and reason == Reason.DIVERGED_DTOL:
+            return self.gone_wrong(reason)
+        return bool(reason) or self._stands_still(norm)
+
+    def _reason(self, reason: int, norm: float) -> int:
+        """The reason in the terms of the user's tolerances."""
+        return Reason.CONVERGED_RTOL if reason == Reason.CONVERGED_ATOL and norm >= self._atol else reason
+
+    def _is_noise(self, norm: float) -> bool:
+        """Whether a matrix-free operator, by differences or in single precision, tells no more than a true residual of
+        this norm. Then the recurrence is trusted, as PETSc's own methods do.
+        """
+        if not self._matrix_free:
+            return False
+        return norm <= ROUNDINGS / np.sqrt(EPS) * rounding(self._ksp, self._system.b, self._system.x)
+
+    def _stands_still(self, norm: float) -> bool:
+        """Whether r does not fall any more, because of rounding or because there is no solution."""
+        self._first = max(self._first, norm) if self._best == np.inf else self._first
+        if norm < 0.9 * self._best:
+            self._best, self._waited = norm, 0
+            return False
+        self._waited += 1
+        small = self._waited == 1 and self._best < SMALL * self._first
+        if not small and self._waited % LONG:
+            return False
+        if self._best <= ROUNDINGS * rounding(self._ksp, self._system.b, self._system.x):
+            self._steps.true_residual()
+            now = self._steps.norm()
+            if self._floor.reached_at(now) or now > GROWN * self._best:  # from rounding no direction can be made
+                return self._nothing_more(now, norm)
+            self._best, self._waited = now, 0
+            return False
+        if self._waited != LONG:
+            return False
+        why = self._no_solution(self._below)
+        return bool(why) and self.stop(Reason.DIVERGED_BREAKDOWN, why)
+
+    def _nothing_more(self, norm: float, recurrence: float) -> bool:
+        """The true residual stays where it is: rounding, noise of the operator, or there is no solution."""
+        part, level = self.relative(norm), rounding(self._ksp, self._system.b, self._system.x)
+        if norm <= ROUNDINGS * level or self._best <= ROUNDINGS * level:
+            if self._own_test and norm <= self._rtol * self._left:  # of all of b it is less than rounding
+                return self.stop(Reason.CONVERGED_RTOL)
+            why = f"the true residual stays at {part}: x holds no more in double precision, whatever the solver"
+            return self.stop(Reason.DIVERGED_BREAKDOWN, f"{why}; ask for a larger -ksp_rtol")
+        return self.stop(
+            Reason.DIVERGED_BREAKDOWN,
+            f"the true residual stays at {part} while its recurrence falls to {self.relative(recurrence)}: rounding at "
+            "such contrasts of coefficients, or a matrix that is not symmetric; ask for a larger -ksp_rtol",
+        )
+
+    def relative(self, norm: float) -> str:
+        """A norm in words."""
+        return f"{norm / self.reference:.1e} of the right-hand side" if self.reference else f"{norm:.1e}"
+
+    def stop(self, reason: int, why: str = "") -> bool:
+        """Ends the solve; True."""
+        self._ksp.setConvergedReason(reason)
+        if why:
+            its = self._ksp.getIterationNumber()
+            say(self._ksp.getComm(), "KSP", f"stopped at step {its}: {why}")
+        return True
+
+    def gone_wrong(self, reason: int, why: str = "") -> bool:
+        """The same where it was not to be expected: if there is no solution, that is why."""
+        none = self._no_solution(self._below) if self._waited < LONG else ""  # else it was asked before
+        return self.stop(Reason.DIVERGED_BREAKDOWN, none) if none else self.stop(reason, why)
+
+    def finish(self) -> None:
+        """After the last iteration that the user allows."""
+        self.stop(Reason.DIVERGED_MAX_IT if self._needs_norm else Reason.CONVERGED_ITS)
+
+
+def rounding(ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> float:
+    """The size of what rounding leaves of b - A x. Collective."""
+    _, P = ksp.getOperators()
+    scaled = P.getDiagonal()
+    scaled.pointwiseMult(scaled, x)
+    size = EPS * (2 * float(scaled.norm()) + float(b.norm()))
+    scaled.destroy()
+    return size
+
+
+def _is_default(ksp: Any) -> bool:
+    """Whether the convergence test is PETSc's own; False where that cannot be told."""
+    library = petsc_library()
+    if library is None:
+        return False
+    test, context, destroy = (ctypes.c_void_p() for _ in range(3))
+    library.KSPGetConvergenceTest(
+        ctypes.c_void_p(ksp.handle), ctypes.byref(test), ctypes.byref(context), ctypes.byref(destroy)
+    )
+    return test.value == ctypes.cast(library.KSPConvergedDefault, ctypes.c_void_p).value

@@ -1,0 +1,207 @@
+"""One solve of petsc_dcdm.KSP: from the fixed rows to the last step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from petsc4py import PETSc
+
+from petsc_dcdm.solver.loop.constant_mode import Closed, ConstantMode, how_closed
+from petsc_dcdm.solver.loop.convergence import EPS, Convergence, Reason
+from petsc_dcdm.solver.loop.steps import GridSteps, Steps, System, VectorSteps
+from petsc_dcdm.solver.options import OptionError
+from petsc_dcdm.stencil.regions import find_regions
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of petsc_dcdm.KSP."""
+
+    history: int = 2
+    true_residual_every: int = 50
+    operator: str = "auto"
+
+
+class OneSolve:
+    """The loop of the deep conjugate direction method on one right-hand side. All methods are collective."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ksp: PETSc.KSP,
+        context: Any,
+        system: System,
+        transposed: bool,
+        vectors: Callable[[int], list[PETSc.Vec]],
+    ) -> None:
+        """
+        context  of the preconditioner where that can take the steps on its grid, else None
+        vectors  gives so many work vectors
+        """
+        self._settings, self._ksp, self._context, self._system = settings, ksp, context, system
+        self._transposed, self._vectors = transposed, vectors
+        self._A, self._P = ksp.getOperators()
+        self._has_entries = "aij" in self._A.getType() or "baij" in self._A.getType()
+        self.measured = ""
+        """A line for the view: what tolerances were relative to, where that is not all of the right-hand side."""
+
+    def run(self) -> None:
+        """Raises OptionError where the stencil was asked for and cannot be had."""
+        ksp, system = self._ksp, self._system
+        guessed = ksp.getInitialGuessNonzero()
+        some_fixed = system.fixed.begin(system.b, system.x, guessed)
+        closed = self._how_closed()
+        steps = self._on_grid(closed)
+        if steps is None:
+            constants = None if closed is Closed.NO else ConstantMode(system.mult, system.b, system.fixed, closed)
+            system = self._system = replace(system, constants=constants)
+            work = self._vectors(3 + 2 * self._settings.history)
+            natural = ksp.getNormType() == PETSc.KSP.NormType.NATURAL
+            steps = VectorSteps(system, ksp.getPC(), work, self._settings.history, natural)
+        ended = Convergence(ksp, steps, system, not self._has_entries, self._closed_regions)
+        left = self._left() if guessed else None
+        given = self._norm(ksp.getRhs()) if guessed else None
+        steps.start(guessed or some_fixed or closed is Closed.NEARLY)
+        try:
+            with ended.tolerances(steps.norm(), left, given):
+                if system.fixed.anywhere:
+                    self.measured = (
+                        "    rows that their own diagonals decide were solved before the loop: norms are of the "
+                        f"others, tolerances relative to {ended.reference:.3g}\n"
+                    )
+                if not self._has_no_solution(ended, closed):
+                    self._iterate(steps, ended)
+        finally:
+            steps.store()
+            if system.constants is not None:
+                system.constants.destroy()
+
+    def _iterate(self, steps: Steps, ended: Convergence) -> None:
+        max_it, every = self._ksp.getTolerances()[3], self._settings.true_residual_every
+        its = since_true = 0
+        done = ended.check(its, exact=True)
+        while not done and its < max_it:
+            found = steps.step()
+            if not np.isfinite(found.energy * found.slope):
+                done = ended.gone_wrong(Reason.DIVERGED_NANORINF, "the preconditioner or the matrix gave NaN or Inf")
+            elif found.energy == 0.0 or found.slope == 0.0:
+                done = ended.gone_wrong(Reason.DIVERGED_BREAKDOWN, "no direction: d . A d or r . d is 0")
+            else:
+                its += 1
+                since_true += 1
+                exact = bool(every) and since_true >= every
+                if exact:
+                    steps.true_residual()
+                    since_true = 0
+                done = ended.check(its, exact)
+        if not done:
+            ended.finish()
+
+    # The steps -----------------------------------------------------------------------------------------------------
+
+    def _how_closed(self) -> Closed:
+        """What constants are to the matrix, unless a null space is attached that says so."""
+        if self._system.null_space is not None:
+            return Closed.NO
+        if self._context is not None:
+            return self._context.closed(self._A)
+        return how_closed(self._A, self._system.fixed) if self._has_entries else Closed.NO
+
+    def _on_grid(self, closed: Closed) -> Steps | None:
+        """Steps on the grid where the preconditioner offers it for this very matrix; else None."""
+        why = "-ksp_dcdm_operator mat"
+        if self._transposed:
+            why = "a transposed system is solved with the matrix"
+        elif closed is Closed.NEARLY:
+            why = "constants nearly are a null space, which single precision does not resolve"
+        elif self._ksp.getNormType() == PETSc.KSP.NormType.NATURAL:
+            why = "the natural norm wants the preconditioned residual by itself"
+        elif self._settings.operator != "mat":
+            offer = (
+                "the preconditioner is not petsc_dcdm.PC"
+                if self._context is None
+                else self._context.direction_loop(self._A, self._settings.history)
+            )
+            if not isinstance(offer, str):
+                grid, loop = offer
+                return GridSteps(self._A, grid, loop, self._system, self._vectors(1)[0])
+            why = offer
+        if self._settings.operator == "stencil":
+            raise OptionError(f"-ksp_dcdm_operator stencil: {why}; use auto or mat")
+        return None
+
+    def _left(self) -> float:
+        """The norm of the right-hand side without what the fixed rows add to it."""
+        left = self._system.fixed.left_of(self._system.b, self._system.mult)
+        norm = self._norm(left)
+        left.destroy()
+        return norm
+
+    def _norm(self, v: PETSc.Vec) -> float:
+        """The norm that is tested."""
+        if self._ksp.getNormType() != PETSc.KSP.NormType.NATURAL:
+            return float(v.norm())
+        z = v.duplicate()
+        self._ksp.getPC().apply(v, z)
+        square = abs(float(v.dot(z)))
+        z.destroy()
+        return float(np.sqrt(square))
+
+    # Systems without a solution ------------------------------------------------------------------------------------
+
+    def _has_no_solution(self, ended: Convergence, closed: Closed) -> bool:
+        """Whether it is clear before the first step that no x can converge; then it is said, and over."""
+        why = self._empty_row() or self._constant_part(ended, closed)
+        if not why:
+            return False
+        self._ksp.setIterationNumber(0)
+        self._ksp.setResidualNorm(ended.reference)
+        return ended.stop(Reason.DIVERGED_BREAKDOWN, why)
+
+    def _empty_row(self) -> str:
+        fixed = self._system.fixed
+        if not fixed.anywhere:
+            return ""
+        rows = fixed.empty[self._system.b.getArray(readonly=True)[fixed.empty] != 0.0]
+        own = int(rows[0]) + self._A.getOwnershipRange()[0] if rows.size else None
+        everyones = [row for row in self._A.getComm().tompi4py().allgather(own) if row is not None]
+        if not everyones:
+            return ""
+        return f"row {everyones[0]} of the matrix is all zero and its right-hand side is not: there is no solution"
+
+    def _constant_part(self, ended: Convergence, closed: Closed) -> str:
+        system = self._system
+        if closed is not Closed.ENTIRELY or self._ksp.getNormType() == PETSc.KSP.NormType.NONE:
+            return ""
+        part = self._context.constant_part(system.b) if system.constants is None else system.constants.part(system.b)
+        rtol, atol, _, _ = self._ksp.getTolerances()
+        reference = ended.reference
+        if self._ksp.getNormType() == PETSc.KSP.NormType.NATURAL:
+            reference, atol = float(system.b.norm()), 0.0
+        if not part > max(rtol * reference, atol, 64 * EPS * reference):  # so with NaN, which the loop tells
+            return ""
+        return (
+            "constants are a null space of the matrix and a part of the right-hand side "
+            f"({part:.1e}, the tolerance {rtol * reference:.1e}): there is no solution; attach the null space "
+            "(MatSetNullSpace) for the solution of the rest"
+        )
+
+    def _closed_regions(self, tolerance: float) -> str:
+        """Why no x leaves a residual below ``tolerance``: b in regions that nothing holds; "" elsewhere."""
+        if not self._has_entries:
+            return ""
+        regions = find_regions(self._A)
+        parts = regions.parts(self._system.b)
+        wrong = np.flatnonzero(parts > tolerance)
+        if not wrong.size:
+            return ""
+        worst = wrong[np.argmax(parts[wrong])]
+        return (
+            f"in {wrong.size} of {parts.size} regions without a fixed value (rooms, pockets) the right-hand side does "
+            f"not add up to 0; in that of row {regions.first[worst]}, of {regions.rows[worst]} rows, its constant part "
+            f"is {parts[worst]:.1e}, the tolerance {tolerance:.1e}: there is no solution; make it add up, or attach a "
+            "null space with one vector for each region (MatSetNullSpace)"
+        )

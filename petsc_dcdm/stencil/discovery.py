@@ -1,0 +1,211 @@
+"""Where the rows of a matrix lie on a structured grid.
+
+First hit wins (DESIGN section 6): the DMDA on the PC or the matrix; an index set composed on the matrix as
+``dcdm_cells`` together with ``-pc_dcdm_grid``; ``-pc_dcdm_grid`` with one row per cell; the matrix's own
+off-diagonal offsets when its rows are in lexicographic order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from petsc_dcdm.grid.errors import GridError, MatrixError, raise_together
+from petsc_dcdm.stencil.entries import CsrRows
+from petsc_dcdm.stencil.entries_numpy import read, row_reader
+from petsc_dcdm.stencil.local_csr import local_csr
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A global grid and this rank's rows on it.
+
+    shape   (nz, ny, nx), x fastest; nz = 1 in 2D.
+    cells   int64, global lexicographic cell number of each local row; None if local row i is cell ``first + i``.
+    first   the first local row.
+    rows    how many of them there are.
+    source  how the grid was found, for the view.
+    edges   of the DMDA the rows belong to, None elsewhere: a hint for the split into boxes.
+    box     offset and shape of the part of the grid that this rank's rows are, x fastest; None if they are no box.
+    """
+
+    shape: Shape
+    cells: np.ndarray | None
+    first: int
+    rows: int
+    source: str
+    edges: tuple[tuple[int, ...], ...] | None = None
+    box: tuple[Shape, Shape] | None = None
+
+    @property
+    def dimension(self) -> int:
+        """2 or 3: the number of axes the stencil can have; a 3D grid that is one cell thick in z is 2D."""
+        return 3 if self.shape[0] > 1 else 2
+
+
+def _whole_planes(shape: Shape, first: int, rows: int) -> tuple[Shape, Shape] | None:
+    """The box of consecutive rows, one per cell: whole planes of the grid (whole lines in 2D), or none."""
+    nz, ny, nx = shape
+    plane = ny * nx if nz > 1 else nx
+    if first % plane or rows % plane:
+        return None
+    begin, count = first // plane, rows // plane
+    if count == 0:
+        return (0, 0, 0), (0, 0, 0)
+    return ((begin, 0, 0), (count, ny, nx)) if nz > 1 else ((0, begin, 0), (1, count, nx))
+
+
+def size_text(shape: Shape) -> str:
+    """The grid as users write it: ``nx x ny x nz``."""
+    nz, ny, nx = shape
+    return f"{nx} x {ny}" + (f" x {nz}" if nz > 1 else "")
+
+
+def _is_dmda(dm: Any) -> bool:
+    return bool(dm) and dm.getType() == PETSc.DM.Type.DA
+
+
+def _from_dmda(dm: PETSc.DM, A: PETSc.Mat) -> Grid:
+    """The DMDA's grid; its rows are in PETSc ordering, each rank's box in x-fastest order."""
+    da = dm if isinstance(dm, PETSc.DMDA) else PETSc.DMDA()
+    if da is not dm:
+        da.handle = dm.handle
+        da.incRef()
+    if da.getDof() != 1:
+        raise GridError(
+            f"the DMDA has {da.getDof()} unknowns per cell (dof); petsc_dcdm solves scalar systems, with one: "
+            "use it on the pressure block, or choose another -pc_type"
+        )
+    sizes = (*da.getSizes(), 1, 1)[:3]
+    shape = (sizes[2], sizes[1], sizes[0])
+    rows = A.getSize()[0]
+    if prod(shape) != rows:
+        raise GridError(
+            f"the DMDA is {size_text(shape)} = {prod(shape)} cells but the matrix has {rows} rows; attach the "
+            f"DMDA it was made with"
+        )
+    (x0, y0, z0), (mx, my, mz) = (
+        (*part, *fill)[:3] for part, fill in zip(da.getCorners(), ((0, 0), (1, 1)), strict=True)
+    )
+    first, last = A.getOwnershipRange()
+    if mx * my * mz != last - first:
+        raise GridError(
+            f"this rank owns {mx * my * mz} cells of the DMDA but {last - first} rows of the matrix; create the "
+            f"matrix with DMCreateMatrix"
+        )
+    ranges = (*da.getOwnershipRanges(), [1], [1])[:3]
+    edges = tuple(tuple(int(e) for e in np.concatenate(([0], np.cumsum(ranges[2 - i])))) for i in range(3))
+    cells, box = None, ((z0, y0, x0), (mz, my, mx))
+    if _whole_planes(shape, first, last - first) != box:
+        z, y, x = np.ix_(np.arange(z0, z0 + mz), np.arange(y0, y0 + my), np.arange(x0, x0 + mx))
+        cells = ((z.astype(np.int64) * shape[1] + y) * shape[2] + x).ravel()
+    return Grid(shape, cells, first, last - first, "DMDA", edges, box)
+
+
+def _from_cells(cells_is: PETSc.IS, shape: Shape | None, A: PETSc.Mat) -> Grid:
+    if shape is None:
+        raise GridError(
+            "the matrix carries an index set 'dcdm_cells' but no grid size was given: add -pc_dcdm_grid nx,ny[,nz]"
+        )
+    first, last = A.getOwnershipRange()
+    cells = np.array(cells_is.getIndices(), dtype=np.int64)
+    if cells.size != last - first:
+        raise GridError(
+            f"'dcdm_cells' numbers {cells.size} cells on this rank but the matrix has {last - first} rows here: "
+            f"one cell per local row"
+        )
+    rises = bool((cells[1:] > cells[:-1]).all())
+    ends = cells[[0, -1]] if rises and cells.size else cells
+    if ((ends < 0) | (ends >= prod(shape))).any():
+        bad = int(np.flatnonzero((cells < 0) | (cells >= prod(shape)))[0])
+        raise GridError(
+            f"'dcdm_cells' gives row {first + bad} the cell {int(cells[bad])}, outside the {size_text(shape)} grid of "
+            "-pc_dcdm_grid"
+        )
+    if not rises and np.unique(cells).size != cells.size:
+        raise GridError("'dcdm_cells' gives two rows the same cell: petsc_dcdm needs one unknown per cell")
+    return Grid(shape, cells, first, cells.size, "index set dcdm_cells")
+
+
+def _refuse(A: PETSc.Mat) -> MatrixError | None:
+    """What can be told without looking at the entries."""
+    rows, columns = A.getSize()
+    if rows != columns:
+        return MatrixError(f"the matrix is {rows} x {columns}; petsc_dcdm solves square systems")
+    if A.getBlockSize() > 1:
+        return MatrixError(
+            f"the matrix has block size {A.getBlockSize()}; petsc_dcdm solves scalar systems, with one unknown per cell"
+        )
+    if "aij" not in A.getType() or "baij" in A.getType():
+        return MatrixError(
+            f"the matrix is of type {A.getType()}; petsc_dcdm reads its stencil from an AIJ matrix (-mat_type aij)"
+        )
+    return None
+
+
+def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
+    """The grid that a lexicographic matrix shows in its offsets column - row: {1, nx} or {1, nx, nx ny}."""
+    first, last = A.getOwnershipRange()
+    rows = A.getSize()[0]
+    kind = row_reader(comm)
+    with local_csr(A, kind is CsrRows) as local:
+        found = read(kind, local, (1, 1, rows), first).offsets(8)
+    parts = comm.allgather(None if found is None else found.tolist())
+    offsets = sorted({offset for part in parts for offset in part or ()})
+    failure = (
+        "no grid could be found: there is no DMDA, no index set 'dcdm_cells' and no -pc_dcdm_grid, and the matrix is "
+        f"not that of a lexicographic 5- or 7-point grid ({rows} rows, off-diagonals at "
+        f"{'many distances' if None in parts else 'distance ' + (', '.join(map(str, offsets)) or 'none')}); "
+        f"give -pc_dcdm_grid nx,ny[,nz]"
+    )
+    if None in parts or not 1 <= len(offsets) <= 3 or offsets[0] != 1:
+        raise GridError(failure)
+    nx = offsets[1] if len(offsets) > 1 else rows
+    plane = offsets[2] if len(offsets) > 2 else rows
+    if plane % nx or rows % plane:
+        raise GridError(failure)
+    shape = (rows // plane, plane // nx, nx)
+    box = _whole_planes(shape, first, last - first)
+    return Grid(shape, None, first, last - first, "offsets of the matrix", box=box)
+
+
+def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None) -> Grid:
+    """The grid of the square matrix ``A``. Collective.
+
+    pc     its DM is asked first, then that of ``A``.
+    shape  (nz, ny, nx) from ``-pc_dcdm_grid`` or None.
+
+    Raises GridError, on all ranks alike, when there is none or it does not fit, MatrixError when ``A`` is of a kind
+    that cannot be read.
+    """
+    comm = A.getComm().tompi4py()
+    raise_together(comm, _refuse(A))
+    grid, error = None, None
+    try:
+        cells_is = A.query("dcdm_cells")
+        dm = next((d for d in (pc.getDM(), A.getDM()) if _is_dmda(d)), None)
+        if dm is not None:
+            grid = _from_dmda(dm, A)
+        elif cells_is:
+            grid = _from_cells(cells_is, shape, A)
+        elif shape is not None:
+            rows = A.getSize()[0]
+            if prod(shape) != rows:
+                raise GridError(
+                    f"-pc_dcdm_grid is {size_text(shape)} = {prod(shape)} cells but the matrix has {rows} rows; "
+                    "where only some cells have a row, compose an index set 'dcdm_cells' on the matrix"
+                )
+            first, last = A.getOwnershipRange()
+            box = _whole_planes(shape, first, last - first)
+            grid = Grid(shape, None, first, last - first, "-pc_dcdm_grid", box=box)
+    except GridError as problem:
+        error = problem
+    raise_together(comm, error)
+    return grid if grid is not None else _from_offsets(A, comm)

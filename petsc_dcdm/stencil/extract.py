@@ -1,0 +1,329 @@
+"""The stencil of an assembled matrix: face conductances, extra diagonal, Dirichlet rows.
+
+Every row of a 5- or 7-point matrix, normalised so that its diagonal is positive, reads
+
+    d x_i - sum_f w_f x_f = b_i,      w_f >= 0,      s = d - sum_f w_f >= 0.
+
+A row that has only its diagonal is a Dirichlet row: it is decoupled, whatever its sign, and couplings of other rows to
+it count into their ``s``. So is a row whose value a penalty fixes, by a diagonal far beyond its couplings. Matrices
+that are not of this form are refused with a sentence that names the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from petsc_dcdm.grid.errors import MatrixError, raise_together
+from petsc_dcdm.grid.layout import Shape
+from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.stencil.discovery import Grid, size_text
+from petsc_dcdm.stencil.entries import CsrRows
+from petsc_dcdm.stencil.entries_numpy import NumpyRows, read, row_reader
+from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
+from petsc_dcdm.stencil.local_csr import local_csr
+from petsc_dcdm.stencil.packed import PackedStencil
+
+ROUNDING = 1e-9
+"""Relative to the diagonal: entries and row sums of the wrong sign that are smaller are taken for rounding of the
+assembly.
+"""
+
+NOISE = 0.1
+"""Small row sums (below ROUNDING) of both signs are rounding, and taken for zero, where the negative ones add up to
+this share of the positive ones; otherwise they are what the matrix means, however small.
+"""
+
+WIDE, TOO_WIDE = 1e-10, 1e-24
+"""Ratios of the smallest diagonal to the largest: below the first both are kept within the range of single precision,
+with products of three of them; below the second they cannot be.
+"""
+
+NEARLY_CLOSED = 1e-7
+"""Relative to the diagonal: with every s below it the coarse solver, in single precision, cannot tell constants from a
+null space.
+"""
+
+FEW = 256
+"""Diagonals of a rank from which the size of all is guessed."""
+
+
+@dataclass
+class RowStencil:
+    """What the local rows say in float64, divided by ``scale``: diagonals are positive and at most 1, if their
+    ratios are not beyond all measure.
+
+    box            offset and shape of the box of the grid that the rows are on every rank, or None. All that follows is
+                   on that box with a halo of one cell (nz + 2, ny + 2, nx + 2), or without one in the order of the rows
+    packed         w and s in one byte a cell, where that is possible: for voxel geometry; the arrays are then empty
+    w_low, w_high  per axis x, y, z: conductance to the low and to the high neighbour, 0 where there is none. ``w_high``
+                   is only read where the matrix is not symmetric to the last bit.
+    s              extra diagonal, coupling to Dirichlet rows included; 0 in Dirichlet rows
+    dirichlet      local rows that have only their diagonal, or one so large that it fixes the value, and that diagonal
+                   as in the matrix; 0 is possible
+    nearly_closed  there is an s, and nowhere is it more than 1e-7 of the diagonal: constants nearly are a null space
+    penalties      global count of those rows that have couplings all the same
+    mean_w         global mean conductance along x, y, z over the faces that conduct, 0 where there is none
+    active, extra  global counts of the rows that are coupled, and of those that have an s
+    ghosts         on several ranks
+    exact          every entry of the matrix is in w and s, to rounding, but those in columns of Dirichlet rows; for a
+                   packed stencil if it is symmetric
+    """
+
+    box: tuple[Shape, Shape] | None
+    packed: PackedStencil | None
+    w_low: list[np.ndarray]
+    w_high: list[np.ndarray] | None
+    s: np.ndarray
+    dirichlet: np.ndarray
+    dirichlet_diagonal: np.ndarray
+    mean_w: tuple[float, ...]
+    scale: float
+    active: int
+    extra: int
+    nearly_closed: bool
+    penalties: int
+    ghosts: Ghosts | None
+    exact: bool
+
+
+def _cell_text(cell: int, shape: Shape) -> str:
+    _, ny, nx = shape
+    return f"({cell % nx}, {cell // nx % ny}, {cell // (nx * ny)})"
+
+
+def _explain(error: StencilError, grid: Grid, first: int) -> MatrixError:
+    """The sentence for the first row that does not fit."""
+    row, value = error.row + first, error.value
+    entry = f"row {row}, column {error.column}"
+    cell = int(grid.cells[error.row]) if grid.cells is not None else row
+    where = f"row {row} (cell {_cell_text(cell, grid.shape)} of the {size_text(grid.shape)} grid from {grid.source})"
+    serves = "petsc_dcdm serves 5- and 7-point stencils"
+    return MatrixError(
+        {
+            Problem.NOT_FINITE: f"the matrix has {value} in row {row}; check its assembly",
+            Problem.DIAGONAL: f"{where} has diagonal {value:g} after the sign of the first row is taken out: a Poisson "
+            "matrix has diagonals of one sign (give identity rows the sign of the others)",
+            Problem.SIGN: f"{entry}: the off-diagonal entry {value:g} has the sign of the diagonal; those of a Poisson "
+            "matrix are <= 0 where the diagonal is > 0, or all signs the other way round",
+            Problem.ROW_SUM: f"{where} has row sum {value:g} against the sign of its diagonal: it is not diagonally "
+            "dominant, so this is no Poisson matrix",
+            Problem.PERIODIC: f"{where} is coupled to column {error.column} at the other end of its grid line: "
+            "periodic boundaries are not supported",
+            Problem.NOT_NEIGHBOUR: f"{where} is coupled to column {error.column}, which is no face neighbour; {serves}",
+            Problem.OUTSIDE: f"{where} is coupled to column {error.column}, which has no cell of the grid; {serves}",
+        }[error.problem]
+    )
+
+
+class Ghosts:
+    """The columns of this rank's rows that are rows of other ranks: which they are, their cells, and whether they are
+    Dirichlet rows. It depends on the pattern of the matrix only.
+    """
+
+    def __init__(self, A: PETSc.Mat, columns: np.ndarray, grid: Grid) -> None:
+        """Collective. ``columns``: int64, sorted."""
+        comm = A.getComm().tompi4py()
+        ranges = np.asarray(A.getOwnershipRanges(), np.int64)
+        owner = np.searchsorted(ranges, columns, side="right") - 1
+        self._sf = PETSc.SF().create(A.getComm())
+        remote = np.stack([owner, columns - ranges[owner]], axis=1).astype(PETSc.IntType)
+        self._sf.setGraph(grid.rows, None, remote)
+        self.columns = self.cells = columns
+        if comm.allreduce(grid.cells is not None, op=MPI.LOR):
+            cells = np.arange(grid.first, grid.first + grid.rows) if grid.cells is None else grid.cells
+            self.cells = self.fetch(cells)
+
+    def dirichlet(self, flags: np.ndarray) -> np.ndarray:
+        """uint8: the flags of these columns from those of everybody's rows. Collective."""
+        return self.fetch(flags)
+
+    def fetch(self, values: np.ndarray) -> np.ndarray:
+        """int64 or uint8: what these columns have, from what everybody's rows have. Collective."""
+        unit = MPI.INT64_T if values.dtype == np.int64 else MPI.UNSIGNED_CHAR
+        found = np.empty(self.columns.size, values.dtype)
+        self._sf.bcastBegin(unit, values, found, MPI.REPLACE)
+        self._sf.bcastEnd(unit, values, found, MPI.REPLACE)
+        return found
+
+    def destroy(self) -> None:
+        """Collective."""
+        self._sf.destroy()
+
+
+def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None) -> RowStencil:
+    """Reads and checks the local rows of ``A``. Collective; raises MatrixError on all ranks alike.
+
+    ``ghosts``: those of a matrix with this pattern, if they are known.
+    The symmetry of couplings is settled in :mod:`petsc_dcdm.stencil.system` if it is packed or w_high is set.
+    """
+    comm = A.getComm().tompi4py()
+    first, last = A.getOwnershipRange()
+    n = last - first
+    kind = row_reader(comm)
+    box = ((0, 0, 0), grid.shape) if comm.Get_size() == 1 else grid.box
+    if not comm.allreduce(kind is CsrRows and box is not None, op=MPI.LAND):
+        box = None
+    shape = (n,) if box is None else tuple(size + 2 for size in box[1])
+    with local_csr(A, kind is CsrRows) as local:
+        rows = read(kind, local, grid.shape, first, grid.cells, threads)
+        sign, scale = _size(rows, comm)
+        options: dict[str, Any] = {"sign": sign, "scale": scale, "rounding": ROUNDING}
+        if box is not None:
+            options["box"] = box
+
+        def couplings(**more: Any) -> Found:
+            if comm.Get_size() > 1:
+                nonlocal ghosts
+                ghosts = ghosts or Ghosts(A, rows.ghost_columns(), grid)
+                rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))
+            return _couplings(rows, comm, shape, {**options, **more}, lambda problem: _explain(problem, grid, first))
+
+        found = None
+        # Dirichlet rows mostly are short, or lie at the boundary: to look at all takes as long as a third of the rest.
+        alone = comm.Get_size() == 1 and kind is CsrRows
+        for longest in (1, 2 * grid.dimension, None) if alone else (None,):
+            rows.find_dirichlet(longest)
+            with suppress(MoreDirichlet):
+                found = couplings()
+                break
+        assert found is not None
+        penalties = 0
+        if comm.allreduce(found[4].stiff):
+            penalties = comm.allreduce(rows.find_penalties(comm.allreduce(found[4].least_diagonal, op=MPI.MIN)))
+            found = couplings() if penalties else found
+        sum_rounding = _sum_rounding(found[4], comm)
+        found = found if sum_rounding is None else couplings(sum_rounding=sum_rounding)
+        packed, w_low, w_high, s, report = found
+        dirichlet = np.flatnonzero(rows.dirichlet.view(bool))
+        diagonal = rows.diagonals(dirichlet)
+    # A row that is all zero has no solution that any stencil could be asked about; a penalty's couplings are not read.
+    inexact = report.inexact or not diagonal.all() or penalties
+    counts = [n - dirichlet.size, report.extra, inexact]
+    totals = comm.allreduce(np.array([*report.w_sum, *report.w_count, *counts], dtype=float))
+    mean_w = tuple(float(total / count) if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
+    largest, least, most_sum = _extremes(report, comm)
+    if 0 < least < TOO_WIDE * largest:
+        raise MatrixError(
+            f"the diagonals of coupled rows range from {least:.1e} to {largest:.1e}; the network works in single "
+            "precision, which holds ratios up to 1e24: -pc_dcdm_fallback gamg, or another PC, serves this matrix"
+        )
+    largest, least = scale * largest, scale * least
+    if 0 < least < WIDE * largest:
+        largest *= float(np.sqrt(least / largest))  # as many powers of ten above 1 as below
+    if largest > 0 and not 0.5 <= largest <= 1.0:
+        factor = _power_of_two(largest)
+        scale *= factor
+        for array in (*w_low, *(w_high or ()), s):
+            array *= factor
+        packed = packed and packed.scaled(factor)
+    return RowStencil(
+        box=box,
+        packed=packed,
+        w_low=w_low,
+        w_high=w_high,
+        s=s,
+        dirichlet=dirichlet,
+        dirichlet_diagonal=diagonal,
+        mean_w=mean_w,
+        scale=sign / scale,
+        active=int(totals[6]),
+        extra=int(totals[7]),
+        nearly_closed=bool(totals[7] > 0 and most_sum <= NEARLY_CLOSED),
+        penalties=penalties,
+        ghosts=ghosts,
+        exact=not totals[8] and w_high is None,
+    )
+
+
+def _size(rows: CsrRows | NumpyRows, comm: MPI.Intracomm) -> tuple[float, float]:
+    """The sign of the matrix, and a scale, a power of two lest anything be rounded, that makes its diagonals at most 1.
+
+    Collective. The scale only has to be of the right size: a few diagonals will do, the rest is settled by the largest.
+    """
+    few = np.arange(0, rows.rows, max(1, rows.rows // FEW))
+    known = comm.allgather((rows.first_sign(), float(np.abs(rows.diagonals(few)).max(initial=0.0))))
+    largest = max(size for _, size in known)
+    scale = _power_of_two(largest) if np.isfinite(largest) and largest > 0 else 1.0
+    return next((s for s, _ in known if s), 1.0), scale
+
+
+def _extremes(report: StencilReport, comm: MPI.Intracomm) -> tuple[float, float, float]:
+    """Of all coupled rows: the largest and the smallest diagonal, the largest row sum over its diagonal. Collective."""
+    ends = np.empty(3)
+    comm.Allreduce(np.array([report.max_diagonal, -report.least_diagonal, report.row_sums[1]]), ends, op=MPI.MAX)
+    return float(ends[0]), float(-ends[1]), float(ends[2])
+
+
+def _sum_rounding(report: StencilReport, comm: MPI.Intracomm) -> float | None:
+    """Up to where row sums are to be taken for zero, if the first reading, up to the rounding of a sum, was not right:
+    all of them are noise, or none is, for constants are no null space where every row has a positive sum. Collective.
+    """
+    negative, positive = comm.allreduce(np.array(report.small_sums))
+    if positive > 0 and -negative >= NOISE * positive:
+        return ROUNDING
+    return 0.0 if 0 < comm.allreduce(report.row_sums[0], op=MPI.MIN) <= SUM_ROUNDING else None
+
+
+def _power_of_two(size: float) -> float:
+    """What makes ``size`` at least 1/2 and less than 1."""
+    return float(np.ldexp(1.0, -int(np.frexp(size)[1])))
+
+
+Found = tuple[PackedStencil | None, list[np.ndarray], list[np.ndarray] | None, np.ndarray, StencilReport]
+
+
+def _couplings(
+    rows: CsrRows | NumpyRows,
+    comm: MPI.Intracomm,
+    shape: tuple[int, ...],
+    options: dict[str, Any],
+    explain: Callable[[StencilError], MatrixError],
+) -> Found:
+    """The stencil packed if all ranks can, else w_low, w_high if it matters, and s in arrays of this shape. Collective;
+    raises MatrixError on all ranks alike, and MoreDirichlet.
+    """
+    error: MatrixError | None = None
+    found = None
+    try:
+        found = rows.extract_packed(**options) if isinstance(rows, CsrRows) else None
+    except StencilError as problem:
+        error = explain(problem)
+    raise_together(comm, error)
+    packed = _agree(found and found[0], comm)
+    if packed is not None and found is not None:
+        return packed, [], None, np.zeros(0), found[1]
+    w_low, s = _zeros(shape, 3), _zeros(shape, 1)[0]
+    report = None
+    try:
+        report = rows.extract(w_low, s, **options)
+    except StencilError as problem:
+        error = explain(problem)
+    raise_together(comm, error)
+    assert report is not None
+    w_high = None
+    if comm.allreduce(report.symmetry) % 2**64:
+        w_high = _zeros(shape, 3)
+        rows.extract(w_low, s, w_high=w_high, **options)
+    return None, w_low, w_high, s, report
+
+
+def _zeros(shape: tuple[int, ...], count: int) -> list[np.ndarray]:
+    return [aligned_zeros(prod(shape), np.float64).reshape(shape) for _ in range(count)]
+
+
+def _agree(packed: PackedStencil | None, comm: MPI.Intracomm) -> PackedStencil | None:
+    """The packed stencil in terms that all ranks share, None if one has none. Collective."""
+    if comm.Get_size() == 1:
+        return packed
+    known = comm.allgather(packed and (packed.c, packed.s_value))
+    if packed is None or None in known:
+        return None
+    return packed.agreed([c for c, _ in known], [values for _, values in known])

@@ -1,0 +1,121 @@
+"""Rows whose unknowns follow from their own diagonals: they are solved before the loop, which never sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from petsc_dcdm.stencil.entries import CsrRows
+from petsc_dcdm.stencil.entries_numpy import read, row_reader
+from petsc_dcdm.stencil.local_csr import local_csr
+
+LAST_BITS = 4 * float(np.finfo(np.float64).eps)
+"""Relative to an unknown: corrections that are smaller are rounding."""
+
+
+@dataclass(frozen=True)
+class FixedRows:
+    """Rows without couplings (identity rows, solid cells), and rows whose diagonal is a penalty that fixes the value.
+
+    Others may couple to them, one way or both. In a transposed system it is the other way round: they couple to others
+    that do not couple to them.
+
+    rows      int64, local
+    diagonal  float64, as in the matrix; 0 in rows that are all zero
+    anywhere  whether any rank has such rows
+    coupled   whether some of them have couplings all the same (penalties)
+    certain   whether this is known of the matrix that is solved; else of another that stands for it
+    """
+
+    rows: np.ndarray
+    diagonal: np.ndarray
+    anywhere: bool
+    coupled: bool = False
+    certain: bool = True
+
+    @cached_property
+    def empty(self) -> np.ndarray:
+        """Those that are all zero; local."""
+        return self.rows[self.diagonal == 0.0]
+
+    def begin(self, b: PETSc.Vec, x: PETSc.Vec, guessed: bool) -> bool:
+        """x = b / diagonal there; without a guess x is 0. Returns whether one is not 0. Collective."""
+        if not self.anywhere:
+            return False
+        values = b.getArray(readonly=True)[self.rows]
+        some = bool(x.comm.tompi4py().allreduce(bool(values.any()), op=MPI.LOR))
+        if some or guessed:
+            with x as unknowns:
+                unknowns[self.rows] = self._quotient(values)
+        return some
+
+    def correct(self, r: PETSc.Vec, x: PETSc.Vec) -> bool:
+        """x += r / diagonal there. Returns whether that moved any of them beyond its last bits. Collective."""
+        if not self.anywhere:
+            return False
+        change = r.getArray(readonly=True)[self.rows]
+        before = np.zeros(0)
+        if change.any():  # in solid cells there is nothing, as a rule
+            change, before = self._quotient(change), x.getArray(readonly=True)[self.rows]
+            change[np.abs(change) <= LAST_BITS * np.abs(before)] = 0.0
+        moved = bool(x.comm.tompi4py().allreduce(bool(change.any()), op=MPI.LOR))
+        if moved and before.size:
+            with x as unknowns:
+                unknowns[self.rows] = before + change
+        return moved
+
+    def clear(self, v: PETSc.Vec) -> None:
+        """v = 0 there, where it is finite: NaN stays, and so does the residual of rows that are all zero."""
+        if self.rows.size and v.getArray(readonly=True)[self.rows].any():
+            with v as values:
+                values[self.rows] *= np.where(self.diagonal == 0.0, 1.0, 0.0)
+
+    def left_of(self, b: PETSc.Vec, mult: Callable[[PETSc.Vec, PETSc.Vec], None]) -> PETSc.Vec:
+        """The right-hand side without what these unknowns add to other rows, and 0 here; a new vector. Collective."""
+        if not self.anywhere:
+            return b.copy()
+        known, left = b.duplicate(), b.duplicate()
+        known.set(0.0)
+        self.begin(b, known, guessed=False)
+        mult(known, left)
+        known.destroy()
+        left.aypx(-1.0, b)
+        self.clear(left)
+        return left
+
+    def precondition(self, r: PETSc.Vec, z: PETSc.Vec) -> None:
+        """z = r / diagonal there."""
+        if self.rows.size:
+            with z as values:
+                values[self.rows] = self._quotient(r.getArray(readonly=True)[self.rows])
+
+    def _quotient(self, values: np.ndarray) -> np.ndarray:
+        out = np.zeros(values.size)
+        return np.divide(values, self.diagonal, out=out, where=self.diagonal != 0.0)
+
+
+def no_fixed_rows() -> FixedRows:
+    return FixedRows(np.zeros(0, np.int64), np.zeros(0), anywhere=False)
+
+
+def find_fixed_rows(A: PETSc.Mat) -> FixedRows:
+    """Those of an AIJ matrix, whatever else it is; none of another kind. Collective."""
+    comm = A.getComm().tompi4py()
+    if "aij" not in A.getType() or "baij" in A.getType() or A.getSize()[0] != A.getSize()[1]:
+        return no_fixed_rows()
+    kind = row_reader(comm)
+    with local_csr(A, kind is CsrRows) as local:
+        reader = read(kind, local, (1, 1, A.getSize()[0]), A.getOwnershipRange()[0])
+        coupled = reader.find_dirichlet() == 0
+        diagonal = np.abs(reader.diagonals(np.arange(coupled.size)))
+        least = comm.allreduce(float(diagonal[coupled].min(initial=np.inf)), op=MPI.MIN)
+        penalties = comm.allreduce(reader.find_penalties(least))
+        rows = np.flatnonzero(reader.dirichlet)
+        diagonal = reader.diagonals(rows)
+    anywhere = bool(comm.allreduce(rows.size > 0, op=MPI.LOR))
+    return FixedRows(rows, diagonal, anywhere, coupled=penalties > 0)

@@ -1,0 +1,106 @@
+"""Stencils of voxel geometry, one byte a cell: every conductance along an axis is 0 or the same, s takes few values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from petsc_dcdm.native.binding import kernels
+
+HAS_S = 64
+
+
+@dataclass
+class PackedStencil:
+    """The stencil of this rank's box with a halo of one cell.
+
+    cells    uint8 (nz + 2, ny + 2, nx + 2), C-contiguous (while it is read one byte a row): bits 0 .. 5 where the low
+             and the high face along x, y, z conducts, HAS_S where the cell has an s; 0 at inactive cells
+    s_index  uint8, of the same shape: which of the `s_value`, where HAS_S is set
+    c        conductance along x, y, z
+    s_value  float64 [256], 0 where unused
+
+    On several ranks it is complete after `agreed`, and halos are filled by those who use it.
+    """
+
+    cells: np.ndarray
+    s_index: np.ndarray
+    c: tuple[float, float, float]
+    s_value: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the box, without the halo."""
+        nz, ny, nx = self.cells.shape
+        return (nz - 2, ny - 2, nx - 2)
+
+    def scaled(self, factor: float) -> PackedStencil:
+        """The same stencil times `factor` > 0; the arrays of cells are shared."""
+        x, y, z = (float(c) * factor for c in self.c)
+        return PackedStencil(self.cells, self.s_index, (x, y, z), self.s_value * factor)
+
+    def moved(self, move: Callable[[np.ndarray], np.ndarray]) -> PackedStencil:
+        """The same stencil with the arrays of cells brought elsewhere by `move`."""
+        return PackedStencil(move(self.cells), move(self.s_index), self.c, self.s_value)
+
+    def agreed(self, all_c: Sequence[Sequence[float]], all_values: Sequence[np.ndarray]) -> PackedStencil | None:
+        """With the conductances and values of s of all ranks, which must be the same on each before halos are filled.
+
+        `all_c` and `all_values` are those of every rank; None where they can not be brought together. `s_index` is
+        renumbered in place.
+        """
+        known = [{c[axis] for c in all_c if c[axis]} for axis in range(3)]
+        values = np.unique(np.concatenate([v[v != 0] for v in all_values]))
+        if max(map(len, known)) > 1 or values.size > 255:
+            return None
+        common = np.zeros(256)
+        common[1 : values.size + 1] = values
+        renumbered = np.where(self.s_value != 0, np.searchsorted(values, self.s_value) + 1, 0).astype(np.uint8)
+        if (renumbered != np.arange(256))[self.s_value != 0].any():
+            np.take(renumbered, self.s_index, out=self.s_index)
+        x, y, z = (max(k, default=0.0) for k in known)
+        return PackedStencil(self.cells, self.s_index, (x, y, z), common)
+
+    def asymmetry(self, threads: int = 1) -> tuple[int, tuple[int, int, int], bool] | None:
+        """The first face that only one of its cells couples through: axis, the cell (z, y, x) below it in the box, and
+        whether it is that one; None if there is none. Halos are filled.
+        """
+        at = kernels().dcdm_packed_asymmetry(self.cells.ctypes.data, *self.shape[::-1], threads)
+        if at < 0:
+            return None
+        z, y, x = (int(i) for i in np.unravel_index(at, self.cells.shape))
+        for axis, above in enumerate(((z, y, x + 1), (z, y + 1, x), (z + 1, y, x))):
+            here = bool(self.cells[z, y, x] & 2 << 2 * axis)
+            if here != bool(self.cells[above] & 1 << 2 * axis):
+                break
+        return axis, (z - 1, y - 1, x - 1), here
+
+    def arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
+        """Low conductances along x, y, z and s as padded float64 arrays, for whoever can not use the packed form."""
+        w = [np.where(self.cells & (1 << 2 * axis), self.c[axis], 0.0) for axis in range(3)]
+        return w, np.where(self.cells & HAS_S, self.s_value[self.s_index], 0.0)
+
+
+def pack(w: Sequence[np.ndarray], s: np.ndarray, threads: int = 1) -> PackedStencil | None:
+    """Padded C-contiguous float64 arrays, packed if they can be; the halo of w on the high side is valid."""
+    nz, ny, nx = (n - 2 for n in s.shape)
+    c = np.array([float(a[1:-1, 1:-1, 1:-1].max(initial=0.0)) for a in w])
+    packed = PackedStencil(np.zeros(s.shape, np.uint8), np.zeros(s.shape, np.uint8), (c[0], c[1], c[2]), np.zeros(256))
+    pitch_y, pitch_z = nx + 2, (nx + 2) * (ny + 2)
+    first = pitch_z + pitch_y + 1
+    fits = kernels().dcdm_pack(
+        *(a.ctypes.data + 8 * first for a in (*w, s)),
+        c.ctypes.data,
+        nx,
+        ny,
+        nz,
+        pitch_y,
+        pitch_z,
+        packed.cells.ctypes.data + first,
+        packed.s_index.ctypes.data + first,
+        packed.s_value.ctypes.data,
+        threads,
+    )
+    return packed if fits else None

@@ -1,0 +1,194 @@
+"""From an assembled matrix to what a network is set up on: grid, boxes, the conductances of this rank's box."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from petsc_dcdm.grid.boxes import partition
+from petsc_dcdm.grid.errors import MatrixError, raise_together
+from petsc_dcdm.grid.halo import BoxLayout
+from petsc_dcdm.stencil.discovery import Grid
+from petsc_dcdm.stencil.entries import CsrRows, RowsOnGrid
+from petsc_dcdm.stencil.extract import Ghosts, extract
+from petsc_dcdm.stencil.fixed import FixedRows
+from petsc_dcdm.stencil.local_csr import local_csr
+from petsc_dcdm.stencil.packed import PackedStencil
+from petsc_dcdm.stencil.plan import coarse_limit, plan_coarsening
+from petsc_dcdm.stencil.vec_map import RowMap
+from petsc_dcdm.stencil.walls import keep_walls
+
+COARSE_CELLS_PER_RANK = 64
+"""Where there are so many ranks that the coarsest grid would leave some without a cell, it grows with them."""
+
+SYMMETRY_TOLERANCE = 1e-6
+"""Relative to the couplings: how far a_ij and a_ji may be apart."""
+
+
+@dataclass
+class GridSystem:
+    """The stencil of a matrix on this rank's box.
+
+    w, s           float64 arrays (nz + 2, ny + 2, nx + 2) of the box with a halo of 0, in the convention of the models:
+                   w[a] conductance of the low face along axis a, s extra diagonal; 0 at inactive cells. For voxel
+                   geometry w is all of that in packed form and s is None, see :meth:`arrays`
+    scale          the matrix is ``scale`` times that operator; negative for a negative definite matrix
+    fixed          the rows that are solved without the network
+    nearly_closed  constants nearly are a null space, see :class:`RowStencil`
+    singular       no row has an extra diagonal: constants on the active cells are a null space
+    active_cells   global number of the other rows
+    ghosts         columns of other ranks, on several
+    exact          every entry of the matrix is in w and s, to rounding; else it may lack what the tolerances of set-up
+                   let pass
+    """
+
+    grid: Grid
+    layout: BoxLayout
+    rows: RowMap
+    w: list[np.ndarray] | PackedStencil
+    s: np.ndarray | None
+    scale: float
+    fixed: FixedRows
+    nearly_closed: bool
+    singular: bool
+    active_cells: int
+    ghosts: Ghosts | None
+    exact: bool
+    threads: int
+
+    def arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
+        """w and s as arrays whatever the form; copies where they are packed."""
+        if isinstance(self.w, PackedStencil):
+            return self.w.arrays()
+        assert self.s is not None
+        return self.w, self.s
+
+    def without_dirichlet(self, A: PETSc.Mat, x: PETSc.Vec, b: np.ndarray, to: np.ndarray) -> bool:
+        """``to``, which may be ``b``: the right-hand side without what the values of ``x`` in Dirichlet rows add to the
+        other rows, and 0 in these. Both are on the box of the only rank. Returns whether those values are all finite.
+        """
+        with local_csr(A) as local:
+            given = RowsOnGrid(local.indptr, local.indices, local.values, self.grid.shape, cells=self.grid.cells)
+            rows = CsrRows(given, self.threads)
+            return rows.without_dirichlet(self.fixed.rows, x.getArray(readonly=True), b, to)
+
+    def destroy(self) -> None:
+        """Collective."""
+        self.layout.close()
+        if self.ghosts is not None:
+            self.ghosts.destroy()
+
+
+def _not_symmetric(
+    layout: BoxLayout, scale: float, axis: int, cell: Sequence[int], here: float, there: float
+) -> MatrixError:
+    """``cell`` (z, y, x) of the box has ``here`` for its high neighbour along ``axis``, which has ``there`` for it."""
+    z, y, x = (int(o + i) for o, i in zip(layout.offset, cell, strict=True))
+    return MatrixError(
+        f"the matrix is not symmetric: cell ({x}, {y}, {z}) is coupled to its high neighbour along {'xyz'[axis]} with "
+        f"{-here * scale:g} and coupled back with {-there * scale:g}; petsc_dcdm needs a symmetric matrix (only "
+        "Dirichlet rows may couple one way)"
+    )
+
+
+def _check_packed(packed: PackedStencil, layout: BoxLayout, scale: float, threads: int) -> MatrixError | None:
+    """The same for a packed stencil; its halo is filled on the way. Collective."""
+    layout.exchange(packed.cells)
+    found = packed.asymmetry(threads)
+    if found is None:
+        return None
+    axis, cell, below = found
+    c = packed.c[axis]
+    return _not_symmetric(layout, scale, axis, cell, c if below else 0.0, 0.0 if below else c)
+
+
+def _check_arrays(w: list[np.ndarray], w_high: list[np.ndarray], layout: BoxLayout, scale: float) -> MatrixError | None:
+    """Compare both sides of every face; the halo of ``w`` is filled on the way. Collective."""
+    error: MatrixError | None = None
+    for axis in range(3):
+        layout.exchange(w[axis])
+        inner, beyond = [slice(1, -1)] * 3, [slice(1, -1)] * 3
+        beyond[2 - axis] = slice(2, None)
+        there, here = w[axis][tuple(beyond)], w_high[axis][tuple(inner)]
+        difference = np.abs(there - here)
+        wrong = difference > SYMMETRY_TOLERANCE * np.maximum(there, here)
+        if error is None and wrong.any():
+            at = np.unravel_index(int(np.argmax(difference * wrong)), wrong.shape)
+            error = _not_symmetric(layout, scale, axis, [int(i) for i in at], float(here[at]), float(there[at]))
+    return error
+
+
+def build_system(
+    A: PETSc.Mat,
+    grid: Grid,
+    comm: MPI.Intracomm,
+    *,
+    threshold: float | None,
+    threads: int,
+    holders: tuple[int, ...] | None = None,
+    previous: GridSystem | None = None,
+) -> GridSystem:
+    """Extracts, checks and distributes the stencil of ``A``. Collective; raises MatrixError on all ranks alike.
+
+    comm       a private duplicate of the matrix's communicator, used for halos as long as the system lives
+    threshold  semi-coarsening threshold of the network, see :func:`plan_coarsening`; None for a network without levels,
+               which pools blocks of two cells
+    holders    the ranks that get a box, all if None
+    previous   of a matrix with the same pattern on the same grid: what depends on that only is taken over
+    """
+    stencil = extract(A, grid, threads, previous.ghosts if previous is not None else None)
+    pooling = ((0, 1, 2),)
+    limit = max(coarse_limit(grid.shape), COARSE_CELLS_PER_RANK * comm.Get_size())
+    plan = pooling if threshold is None else plan_coarsening(grid.shape, stencil.mean_w, threshold, limit)
+    boxes = partition(grid.shape, comm.Get_size(), plan, grid.edges, holders)
+    layout = BoxLayout(comm, boxes, plan)
+    same = previous is not None and previous.layout.boxes == boxes
+    rows = previous.rows if previous is not None and same else RowMap(grid, boxes, comm, threads)
+    own = layout.offset, layout.shape
+    on_box = comm.allreduce(stencil.box == own, op=MPI.LAND)
+
+    def on_own_box(values: np.ndarray) -> np.ndarray:
+        """What is in the order of the rows, or on their box, on this rank's padded box. Collective."""
+        if on_box:
+            return values
+        if stencil.box is not None:
+            values = values[1:-1, 1:-1, 1:-1].ravel()
+        padded = np.zeros(tuple(n + 2 for n in layout.shape), values.dtype)
+        rows.fill(values, padded)
+        return padded
+
+    w: list[np.ndarray] | PackedStencil
+    if stencil.packed is not None:
+        w, s = stencil.packed.moved(on_own_box), None
+        error = _check_packed(w, layout, stencil.scale, threads)
+    else:
+        w, s = [on_own_box(face) for face in stencil.w_low], on_own_box(stencil.s)
+        w_high = [on_own_box(face) for face in stencil.w_high or []]
+        error = _check_arrays(w, w_high, layout, stencil.scale) if w_high else None
+    raise_together(comm, error)
+    if threshold is not None:
+        layout.plan, layout.visits = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)
+    return GridSystem(
+        grid=grid,
+        layout=layout,
+        rows=rows,
+        w=w,
+        s=s,
+        scale=stencil.scale,
+        fixed=FixedRows(
+            stencil.dirichlet,
+            stencil.dirichlet_diagonal,
+            anywhere=stencil.active < A.getSize()[0],
+            coupled=stencil.penalties > 0,
+        ),
+        nearly_closed=stencil.nearly_closed,
+        singular=stencil.active > 0 and stencil.extra == 0,
+        active_cells=stencil.active,
+        ghosts=stencil.ghosts,
+        exact=stencil.exact,
+        threads=threads,
+    )

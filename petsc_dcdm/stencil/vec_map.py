@@ -1,0 +1,191 @@
+"""Between the rows of a PETSc vector and the boxes of the grid: built once, used at every apply.
+
+Where every rank's rows are its box in order (one rank with one row per cell; a DMDA whose cuts suit the coarsening)
+nothing is copied: the box is a view of the vector's memory. Elsewhere values move in runs, pieces of a grid line whose
+rows follow each other: of a DMDA these are whole lines, where rows are in no order single cells.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from math import prod
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from petsc_dcdm.grid.boxes import BoxPartition
+from petsc_dcdm.native.build import KernelsUnavailable, library
+from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.stencil.discovery import Grid
+
+TAG = 6
+"""Of the messages here; those of halos are lower."""
+
+
+class RowMap:
+    """Moves values between the rows as PETSc distributes them and this rank's box."""
+
+    def __init__(self, grid: Grid, boxes: BoxPartition, comm: MPI.Intracomm, threads: int) -> None:
+        """Collective. ``comm`` is kept and must carry no other messages with the tag TAG."""
+        rank = comm.Get_rank()
+        self.shape = boxes.box(rank)[1]
+        self._rows, self._threads, self._comm = grid.rows, threads, comm
+        self._buffer = np.zeros(0)
+        self._own = np.zeros((0, 3), np.int64)
+        self._sends, self._receives = (_Messages(np.zeros((0, 3), np.int64), np.zeros(comm.Get_size(), int)),) * 2
+        self._in_place = bool(comm.allreduce(boxes.box(rank) == grid.box, op=MPI.LAND))
+        if self._in_place:
+            return
+        row, cell, length = _runs(grid, boxes)
+        owner, place = boxes.locate(cell)
+        here = owner == rank
+        in_order = grid.rows == prod(self.shape) and bool((here & (row == place)).all())
+        everywhere = np.empty(2, np.int64)
+        comm.Allreduce(np.array([here.all(), in_order], np.int64), everywhere, op=MPI.MIN)
+        self._in_place = bool(everywhere[1])
+        if not self._in_place:
+            self._own = np.stack([row[here], place[here], length[here]], axis=1)
+        if everywhere[0]:
+            return
+        away = np.flatnonzero(~here)
+        away = away[np.argsort(owner[away], kind="stable")]
+        counts = np.bincount(owner[away], minlength=comm.Get_size())
+        self._sends = _Messages(np.stack([row[away], length[away]], axis=1), counts)
+        theirs = np.empty_like(counts)
+        comm.Alltoall(counts, theirs)
+        places = np.empty((int(theirs.sum()), 2), np.int64)
+        sent = np.ascontiguousarray(np.stack([place[away], length[away]], axis=1))
+        comm.Alltoallv([sent, 2 * counts, MPI.INT64_T], [places, 2 * theirs, MPI.INT64_T])
+        self._receives = _Messages(places, theirs)
+
+    @property
+    def copies(self) -> bool:
+        """Whether values are copied on the way, False when the box is the vector's own memory."""
+        return not self._in_place
+
+    def to_box(self, vec: PETSc.Vec, box: np.ndarray | None = None) -> np.ndarray:
+        """The vector's values on this rank's box, float64 (nz, ny, nx). Collective.
+
+        Where values are copied they go to ``box``, and what has no row there is left as it is. Without one, the array
+        is a view of the vector or of a buffer, 0 where there is no row, that the next call overwrites: read it at once,
+        do not write.
+        """
+        values = vec.getArray(readonly=True)
+        if self._in_place:
+            return values.reshape(self.shape)
+        if box is None:
+            if not self._buffer.size:
+                self._buffer = aligned_zeros(prod(self.shape), np.float64)
+            box = self._buffer.reshape(self.shape)
+        self._move(values, box.reshape(-1), self._own, self._sends, self._receives)
+        return box
+
+    def from_box(self, box: np.ndarray, vec: PETSc.Vec) -> None:
+        """Write the box's values into the rows of ``vec``. Collective."""
+        with vec as values:
+            if self._in_place:
+                values[:] = box.ravel()
+            else:
+                back = self._own[:, (1, 0, 2)]
+                self._move(np.ascontiguousarray(box).ravel(), values, back, self._receives, self._sends)
+
+    def fill(self, values: np.ndarray, padded: np.ndarray) -> None:
+        """Values of the rows, of any type, into the box inside of a C-contiguous padded array. Collective."""
+
+        def inside(place: np.ndarray) -> np.ndarray:
+            _, ny, nx = self.shape
+            return (place // (ny * nx) + 1) * ((ny + 2) * (nx + 2)) + (place // nx % ny + 1) * (nx + 2) + place % nx + 1
+
+        if self._in_place:
+            padded[1:-1, 1:-1, 1:-1] = values.reshape(self.shape)
+            return
+        own, receives = self._own.copy(), self._receives.copy()
+        for runs, column in ((own, 1), (receives.runs, 0)):
+            if runs.size:
+                runs[:, column] = inside(runs[:, column])
+        self._move(values, padded.reshape(-1), own, self._sends, receives)
+
+    def _move(
+        self, source: np.ndarray, target: np.ndarray, own: np.ndarray, sends: _Messages, receives: _Messages
+    ) -> None:
+        """Runs from ``source`` to ``target``, on this rank and between ranks."""
+        incoming, outgoing = (np.empty(m.values, source.dtype) for m in (receives, sends))
+        requests = [self._comm.Irecv(incoming[part], rank, TAG) for rank, part in receives.parts]
+        copy_runs(sends.packing, source, outgoing, self._threads)
+        requests += [self._comm.Isend(outgoing[part], rank, TAG) for rank, part in sends.parts]
+        copy_runs(own, source, target, self._threads)
+        MPI.Request.Waitall(requests)
+        copy_runs(receives.packing[:, (1, 0, 2)], incoming, target, self._threads)
+
+
+def copy_runs(runs: np.ndarray, source: np.ndarray, target: np.ndarray, threads: int = 1) -> None:
+    """``target[to : to + n] = source[from : from + n]`` for all runs (from, to, n), int64 [runs, 3]; one dtype.
+
+    In numpy where there is no compiler.
+    """
+    if source.dtype != target.dtype or not (source.flags.c_contiguous and target.flags.c_contiguous):
+        raise ValueError(f"expected contiguous arrays of one type; got {source.dtype} and {target.dtype}")
+    runs = np.ascontiguousarray(runs, np.int64)
+    try:
+        c = library()
+    except KernelsUnavailable:
+        within = np.arange(int(runs[:, 2].sum())) - np.repeat(np.cumsum(runs[:, 2]) - runs[:, 2], runs[:, 2])
+        target[np.repeat(runs[:, 1], runs[:, 2]) + within] = source[np.repeat(runs[:, 0], runs[:, 2]) + within]
+        return
+    c.dcdm_copy_runs(
+        ctypes.c_int64(runs.shape[0]),
+        *(ctypes.c_void_p(a.ctypes.data) for a in (runs, source, target)),
+        ctypes.c_int64(source.itemsize),
+        threads,
+    )
+
+
+class _Messages:
+    """Runs of places (begin, length) that go to other ranks or come from there, rank by rank."""
+
+    def __init__(self, runs: np.ndarray, counts: np.ndarray) -> None:
+        """``counts``: how many of the runs belong to each rank."""
+        self.runs, self._counts = runs, counts
+        ends = np.concatenate(([0], np.cumsum(runs[:, 1])))
+        self._begin = ends[:-1]
+        self.values = int(ends[-1])
+        cuts = ends[np.concatenate(([0], np.cumsum(counts)))]
+        self.parts = [(int(rank), slice(cuts[rank], cuts[rank + 1])) for rank in np.flatnonzero(counts)]
+
+    @property
+    def packing(self) -> np.ndarray:
+        """Runs (place, where in the messages, length)."""
+        return np.stack([self.runs[:, 0], self._begin, self.runs[:, 1]], axis=1)
+
+    def copy(self) -> _Messages:
+        return _Messages(self.runs.copy(), self._counts)
+
+
+def _runs(grid: Grid, boxes: BoxPartition) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Runs of this rank's rows: first row, first cell, length; no run leaves its line of its box."""
+    _, ny, nx = grid.shape
+    if grid.box is not None:
+        (z, y, x), (mz, my, mx) = grid.box
+        cell = ((np.arange(z, z + mz)[:, None] * ny + np.arange(y, y + my)) * nx + x).ravel()
+        row, length = mx * np.arange(cell.size), np.full(cell.size, mx)
+    elif grid.cells is None:
+        row, cell, length = (np.full(int(grid.rows > 0), value) for value in (0, grid.first, grid.rows))
+    else:
+        first = np.zeros(min(grid.rows, 1), np.int64)
+        row = np.concatenate((first, 1 + np.flatnonzero(grid.cells[1:] - grid.cells[:-1] != 1)))
+        cell, length = grid.cells[row], np.diff(row, append=grid.rows)
+    cuts = np.asarray(boxes.edges[2])
+
+    def segment(at: np.ndarray) -> np.ndarray:
+        """Number of the piece of a line that a cell is in."""
+        return at // nx * (cuts.size - 1) + np.searchsorted(cuts, at % nx, side="right") - 1
+
+    first = segment(cell)
+    pieces = segment(cell + length - 1) - first + 1
+    which = np.repeat(np.arange(cell.size), pieces)
+    number = first[which] + np.arange(which.size) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    line, part = number // (cuts.size - 1) * nx, number % (cuts.size - 1)
+    begin = np.maximum(cell[which], line + cuts[part])
+    end = np.minimum(cell[which] + length[which], line + cuts[part + 1])
+    return row[which] + begin - cell[which], begin, end - begin

@@ -1,0 +1,290 @@
+"""Where the grid stops making sense: walls and jumps of the coefficient that a coarser level would merge.
+
+A coarse cell whose children lie on both sides of a thin wall joins what the wall separates, and its correction is wrong
+on both sides (thin plates: more than 60 iterations instead of 8). Such cells are torn: their children are not
+connected within the block and one ring of cells around it. Children separated by a loose grain find a way around,
+those separated by a wall do not. A face connects unless it is much weaker (``WEAK``) than the strongest face of one of
+its two cells: a stiff body and the soft matter beside it are apart, as are rooms joined by a small hole.
+
+The skin of a body is not torn, though it is curved and cuts through blocks: what is beside a stiff body follows it, for
+a face between them is as strong as any other that the soft cell has. That holds where block and ring show two parts
+only, each larger than a corner (``skinless_cells``), and faces connect them that are not weak beside the softer of
+their cells. Parts of two bodies, single stiff cells and what lies on both sides of a wall stay apart.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import numpy as np
+
+from petsc_dcdm.grid.layout import Layout, Plan, SerialLayout, Shape, coarse_box
+from petsc_dcdm.native.build import KernelsUnavailable, library
+from petsc_dcdm.stencil.packed import PackedStencil
+from petsc_dcdm.stencil.plan import VISITS, coarse_strength, strong_axes
+
+TORN_LIMIT = 0.002
+"""Share of torn coarse cells from which on a level is not used; thin plates have 0.1 and more, random solids 0.0005.
+Drops that are too small for a level show in few of its cells: 0.005 let levels through that took 12 / 16 iterations.
+"""
+
+AHEAD_LIMIT = 0.1
+"""Share of torn cells one level further from which on a level is not used: its cells are as large as rooms or bodies,
+which it describes by one number each. Jumps of 1 : 1000 at 128^3 need 11 to 15 iterations with that level, 8 to 10
+without.
+"""
+
+VISITS_AT_WALLS = 3
+"""How often a cycle visits the second level where walls end the plan early: plates at 2048^2 take 7 / 8 iterations
+instead of 8 / 10. Not where coefficients jump: every level corrects too much there; a second visit makes up for that,
+after a third one it is back.
+"""
+
+WEAK = 0.01
+"""Part of the strongest face of a cell; within two decades of each other neighbours are told apart by the network."""
+
+
+def keep_walls(
+    w: list[np.ndarray] | PackedStencil,
+    layout: Layout,
+    plan: Plan,
+    mean_w: tuple[float, ...],
+    threshold: float,
+    threads: int,
+) -> tuple[Plan, int]:
+    """The part of ``plan`` that keeps apart what walls and jumps separate, and how often a cycle is to visit the second
+    level. Collective; the same on any number of ranks.
+
+    Where coarsening all axes of a level would tear coarse cells, only those axes are coarsened along which it does
+    not, as long as the axes left out are not so strongly coupled (``threshold``, see :func:`plan_coarsening`) that
+    the smoother could not do without them; there the plan ends. Where much would be torn (``AHEAD_LIMIT``) it ends
+    a level earlier, the first coarsening excepted.
+
+    w       padded float64 arrays (nz + 2, ny + 2, nx + 2) of the finest level, conductances of the low faces along
+            x, y, z, or packed; halos are filled
+    mean_w  their global means
+    """
+    level = _Faces(w, threads)
+    exchanged: Sequence[np.ndarray] = [w.cells] if isinstance(w, PackedStencil) else w
+    strength = list(mean_w)
+    kept: list[tuple[int, ...]] = []
+    for planned in plan:
+        for face in exchanged:
+            layout.exchange(face, corners=True)
+        torn = level.torn_share(planned, layout)
+        if torn > AHEAD_LIMIT and len(kept) > 1:
+            kept.pop()
+            break
+        axes = planned if torn <= TORN_LIMIT else _untorn(level, planned, strength, layout, threshold)
+        if not axes:
+            break
+        strength = coarse_strength(strength, axes)
+        kept.append(axes)
+        level = level.coarse(axes)
+        exchanged = level.faces
+    else:
+        if len(kept) > 1 and _torn_ahead(level, kept, strong_axes(strength, threshold), layout, threads) > AHEAD_LIMIT:
+            kept.pop()
+    if len(kept) < 2:
+        return tuple(kept), 1
+    return tuple(kept), VISITS_AT_WALLS if len(kept) < len(plan) and not _jumps(level, layout) else VISITS
+
+
+def _jumps(level: _Faces, layout: Layout) -> bool:
+    """Whether some coarse faces conduct, but much less than others: few of them conduct less for holes in walls.
+    Collective.
+    """
+    strongest = max(float(face.max(initial=0.0)) for face in level.faces)
+    weakest = min(float(face.min(initial=np.inf, where=face > 0)) for face in level.faces)
+    strongest, weakest = layout.max(np.array([strongest, -weakest])) * (1, -1)
+    return bool(weakest < WEAK * strongest)
+
+
+def _torn_ahead(
+    level: _Faces, kept: list[tuple[int, ...]], axes: tuple[int, ...], layout: Layout, threads: int
+) -> float:
+    """Share of torn cells one level beyond the plan, to which boxes are not aligned: seen on the whole level, which has
+    a few thousand cells. Collective.
+    """
+    shape, offset, whole = layout.shape, layout.offset, layout.global_shape
+    for halved in kept:
+        shape, offset = coarse_box(shape, offset, halved)
+        whole, _ = coarse_box(whole, (0, 0, 0), halved)
+    faces = np.zeros((3, *(n + 2 for n in whole)))
+    own = tuple(slice(1 + first, 1 + first + n) for first, n in zip(offset, shape, strict=True))
+    for axis, face in enumerate(level.faces):
+        faces[(axis, *own)] = face[1:-1, 1:-1, 1:-1]
+    return _Faces(list(layout.sum(faces)), threads).torn_share(axes, SerialLayout(whole, ()))
+
+
+def _untorn(
+    level: _Faces, planned: tuple[int, ...], strength: list[float], layout: Layout, threshold: float
+) -> tuple[int, ...]:
+    """The axes of ``planned`` that can be coarsened together without tearing; none if the others are needed too."""
+    whole = tuple(axis for axis in planned if level.torn_share((axis,), layout) <= TORN_LIMIT)
+    left_out = [strength[axis] for axis in planned if axis not in whole]
+    if not whole or (left_out and max(left_out) > threshold * max(strength[axis] for axis in whole)):
+        return ()
+    return whole if level.torn_share(whole, layout) <= TORN_LIMIT else ()
+
+
+class _Grid(ctypes.Structure):
+    _fields_ = [
+        ("face", ctypes.c_void_p * 3),
+        ("pitch_y", ctypes.c_int64),
+        ("pitch_z", ctypes.c_int64),
+        ("n", ctypes.c_int64 * 3),
+        ("block", ctypes.c_int64 * 3),
+        ("weak", ctypes.c_double),
+        ("skinless", ctypes.c_int64),
+        ("cells", ctypes.c_void_p),
+        ("c", ctypes.c_double * 3),
+    ]
+
+
+class _Faces:
+    """The low faces of one level, padded. Compiled code, or numpy where there is none; packed ones are always
+    compiled. `faces` is empty if they are packed.
+    """
+
+    def __init__(self, source: list[np.ndarray] | PackedStencil, threads: int) -> None:
+        self._packed = source if isinstance(source, PackedStencil) else None
+        self.faces = [] if isinstance(source, PackedStencil) else source
+        self._shape = source.cells.shape if isinstance(source, PackedStencil) else source[0].shape
+        self._threads = threads
+        try:
+            self._library: ctypes.CDLL | None = library()
+        except KernelsUnavailable:
+            self._library = None
+
+    def torn_share(self, axes: tuple[int, ...], layout: Layout) -> float:
+        """Share of the living coarse cells that are torn if ``axes`` are coarsened. Collective."""
+        living, torn = layout.sum(self.torn(axes, skinless_cells(layout.global_shape)))
+        return float(torn / max(living, 1))
+
+    def torn(self, axes: tuple[int, ...], skinless: int) -> np.ndarray:
+        """Living and torn coarse cells on this rank; bodies of up to ``skinless`` cells of a patch have no skin."""
+        if self._library is None:
+            return np.array(count_torn(self.faces, _block(axes), skinless))
+        counts = np.zeros(2, np.int64)
+        grid = self._c_grid(axes, skinless)
+        self._library.dcdm_walls_torn(grid, self._threads, counts.ctypes.data_as(ctypes.c_void_p))
+        return counts
+
+    def coarse(self, axes: tuple[int, ...]) -> _Faces:
+        """The next level if the medium were uniform: sums over the fine faces, halved along ``axes``. Halo at 0."""
+        block = _block(axes)
+        shape = tuple(-(-(n - 2) // b) + 2 for n, b in zip(self._shape, block, strict=True))
+        coarse = [np.zeros(shape) for _ in range(3)]
+        for axis, out in enumerate(coarse):
+            if self._library is not None:
+                self._library.dcdm_walls_coarsen(
+                    self._c_grid(axes),
+                    axis,
+                    ctypes.c_void_p(out.ctypes.data),
+                    ctypes.c_int64(shape[2]),
+                    ctypes.c_int64(shape[1] * shape[2]),
+                    self._threads,
+                )
+                continue
+            face = _whole_blocks(self.faces[axis], block)
+            for child in np.ndindex(*block):
+                if child[2 - axis] == 0:
+                    out[1:-1, 1:-1, 1:-1] += _children(face, child, block) * (0.5 if axis in axes else 1.0)
+        return _Faces(coarse, self._threads)
+
+    def _c_grid(self, axes: tuple[int, ...], skinless: int = 0) -> ctypes._Pointer[_Grid]:
+        nz, ny, nx = (n - 2 for n in self._shape)
+        grid = _Grid(pitch_y=nx + 2, pitch_z=(nx + 2) * (ny + 2), weak=WEAK, skinless=skinless)
+        if self._packed is not None:
+            grid.cells, grid.c[:] = self._packed.cells.ctypes.data, self._packed.c
+        for axis, n in enumerate((nx, ny, nz)):
+            grid.face[axis] = None if self._packed is not None else self.faces[axis].ctypes.data
+            grid.n[axis] = n
+            grid.block[axis] = 2 if axis in axes else 1
+        return ctypes.pointer(grid)
+
+
+def skinless_cells(shape: Shape) -> int:
+    """Cells in a patch up to which a body is not resolved there: one and a half times what a patch shows of a corner.
+
+    In the patches of single stiff cells, of small cubes and of needles' ends there are no more. (A level that has 5 %
+    single stiff cells is of no use: 73 to 99 iterations.)
+    """
+    return 3 * 2 ** sum(n > 1 for n in shape) // 2
+
+
+def _block(axes: tuple[int, ...]) -> Shape:
+    z, y, x = (2 if axis in axes else 1 for axis in (2, 1, 0))
+    return z, y, x
+
+
+def _whole_blocks(face: np.ndarray, block: Shape) -> np.ndarray:
+    """Padded array with a whole number of blocks inside the halo."""
+    return np.pad(face, [(0, (face.shape[i] - 2) % block[i]) for i in range(3)])
+
+
+def _children(face: np.ndarray, child: tuple[int, ...], block: Shape) -> np.ndarray:
+    """The values of one child of every block; ``face`` has whole blocks, ``child`` may be one beyond its block."""
+    count = tuple((n - 2) // b for n, b in zip(face.shape, block, strict=True))
+    return face[tuple(slice(1 + c, 1 + c + b * (n - 1) + 1, b) for c, b, n in zip(child, block, count, strict=True))]
+
+
+def count_torn(faces: list[np.ndarray], block: Shape, skinless: int) -> tuple[int, int]:
+    """Living and torn coarse cells in plain numpy: what walls.c does with one word per block."""
+    faces = [_whole_blocks(face, block) for face in faces]
+    count = tuple((n - 2) // b for n, b in zip(faces[0].shape, block, strict=True))
+    patch = tuple(b + 2 for b in block)
+    value = [np.zeros((*patch, *count)) for _ in range(3)]
+    for at in np.ndindex(*patch):
+        for axis, face in enumerate(faces):
+            if at[2 - axis]:  # the lowest faces lead out of the patch
+                value[axis][at] = _children(face, tuple(i - 1 for i in at), block)
+    strongest = np.zeros((*patch, *count))
+    for axis, face in enumerate(value):
+        low, high = _sides(axis)
+        np.maximum(strongest, face, out=strongest)
+        np.maximum(strongest[low], face[high], out=strongest[low])
+    opened: list[np.ndarray] = []
+    ajar: list[np.ndarray] = []
+    for axis, face in enumerate(value):
+        low, high = _sides(axis)
+        for found, choose in ((opened, np.maximum), (ajar, np.minimum)):
+            there = np.zeros_like(face, bool)
+            there[high] = (face[high] > 0) & (face[high] >= WEAK * choose(strongest[low], strongest[high]))
+            found.append(there)
+    inner = tuple(slice(1, -1) for _ in range(3))
+    living = np.zeros((*patch, *count), bool)
+    living[inner] = strongest[inner] > 0
+    cells = (0, 1, 2)
+    one = _flood(living, opened)
+    rest = living & ~one
+    other = _flood(rest, opened)
+    resolved = np.minimum(one.sum(axis=cells), other.sum(axis=cells)) > skinless
+    skin = resolved & ~(rest & ~other).any(axis=cells) & ~(living & ~_flood(living, ajar)).any(axis=cells)
+    torn = rest.any(axis=cells) & ~skin
+    return int(living.any(axis=cells).sum()), int(torn.sum())
+
+
+def _flood(start: np.ndarray, opened: list[np.ndarray]) -> np.ndarray:
+    """The cells of each patch that can be reached from the first of ``start``."""
+    flat = start.reshape(np.prod(start.shape[:3]), -1)
+    reached = np.zeros_like(flat)
+    reached[flat.argmax(axis=0), np.arange(flat.shape[1])] = flat.any(axis=0)
+    reached = reached.reshape(start.shape)
+    before = -1
+    while np.count_nonzero(reached) != before:
+        before = np.count_nonzero(reached)
+        for axis, face in enumerate(opened):
+            low, high = _sides(axis)
+            reached[high] |= reached[low] & face[high]
+            reached[low] |= reached[high] & face[high]
+    return reached
+
+
+def _sides(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Cells of a patch below and above its faces along ``axis``."""
+    low, high = [slice(None)] * 3, [slice(None)] * 3
+    low[2 - axis], high[2 - axis] = slice(0, -1), slice(1, None)
+    return tuple(low), tuple(high)

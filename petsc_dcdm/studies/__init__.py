@@ -1,0 +1,1 @@
+"""What was found out, by running: not part of the installed package."""

@@ -1,0 +1,1 @@
+"""The published network, its comparison and its ablation again."""

@@ -1,0 +1,378 @@
+"""The multigrid network in compiled kernels against the same network in torch, and on boxes with halos."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import product
+from queue import Queue
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mpi4py import MPI
+
+from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
+from petsc_dcdm.grid.boxes import BoxPartition
+from petsc_dcdm.grid.halo import BoxLayout
+from petsc_dcdm.grid.layout import SerialLayout, Shape
+from petsc_dcdm.native.build import KernelsUnavailable
+from petsc_dcdm.network.initial import initial_tensors
+from petsc_dcdm.network.multigrid import TorchHierarchy
+from petsc_dcdm.network.weights import ModelFile, WeightsError
+
+Plan = tuple[tuple[int, ...], ...]
+System = tuple[list[np.ndarray], np.ndarray]
+
+
+def weights(steps: int, seed: int = 0, hidden: int = 16) -> ModelFile:
+    """Random weights: every field varies from cell to cell."""
+    rng = np.random.default_rng(seed)
+    tensors = initial_tensors(steps, hidden, seed)
+    for name, a in tensors.items():
+        if name.endswith("bias") or name in ("out.weight", "log_c"):
+            tensors[name] = a + (0.3 * rng.standard_normal(a.shape)).astype(np.float32)
+    return ModelFile("multigrid", (2, 3), tensors, {})
+
+
+def system(shape: Shape, seed: int, solid: float = 0.2, varying: bool = True) -> System:
+    """Conductances scaled to a largest diagonal of 1, with some cells solid."""
+    rng = np.random.default_rng(seed)
+    active = rng.random(shape) >= solid
+    w = []
+    for a in range(3):
+        wa = rng.uniform(0.1, 1, shape) if varying else np.ones(shape)
+        low = [slice(None)] * 3
+        low[2 - a] = slice(0, 1)
+        wa *= active & np.roll(active, 1, 2 - a)
+        wa[tuple(low)] = 0
+        w.append(wa)
+    s = np.where(active, rng.choice([0, 0, 0.5], shape), 0.0)
+    scale = max(float(diagonal(w, s).max()), 1e-30)
+    return [wa / scale for wa in w], s / scale
+
+
+def diagonal(w: list[np.ndarray], s: np.ndarray) -> np.ndarray:
+    return s + sum(w) + sum(np.roll(wa, -1, 2 - a) for a, wa in enumerate(w))
+
+
+def damping(coarse: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Some linear map in place of the coarse solver; zero at inactive cells."""
+    active = diagonal(list(coarse.w), coarse.s) > 0
+    return lambda r: np.where(active, 0.7 * r, 0).astype(np.float32)
+
+
+def applied(hierarchy: Any, r: np.ndarray) -> np.ndarray:
+    out = np.full(r.shape, np.nan)
+    hierarchy.apply(r, out, 0.5, 2.0)
+    return out
+
+
+PLANS: list[tuple[Shape, Plan]] = [
+    ((8, 8, 8), ((0, 1, 2),)),
+    ((9, 7, 21), ((0, 1, 2), (0, 1, 2))),
+    ((12, 10, 33), ((0,), (1, 2), (0, 1, 2))),
+    ((40, 3, 18), ((2,), (2,), (0, 2))),
+    ((1, 13, 40), ((0, 1), (0, 1))),
+    ((1, 1, 50), ((0,),)),
+    ((5, 1, 20), ((0, 2),)),
+    ((6, 7, 1), ((1, 2),)),
+    ((2, 2, 2), ((0, 1, 2), ())),
+]
+
+
+@pytest.mark.parametrize("visits", [1, 2, 3])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+@pytest.mark.parametrize(("shape", "plan"), PLANS)
+def test_equals_torch(shape: Shape, plan: Plan, steps: int, visits: int) -> None:
+    plan = tuple(axes for axes in plan if axes)
+    w, s = system(shape, steps)
+    file, layout = weights(steps, steps), SerialLayout(shape, plan, visits)
+    torch_network = TorchHierarchy(file, w, s, layout, "cpu")
+    network = CpuHierarchy(file, w, s, layout, threads=2, half=False)
+    assert network.levels == torch_network.levels
+    for ours, theirs in zip(
+        (*network.coarse.w, network.coarse.s), (*torch_network.coarse.w, torch_network.coarse.s), strict=True
+    ):
+        assert np.allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    network.coarse_solve = torch_network.coarse_solve = damping(network.coarse)
+    r = np.random.default_rng(5).standard_normal(shape)
+    want = applied(torch_network, r)
+    size = np.abs(want).max()
+    for _ in range(2):
+        assert np.abs(applied(network, r) - want).max() < 5e-6 * size
+    compressed = CpuHierarchy(file, w, s, layout, threads=1)
+    for ours, theirs in zip(compressed.coarse.w, torch_network.coarse.w, strict=True):
+        assert np.allclose(ours, theirs, rtol=3e-2, atol=1e-3)
+    compressed.coarse_solve = network.coarse_solve
+    assert np.abs(applied(compressed, r) - want).max() < 5e-2 * size
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 40)),
+    plan=st.lists(st.sampled_from([(0, 1, 2), (0,), (1,), (2,), (0, 1), (1, 2)]), min_size=1, max_size=3),
+    solid=st.sampled_from([0.0, 0.3, 0.9, 1.0]),
+    steps=st.integers(1, 4),
+    seed=st.integers(0, 99),
+    varying=st.booleans(),
+)
+def test_any_shape_plan_and_filling(
+    shape: Shape, plan: list[tuple[int, ...]], solid: float, steps: int, seed: int, varying: bool
+) -> None:
+    if shape[0] == 1:
+        plan = [tuple(a for a in axes if a < 2) or (0,) for axes in plan]
+    w, s = system(shape, seed, solid, varying)
+    file, layout = weights(steps, seed), SerialLayout(shape, tuple(plan))
+    networks = [TorchHierarchy(file, w, s, layout, "cpu"), CpuHierarchy(file, w, s, layout, 1 + seed % 2, half=False)]
+    outs = []
+    for network in networks:
+        network.coarse_solve = damping(networks[1].coarse)
+        outs.append(applied(network, np.random.default_rng(seed).standard_normal(shape)))
+    assert np.abs(outs[0] - outs[1]).max() <= 1e-5 * np.abs(outs[0]).max()
+    d = diagonal(w, s)
+    assert not outs[1][d == 0].any()
+
+
+@pytest.mark.parametrize("solid", [0.0, 0.02, 0.25])
+def test_answers_that_are_kept_are_those_of_their_cells(solid: float) -> None:
+    """A plane of 64 x 64: one surrounding almost everywhere, many that come again, more than can be kept."""
+    shape, plan = (6, 64, 64), ((0, 1, 2), (0, 1, 2))
+    w, s = system(shape, 1, solid, varying=False)
+    s[...] = np.where(s > 0, 0.5, 0.0) if solid == 0.02 else 0.0
+    s[:, 0] = 0.5 * (diagonal(w, s)[:, 0] > 0)
+    file, layout = weights(3, 1), SerialLayout(shape, plan)
+    networks = [TorchHierarchy(file, w, s, layout, "cpu"), CpuHierarchy(file, w, s, layout, 1, half=False)]
+    outs = []
+    for network in networks:
+        network.coarse_solve = damping(networks[1].coarse)
+        outs.append(applied(network, np.random.default_rng(0).standard_normal(shape)))
+    assert np.abs(outs[0] - outs[1]).max() <= 1e-5 * np.abs(outs[0]).max()
+
+
+@pytest.mark.parametrize("shape", [(14, 11, 35), (1, 40, 37)])
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("visits", [1, 2])
+def test_symmetric_positive_and_linear(shape: Shape, half: bool, visits: int) -> None:
+    w, s = system(shape, 2)
+    plan: Plan = ((0, 1, 2), (0, 1)) if shape[0] > 1 else ((0, 1), (0,))
+    network = CpuHierarchy(weights(3), w, s, SerialLayout(shape, plan, visits), 1, half)
+    network.coarse_solve = damping(network.coarse)
+    active = diagonal(w, s) > 0
+    u, v = (np.random.default_rng(i).standard_normal(shape) * active for i in range(2))
+    mu, mv, both = applied(network, u), applied(network, v), applied(network, u + 2 * v)
+    size = abs((u * mu).sum()) + abs((v * mv).sum())
+    assert abs((u * mv).sum() - (v * mu).sum()) < 1e-6 * size
+    assert np.abs(both - mu - 2 * mv).max() < 1e-5 * np.abs(both).max()
+
+
+def test_threads_do_not_change_the_answer() -> None:
+    shape = (70, 12, 20)
+    w, s = system(shape, 4, varying=False)
+    outs = []
+    for threads in (1, 2, 3):
+        network = CpuHierarchy(weights(2), w, s, SerialLayout(shape, ((0, 1, 2), (2,))), threads)
+        network.coarse_solve = damping(network.coarse)
+        outs.append(applied(network, np.random.default_rng(0).standard_normal(shape)))
+    assert np.array_equal(outs[0], outs[1])
+    assert np.array_equal(outs[0], outs[2])
+
+
+@pytest.mark.parametrize("varying", [False, True])
+def test_a_mostly_empty_grid_gives_what_its_full_part_gives(varying: bool) -> None:
+    """The kernels leave out what has no active cell; inner cells of a uniform part share one evaluation."""
+    inner, shape = (20, 24, 40), (44, 40, 96)
+    w, s = system(inner, 1, 0.0, varying)
+    at = tuple(slice(8, 8 + n) for n in inner)
+    big_w, big_s = [np.zeros(shape) for _ in w], np.zeros(shape)
+    for big, small in zip((*big_w, big_s), (*w, s), strict=True):
+        big[at] = small
+    plan: Plan = ((0, 1, 2), (0, 1, 2))
+    small = CpuHierarchy(weights(2), w, s, SerialLayout(inner, plan), 1)
+    big = CpuHierarchy(weights(2), big_w, big_s, SerialLayout(shape, plan), 1)
+    small.coarse_solve = big.coarse_solve = lambda r: (0.7 * r).astype(np.float32)
+    r = np.random.default_rng(0).standard_normal(shape)
+    out = applied(big, r)
+    want = applied(small, np.ascontiguousarray(r[at]))
+    assert np.abs(out[at] - want).max() <= 1e-5 * np.abs(want).max()
+    out[at] = 0
+    assert not out.any()
+
+
+def test_sources_may_be_views_and_of_either_precision() -> None:
+    shape, plan = (10, 9, 21), ((0, 1, 2),)
+    w, s = system(shape, 3)
+    single = [a.astype(np.float32) for a in (*w, s)]
+    padded = [np.zeros([n + 2 for n in shape], np.float32) for _ in single]
+    views = [p[1:-1, 1:-1, 1:-1] for p in padded]
+    for view, a in zip(views, single, strict=True):
+        view[...] = a
+    outs = []
+    for arrays in ([*w, s], single, views, [*views[:3], s]):
+        network = CpuHierarchy(weights(2), arrays[:3], arrays[3], SerialLayout(shape, plan), 1)
+        network.coarse_solve = damping(network.coarse)
+        outs.append(applied(network, np.random.default_rng(0).standard_normal(shape)))
+    for out in outs[1:]:
+        assert np.abs(out - outs[0]).max() < 1e-2 * np.abs(outs[0]).max()
+    assert np.array_equal(outs[1], outs[2])
+
+
+@pytest.mark.parametrize("nx", [14, 15, 21])
+@pytest.mark.parametrize("at", [(0, 0, 0), (19, 10, 13), (7, 3, 13)])
+def test_nan_comes_through_and_leaves_no_trace(at: Shape, nx: int) -> None:
+    shape, plan = (20, 11, nx), ((0, 1, 2),)
+    w, s = system(shape, 3, 0.0)
+    network = CpuHierarchy(weights(3), w, s, SerialLayout(shape, plan), 1)
+    network.coarse_solve = lambda r: r
+    good = np.random.default_rng(0).standard_normal(shape)
+    want = applied(network, good)
+    bad = good.copy()
+    bad[at] = np.nan
+    assert np.isnan(applied(network, bad)[at])
+    assert np.array_equal(applied(network, good), want)
+
+
+def test_what_the_kernels_do_not_serve() -> None:
+    shape, plan = (4, 4, 8), ((0,),)
+    w, s = system(shape, 0)
+    with pytest.raises(KernelsUnavailable, match="up to 8 smoothing steps"):
+        CpuHierarchy(weights(9), w, s, SerialLayout(shape, plan), 1)
+    with pytest.raises(KernelsUnavailable, match="16 channels"):
+        CpuHierarchy(weights(2, hidden=24), w, s, SerialLayout(shape, plan), 1)
+    with pytest.raises(WeightsError, match="expected 'multigrid'"):
+        CpuHierarchy(ModelFile("cnn", (3,), {}, {}), w, s, SerialLayout(shape, plan), 1)
+    network = CpuHierarchy(weights(2), w, s, SerialLayout(shape, plan), 1)
+    with pytest.raises(RuntimeError, match="no coarse solver yet"):
+        network.apply(np.zeros(shape), np.zeros(shape), 1.0, 1.0)
+
+
+# Several boxes, one thread each ----------------------------------------------------------------------------------
+
+
+TIMEOUT = 120  # seconds
+
+
+class Threads:
+    """As many ranks as threads: what `BoxLayout` asks of a communicator."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.barrier = threading.Barrier(size, timeout=TIMEOUT)
+        self.mail = {pair: Mail() for pair in product(range(size), repeat=2)}
+        self.reduced: dict[int, np.ndarray] = {}
+
+    def rank(self, number: int) -> ThreadRank:
+        return ThreadRank(self, number)
+
+
+@dataclass
+class Mail:
+    """From one rank to another: the n-th send that is started meets the n-th receive, whoever waits first."""
+
+    letters: dict[int, Queue[np.ndarray]] = field(default_factory=dict)
+    started: list[int] = field(default_factory=lambda: [0, 0])  # sends, receives
+
+
+@dataclass
+class PersistentMessage:
+    mail: Mail
+    receives: int
+    buffer: np.ndarray
+    letter: Queue[np.ndarray] = field(init=False)
+
+    def Start(self) -> None:
+        number = self.mail.started[self.receives]
+        self.mail.started[self.receives] += 1
+        self.letter = self.mail.letters.setdefault(number, Queue())
+        if not self.receives:
+            self.letter.put(self.buffer.copy())
+
+    def Wait(self) -> None:
+        if self.receives:
+            self.buffer[...] = self.letter.get(timeout=TIMEOUT)
+
+    def Free(self) -> None:
+        pass
+
+
+@dataclass
+class ThreadRank:
+    threads: Threads
+    number: int
+
+    def Get_rank(self) -> int:
+        return self.number
+
+    def Recv_init(self, buffer: np.ndarray, source: int) -> PersistentMessage:
+        return PersistentMessage(self.threads.mail[source, self.number], 1, buffer)
+
+    def Send_init(self, buffer: np.ndarray, dest: int) -> PersistentMessage:
+        return PersistentMessage(self.threads.mail[self.number, dest], 0, buffer)
+
+    def Allreduce(self, values: np.ndarray, out: np.ndarray, op: Any) -> None:
+        assert op == MPI.SUM
+        self.threads.reduced[self.number] = values
+        self.threads.barrier.wait()
+        out[...] = sum(self.threads.reduced[rank] for rank in range(self.threads.size))
+        self.threads.barrier.wait()
+
+
+def in_threads(
+    edges: Any, shape: Shape, plan: Plan, work: Callable[[BoxLayout, tuple[slice, ...]], None], idle: int = 0
+) -> None:
+    """Run ``work(layout, place in the grid)`` for all boxes side by side and for `idle` ranks without; raises the first
+    error.
+    """
+    boxes = BoxPartition(shape, edges)
+    threads, errors = Threads(int(np.prod(boxes.procs)) + idle), []
+
+    def run(rank: int) -> None:
+        try:
+            layout = BoxLayout(threads.rank(rank), boxes, plan)  # type: ignore[arg-type]
+            work(layout, tuple(slice(o, o + n) for o, n in zip(layout.offset, layout.shape, strict=True)))
+        except BaseException as error:
+            errors.append(error)
+            threads.barrier.abort()
+
+    running = [threading.Thread(target=run, args=(rank,)) for rank in range(threads.size)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+@pytest.mark.parametrize("visits", [1, 2])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    ("shape", "plan", "edges"),
+    [
+        ((17, 9, 21), ((0, 1, 2), (0, 1, 2)), ([0, 8, 17], [0, 4, 9], [0, 12, 21])),
+        ((16, 5, 33), ((2,), (0,)), ([0, 2, 16], [0, 5], [0, 32, 33])),
+        ((1, 21, 40), ((0, 1), (0, 1)), ([0, 1], [0, 8, 16, 21], [0, 20, 40])),
+        ((12, 4, 22), ((0,), (0,)), ([0, 12], [0, 4], [0, 4, 8, 12, 16, 20, 22])),  # boxes thinner than a halo
+        ((12, 4, 8), ((0, 1, 2),), ([0, 12], [0, 4], [0, 8])),
+    ],
+)
+def test_boxes_give_the_answer_of_one(shape: Shape, plan: Plan, edges: Any, steps: int, visits: int) -> None:
+    w, s = system(shape, steps)
+    file = weights(steps, steps)
+    serial = CpuHierarchy(file, w, s, SerialLayout(shape, plan, visits), 1)
+    serial.coarse_solve = lambda r: (0.7 * r).astype(np.float32)
+    r = np.random.default_rng(0).standard_normal(shape)
+    want, out = applied(serial, r), np.full(shape, np.nan)
+
+    def work(layout: BoxLayout, mine: tuple[slice, ...]) -> None:
+        layout.visits = visits
+        network = CpuHierarchy(file, [a[mine] for a in w], s[mine], layout, 1)
+        assert [level.unknowns for level in network.levels] == [level.unknowns for level in serial.levels]
+        network.coarse_solve = serial.coarse_solve
+        for _ in range(2):
+            out[mine] = applied(network, np.ascontiguousarray(r[mine]))
+
+    in_threads(edges, shape, plan, work, idle=1)
+    assert np.array_equal(out, want)

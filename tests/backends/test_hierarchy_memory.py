@@ -1,0 +1,42 @@
+"""Memory for large arrays (petsc_dcdm.native.memory): aligned, zero, and taken only where it is written to."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from petsc_dcdm.native.memory import CACHE_LINE, LARGE, aligned_zeros
+
+MB = 1 << 20
+
+
+@pytest.mark.parametrize("size", [0, 3, LARGE // 8 - 1, LARGE])
+def test_zeros_are_aligned_and_writable(size: int) -> None:
+    a = aligned_zeros(size, np.float64)
+    assert a.shape == (size,)
+    assert a.dtype == np.float64
+    assert a.ctypes.data % CACHE_LINE == 0
+    assert not a.any()
+    a[:] = 1.0
+
+
+def _resident() -> int:
+    """Bytes of this process's memory that are in use."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is given back with glibc's malloc_trim")
+def test_large_arrays_take_no_memory_where_large_ones_have_been_freed() -> None:
+    first = np.ones(24 * MB, np.uint8)
+    del first  # from now on the C library has blocks of this size in its heap, where zeros may have to be written
+    freed, kept = np.ones(24 * MB, np.uint8), np.ones(MB, np.uint8)
+    del freed
+    ctypes.CDLL(None).malloc_trim(0)
+    before = _resident()
+    a = aligned_zeros(20 * MB, np.uint8)
+    assert _resident() - before < 2 * MB
+    assert kept.all() and not a.any()

@@ -1,0 +1,230 @@
+"""The compiled outer loop against the same recurrence in numpy and double precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from test_cpu_hierarchy import Plan, damping, diagonal, in_threads, system, weights
+
+from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
+from petsc_dcdm.backends.cpu.loop import BoxOperator, DirectionLoop
+from petsc_dcdm.grid.halo import BoxLayout
+from petsc_dcdm.grid.layout import SerialLayout, Shape
+from petsc_dcdm.stencil.packed import PackedStencil, pack
+
+
+def padded(a: np.ndarray) -> np.ndarray:
+    p = np.zeros([n + 2 for n in a.shape])
+    p[1:-1, 1:-1, 1:-1] = a
+    return p
+
+
+def matrix(w: list[np.ndarray], s: np.ndarray, x: np.ndarray) -> np.ndarray:
+    y = s * x
+    for a in range(3):
+        flux = w[a] * (x - np.roll(x, 1, 2 - a))
+        y = y + flux - np.roll(flux, -1, 2 - a)
+    return y
+
+
+def reference(
+    network: CpuHierarchy, apply: Any, b: np.ndarray, history: int, steps: int
+) -> tuple[np.ndarray, list[float]]:
+    x, r = np.zeros_like(b), b.copy()
+    before: list[tuple[np.ndarray, np.ndarray, float]] = []
+    norms = []
+    for _ in range(steps):
+        d = np.empty_like(b)
+        network.apply(r, d, 1 / np.sqrt((r * r).sum()), 1.0)
+        for p, beta in [(p, (d * Ap).sum() / pAp) for p, Ap, pAp in before]:
+            d = d - beta * p
+        Ad = apply(d)
+        alpha = (r * d).sum() / (d * Ad).sum()
+        x, r = x + alpha * d, r - alpha * Ad
+        before = [*before, (d, Ad, (d * Ad).sum())][-history:] if history else []
+        norms.append(float(np.sqrt((r * r).sum())))
+    return x, norms
+
+
+CASES: list[tuple[Shape, Plan, bool]] = [
+    ((12, 9, 21), ((0, 1, 2),), True),
+    ((12, 9, 21), ((0, 1, 2),), False),
+    ((40, 6, 33), ((0, 1, 2), (2,)), False),
+    ((1, 33, 50), ((0, 1),), True),
+    ((1, 33, 50), ((0, 1),), False),
+    ((9, 8, 2), ((1, 2),), True),
+]
+
+
+def build(
+    shape: Shape, plan: Plan, varying: bool, layout: Any, at: Any = ...
+) -> tuple[CpuHierarchy, BoxOperator, list, Any]:
+    w, s = system(shape, 7, 0.1, varying)
+    s = s + 0.01 * (diagonal(w, s) > 0)  # no isolated singular parts
+    network = CpuHierarchy(weights(2), [a[at] for a in w], s[at], layout, 2)
+    operator = BoxOperator(network, [padded(a[at]) for a in w], padded(s[at]), layout, -3.0, 2)
+    network.coarse_solve = damping(network.coarse) if at is ... else lambda r: (0.7 * r).astype(np.float32)
+    return network, operator, w, s
+
+
+@pytest.mark.parametrize("history", [0, 1, 2, 4])
+@pytest.mark.parametrize(("shape", "plan", "varying"), CASES)
+def test_steps_are_those_of_double_precision(shape: Shape, plan: Plan, varying: bool, history: int) -> None:
+    layout = SerialLayout(shape, plan)
+    network, operator, w, s = build(shape, plan, varying, layout)
+    assert operator.packed is not varying
+    active = diagonal(w, s) > 0
+    b = np.random.default_rng(0).standard_normal(shape) * active
+    loop = DirectionLoop(network, operator, layout, history)
+    x_ref, norms_ref = reference(network, lambda x: -3.0 * matrix(w, s, x), b, history, 12)
+    for _ in range(2):
+        loop.restart()
+        x, r, norm, norms = np.zeros(shape), b.copy(), float(np.sqrt((b * b).sum())), []
+        for _ in range(12):
+            step = loop.step(x, r, norm)
+            norm = step.norm
+            norms.append(norm)
+        assert np.allclose(norms, norms_ref, rtol=1e-4)
+        assert np.abs(x - x_ref).max() < 1e-4 * np.abs(x_ref).max()
+        assert np.abs(b + 3.0 * matrix(w, s, x) - r).max() < 1e-13 * np.abs(b).max()
+    loop.restart()
+    again, other = np.zeros(shape), np.full(shape, 7.0)
+    first = loop.step(again, b, norms[0], other)
+    assert np.allclose(first.norm, norms[0]) and np.isin(other[~active], (0.0, 7.0)).all() and b.any()
+    assert np.abs(b + 3.0 * matrix(w, s, again) - other)[active].max() < 1e-13 * np.abs(b).max()
+
+
+@pytest.mark.parametrize(("shape", "plan", "varying"), CASES)
+def test_residual_is_that_of_the_matrix(shape: Shape, plan: Plan, varying: bool) -> None:
+    layout = SerialLayout(shape, plan)
+    network, operator, w, s = build(shape, plan, varying, layout)
+    active = diagonal(w, s) > 0
+    x, b = np.random.default_rng(1).standard_normal((2, *shape)) * active
+    assert not DirectionLoop(network, operator, layout, 2).exact
+    operator.exact = True
+    loop = DirectionLoop(network, operator, layout, 2)
+    loop.step(np.zeros(shape), b.copy(), 1.0)
+    assert loop.exact
+    right = b + 3.0 * matrix(w, s, x)
+    for _ in range(2):
+        r = np.full(shape, 7.0)
+        norm = loop.residual(x, b, r)
+        assert np.abs(r - right)[active].max() < 1e-14 * np.abs(right).max() and np.isin(r[~active], (0.0, 7.0)).all()
+        assert np.isclose(norm, np.sqrt((right[active] ** 2).sum()), rtol=1e-13)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(("shape", "plan", "varying"), [case for case in CASES if not case[2]])
+def test_packed_stencils_are_the_same_matrix(shape: Shape, plan: Plan, varying: bool, half: bool) -> None:
+    layout = SerialLayout(shape, plan)
+    w, s = system(shape, 7, 0.1, varying)
+    stencil = pack([padded(a) for a in w], padded(s))
+    assert stencil is not None
+    back, extra = stencil.arrays()
+    assert all(np.array_equal(a, padded(b)) for a, b in zip((*back, extra), (*w, s), strict=True))
+    networks = [
+        CpuHierarchy(weights(2), w, s, layout, 1, half),
+        CpuHierarchy(weights(2), stencil, None, layout, 2, half),
+    ]
+    assert networks[0].levels == networks[1].levels
+    r, outs = np.random.default_rng(0).standard_normal(shape), []
+    for network in networks:
+        network.coarse_solve = damping(network.coarse)
+        outs.append(np.empty(shape))
+        network.apply(r, outs[-1], 1.0, 1.0)
+    assert np.array_equal(*outs)
+    arrays = BoxOperator(networks[0], [padded(a) for a in w], padded(s), layout)
+    direct = BoxOperator(networks[1], stencil, None, layout)
+    steps = [
+        DirectionLoop(n, o, layout, 1).step(np.zeros(shape), r.copy(), 1.0)
+        for n, o in zip(networks, (arrays, direct), strict=True)
+    ]
+    assert np.allclose(*([step.norm, step.energy, step.slope] for step in steps), rtol=1e-13)
+
+
+def test_no_direction_leaves_everything_alone() -> None:
+    shape, plan = (12, 9, 21), ((0, 1, 2),)
+    layout = SerialLayout(shape, plan)
+    network, operator, _, _ = build(shape, plan, True, layout)
+    loop = DirectionLoop(network, operator, layout, 2)
+    r = np.full(shape, np.nan)
+    x = np.zeros(shape)
+    for _ in range(5):
+        step = loop.step(x, r, 1.0)
+        assert np.isnan(step.energy)
+    assert not x.any()
+    assert loop.step(x, np.zeros(shape), 1.0).slope == 0.0  # and no NaN is left anywhere
+
+
+def test_what_is_not_served() -> None:
+    shape, plan = (12, 9, 21), ((0, 1, 2),)
+    layout = SerialLayout(shape, plan)
+    network, operator, w, s = build(shape, plan, True, layout)
+    with pytest.raises(ValueError, match="0 to 8"):
+        DirectionLoop(network, operator, layout, 9)
+    with pytest.raises(ValueError, match="contiguous float64"):
+        BoxOperator(network, w, s, layout)
+
+
+def test_many_values_of_s_are_not_packed() -> None:
+    shape, plan = (12, 9, 21), ((0, 1, 2),)
+    layout = SerialLayout(shape, plan)
+    w, _ = system(shape, 7, 0.0, False)
+    network = CpuHierarchy(weights(2), w, np.zeros(shape), layout, 2)
+    for count, packed in ((255, True), (256, False)):
+        s = 0.1 + np.arange(np.prod(shape)).reshape(shape) % count
+        operator = BoxOperator(network, [padded(a) for a in w], padded(s), layout, 1.0, 2)
+        assert operator.packed is packed
+
+
+@pytest.mark.parametrize("varying", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "plan", "edges"),
+    [
+        ((18, 9, 21), ((0, 1, 2),), ([0, 10, 18], [0, 4, 9], [0, 12, 21])),
+        ((1, 21, 40), ((0, 1), (0, 1)), ([0, 1], [0, 8, 21], [0, 20, 40])),
+    ],
+)
+def test_boxes_take_the_steps_of_one(shape: Shape, plan: Plan, edges: Any, varying: bool) -> None:
+    layout = SerialLayout(shape, plan)
+    network, operator, w, s = build(shape, plan, varying, layout, (slice(None),) * 3)
+    b = np.random.default_rng(0).standard_normal(shape) * (diagonal(w, s) > 0)
+
+    def solve(
+        network: CpuHierarchy, operator: BoxOperator, layout: Any, b: np.ndarray
+    ) -> tuple[np.ndarray, list[float]]:
+        loop = DirectionLoop(network, operator, layout, 2)
+        x, r, norms = np.zeros(b.shape), b.copy(), [float(np.sqrt(layout.sum(np.array([(b * b).sum()]))[0]))]
+        for _ in range(6):
+            norms.append(loop.step(x, r, norms[-1]).norm)
+        return x, norms
+
+    x, norms = solve(network, operator, layout, b)
+    found = np.full(shape, np.nan)
+    everyones: dict[tuple[int, ...], PackedStencil] = {}
+
+    def work(box: BoxLayout, at: tuple[slice, ...]) -> None:
+        parts = build(shape, plan, varying, box, at)
+        assert parts[1].packed is not varying
+        if not varying:
+            faces = [padded(a[at]) for a in w]
+            for face in faces:
+                box.exchange(face)
+            stencil = pack(faces, padded(s[at]))
+            assert stencil is not None
+            everyones[at[0].start, at[1].start, at[2].start] = stencil
+            box.sum(np.zeros(1))
+            stencil = stencil.agreed([e.c for e in everyones.values()], [e.s_value for e in everyones.values()])
+            assert stencil is not None
+            outs = [np.empty(box.shape), np.empty(box.shape)]
+            for network, out in zip((parts[0], CpuHierarchy(weights(2), stencil, None, box, 1)), outs, strict=True):
+                network.coarse_solve = parts[0].coarse_solve
+                network.apply(np.ascontiguousarray(b[at]), out, 1.0, 1.0)
+            assert np.array_equal(*outs)
+        found[at], mine = solve(parts[0], parts[1], box, np.ascontiguousarray(b[at]))
+        assert np.allclose(mine, norms, rtol=1e-10)
+
+    in_threads(edges, shape, plan, work)
+    assert np.allclose(found, x, rtol=1e-9, atol=1e-12)

@@ -1,0 +1,377 @@
+"""The compiled stencil extraction against numpy references, and what it says about matrices that do not
+fit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from petsc_dcdm.native.build import KernelsUnavailable
+from petsc_dcdm.stencil import vec_map as rows_module
+from petsc_dcdm.stencil.entries import CsrRows, RowsOnGrid
+from petsc_dcdm.stencil.entries_report import MoreDirichlet, Problem, StencilError
+from petsc_dcdm.stencil.vec_map import copy_runs
+
+Shape = tuple[int, int, int]
+System = tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]
+
+
+def csr_rows(
+    indptr: np.ndarray, indices: np.ndarray, values: np.ndarray, shape: Shape, threads: int = 1, **given: Any
+) -> CsrRows:
+    return CsrRows(RowsOnGrid(indptr, indices, values, shape, **given), threads)
+
+
+def random_system(shape: Shape, rng: np.random.Generator, solid: float, lone: float) -> System:
+    """w [3], s, and which cells have a row (`present`) and which rows are Dirichlet rows (`fixed`)."""
+    present = rng.random(shape) >= solid
+    fixed = present & (rng.random(shape) < lone)
+    w = []
+    for a in range(3):
+        wa = rng.uniform(0.5, 2.0, shape)
+        low = [slice(None)] * 3
+        low[2 - a] = slice(0, 1)
+        neighbour = np.roll(present, 1, 2 - a)
+        neighbour[tuple(low)] = False
+        w.append(np.where(present & neighbour, wa, 0.0))
+    s = np.where(present, rng.choice([0.0, 0.7], shape), 0.0)
+    return w, s, present, fixed
+
+
+def assemble(w: list[np.ndarray], s: np.ndarray, present: np.ndarray, fixed: np.ndarray) -> sparse.csr_matrix:
+    """Rows of the present cells, x fastest; Dirichlet rows are identity rows, couplings to them stay."""
+    shape = s.shape
+    number = np.arange(s.size).reshape(shape)
+    rows, columns, values = [number.ravel()], [number.ravel()], [np.zeros(s.size)]
+    d = s.copy()
+    for a in range(3):
+        axis = 2 - a
+        high = np.roll(w[a], -1, axis)
+        d += w[a] + high
+        here, there = number[w[a] > 0], np.roll(number, 1, axis)[w[a] > 0]
+        rows += [here, there]
+        columns += [there, here]
+        values += [-w[a][w[a] > 0]] * 2
+    values[0] = np.where(d > 0, d, 1.0).ravel()
+    m = sparse.coo_matrix((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))).tolil()
+    for r in np.flatnonzero(fixed):
+        m[r] = 0
+        m[r, r] = 1.0
+    cells = np.flatnonzero(present)
+    m = m.tocsr()[cells][:, cells]
+    m.sort_indices()
+    return m
+
+
+def expected(
+    w: list[np.ndarray], s: np.ndarray, present: np.ndarray, fixed: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+    """w_low, w_high, s of every cell as `extract` defines them."""
+    lows, highs, extra = [], [], s.copy()
+    for a in range(3):
+        axis = 2 - a
+        high = np.roll(w[a], -1, axis)
+        fixed_low, fixed_high = np.roll(fixed, 1, axis), np.roll(fixed, -1, axis)
+        lows.append(np.where(fixed | fixed_low, 0.0, w[a]))
+        highs.append(np.where(fixed | fixed_high, 0.0, high))
+        extra += np.where(fixed_low, w[a], 0.0) + np.where(fixed_high, high, 0.0)
+    extra[fixed | ~present] = 0.0
+    return lows, highs, extra
+
+
+sizes = st.tuples(st.integers(1, 6), st.integers(1, 7), st.integers(1, 70))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=sizes,
+    solid=st.sampled_from([0.0, 0.1, 0.5]),
+    lone=st.sampled_from([0.0, 0.1]),
+    seed=st.integers(0, 999),
+    wide=st.booleans(),
+)
+def test_extraction_of_a_matrix(shape: Shape, solid: float, lone: float, seed: int, wide: bool) -> None:
+    rng = np.random.default_rng(seed)
+    w, s, present, fixed = random_system(shape, rng, solid, lone)
+    sign = rng.choice([-1.0, 1.0])
+    m = assemble(w, s, present, fixed)
+    m.data *= sign
+    lows, highs, extra = expected(w, s, present, fixed)
+    kind = np.int64 if wide else np.int32
+    cells = np.flatnonzero(present)
+    where = None if present.all() else cells
+    pattern = m.indptr.astype(kind), m.indices.astype(kind)
+    rows = csr_rows(*pattern, m.data, shape, cells=where, threads=1 + seed % 2)
+    dirichlet = rows.find_dirichlet()
+    # a row whose neighbours are all Dirichlet rows still couples; one without any neighbour has only its
+    # diagonal
+    off = m.copy()
+    off.setdiag(0)
+    assert np.array_equal(dirichlet, np.abs(off).sum(axis=1).A1 == 0)
+    assert rows.first_sign() == (0.0 if dirichlet.all() else sign)
+    n = cells.size
+    w_low, w_high = [np.full(n, np.nan) for _ in range(3)], [np.full(n, np.nan) for _ in range(3)]
+    s_out, diagonal = np.full(n, np.nan), np.full(n, np.nan)
+    report = rows.extract(w_low, s_out, w_high=w_high, diagonal=diagonal, sign=sign)
+    assert report.symmetry == 0
+    lonely = dirichlet.astype(bool)
+    for a in range(3):
+        # an isolated cell counts as a Dirichlet row too, so nothing changes for its (absent) neighbours
+        assert np.array_equal(w_low[a], lows[a].ravel()[cells])
+        assert np.array_equal(w_high[a], highs[a].ravel()[cells])
+        positive = w_low[a][w_low[a] > 0]
+        assert report.w_count[a] == positive.size
+        assert np.isclose(report.w_sum[a], positive.sum())
+        limits = (positive.min(), positive.max()) if positive.size else (0, 0)
+        assert (report.w_min[a], report.w_max[a]) == limits
+    assert np.allclose(s_out, np.where(lonely, 0, extra.ravel()[cells]), rtol=0, atol=1e-12)
+    assert np.array_equal(diagonal, sign * m.diagonal())
+    assert report.extra == np.count_nonzero(s_out)
+    assert np.array_equal(rows.diagonals(np.flatnonzero(lonely)), m.diagonal()[lonely])
+
+    single = [np.zeros([k + 2 for k in shape], np.float32) for _ in range(4)]
+    rows.extract(single[:3], single[3], sign=sign, scale=0.25, box=((0, 0, 0), shape))
+    inner = (slice(1, -1),) * 3
+    for a in range(3):
+        assert np.array_equal(single[a][inner].ravel()[cells], (0.25 * w_low[a]).astype(np.float32))
+        assert np.count_nonzero(single[a]) == np.count_nonzero(single[a][inner])
+    assert np.array_equal(single[3][inner].ravel()[cells], (0.25 * s_out).astype(np.float32))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=sizes,
+    solid=st.sampled_from([0.0, 0.3, 1.0]),
+    lone=st.sampled_from([0.0, 0.1]),
+    bare=st.booleans(),
+    wide=st.booleans(),
+    seed=st.integers(0, 999),
+    threads=st.integers(1, 3),
+)
+def test_packed_extraction(
+    shape: Shape, solid: float, lone: float, bare: bool, wide: bool, seed: int, threads: int
+) -> None:
+    """Voxel geometry packed says what the arrays say, bit by bit; anything else can not be packed."""
+    rng = np.random.default_rng(seed)
+    w, s, present, fixed = random_system(shape, rng, solid, lone)
+    if bare:  # long stretches of rows that are all the same
+        s[...] = np.where(present, 0.25, 0.0)
+    conductance = rng.uniform(0.5, 2.0, 3)
+    box = ((0, 0, 0), shape)
+    cells = np.flatnonzero(present)
+    for packable in (True, False):
+        faces = [np.where(wa > 0, c, 0.0) if packable else wa for wa, c in zip(w, conductance, strict=True)]
+        m = assemble(faces, s, present, fixed)
+        kind = np.int64 if wide else np.int32
+        pattern = m.indptr.astype(kind), m.indices.astype(kind)
+        rows = csr_rows(*pattern, m.data, shape, cells=None if present.all() else cells, threads=threads)
+        rows.find_dirichlet()
+        arrays = [np.zeros([n + 2 for n in shape]) for _ in range(4)]
+        report = rows.extract(arrays[:3], arrays[3], scale=0.25, box=box)
+        found = rows.extract_packed(scale=0.25, box=box)
+        if packable:
+            assert found is not None
+        if found is None:
+            continue
+        packed, same = found
+        np.testing.assert_allclose(same.w_sum, report.w_sum, rtol=1e-12)
+        assert (same.w_count, same.extra, same.max_diagonal) == (report.w_count, report.extra, report.max_diagonal)
+        by_row = rows.extract_packed(scale=0.25)
+        assert by_row is not None
+        for a, b in zip((by_row[0].cells, by_row[0].s_index), (packed.cells, packed.s_index), strict=True):
+            assert np.array_equal(a, b[1:-1, 1:-1, 1:-1].ravel()[cells])
+        assert packed.asymmetry() is None
+        back, extra = packed.arrays()
+        assert all(np.array_equal(a, b) for a, b in zip((*back, extra), arrays, strict=True))
+        inner = (slice(1, -1),) * 3
+        for axis in range(3):
+            high = np.roll(arrays[axis], -1, 2 - axis)[inner]
+            assert np.array_equal((packed.cells[inner] & (2 << 2 * axis)) > 0, high > 0)
+
+
+def poisson(shape: Shape) -> sparse.csr_matrix:
+    rng = np.random.default_rng(0)
+    w, s, present, fixed = random_system(shape, rng, 0.0, 0.0)
+    return assemble(w, s + 0.5, present, fixed)
+
+
+def read(m: sparse.csr_matrix, shape: Shape, **arguments: float) -> None:
+    rows = csr_rows(m.indptr, m.indices, m.data, shape)
+    rows.find_dirichlet()
+    rows.extract([np.zeros(rows.rows) for _ in range(3)], np.zeros(rows.rows), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value", "problem"),
+    [
+        (70, 70, np.nan, Problem.NOT_FINITE),
+        (70, 71, np.inf, Problem.NOT_FINITE),
+        (70, 70, -1.0, Problem.DIAGONAL),
+        (70, 70, 0.0, Problem.DIAGONAL),
+        (70, 71, 0.3, Problem.SIGN),
+        (70, 71, -50.0, Problem.ROW_SUM),
+        (70, 100, -0.1, Problem.NOT_NEIGHBOUR),
+        (39, 40, -0.1, Problem.NOT_NEIGHBOUR),  # the end of a line and the start of the next
+        (40, 79, -0.1, Problem.PERIODIC),
+    ],
+)
+def test_offending_rows_are_named(row: int, column: int, value: float, problem: Problem) -> None:
+    shape = (3, 4, 40)
+    m = poisson(shape).tolil()
+    m[row, column] = value
+    with pytest.raises(StencilError) as caught:
+        read(m.tocsr(), shape)
+    assert (caught.value.problem, caught.value.row) == (problem, row)
+
+
+def test_the_first_offending_row_is_named_on_any_number_of_threads() -> None:
+    shape = (30, 30, 30)
+    m = poisson(shape)
+    m.data[m.indptr[20000] : m.indptr[20001]] = np.nan
+    m.data[m.indptr[300] : m.indptr[301]] = np.nan
+    for threads in (1, 3):
+        rows = csr_rows(m.indptr, m.indices, m.data, shape, threads=threads)
+        rows.find_dirichlet()
+        with pytest.raises(StencilError) as caught:
+            rows.extract([None] * 3, None)
+        assert caught.value.row == 300
+
+
+def test_rounding_is_no_offence() -> None:
+    shape = (4, 5, 40)
+    m = poisson(shape).tolil()
+    m[60, 61] = 1e-14
+    m[100, 100] = -m[100].sum() + m[100, 100] - 1e-14
+    read(m.tocsr(), shape)
+
+
+def test_an_even_wind_shows_in_the_checksum() -> None:
+    """Plain numbers, the same difference on all faces along an axis."""
+    n = 32
+    line = sparse.diags([-1.75, 4.0, -1.25], [-1, 0, 1], (n, n))
+    plain = sparse.diags([-1.0, 2.0, -1.0], [-1, 0, 1], (n, n))
+    one = sparse.identity(n)
+    m = sparse.kron(one, sparse.kron(one, line)) + sparse.kron(one, sparse.kron(plain, one))
+    m = (m + sparse.kron(plain, sparse.kron(one, one))).tocsr()
+    m.sort_indices()
+    rows = csr_rows(m.indptr, m.indices, m.data, (n, n, n))
+    rows.find_dirichlet()
+    assert rows.extract([None] * 3, None).symmetry != 0
+    assert rows.extract_packed() is None
+
+
+def test_packed_a_face_that_one_side_lacks_is_found() -> None:
+    shape = (4, 5, 40)
+    for row, column, axis, cell, below in ((60, 61, 0, (0, 1, 20), True), (100, 60, 1, (0, 1, 20), False)):
+        w, s, present, fixed = random_system(shape, np.random.default_rng(0), 0.0, 0.0)
+        m = assemble([np.where(wa > 0, 1.0, 0.0) for wa in w], s, present, fixed).tolil()
+        m[row, row] += 1.0
+        m[column, row] = 0.0
+        rows = csr_rows(*((c := m.tocsr()).indptr, c.indices, c.data), shape)
+        rows.find_dirichlet()
+        found = rows.extract_packed(box=((0, 0, 0), shape))
+        assert found is not None and found[0].asymmetry() == (axis, cell, below)
+
+
+def test_a_one_sided_coupling_shows_in_the_checksum() -> None:
+    shape = (4, 5, 40)
+    m = poisson(shape).tolil()
+    m[60, 61] *= 0.5
+    m = m.tocsr()
+    rows = csr_rows(m.indptr, m.indices, m.data, shape)
+    rows.find_dirichlet()
+    assert rows.extract([None] * 3, None).symmetry != 0
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("hidden", [[], [5001], [70, 71, 2300, 6239], list(range(0, 6240, 5))])
+@pytest.mark.parametrize("longest", [1, 6])
+def test_dirichlet_rows_that_keep_their_entries(hidden: list[int], threads: int, longest: int) -> None:
+    """As MatZeroRows leaves them if it is to keep the pattern; one has a diagonal that no other row could have."""
+    shape = (12, 13, 40)
+    w, s, present, fixed = random_system(shape, np.random.default_rng(0), 0.0, 0.05)
+    m = assemble([np.where(wa > 0, 1.0, 0.0) for wa in w], s, present, fixed)
+    for row in hidden:
+        begin, end = m.indptr[row], m.indptr[row + 1]
+        m.data[begin:end] = np.where(m.indices[begin:end] == row, 0.0 if row == 71 else 3.0, 0.0)
+    found = []
+    for sure in (True, False):
+        rows = csr_rows(m.indptr, m.indices, m.data, shape, threads=threads)
+        if sure:
+            rows.find_dirichlet()
+        else:
+            rows.find_dirichlet(longest)
+            assert not hidden or not rows.dirichlet[hidden].all()
+            if hidden:
+                with pytest.raises(MoreDirichlet):
+                    rows.extract_packed(box=((0, 0, 0), shape))
+                with pytest.raises(MoreDirichlet):
+                    rows.extract([None] * 3, None)
+                rows.find_dirichlet()
+        packed, report = rows.extract_packed(box=((0, 0, 0), shape)) or (None, None)
+        assert packed is not None
+        arrays = np.zeros((4, m.shape[0]))
+        found.append((packed, report, rows.extract(list(arrays[:3]), arrays[3]), arrays, rows.dirichlet))
+    one, two = found
+    for name in ("cells", "c"):
+        assert np.array_equal(getattr(one[0], name), getattr(two[0], name))
+    for a, b in zip(one[0].arrays()[0] + [one[0].arrays()[1]], two[0].arrays()[0] + [two[0].arrays()[1]], strict=True):
+        assert np.array_equal(a, b)
+    assert one[1] == two[1] and one[2] == two[2]
+    assert np.array_equal(one[3], two[3]) and np.array_equal(one[4], two[4]) and two[4][hidden].all()
+
+
+@pytest.mark.parametrize("lone", [0.0, 0.2])
+def test_parts_of_a_matrix_with_ghost_columns(lone: float) -> None:
+    """Two halves read apart say what the whole says; their checksums cancel."""
+    shape = (6, 5, 40)
+    rng = np.random.default_rng(3)
+    w, s, present, fixed = random_system(shape, rng, 0.2, lone)
+    m = assemble(w, s, present, fixed)
+    cells = np.flatnonzero(present)
+    whole = csr_rows(m.indptr, m.indices, m.data, shape, cells=cells)
+    flags = whole.find_dirichlet()
+    total = np.zeros((4, cells.size))
+    whole.extract(list(total[:3]), total[3])
+    symmetry = 0
+    half = cells.size // 2
+    for first, last in ((0, half), (half, cells.size)):
+        part = m[first:last]
+        own = cells[first:last]
+        rows = csr_rows(part.indptr, part.indices, part.data, shape, first_column=first, cells=own)
+        assert np.array_equal(rows.find_dirichlet(), flags[first:last])
+        ghosts = rows.ghost_columns()
+        outside = part.indices[(part.indices < first) | (part.indices >= last)]
+        assert np.array_equal(ghosts, np.unique(outside))
+        rows.set_ghosts(ghosts, cells[ghosts], flags[ghosts])
+        found = np.zeros((4, last - first))
+        symmetry += rows.extract(list(found[:3]), found[3]).symmetry
+        assert np.array_equal(found, total[:, first:last])
+    assert symmetry % 2**64 == 0
+
+
+def test_offsets() -> None:
+    m = poisson((3, 4, 40))
+    assert csr_rows(m.indptr, m.indices, m.data, (1, 1, 480)).offsets().tolist() == [1, 40, 160]
+    assert csr_rows(m.indptr, m.indices, m.data, (1, 1, 480)).offsets(room=2) is None
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float64])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_runs_are_copied(kind: type, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise KernelsUnavailable("test")
+
+    if not compiled:
+        monkeypatch.setattr(rows_module, "library", missing)
+    source, target = np.arange(100).astype(kind), np.zeros(100, kind)
+    copy_runs(np.array([[10, 50, 5], [90, 0, 1], [20, 55, 30]]), source, target)
+    wanted = np.zeros(100, kind)
+    wanted[50:55], wanted[0], wanted[55:85] = source[10:15], source[90], source[20:50]
+    assert np.array_equal(target, wanted)
