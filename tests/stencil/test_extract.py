@@ -226,6 +226,9 @@ def test_masses_far_beyond_all_couplings_are_no_penalties(reader):
 def test_extreme_ratios_stay_within_single_precision(reader):
     k = np.ones((3, 4, 5))
     k[..., :2] = 1e-30
+    with pytest.raises(MatrixError, match="ratios up to 1e24"):
+        system_of(matrix(*conductances((3, 4, 5), coefficient=k)), (3, 4, 5))
+    k[..., :2] = 1e-22
     system = system_of(matrix(*conductances((3, 4, 5), coefficient=k)), (3, 4, 5))
     arrays, _ = system.arrays()
     positive = np.concatenate([a[a > 0] for a in arrays])
