@@ -18,9 +18,8 @@ from petsc4py import PETSc
 from truth_cases import Case, System, assemble, make
 from truth_oracle import SLACK, Truth, rounding, truth
 
-from petsc_dcdm.grid.errors import UnsupportedSystem
+from petsc_dcdm.grid.errors import OptionError, UnsupportedSystem
 from petsc_dcdm.network.weights import WeightsError
-from petsc_dcdm.solver.options import OptionError
 
 REASONS = {value: name for name, value in vars(PETSc.KSP.ConvergedReason).items() if isinstance(value, int)}
 NORMS = {"": "UNPRECONDITIONED", "natural": "NATURAL", "preconditioned": "PRECONDITIONED", "none": "NONE"}

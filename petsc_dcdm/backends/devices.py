@@ -9,8 +9,7 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from petsc_dcdm.grid.errors import raise_together
-from petsc_dcdm.solver.options import OptionError
+from petsc_dcdm.grid.errors import OptionError, raise_together
 
 
 def choose_device(wish: str, comm: MPI.Intracomm) -> tuple[str, tuple[int, ...] | None]:

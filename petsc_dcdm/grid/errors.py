@@ -23,6 +23,10 @@ class BuildError(UnsupportedSystem):
     """PETSc was configured in a way that the network cannot work with."""
 
 
+class OptionError(ValueError):
+    """An option has a value that cannot be used; the message names the option, the value and what is allowed."""
+
+
 def raise_together(comm: MPI.Intracomm, error: Exception | None) -> None:
     """Raise on every rank the error of the lowest rank that has one. Collective; one small reduction when all is well.
 

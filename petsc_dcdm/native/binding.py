@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from petsc_dcdm.grid.layout import Shape
 from petsc_dcdm.native.build import KernelsUnavailable, library
 from petsc_dcdm.native.memory import aligned_zeros
 
@@ -130,7 +129,7 @@ def kernels(half: bool = True) -> ctypes.CDLL:
 class Geometry:
     """How the arrays of a level lie in memory; see common.h. `flat`: the grid is one cell thick in z."""
 
-    shape: Shape
+    shape: tuple[int, int, int]
     flat: bool
 
     @property

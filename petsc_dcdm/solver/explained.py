@@ -10,9 +10,8 @@ from typing import NoReturn
 from petsc4py import PETSc
 
 from petsc_dcdm import python_shows_errors
-from petsc_dcdm.grid.errors import UnsupportedSystem
+from petsc_dcdm.grid.errors import OptionError, UnsupportedSystem
 from petsc_dcdm.network.weights import WeightsError
-from petsc_dcdm.solver.options import OptionError
 
 HEAD_START = 0.5
 """Seconds for rank 0 to print before another rank, which may have got there first, ends the program."""

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.errors import OptionError
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.native.petsc_library import petsc_library
 from petsc_dcdm.solver.at_exit import forget, watch
@@ -27,7 +28,7 @@ from petsc_dcdm.solver.loop.convergence import PC_FAILED
 from petsc_dcdm.solver.loop.null_spaces import KnownNullSpaces
 from petsc_dcdm.solver.loop.one_solve import OneSolve, Settings
 from petsc_dcdm.solver.loop.steps import System
-from petsc_dcdm.solver.options import KSP_OPTIONS, OptionError, print_help, read
+from petsc_dcdm.solver.options import KSP_OPTIONS, print_help, read
 from petsc_dcdm.solver.otherwise import Otherwise
 from petsc_dcdm.solver.petsc_build import require_real_double
 from petsc_dcdm.stencil.fixed import find_fixed_rows

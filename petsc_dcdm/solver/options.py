@@ -14,9 +14,7 @@ from typing import Any
 
 from petsc4py import PETSc
 
-
-class OptionError(ValueError):
-    """An option has a value that cannot be used; the message names the option, the value and what is allowed."""
+from petsc_dcdm.grid.errors import OptionError
 
 
 @dataclass(frozen=True)

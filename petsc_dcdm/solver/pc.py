@@ -16,7 +16,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.backends.devices import choose_device, mpi_reads_gpus
-from petsc_dcdm.grid.errors import UnsupportedSystem, raise_together
+from petsc_dcdm.grid.errors import OptionError, UnsupportedSystem, raise_together
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.layout import Hierarchy
 from petsc_dcdm.native.build import take_notice
@@ -29,7 +29,7 @@ from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.foreign_guess import ForeignGuess
 from petsc_dcdm.solver.loop.constant_mode import Closed, how_closed
 from petsc_dcdm.solver.loop.convergence import PC_FAILED
-from petsc_dcdm.solver.options import PC_OPTIONS, OptionError, print_help, read
+from petsc_dcdm.solver.options import PC_OPTIONS, print_help, read
 from petsc_dcdm.solver.petsc_build import require_real_double
 from petsc_dcdm.solver.threads import threads_per_rank
 from petsc_dcdm.solver.together import Together

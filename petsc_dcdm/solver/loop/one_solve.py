@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.errors import OptionError
 from petsc_dcdm.solver.loop.constant_mode import Closed, ConstantMode, how_closed
 from petsc_dcdm.solver.loop.convergence import EPS, Convergence, Reason
 from petsc_dcdm.solver.loop.steps import GridSteps, Steps, System, VectorSteps
-from petsc_dcdm.solver.options import OptionError
 from petsc_dcdm.stencil.regions import find_regions
 
 
