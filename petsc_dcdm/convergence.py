@@ -195,7 +195,7 @@ class Convergence:
         if norm <= ROUNDINGS * level or self._best <= ROUNDINGS * level:
             if self._own_test and norm <= self._rtol * self._left:  # of all of b it is less than rounding
                 return self.stop(Reason.CONVERGED_RTOL)
-            why = f"the true residual stays at {part}, which is the size of the rounding of b - A x in double precision"
+            why = f"the true residual stays at {part}: x holds no more in double precision, b - A x is of the size of its rounding"
             return self.stop(Reason.DIVERGED_BREAKDOWN, f"{why}; ask for a larger -ksp_rtol")
         return self.stop(
             Reason.DIVERGED_BREAKDOWN,
