@@ -16,9 +16,6 @@ from petsc_dcdm.stencil.extract import Ghosts
 from petsc_dcdm.stencil.fixed import find_fixed_rows
 from petsc_dcdm.stencil.local_csr import local_csr
 
-HELD = 100 * SUM_ROUNDING
-"""The sum of all entries of a region over that of its diagonals, above which it is held somewhere."""
-
 
 @dataclass(frozen=True)
 class Regions:
@@ -51,29 +48,33 @@ def find_regions(A: PETSc.Mat) -> Regions:
         row = np.repeat(np.arange(last - first), np.diff(local.indptr))
         column, value = local.indices.astype(np.int64), np.array(local.values)
     diagonal = np.bincount(row, weights=np.abs(value) * (column == row + first), minlength=last - first)
-    held = np.bincount(row, weights=value, minlength=last - first)
+    total = np.bincount(row, weights=value, minlength=last - first)
+    held = np.abs(total) > SUM_ROUNDING * diagonal
     coupled = (value != 0) & (column != row + first) & (fixed[row] == 0)
     row, column = row[coupled], column[coupled]
     here = (column >= first) & (column < last)
-    name = first + _components(last - first, row[here], column[here] - first)
+    beside = fixed[column[here] - first] > 0
+    held[row[here][beside]] = True
+    name = first + _components(last - first, row[here][~beside], column[here][~beside] - first)
     away = np.unique(column[~here])
     ghosts = Ghosts(A, away, Grid((1, 1, A.getSize()[0]), None, first, last - first, "rows"))
     at = np.searchsorted(away, column[~here])
     pairs = np.stack([name[row[~here]], ghosts.fetch(name)[at]], axis=1)
     free = ghosts.fetch(fixed)[at] == 0
+    held[row[~here][~free]] = True
     ghosts.destroy()
     name = _merged(name, np.concatenate(comm.allgather(np.unique(pairs[free], axis=0))))
     own, index = np.unique(name[fixed == 0], return_inverse=True)
-    sums = [np.bincount(index, weights=v[fixed == 0], minlength=own.size) for v in (held, diagonal, np.ones_like(held))]
+    sums = [np.bincount(index, weights=v[fixed == 0], minlength=own.size) for v in (held, np.ones(held.size))]
     everyones = comm.allgather((own, np.array(sums)))
     regions, where = np.unique(np.concatenate([names for names, _ in everyones]), return_inverse=True)
     every = np.concatenate([s for _, s in everyones], axis=1)
-    total = [np.bincount(where, weights=v, minlength=regions.size) for v in every]
-    closed = np.abs(total[0]) <= HELD * total[1]
+    holding, rows = (np.bincount(where, weights=v, minlength=regions.size) for v in every)
+    closed = holding == 0
     number = np.where(closed, np.cumsum(closed) - 1, -1)
     of = np.full(last - first, -1)
     of[fixed == 0] = number[np.searchsorted(regions, name[fixed == 0])]
-    return Regions(of, total[2][closed].astype(np.int64), regions[closed])
+    return Regions(of, rows[closed].astype(np.int64), regions[closed])
 
 
 def _components(n: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ def run(host: Path, ranks: int, *options: str, solver: tuple[str, ...] = PLUGIN,
 
 
 def solves(output: str) -> list[Solve]:
-    line = rf"^solve \d+ error (\d) reason (-?\d+) its (-?\d+) residual {NUMBER} moved {NUMBER}$"
+    line = rf"solve \d+ error (\d) reason (-?\d+) its (-?\d+) residual {NUMBER} moved {NUMBER}$"
     found = re.findall(line, output, re.MULTILINE)
     return [Solve(e == "1", int(reason), int(its), float(r), float(moved)) for e, reason, its, r, moved in found]
 
@@ -63,7 +63,7 @@ STOPPED = int(PETSc.KSP.ConvergedReason.CONVERGED_HAPPY_BREAKDOWN)  # what the p
 
 
 def looks(output: str, who: str) -> list[Look]:
-    line = rf"^{who} (\d+) norm {NUMBER} x {NUMBER} r {NUMBER} apart {NUMBER}$"
+    line = rf"{who} (\d+) norm {NUMBER} x {NUMBER} r {NUMBER} apart {NUMBER}$"
     return [Look(int(its), *map(float, rest)) for its, *rest in re.findall(line, output, re.MULTILINE)]
 
 

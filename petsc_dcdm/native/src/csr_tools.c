@@ -1,4 +1,6 @@
 /* What else set-up asks of an AIJ matrix, and copies between its rows and the grid. */
+#include <math.h>
+
 #include "csr.h"
 
 #ifdef _OPENMP

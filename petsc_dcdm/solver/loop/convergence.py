@@ -195,8 +195,9 @@ class Convergence:
         if norm <= ROUNDINGS * level or self._best <= ROUNDINGS * level:
             if self._own_test and norm <= self._rtol * self._left:  # of all of b it is less than rounding
                 return self.stop(Reason.CONVERGED_RTOL)
-            why = f"the true residual stays at {part}: x holds no more in double precision, whatever the solver"
-            return self.stop(Reason.DIVERGED_BREAKDOWN, f"{why}; ask for a larger -ksp_rtol")
+            why = f"the true residual stays at {part}: x holds no more in double precision"
+            what = "b - A x is of the size of its rounding; ask for a larger -ksp_rtol"
+            return self.stop(Reason.DIVERGED_BREAKDOWN, f"{why}, {what}")
         return self.stop(
             Reason.DIVERGED_BREAKDOWN,
             f"the true residual stays at {part} while its recurrence falls to {self.relative(recurrence)}: rounding at "
