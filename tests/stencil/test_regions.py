@@ -7,7 +7,7 @@ import pytest
 from petsc4py import PETSc
 from systems import conductances, matrix
 
-from petsc_dcdm.grid.regions import find_regions
+from petsc_dcdm.stencil.regions import find_regions
 
 SHAPE = (1, 6, 11)
 
