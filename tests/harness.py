@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,6 +67,7 @@ def run_program(
             process.wait(timeout)
         except subprocess.TimeoutExpired:
             late = True
+            started = descendants(process.pid)
             # mpirun passes SIGTERM on to its ranks, which are in process groups of their own
             os.killpg(process.pid, signal.SIGTERM)
             try:
@@ -73,12 +75,27 @@ def run_program(
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+            for pid in started:  # ranks that PETSc's handler of SIGTERM keeps alive
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         output.seek(0)
         text = output.read().decode(errors="replace")
     shown = f"$ {' '.join(command)[:2000]}\n{text}"
     assert not late, f"still running after {timeout} s\n{shown}"
     assert expect is None or process.returncode == expect, f"exit status {process.returncode}\n{shown}"
     return text
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that one has started, and that those have started."""
+    parent = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for known in found:
+        found += [child for child, of in parent.items() if of == known]
+    return found[1:]
 
 
 def mpirun_program(

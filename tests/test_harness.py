@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from harness import iterations, true_residuals
@@ -35,9 +36,14 @@ def test_an_exception_on_one_rank_ends_all(mpirun):
 
 
 @pytest.mark.mpi
-def test_a_hang_is_ended(mpirun):
+@pytest.mark.parametrize("deaf", ["", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "])
+def test_a_hang_is_ended(mpirun, tmp_path, deaf):
+    note = f"open({str(tmp_path)!r} + '/pid', 'w').write(str(os.getpid()))"
     with pytest.raises(AssertionError, match="still running after 4 s"):
-        mpirun(2, HANG.format("import time; time.sleep(600)"), timeout=4)
+        mpirun(2, HANG.format(f"import os, time; {deaf}{note}; time.sleep(600)"), timeout=4)
+    time.sleep(0.5)
+    status = Path("/proc", (tmp_path / "pid").read_text(), "status")
+    assert not status.exists() or "zombie" in status.read_text()
 
 
 @pytest.mark.mpi
