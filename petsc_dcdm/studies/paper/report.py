@@ -132,8 +132,9 @@ def main(arguments: list[str] | None = None) -> int:
     text = [
         "# DCDM reproduced: the tables",
         "",
-        f"Written by `run_scripts/reproduce_paper.sh` on: {machine()}; one rank. Of two numbers of iterations the "
-        "first is to a residual of 1e-4, the second to 1e-6; ranges are over the positions of the moving obstacle.",
+        f"Written by `run_scripts/reproduce_paper.sh` on: {machine()}; one rank.",
+        "Of two numbers of iterations the first is to a residual of 1e-4, the second to 1e-6; ranges are over the",
+        "positions of the moving obstacle.",
         "",
         "## Iterations",
         "",
