@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from harness import ROOT, RUNNER, iterations, run_program
 from petsc_sources import find_tutorial, pkg_config_path
+from test_architecture import BELOW
 
 README = (ROOT / "README.md").read_text()
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -71,6 +72,13 @@ def test_pages_that_are_named_exist() -> None:
     for path in named:
         for target in re.findall(r"\bdocs/[\w/.-]*\w", path.read_text(encoding="utf-8")):
             assert (ROOT / target).exists(), f"{path.relative_to(ROOT)} names {target}"
+
+
+def test_table_of_folders() -> None:
+    """docs/architecture.md says of every folder what it may import, as tests/test_architecture.py holds it to."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| `(\w+)/` \| .* \|(.*) \|$", page, re.MULTILINE)
+    assert {folder: set(re.findall(r"\w+", below)) for folder, below in rows} == BELOW
 
 
 def test_lines_of_prose_are_short() -> None:
