@@ -92,7 +92,7 @@ def test_files_of_the_sdist(archives: dict[str, Path]) -> None:
     with tarfile.open(archives["sdist"]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = files("petsc_dcdm", "tests", "run_scripts", "docs", "meshes", ".ci")
-    wanted |= {"pyproject.toml", "MANIFEST.in", "LICENSE", *(path.name for path in ROOT.glob("*.md"))}
+    wanted |= {"pyproject.toml", "MANIFEST.in", "LICENSE", "CITATION.cff", *(path.name for path in ROOT.glob("*.md"))}
     assert wanted <= names, sorted(wanted - names)
     assert not [name for name in names if name.endswith((".pyc", ".so"))]
 

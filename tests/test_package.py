@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from harness import ROOT
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -88,3 +89,11 @@ def test_the_networks_run_without_petsc():
         ).returncode
         == 0
     )
+
+
+def test_the_version_is_told_once() -> None:
+    """Where it has to be repeated it is that of the package."""
+    import petsc_dcdm
+
+    assert f"\nversion: {petsc_dcdm.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {petsc_dcdm.__version__}" in (ROOT / "CHANGELOG.md").read_text()
