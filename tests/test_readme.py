@@ -74,6 +74,12 @@ def test_pages_that_are_named_exist() -> None:
             assert (ROOT / target).exists(), f"{path.relative_to(ROOT)} names {target}"
 
 
+def test_docstrings_name_no_page_that_readers_do_not_have() -> None:
+    """Comments and docstrings refer to this repository or to papers."""
+    sources = [path for kind in ("*.py", "*.c", "*.h") for path in (ROOT / "petsc_dcdm").rglob(kind)]
+    assert not [path.name for path in sources if re.search(r"\bDESIGN\b", path.read_text(encoding="utf-8"))]
+
+
 def test_table_of_folders() -> None:
     """docs/architecture.md says of every folder what it may import, as tests/test_architecture.py holds it to."""
     page = (ROOT / "docs" / "architecture.md").read_text()
