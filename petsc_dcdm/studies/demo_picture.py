@@ -82,7 +82,8 @@ def _draw_scene(
     for axis, at, fade in ((2, 0.0, 0.45), (1, 0.5 * edges[1], 0.15)):
         plane, points = render.draw_plane(camera, axis, at, low, high)
         visible = plane < depth
-        image[visible] = _levels(colour, points[visible], render.sample(filled, points[visible]), reach) * (1 - fade) + fade
+        values = render.sample(filled, points[visible])
+        image[visible] = _levels(colour, points[visible], values, reach) * (1 - fade) + fade
         depth[visible] = plane[visible]
         if axis == 2:
             _shade(image, visible, points, surface)
@@ -155,7 +156,8 @@ def _lines(velocity: np.ndarray, edges: np.ndarray) -> np.ndarray:
 def _draw_lines(axes: Any, camera: render.Camera, lines: np.ndarray, depth: np.ndarray) -> None:
     """The parts of the lines that nothing hides."""
     on_screen = camera.project(lines)
-    column, row = (np.clip(on_screen[..., n].astype(int), 0, m - 1) for n, m in ((0, depth.shape[1]), (1, depth.shape[0])))
+    height, width = depth.shape
+    column, row = (np.clip(on_screen[..., n].astype(int), 0, size - 1) for n, size in ((0, width), (1, height)))
     visible = (on_screen[..., 2] < depth[row, column]) & (lines[..., 0] < 0.985) & (lines[..., 0] >= 0)
     runs = []
     for line, shown in zip(on_screen[..., :2], visible, strict=True):

@@ -1,6 +1,6 @@
 """Tables (markdown) and plots of the paper's comparison from the JSON files of `paper` and `paper_ablation`.
 
-    python -m petsc_dcdm.studies.paper.report out/paper-*.json --ablation out/paper-ablation.json --output out/reproduction
+python -m petsc_dcdm.studies.paper.report out/paper-*.json --ablation out/ablation.json --output out/reproduction
 """
 
 from __future__ import annotations
