@@ -72,6 +72,12 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:  # what the package raises for bad input is a ValueError with a sentence
         _complain(error)
         return 2
+    except ModuleNotFoundError as error:  # the commands print with rich, which solves do without
+        if (error.name or "").partition(".")[0] != "rich":
+            _abort_if_parallel()
+            raise
+        _complain(ImportError("this command prints with rich, which is not installed here: pip install rich"))
+        return 2
     except Exception:
         _abort_if_parallel()
         raise

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# DCDM and the tuned AMG solvers on the same systems: tables here, JSON and plots in out/compare/, and in out/compare/tables.md what
-# docs/performance.md shows.
+# DCDM and the tuned AMG solvers on the same systems: tables here, JSON and plots in out/compare/, and in
+# out/compare/tables.md what docs/measurements/performance.md shows.
 #
 #   bash run_scripts/compare_amg.sh                  32^3 to 192^3 and 2D, about half an hour on two cores
 #   bash run_scripts/compare_amg.sh --quick          32^3 to 64^3, a few minutes

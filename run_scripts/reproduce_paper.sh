@@ -7,7 +7,7 @@
 #   bash run_scripts/reproduce_paper.sh --train      first trains the networks anew, as the shipped ones were (15 minutes)
 #   --mesh FILE    obstacle; default: the Stanford bunny in ../shared/meshes if it is there, else meshes/fox.obj
 #
-# Tables and plots go to out/reproduction/; docs/reproduction/ has those of one machine.
+# Tables and plots go to out/reproduction/; docs/measurements/reproduction/ has those of one machine.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash run_scripts/setup.sh

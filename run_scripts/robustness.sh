@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Iterations of the plugin on every system it promises to be good at, as Markdown tables (docs/network.md).
+# Iterations of the plugin on every system it promises to be good at, as Markdown tables (docs/measurements/network.md).
 #
 #   bash run_scripts/robustness.sh              64^3, 128^3 and 256^2 cells, three seeds, a few minutes
 #   bash run_scripts/robustness.sh --large      2048^2 and, of ordinary systems, 256^3 too, one seed; 12 GB of memory

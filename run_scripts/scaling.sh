@@ -5,7 +5,7 @@
 #   bash run_scripts/scaling.sh            counts at 64^3, times at 128^3; half a minute on an idle machine
 #   bash run_scripts/scaling.sh --counts   counts only
 #
-# docs/scaling.md explains the numbers. Times mean something only if nothing else runs on the machine.
+# docs/measurements/scaling.md explains the numbers. Times mean something only if nothing else runs on the machine.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash run_scripts/setup.sh

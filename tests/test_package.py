@@ -5,6 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+from harness import ROOT
+
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -25,6 +28,32 @@ def test_a_cpu_solve_does_not_load_torch():
     )
     result = python(code)
     assert result.stdout == "True []\n", result.stderr
+
+
+@pytest.mark.parametrize("model, forbidden", [("multigrid", ("torch", "rich")), ("cnn", ("rich",))])
+def test_a_solve_without(model: str, forbidden: tuple[str, ...]) -> None:
+    """On a machine where an import of torch or rich fails; the published network is written in torch."""
+    code = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {forbidden}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from petsc4py import PETSc\n"
+        "from systems import poisson, right_hand_side, solve\n"
+        f"PETSc.Options()['pc_dcdm_model'] = '{model}'\n"
+        "A = poisson((20, 20, 20)); ksp, x = solve(A, right_hand_side(A))\n"
+        "import petsc_dcdm.poisson.solving, petsc_dcdm.poisson.families, petsc_dcdm.compare.driver\n"
+        "print(ksp.getConvergedReason() > 0)\n"
+    )
+    result = python(code)
+    assert result.stdout == "True\n", result.stderr
+
+
+def test_a_command_without_rich_says_what_to_install() -> None:
+    result = python("import sys; sys.modules['rich'] = None; from petsc_dcdm.cli import main; sys.exit(main(['info']))")
+    assert result.returncode == 2 and "pip install rich" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_a_program_ends_well_with_solvers_alive():
@@ -60,3 +89,11 @@ def test_the_networks_run_without_petsc():
         ).returncode
         == 0
     )
+
+
+def test_the_version_is_told_once() -> None:
+    """Where it has to be repeated it is that of the package."""
+    import petsc_dcdm
+
+    assert f"\nversion: {petsc_dcdm.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {petsc_dcdm.__version__}" in (ROOT / "CHANGELOG.md").read_text()

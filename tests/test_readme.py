@@ -1,4 +1,4 @@
-"""The README is right: its examples run, and its table of options is that of options.py."""
+"""The README is right: its examples run, its table of options is that of options.py; and no page links to nothing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from harness import ROOT, RUNNER, iterations, run_program
 from petsc_sources import find_tutorial, pkg_config_path
+from test_architecture import BELOW
 
 README = (ROOT / "README.md").read_text()
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def blocks(language: str) -> list[str]:
@@ -58,5 +60,40 @@ def test_options_table() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
-        assert (ROOT / target).exists(), target
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_pages_that_are_named_exist() -> None:
+    """In sources and scripts too: a page that has moved leaves no reference behind."""
+    named = [*PAGES, *(ROOT / "run_scripts").glob("*.sh")]
+    named += [path for folder in ("petsc_dcdm", "tests") for path in (ROOT / folder).rglob("*.py")]
+    for path in named:
+        for target in re.findall(r"\bdocs/[\w/.-]*\w", path.read_text(encoding="utf-8")):
+            assert (ROOT / target).exists(), f"{path.relative_to(ROOT)} names {target}"
+
+
+def test_docstrings_name_no_page_that_readers_do_not_have() -> None:
+    """Comments and docstrings refer to this repository or to papers."""
+    sources = [path for kind in ("*.py", "*.c", "*.h") for path in (ROOT / "petsc_dcdm").rglob(kind)]
+    assert not [path.name for path in sources if re.search(r"\bDESIGN\b", path.read_text(encoding="utf-8"))]
+
+
+def test_table_of_folders() -> None:
+    """docs/architecture.md says of every folder what it may import, as tests/test_architecture.py holds it to."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| `(\w+)/` \| .* \|(.*) \|$", page, re.MULTILINE)
+    assert {folder: set(re.findall(r"\w+", below)) for folder, below in rows} == BELOW
+
+
+def test_lines_of_prose_are_short() -> None:
+    for page in PAGES:
+        prose = (line for line in page.read_text().splitlines() if not line.lstrip().startswith("|"))
+        assert not [line for line in prose if len(line) > 120], page.name
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.parent.name == "measurements"], ids=lambda page: page.name)
+def test_measurements_begin_with_their_result(page: Path) -> None:
+    title, empty, result = page.read_text().splitlines()[:3]
+    assert title.startswith("# ") and not empty and result.startswith("**Result.** ")

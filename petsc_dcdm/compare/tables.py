@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md from the JSON files of comparisons:
+"""The tables of docs/measurements/performance.md from the JSON files of comparisons:
 ``python -m petsc_dcdm.compare.tables out/compare``.
 
 Times in ms. A MatMult is y = A x with PETSc's AIJ in double precision on the number of ranks where it is fastest.

@@ -1,7 +1,7 @@
 """Where the rows of a matrix lie on a structured grid.
 
-First hit wins (DESIGN section 6): the DMDA on the PC or the matrix; an index set composed on the matrix as
-``dcdm_cells`` together with ``-pc_dcdm_grid``; ``-pc_dcdm_grid`` with one row per cell; the matrix's own
+First hit wins (README, "Where the grid comes from"): the DMDA on the PC or the matrix; an index set composed on the
+matrix as ``dcdm_cells`` together with ``-pc_dcdm_grid``; ``-pc_dcdm_grid`` with one row per cell; the matrix's own
 off-diagonal offsets when its rows are in lexicographic order.
 """
 

@@ -52,9 +52,9 @@ def plan_coarsening(
 ) -> tuple[tuple[int, ...], ...]:
     """The axes coarsened from each level to the next.
 
-    Semi-coarsening (DESIGN 3.3): an axis is coarsened while its mean conductance is within ``threshold`` of the
-    strongest, since smoothing damps errors along strong couplings only. The means are evolved by the factors
-    of a uniform medium: halving the axis itself doubles the distance (1/2), halving another axis doubles the area (2).
+    Semi-coarsening: an axis is coarsened while its mean conductance is within ``threshold`` of the strongest, since
+    smoothing damps errors along strong couplings only. The means are evolved by the factors of a uniform medium:
+    halving the axis itself doubles the distance (1/2), halving another axis doubles the area (2).
 
     Parameters
     ----------

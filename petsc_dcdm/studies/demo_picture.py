@@ -81,11 +81,12 @@ def _draw_scene(
     low, high = edges * [0, 0.26, 0], edges * [1, 0.5, 0.66]
     for axis, at, fade in ((2, 0.0, 0.45), (1, 0.5 * edges[1], 0.15)):
         plane, points = render.draw_plane(camera, axis, at, low, high)
-        seen = plane < depth
-        image[seen] = _levels(colour, points[seen], render.sample(filled, points[seen]), reach) * (1 - fade) + fade
-        depth[seen] = plane[seen]
+        visible = plane < depth
+        values = render.sample(filled, points[visible])
+        image[visible] = _levels(colour, points[visible], values, reach) * (1 - fade) + fade
+        depth[visible] = plane[visible]
         if axis == 2:
-            _shade(image, seen, points, surface)
+            _shade(image, visible, points, surface)
     lines = _lines(velocity, edges)
     floor = depth.copy()
     depth, image = _obstacle(camera, surface, colour, depth, image)
@@ -104,7 +105,7 @@ def _levels(colour: Any, points: np.ndarray, values: np.ndarray, reach: float) -
     return colour(points) * (1 - 0.22 * line[:, None])
 
 
-def _shade(image: np.ndarray, seen: np.ndarray, points: np.ndarray, surface: trimesh.Trimesh) -> None:
+def _shade(image: np.ndarray, visible: np.ndarray, points: np.ndarray, surface: trimesh.Trimesh) -> None:
     """A soft shadow on the floor, under the obstacle."""
     from scipy.ndimage import gaussian_filter
 
@@ -114,8 +115,8 @@ def _shade(image: np.ndarray, seen: np.ndarray, points: np.ndarray, surface: tri
     height = surface.triangles_center[:, 2]
     np.maximum.at(grid, (y, x), np.exp(-height / 0.12))
     shadow = gaussian_filter(np.maximum(grid, gaussian_filter(grid, 1.5) * 2).clip(0, 1), 2.5)
-    index = np.clip((points[seen][:, 1::-1] * 256).astype(int), 0, 255)
-    image[seen] *= 1 - 0.45 * shadow[index[:, 0], index[:, 1], None]
+    index = np.clip((points[visible][:, 1::-1] * 256).astype(int), 0, 255)
+    image[visible] *= 1 - 0.45 * shadow[index[:, 0], index[:, 1], None]
 
 
 def _obstacle(
@@ -126,21 +127,21 @@ def _obstacle(
     outside = np.asarray(surface.vertices) + 0.012 * normals
     values = np.concatenate([colour(outside), normals], axis=1)
     front, inside = render.draw_surface(camera, np.asarray(surface.vertices), np.asarray(surface.faces), values)
-    seen = front < depth
-    normal = inside[seen][:, 3:] / np.maximum(np.linalg.norm(inside[seen][:, 3:], axis=1, keepdims=True), 1e-9)
+    visible = front < depth
+    normal = inside[visible][:, 3:] / np.maximum(np.linalg.norm(inside[visible][:, 3:], axis=1, keepdims=True), 1e-9)
     lit = np.clip(normal @ LIGHT, 0, 1)
     half = LIGHT - camera.axes[2]
     shine = np.clip(normal @ (half / np.linalg.norm(half)), 0, 1) ** 40
     rim = 1 - np.clip(-(normal @ camera.axes[2]), 0, 1)
-    shaded = inside[seen][:, :3] * (0.50 + 0.55 * lit - 0.28 * rim**3)[:, None] + 0.28 * shine[:, None]
+    shaded = inside[visible][:, :3] * (0.50 + 0.55 * lit - 0.28 * rim**3)[:, None] + 0.28 * shine[:, None]
     out = image.copy()
-    out[seen] = np.clip(shaded, 0, 1)
-    edge = np.zeros_like(seen)
+    out[visible] = np.clip(shaded, 0, 1)
+    edge = np.zeros_like(visible)
     for axis in (0, 1):
         for shift in (1, -1, 2, -2):
-            edge |= seen & ~np.roll(seen, shift, axis)
+            edge |= visible & ~np.roll(visible, shift, axis)
     out[edge] *= 0.35
-    return np.where(seen, front, depth), out
+    return np.where(visible, front, depth), out
 
 
 def _lines(velocity: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -154,11 +155,12 @@ def _lines(velocity: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 def _draw_lines(axes: Any, camera: render.Camera, lines: np.ndarray, depth: np.ndarray) -> None:
     """The parts of the lines that nothing hides."""
-    seen = camera.project(lines)
-    column, row = (np.clip(seen[..., n].astype(int), 0, m - 1) for n, m in ((0, depth.shape[1]), (1, depth.shape[0])))
-    visible = (seen[..., 2] < depth[row, column]) & (lines[..., 0] < 0.985) & (lines[..., 0] >= 0)
+    on_screen = camera.project(lines)
+    height, width = depth.shape
+    column, row = (np.clip(on_screen[..., n].astype(int), 0, size - 1) for n, size in ((0, width), (1, height)))
+    visible = (on_screen[..., 2] < depth[row, column]) & (lines[..., 0] < 0.985) & (lines[..., 0] >= 0)
     runs = []
-    for line, shown in zip(seen[..., :2], visible, strict=True):
+    for line, shown in zip(on_screen[..., :2], visible, strict=True):
         ends = np.flatnonzero(np.diff(np.concatenate([[0], shown, [0]])))
         runs += [line[start:end] for start, end in zip(ends[::2], ends[1::2], strict=True) if end - start > 3]
     axes.add_collection(LineCollection(runs, colors=[(*to_rgb(INK), 0.5)], linewidths=0.9, capstyle="round"))

@@ -1,4 +1,4 @@
-"""A small picture maker in numpy: a surface, planes of a field and stream lines, seen from afar.
+"""A small picture maker in numpy: a surface, planes of a field and stream lines, from_camera from afar.
 
 Orthographic projection and a depth buffer, so that what is behind something is hidden; nothing else is needed to show
 a flow, and matplotlib's 3D plots cannot hide. Positions are in the domain's units, fields (nz, ny, nx) hold cell
@@ -40,10 +40,10 @@ class Camera:
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Points (..., 3) to (column, row, depth) in pixels, pixels and lengths; row 0 is the top."""
-        seen = (points - np.array(self.target)) @ self.axes.T
-        column = seen[..., 0] * self.scale + self.pixels[0] / 2
-        row = self.pixels[1] / 2 - seen[..., 1] * self.scale
-        return np.stack([column, row, seen[..., 2]], axis=-1)
+        from_camera = (points - np.array(self.target)) @ self.axes.T
+        column = from_camera[..., 0] * self.scale + self.pixels[0] / 2
+        row = self.pixels[1] / 2 - from_camera[..., 1] * self.scale
+        return np.stack([column, row, from_camera[..., 2]], axis=-1)
 
     def rays(self) -> tuple[np.ndarray, np.ndarray]:
         """Start (height, width, 3), at depth 0, of the ray through every pixel, and the common direction."""

@@ -1,7 +1,6 @@
 """Tables (markdown) and plots of the paper's comparison from the JSON files of `paper` and `paper_ablation`.
 
-python -m petsc_dcdm.studies.paper.report out/paper-*.json --ablation out/paper-ablation.json --output
-out/reproduction
+python -m petsc_dcdm.studies.paper.report out/paper-*.json --ablation out/ablation.json --output out/reproduction
 """
 
 from __future__ import annotations
@@ -132,8 +131,9 @@ def main(arguments: list[str] | None = None) -> int:
     text = [
         "# DCDM reproduced: the tables",
         "",
-        f"Written by `run_scripts/reproduce_paper.sh` on: {machine()}; one rank. Of two numbers of iterations the "
-        "first is to a residual of 1e-4, the second to 1e-6; ranges are over the positions of the moving obstacle.",
+        f"Written by `run_scripts/reproduce_paper.sh` on: {machine()}; one rank.",
+        "Of two numbers of iterations the first is to a residual of 1e-4, the second to 1e-6; ranges are over the",
+        "positions of the moving obstacle.",
         "",
         "## Iterations",
         "",
