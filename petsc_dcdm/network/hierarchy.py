@@ -30,8 +30,8 @@ class Hierarchy(Protocol):
         """The coarsest operator, for the owner to solve; None for a network without levels."""
 
     def apply(self, r: np.ndarray, out: np.ndarray, scale_in: float, scale_out: float) -> None:
-        """``out = scale_out * f(scale_in * r)`` with f(r) near c A^-1 r for some c near 1: linear, or at least
-        homogeneous. Collective.
+        """``out = scale_out * f(scale_in * r)`` with f(r) near c A^-1 r for some c near 1, and f(a r) = a f(r) for
+        a > 0. Collective.
 
         Both are C-contiguous float64 (nz, ny, nx) of this rank's box; ``out`` is 0 at inactive cells.
         """
