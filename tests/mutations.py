@@ -105,9 +105,9 @@ FAULTS = (
     ),
     Fault(
         "a pattern that has changed is kept",
-        "solver/pc.py",
-        "for o in (P, cells, *dms)), changes.value)",
-        "for o in (P, cells, *dms)), 0)",
+        "native/identity.py",
+        "for o in (matrix, *beside)), changes.value)",
+        "for o in (matrix, *beside)), 0)",
         "solver/test_reuse.py solver/test_reused_matrices.py",
     ),
     Fault(

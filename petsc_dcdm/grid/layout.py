@@ -1,4 +1,4 @@
-"""How a network sees the grid it works on: boxes, halos and reductions, and what every hierarchy offers.
+"""How a network sees the grid it works on: boxes, halos and reductions, levels.
 
 The networks import neither MPI nor PETSc. They get a `Layout`, which knows this rank's box and how to fill
 halos; on one rank that is `SerialLayout`. Shapes and offsets are (z, y, x) throughout, x fastest as in
@@ -7,7 +7,6 @@ PETSc's natural ordering.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -152,24 +151,6 @@ class CoarseOperator:
     offset: Shape
     shape: Shape
     global_shape: Shape
-
-
-class Hierarchy(Protocol):
-    """A network made ready for one matrix: the same interface for the C kernels and for torch."""
-
-    levels: list[LevelInfo]
-    #: Solves the coarsest system exactly: float32 array of shape `coarse.shape` in, the same out. Set by
-    #: the owner where there is a coarsest system.
-    coarse_solve: Callable[[np.ndarray], np.ndarray]
-
-    @property
-    def coarse(self) -> CoarseOperator | None:
-        """The coarsest operator, for the owner to solve; None for a network without levels."""
-
-    def apply(self, r: np.ndarray, out: np.ndarray, scale_in: float, scale_out: float) -> None:
-        """``out = scale_out * cycle(scale_in * r)``, float64 arrays of this rank's box; zero at inactive
-        cells. Collective.
-        """
 
 
 def coarse_box(shape: Shape, offset: Shape, axes: tuple[int, ...]) -> tuple[Shape, Shape]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable
 
 from petsc4py import PETSc
 
@@ -28,6 +29,14 @@ def object_number(thing: PETSc.Object) -> int | None:
         return None
     library.PetscObjectGetId(ctypes.c_void_p(thing.handle), ctypes.byref(number))
     return number.value
+
+
+def pattern_identity(matrix: PETSc.Mat, beside: Iterable[PETSc.Object | None]) -> tuple[int | None, ...]:
+    """Names a matrix, the state of its pattern, and the objects ``beside`` it; None where PETSc cannot be asked."""
+    library, changes = petsc_library(), ctypes.c_int64()
+    if library is not None:
+        library.MatGetNonzeroState(ctypes.c_void_p(matrix.handle), ctypes.byref(changes))
+    return (*(object_number(o) if o else 0 for o in (matrix, *beside)), changes.value)
 
 
 def object_at(handle: int) -> PETSc.Object | None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from petsc_dcdm.grid.layout import Layout, LevelInfo
+from petsc_dcdm.network.hierarchy import CoarseSolve
 from petsc_dcdm.network.weights import ModelFile, WeightsError
 
 CHANNELS = 16
@@ -132,8 +133,7 @@ def from_file(file: ModelFile) -> DcdmNet:
     Raises:
         WeightsError: another kind, an unknown variant, or tensors that are missing or of another shape.
     """
-    if file.kind != "cnn":
-        raise WeightsError(f"{file.source}: holds a network of kind '{file.kind}', expected 'cnn'")
+    file.require_kind("cnn")
     variant = file.meta.get("variant", "")
     if variant not in VARIANTS:
         raise WeightsError(f"{file.source}: variant '{variant}' of the cnn is not one of {', '.join(VARIANTS)}")
@@ -148,8 +148,8 @@ def from_file(file: ModelFile) -> DcdmNet:
     return net.eval()
 
 
-class CnnOperator:
-    """The published network made ready for one matrix, with the interface of `layout.Hierarchy`.
+class CnnHierarchy:
+    """The published network made ready for one matrix; see `petsc_dcdm.network.hierarchy.Hierarchy`.
 
     It has one level and no coarse system. Of the matrix it uses only which cells hold an unknown: everything
     else is zero on entry and on exit.
@@ -167,7 +167,7 @@ class CnnOperator:
     """
 
     coarse = None
-    coarse_solve: Callable[[np.ndarray], np.ndarray]  # nothing to solve: never asked for
+    coarse_solve: CoarseSolve  # nothing to solve: never asked for
 
     def __init__(
         self, file: ModelFile, w: Sequence[np.ndarray], s: np.ndarray, layout: Layout, device: str = "cpu"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from petsc_dcdm.network.weights import multigrid_shapes
+from petsc_dcdm.network.multigrid_tensors import shapes
 
 #: Interval of the spectrum of D^-1 A on which the smoothing polynomial is the Chebyshev one.
 SMOOTHING_INTERVAL = (0.35, 1.95)
@@ -30,7 +30,7 @@ def initial_tensors(steps: int, hidden: int, seed: int) -> dict[str, np.ndarray]
     zero.
     """
     rng = np.random.default_rng(seed)
-    tensors = {name: np.zeros(shape, np.float32) for name, shape in multigrid_shapes(steps, hidden).items()}
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes(steps, hidden).items()}
     for name, fan_in in (("conv.weight", 8 * 27), ("conv.flags", 3), ("hidden.weight", hidden)):
         # He initialisation, for layers that are followed by a ReLU
         tensors[name] = (rng.standard_normal(tensors[name].shape) * np.sqrt(2.0 / fan_in)).astype(np.float32)

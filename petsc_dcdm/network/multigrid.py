@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, SerialLayout, Shape, coarse_box
 from petsc_dcdm.network import fields
 from petsc_dcdm.network.fields import Axes, Exchange, Operator, face_pair, high, low, pad_cells
-from petsc_dcdm.network.weights import ModelFile, WeightsError
+from petsc_dcdm.network.hierarchy import CoarseSolve, unset_coarse_solve
+from petsc_dcdm.network.weights import ModelFile
 
 
 @dataclass(frozen=True)
@@ -205,13 +206,8 @@ def operator_from_arrays(
     )
 
 
-def unset_coarse_solve(r: np.ndarray) -> np.ndarray:
-    """Stands in until the owner of a hierarchy has set `coarse_solve`."""
-    raise RuntimeError("the hierarchy has no coarse solver yet: set its coarse_solve attribute before apply")
-
-
 class TorchHierarchy:
-    """The network made ready for one matrix, in eager torch; see `petsc_dcdm.grid.layout.Hierarchy`.
+    """The network made ready for one matrix, in eager torch; see `petsc_dcdm.network.hierarchy.Hierarchy`.
 
     Args:
         file: weights of kind ``multigrid``.
@@ -231,8 +227,7 @@ class TorchHierarchy:
         layout: Layout,
         device: str = "cpu",
     ) -> None:
-        if file.kind != "multigrid":
-            raise WeightsError(f"{file.source}: a '{file.kind}' network, expected 'multigrid'")
+        file.require_kind("multigrid")
         self._device = torch.device(device)
         self._exchange: Exchange = (
             fields.no_exchange if isinstance(layout, SerialLayout) else lambda a, corners: layout.exchange(a, corners)
@@ -250,7 +245,7 @@ class TorchHierarchy:
             last.shape,
             last.global_shape,
         )
-        self.coarse_solve: Callable[[np.ndarray], np.ndarray] = unset_coarse_solve
+        self.coarse_solve: CoarseSolve = unset_coarse_solve
         self._active = op.active.cpu().numpy() > 0
         self._visits = layout.visits
 

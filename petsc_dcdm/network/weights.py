@@ -16,10 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_tensors
 
 import petsc_dcdm
+from petsc_dcdm.network.registry import NETWORKS, Network
 
-KINDS = ("multigrid", "cnn")
 #: The weights in the package. `cnn` was trained up to 32^3 cells, `cnn-64` is `cnn` trained on at 64^3.
-SHIPPED = (*KINDS, "cnn-64")
+SHIPPED = ("multigrid", "cnn", "cnn-64")
 #: Metadata that every file has; hyper-parameters of the network come on top, as text.
 REQUIRED_META = ("kind", "dims", "training_domain", "seed", "package_version", "command", "hash")
 
@@ -50,6 +50,11 @@ class ModelFile:
             raise WeightsError(
                 f"{self.source}: hyper-parameter '{name}' is '{self.meta[name]}', expected a number"
             ) from None
+
+    def require_kind(self, kind: str) -> None:
+        """Raise `WeightsError` unless this is a network of that kind."""
+        if self.kind != kind:
+            raise WeightsError(f"{self.source}: a '{self.kind}' network, expected '{kind}'")
 
     def require_dimension(self, dimension: int) -> None:
         """Raise `WeightsError` unless the network serves grids of this dimension (2 or 3)."""
@@ -85,7 +90,7 @@ def save(
     """Write a weights file.
 
     Args:
-        kind: one of `KINDS`.
+        kind: a key of `petsc_dcdm.network.registry.NETWORKS`.
         dims: dimensions the network serves, e.g. ``(2, 3)``.
         training_domain: one line of text on what it was trained on.
         command: the command that makes the file again.
@@ -168,37 +173,19 @@ def load(name: str | Path) -> ModelFile:
 
 def _check(file: ModelFile) -> None:
     """Raise `WeightsError` unless kind, shapes and values make sense."""
-    if file.kind not in KINDS:
-        raise WeightsError(
-            f"{file.source}: unknown kind of network '{file.kind}'; this version knows {', '.join(KINDS)}"
-        )
+    network = network_of(file)
     for name, a in file.tensors.items():
         if not np.isfinite(a).all():
             raise WeightsError(f"{file.source}: tensor '{name}' holds NaN or infinity; train it again")
-    if file.kind == "multigrid":
-        steps, hidden = int(file.number("steps")), int(file.number("hidden"))
-        if file.number("threshold") < 1 or steps < 1:
-            raise WeightsError(f"{file.source}: steps and threshold must be at least 1; train it again")
-        for name, shape in multigrid_shapes(steps, hidden).items():
-            got = file.tensors.get(name)
-            if got is None or got.shape != shape or got.dtype != np.float32:
-                what = "missing" if got is None else f"{got.dtype} of shape {got.shape}"
-                raise WeightsError(
-                    f"{file.source}: tensor '{name}' is {what}, expected float32 of shape {shape} "
-                    f"(steps {steps}, hidden {hidden})"
-                )
+    if network.check is not None:
+        network.check(file)
 
 
-def multigrid_shapes(steps: int, hidden: int) -> dict[str, tuple[int, ...]]:
-    """Tensors of a `multigrid` file: `steps` smoothing steps, `hidden` channels of the convolution."""
-    fields = steps + 4
-    return {
-        "conv.weight": (hidden, 8, 3, 3, 3),
-        "conv.bias": (hidden,),
-        "conv.flags": (3, hidden),
-        "hidden.weight": (16, hidden),
-        "hidden.bias": (16,),
-        "out.weight": (fields, 16),
-        "out.bias": (fields,),
-        "log_c": (fields,),
-    }
+def network_of(file: ModelFile) -> Network:
+    """The entry of the registry that serves these weights; `WeightsError` where there is none."""
+    try:
+        return NETWORKS[file.kind]
+    except KeyError:
+        raise WeightsError(
+            f"{file.source}: unknown kind of network '{file.kind}'; this version knows {', '.join(NETWORKS)}"
+        ) from None

@@ -12,9 +12,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import fields
 from functools import partial
-from typing import Any
 
 import numpy as np
 from petsc4py import PETSc
@@ -27,6 +25,7 @@ from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.loop.convergence import PC_FAILED
 from petsc_dcdm.solver.loop.null_spaces import KnownNullSpaces
 from petsc_dcdm.solver.loop.one_solve import OneSolve, Settings
+from petsc_dcdm.solver.loop.preconditioner import GridPreconditioner
 from petsc_dcdm.solver.loop.steps import System
 from petsc_dcdm.solver.options import KSP_OPTIONS, print_help, read
 from petsc_dcdm.solver.otherwise import Otherwise
@@ -98,11 +97,10 @@ class KSP:
         self._problem = None
         with self._or_failed(ksp):
             try:
-                values = read(KSP_OPTIONS, prefix)
+                self.settings = read(KSP_OPTIONS, prefix, Settings)
             except OptionError as problem:
                 self._problem = problem
                 raise
-        self.settings = Settings(*(values[f"ksp_dcdm_{field.name}"] for field in fields(Settings)))
         self._install_pc(ksp, prefix)
 
     @contextmanager
@@ -183,7 +181,7 @@ class KSP:
             say(ksp.getComm(), "KSP", text)
 
     @staticmethod
-    def _offering(ksp: PETSc.KSP) -> Any:
+    def _offering(ksp: PETSc.KSP) -> GridPreconditioner | None:
         """The context of a preconditioner that can take the steps on its grid, or None."""
         pc = ksp.getPC()
         context = pc.getPythonContext() if pc.getType() == PETSc.PC.Type.PYTHON else None

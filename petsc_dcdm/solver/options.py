@@ -10,11 +10,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import OptionError
+
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,20 @@ PC_OPTIONS = (
 )
 
 
-def read(options: Sequence[Option], prefix: str | None) -> dict[str, Any]:
-    """The values of ``options`` after ``prefix`` in the options database, defaults where unset.
+@dataclass(frozen=True)
+class PCSettings:
+    """The values of `PC_OPTIONS`; ``grid`` is (nz, ny, nx)."""
+
+    model: str
+    grid: tuple[int, int, int] | None
+    device: str
+    compile: str
+    fallback: str
+
+
+def read(options: Sequence[Option], prefix: str | None, settings: type[Settings]) -> Settings:
+    """The values of ``options`` after ``prefix`` in the options database, defaults where unset, in a class whose fields
+    have the options' names without ``ksp_dcdm_`` or ``pc_dcdm_``.
 
     Raises OptionError naming the option and what it may be. Not collective: PETSc's database is the same on all ranks.
     """
@@ -135,15 +149,16 @@ def read(options: Sequence[Option], prefix: str | None) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for option in options:
         key = (prefix or "") + option.name
-        values[option.name] = option.default
+        name = option.name.partition("_dcdm_")[2]
+        values[name] = option.default
         if not database.hasName(key):
             continue
         text = database.getString(key, "")
         try:
-            values[option.name] = option.parse(text)
+            values[name] = option.parse(text)
         except ValueError as problem:
             raise OptionError(f"-{key} is {text!r}; it must be {problem}") from None
-    return values
+    return settings(**values)
 
 
 def print_help(options: Sequence[Option], prefix: str | None, title: str, comm: PETSc.Comm) -> None:

@@ -18,6 +18,19 @@ RUNS = 3
 """How often GCR begins again where the true residual is not what its recurrence says."""
 
 
+def other_pc(pc: PETSc.PC, kind: str) -> PETSc.PC:
+    """A preconditioner of type ``kind`` for the operators of ``pc``, set up; options prefix: its own and
+    ``pc_dcdm_fallback_``. Collective.
+    """
+    other = PETSc.PC().create(pc.getComm())
+    other.setOptionsPrefix((pc.getOptionsPrefix() or "") + "pc_dcdm_fallback_")
+    other.setOperators(*pc.getOperators())
+    other.setType(kind)
+    other.setFromOptions()
+    other.setUp()
+    return other
+
+
 class Otherwise:
     """Keeps the inner solver from solve to solve. All methods are collective."""
 

@@ -1,41 +1,42 @@
 """The network as a PETSc preconditioner: matrix in, approximate inverse out.
 
 This is the only place where PETSc meets the networks. Set-up finds the grid, extracts and checks the stencil, splits
-the grid
-into boxes and makes the network ready for it; apply hands the residual over without a copy where the layout allows.
+the grid into boxes and makes the network ready for it; apply hands the residual over without a copy where the layout
+allows.
 """
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from petsc_dcdm.backends.base import Backend, Loop, Operator, Problem
+from petsc_dcdm.backends.choice import load_weights, make_backend
 from petsc_dcdm.backends.devices import choose_device, mpi_reads_gpus
-from petsc_dcdm.grid.errors import OptionError, UnsupportedSystem, raise_together
+from petsc_dcdm.grid.errors import UnsupportedSystem
 from petsc_dcdm.grid.halo import BoxLayout
-from petsc_dcdm.grid.layout import Hierarchy
 from petsc_dcdm.native.build import take_notice
-from petsc_dcdm.native.identity import Identity, identity, object_at, object_number
-from petsc_dcdm.native.petsc_library import petsc_library
-from petsc_dcdm.network import weights
+from petsc_dcdm.native.identity import Identity, identity, object_at, pattern_identity
+from petsc_dcdm.network.hierarchy import Hierarchy
+from petsc_dcdm.network.weights import ModelFile, network_of
 from petsc_dcdm.solver.at_exit import forget, watch
 from petsc_dcdm.solver.coarse import CoarseSolver
 from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.foreign_guess import ForeignGuess
-from petsc_dcdm.solver.loop.constant_mode import Closed, how_closed
+from petsc_dcdm.solver.loop.constant_mode import Closed, constant_part, how_closed, remove_constant
 from petsc_dcdm.solver.loop.convergence import PC_FAILED
-from petsc_dcdm.solver.options import PC_OPTIONS, print_help, read
+from petsc_dcdm.solver.options import PC_OPTIONS, PCSettings, print_help, read
+from petsc_dcdm.solver.otherwise import other_pc
+from petsc_dcdm.solver.pc_view import view_text
 from petsc_dcdm.solver.petsc_build import require_real_double
 from petsc_dcdm.solver.threads import threads_per_rank
 from petsc_dcdm.solver.together import Together
-from petsc_dcdm.stencil.discovery import find_grid, size_text
+from petsc_dcdm.stencil.discovery import find_grid
 from petsc_dcdm.stencil.fixed import FixedRows, find_fixed_rows
-from petsc_dcdm.stencil.packed import PackedStencil
 from petsc_dcdm.stencil.system import GridSystem, build_system
 
 
@@ -43,12 +44,12 @@ class PC:
     """Python type ``petsc_dcdm.PC``. Options: :mod:`petsc_dcdm.solver.options`. All methods are collective."""
 
     def __init__(self) -> None:
-        self._options: dict[str, Any] | None = None
+        self._settings: PCSettings | None = None
         self._comm: MPI.Intracomm | None = None
         self._alarm: MPI.Intracomm | None = None
-        self._file: weights.ModelFile | None = None
+        self._file: ModelFile | None = None
         self._system: GridSystem | None = None
-        self._network: Hierarchy | None = None
+        self._backend: Backend | None = None
         self._coarse: CoarseSolver | None = None
         self.fallback: PETSc.PC | None = None
         """What serves the matrix where the network cannot."""
@@ -61,12 +62,10 @@ class PC:
         """Handle of the petsc_dcdm.KSP that this preconditioner belongs to; its converged reason tells of a failure."""
         self._guess = ForeignGuess()
         self._frees_constants = False
-        self._backend = ""
-        self._compiled = False
-        self._on_cpu = True
+        """Whether `apply` takes constants out: a null space that the user has not attached."""
         self._threads = 1
-        self._operator: Any = None
-        self._loop: tuple[int, Any] | None = None
+        self._operator: Operator | None = None
+        self._loop: tuple[int, Loop] | None = None
         self.keep_operator = False
         """Set by petsc_dcdm.KSP before set-up: it will ask for :meth:`direction_loop`."""
 
@@ -82,8 +81,8 @@ class PC:
         prefix = pc.getOptionsPrefix()
         print_help(PC_OPTIONS, prefix, "Deep conjugate direction preconditioner (petsc_dcdm.PC)", pc.getComm())
         with Explained(pc.getComm(), "PC"):
-            self._options = None
-            self._options = read(PC_OPTIONS, prefix)
+            self._settings = None
+            self._settings = read(PC_OPTIONS, prefix, PCSettings)
         self._file = self._pattern = None  # all is read anew
 
     def setUp(self, pc: PETSc.PC) -> None:
@@ -106,7 +105,7 @@ class PC:
             self._system.destroy()
         if self.fallback is not None:
             self.fallback.destroy()
-        self._coarse = self._system = self._network = self.fallback = self._key = None
+        self._coarse = self._system = self._backend = self.fallback = self._key = None
         self._operator = self._loop = self._fixed = self._given = None
 
     def destroy(self, pc: PETSc.PC) -> None:
@@ -125,7 +124,7 @@ class PC:
         _, P = pc.getOperators()
         if self._knows(P):
             return
-        pattern = _pattern_of(pc, P)
+        pattern = pattern_identity(P, (P.query("dcdm_cells"), pc.getDM(), P.getDM()))
         kept: tuple[GridSystem | None, CoarseSolver | None] = None, None
         same = self._system is not None and None not in pattern and pattern == self._pattern
         if self._comm is not None and self._comm.allreduce(same, op=MPI.LAND):
@@ -134,8 +133,8 @@ class PC:
             self._system.layout.close()
             self._system = self._coarse = None
         self.reset(pc)
-        if self._options is None:
-            self._options = read(PC_OPTIONS, pc.getOptionsPrefix())
+        if self._settings is None:
+            self._settings = read(PC_OPTIONS, pc.getOptionsPrefix(), PCSettings)
         if self._comm is None:
             self._comm, self._alarm = (pc.getComm().tompi4py().Dup() for _ in range(2))
         try:
@@ -147,9 +146,9 @@ class PC:
                 if part is not None:
                     part.destroy()
             self.reset(pc)
-            if self._options["pc_dcdm_fallback"] == "none":
+            if self._settings.fallback == "none":
                 raise
-            self._fall_back(pc, str(problem))
+            self._fall_back(pc, self._settings.fallback, str(problem))
         self._key = identity(P)
 
     def _knows(self, P: PETSc.Mat) -> bool:
@@ -157,57 +156,54 @@ class PC:
         same = self._key is not None and identity(P) == self._key
         return same if self._comm is None else bool(self._comm.allreduce(same, op=MPI.LAND))
 
-    def _fall_back(self, pc: PETSc.PC, refusal: str) -> None:
-        assert self._options is not None
-        kind = self._options["pc_dcdm_fallback"]
+    def _fall_back(self, pc: PETSc.PC, kind: str, refusal: str) -> None:
         if refusal != self._refusal:
             say(pc.getComm(), "PC", f"using -pc_type {kind} instead (-pc_dcdm_fallback): {refusal}")
         self._refusal = refusal
-        self.fallback = PETSc.PC().create(pc.getComm())
-        self.fallback.setOptionsPrefix((pc.getOptionsPrefix() or "") + "pc_dcdm_fallback_")
-        self.fallback.setOperators(*pc.getOperators())
-        self.fallback.setType(kind)
-        self.fallback.setFromOptions()
-        self.fallback.setUp()
+        self.fallback = other_pc(pc, kind)
 
     def _build(self, pc: PETSc.PC, P: PETSc.Mat, previous: GridSystem | None, coarse: CoarseSolver | None) -> None:
         """``previous`` and ``coarse``: of a matrix with the same pattern."""
-        assert self._options is not None and self._comm is not None
+        settings, comm = self._settings, self._comm
+        assert settings is not None and comm is not None
         if self._file is None:
-            self._file = self._load_weights(self._options["pc_dcdm_model"])
-        self._threads = threads_per_rank(self._comm)
-        grid = previous.grid if previous is not None else find_grid(pc, P, self._options["pc_dcdm_grid"])
-        self._file.require_dimension(grid.dimension)
-        threshold = self._file.number("threshold") if self._file.kind == "multigrid" else None
-        device, holders = choose_device(self._options["pc_dcdm_device"], self._comm)
-        self._system = build_system(
-            P, grid, self._comm, threshold=threshold, threads=self._threads, holders=holders, previous=previous
+            self._file = load_weights(settings.model, comm)
+        file, threads = self._file, threads_per_rank(comm)
+        self._threads = threads
+        grid = previous.grid if previous is not None else find_grid(pc, P, settings.grid)
+        file.require_dimension(grid.dimension)
+        threshold = file.number("threshold") if network_of(file).levels else None
+        device, holders = choose_device(settings.device, comm)
+        system = self._system = build_system(
+            P, grid, comm, threshold=threshold, threads=threads, holders=holders, previous=previous
         )
-        self._system.layout.gpu_aware = device != "cpu" and mpi_reads_gpus()
-        self._on_cpu = holders is None
-        self._network = self._make_network(pc, device)
+        system.layout.gpu_aware = device != "cpu" and mpi_reads_gpus()
+        self._frees_constants = system.singular and not P.getNullSpace()
+        closed = system.active_cells if system.singular else 0
+        problem = Problem(system.w, system.s, system.layout, system.scale, system.exact, closed)
+        explain = partial(say, pc.getComm(), "PC")
+        compiled = settings.compile if holders is None else "off"
+        self._backend = make_backend(
+            file, problem, comm, device=device, threads=threads, compiled=compiled, say=explain
+        )
         if notice := take_notice():
-            say(pc.getComm(), "PC", notice)
-        if self._network.coarse is not None:
-            if coarse is None or not coarse.update(self._network.coarse, self._system.layout):
-                if coarse is not None:
-                    coarse.destroy()
-                prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
-                coarse = CoarseSolver(pc.getComm(), self._network.coarse, self._system.layout, prefix)
-            self._coarse = self._network.coarse_solve = coarse
-        self._frees_constants = self._system.singular and not P.getNullSpace()
-        self._prepare_loop()
+            explain(notice)
+        self._solve_coarsest(pc, self._backend.hierarchy, coarse)
+        if self.keep_operator:
+            self._operator = self._backend.operator(problem)
+        system.w, system.s = [], np.zeros(0)  # the operator has kept what it needs of them
 
-    def _prepare_loop(self) -> None:
-        """The extracted stencil as an operator for the outer loop, if that can use it; the arrays are then let go."""
-        assert self._system is not None
-        system = self._system
-        if self.keep_operator and self._compiled and system.layout.plan:
-            from petsc_dcdm.backends.cpu.loop import BoxOperator
-
-            arguments = (system.w, system.s, system.layout, system.scale, self._threads, system.exact)
-            self._operator = BoxOperator(self._network, *arguments)  # type: ignore[arg-type]
-        system.w, system.s = [], np.zeros(0)
+    def _solve_coarsest(self, pc: PETSc.PC, hierarchy: Hierarchy, coarse: CoarseSolver | None) -> None:
+        """Give the hierarchy its coarse solver: ``coarse``, where that is of the same pattern, or a new one."""
+        if hierarchy.coarse is None:
+            return
+        layout = self.layout
+        if coarse is None or not coarse.update(hierarchy.coarse, layout):
+            if coarse is not None:
+                coarse.destroy()
+            prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
+            coarse = CoarseSolver(pc.getComm(), hierarchy.coarse, layout, prefix)
+        self._coarse = hierarchy.coarse_solve = coarse
 
     def ready(self, pc: PETSc.PC) -> None:
         """Set-up, unless it is done. PETSc does not ask again for what has failed once."""
@@ -224,27 +220,28 @@ class PC:
         assert self._system is not None
         return self._system.layout
 
-    def direction_loop(self, A: PETSc.Mat, history: int) -> tuple[GridSystem, Any] | str:
-        """The system and the DirectionLoop that take the steps of the method with ``A``, or why there are none."""
+    @property
+    def hierarchy(self) -> Hierarchy:
+        """The network made ready for the matrix; after set-up without the fallback."""
+        assert self._backend is not None
+        return self._backend.hierarchy
+
+    def direction_loop(self, A: PETSc.Mat, history: int) -> tuple[GridSystem, Loop] | str:
+        """The system and the loop that take the steps of the method with ``A``, or why there are none."""
         if self._operator is None or self._system is None:
             return "the preconditioner does not run compiled on a grid of more than one level"
         if not self._knows(A):
             return "the preconditioner was set up on another matrix or on other values"
-        from petsc_dcdm.backends.cpu.loop import MAX_HISTORY, DirectionLoop
-
-        if history > MAX_HISTORY:
-            return f"the compiled loop keeps at most {MAX_HISTORY} directions"
+        if history > self._operator.max_history:
+            return f"the compiled loop keeps at most {self._operator.max_history} directions"
         if self._loop is None or self._loop[0] != history:
-            closed = self._system.active_cells if self._system.singular else 0
-            arguments = self._network, self._operator, self._system.layout, history, closed
-            self._loop = history, DirectionLoop(*arguments)  # type: ignore[arg-type]
+            self._loop = history, self._operator.loop(history)
         return self._system, self._loop[1]
 
     def constant_part(self, b: PETSc.Vec) -> float:
         """Norm of the part of ``b`` along constants on the coupled rows of the matrix that was set up. Collective."""
         assert self._comm is not None and self._system is not None
-        total = float(b.sum()) - self._comm.allreduce(float(b.getArray(readonly=True)[self._system.fixed.rows].sum()))
-        return float(abs(total) / np.sqrt(self._system.active_cells))
+        return constant_part(b, self._system.fixed, self._system.active_cells, self._comm)
 
     def constants_are_null(self, A: PETSc.Mat) -> bool:
         """Whether ``A`` was set up and takes the constant vector to zero, to rounding. Collective."""
@@ -272,73 +269,6 @@ class PC:
     def given(self, b: PETSc.Vec) -> PETSc.Vec:
         """The user's right-hand side, of which PETSc has made ``b`` by taking the null space out."""
         return b if self._given is None else self._given
-
-    def _load_weights(self, name: str) -> weights.ModelFile:
-        """Rank 0 reads, all get it, or its error."""
-        assert self._comm is not None
-        file, error = None, None
-        if self._comm.Get_rank() == 0:
-            try:
-                file = weights.load(name)
-            except weights.WeightsError as problem:
-                error = problem
-        raise_together(self._comm, error)
-        return self._comm.bcast(file)
-
-    def _make_network(self, pc: PETSc.PC, device: str) -> Hierarchy:
-        """The network on the device that was asked for: compiled kernels on the CPU, torch on a GPU or where nothing
-        can be compiled.
-        """
-        assert (
-            self._options is not None and self._comm is not None and self._file is not None and self._system is not None
-        )
-        layout, threads = self._system.layout, self._threads
-        self._compiled = False
-        if self._file.kind == "cnn":
-            import torch
-
-            from petsc_dcdm.network.cnn import CnnOperator
-
-            torch.set_num_threads(threads)
-            self._backend = f"torch on {device}"
-            return CnnOperator(self._file, *self._inner_arrays(), layout, device)
-        if self._on_cpu and self._options["pc_dcdm_compile"] != "off":
-            from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
-            from petsc_dcdm.backends.cpu.setup import kernels_for
-            from petsc_dcdm.native.build import KernelsUnavailable
-
-            missing = None
-            try:
-                kernels_for(self._file, layout=layout)
-            except KernelsUnavailable as problem:
-                missing = problem
-            if not self._comm.allreduce(missing is not None, op=MPI.LOR):
-                self._compiled = True
-                self._backend = f"compiled kernels, {threads} thread{'s' * (threads > 1)} per rank"
-                if isinstance(self._system.w, PackedStencil):
-                    return CpuHierarchy(self._file, self._system.w, None, layout, threads)
-                return CpuHierarchy(self._file, *self._inner_arrays(), layout, threads)
-            if self._options["pc_dcdm_compile"] == "on":
-                raise_together(self._comm, OptionError(f"-pc_dcdm_compile on: {missing}") if missing else None)
-            say(
-                pc.getComm(),
-                "PC",
-                f"{missing or 'kernels unavailable on another rank'}; running the network in plain torch, which "
-                f"is slower",
-            )
-        import torch
-
-        from petsc_dcdm.network.multigrid import TorchHierarchy
-
-        torch.set_num_threads(threads)
-        self._backend = f"torch on {device}"
-        return TorchHierarchy(self._file, *self._inner_arrays(), layout, device)
-
-    def _inner_arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
-        """The stencil of this rank's box without its halo."""
-        assert self._system is not None
-        w, s = self._system.arrays()
-        return [interior(face) for face in w], interior(s)
 
     # Apply --------------------------------------------------------------------------------------------------------
 
@@ -372,8 +302,8 @@ class PC:
             self._apply(pc, r, z)
 
     def _apply(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
-        assert self._system is not None and self._network is not None
-        system = self._system
+        assert self._system is not None
+        system, hierarchy = self._system, self.hierarchy
         norm = r.norm()  # known to PETSc already where the Krylov method tests it
         if norm == 0.0 or not np.isfinite(norm):
             r.copy(z)
@@ -381,26 +311,19 @@ class PC:
         box = system.rows.to_box(r)
         if system.rows.copies:
             out = np.empty(box.shape)
-            self._network.apply(box, out, 1.0 / norm, norm / system.scale)
+            hierarchy.apply(box, out, 1.0 / norm, norm / system.scale)
             system.rows.from_box(out, z)
         else:
             with z as values:
-                self._network.apply(box, values.reshape(box.shape), 1.0 / norm, norm / system.scale)
+                hierarchy.apply(box, values.reshape(box.shape), 1.0 / norm, norm / system.scale)
         system.fixed.precondition(r, z)
         if self._frees_constants:
-            self._remove_constant(z)
+            assert self._comm is not None
+            remove_constant(z, system.fixed, system.active_cells, self._comm)
 
     def applyTranspose(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
         """The network for the transposed system is the network: it approximates the inverse of a symmetric matrix."""
         self.apply(pc, r, z)
-
-    def _remove_constant(self, z: PETSc.Vec) -> None:
-        """Projects the output of a pure Neumann problem whose null space the user has not attached."""
-        assert self._comm is not None and self._system is not None
-        with z as values:
-            values[self._system.fixed.rows] = 0.0
-            values -= self._comm.allreduce(float(values.sum())) / self._system.active_cells
-            values[self._system.fixed.rows] = 0.0
 
     def view(self, pc: PETSc.PC, viewer: PETSc.Viewer) -> None:
         if viewer.getType() != PETSc.Viewer.Type.ASCII:
@@ -409,36 +332,9 @@ class PC:
             viewer.printfASCII(f"    the network cannot serve this matrix: {self._refusal}\n    fallback:\n")
             self.fallback.view(viewer)
             return
-        if self._system is None or self._network is None or self._file is None:
+        if self._system is None or self._backend is None or self._file is None:
             viewer.printfASCII("    not set up yet\n")
             return
-        grid, layout = self._system.grid, self._system.layout
-        lines = [
-            f"network {self._file.kind}, weights {self._file.source} (hash {self._file.meta.get('hash', '')[:12]})",
-            f"grid {size_text(grid.shape)} from {grid.source}, {self._system.active_cells} active cells; boxes "
-            f"{size_text(layout.boxes.procs)}",
-            f"{self._backend}; applied in single precision",
-        ]
-        for number, level in enumerate(self._network.levels):
-            axes = "".join("xyz"[a] for a in level.coarsened) or "-"
-            lines.append(
-                f"level {number}: {size_text(level.global_shape)}, {level.unknowns} unknowns, coarsened along {axes}"
-                + (f", visited {layout.visits} times" if number == 1 < layout.visits else "")
-            )
-        viewer.printfASCII("".join(f"    {line}\n" for line in lines))
+        viewer.printfASCII(view_text(self._file, self._system, self._backend))
         if self._coarse is not None:
             self._coarse.view(viewer)
-
-
-def _pattern_of(pc: PETSc.PC, P: PETSc.Mat) -> tuple[int | None, ...]:
-    """Names the matrix, the changes of its pattern, and what tells its grid; None where PETSc cannot be asked."""
-    library, changes = petsc_library(), ctypes.c_int64()
-    if library is not None:
-        library.MatGetNonzeroState(ctypes.c_void_p(P.handle), ctypes.byref(changes))
-    cells, dms = P.query("dcdm_cells"), (pc.getDM(), P.getDM())
-    return (*(object_number(o) if o else 0 for o in (P, cells, *dms)), changes.value)
-
-
-def interior(padded: np.ndarray) -> np.ndarray:
-    """The box without its halo, a view."""
-    return padded[1:-1, 1:-1, 1:-1]

@@ -18,7 +18,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.backends.cpu import hierarchy as cpu
+from petsc_dcdm.backends.cpu import backend
 from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
 from petsc_dcdm.compare import baselines
 from petsc_dcdm.compare.job import SystemSpec
@@ -64,7 +64,7 @@ def timed(name: str, function: Callable[..., Any], took: Took) -> Callable[..., 
 def watch(took: Took) -> list[CpuHierarchy]:
     """Time the kernels, and the parts of set-up, from now on; the list gets the networks as they are made."""
     made: list[CpuHierarchy] = []
-    make = timed("CpuHierarchy", cpu.CpuHierarchy, took)
+    make = timed("CpuHierarchy", backend.CpuHierarchy, took)
 
     def remember(*arguments: Any) -> CpuHierarchy:
         made.append(make(*arguments))
@@ -77,7 +77,7 @@ def watch(took: Took) -> list[CpuHierarchy]:
         setattr(library, name, _leg(name, getattr(library, name), made, took))
     for module, name in ((pc, "find_grid"), (system, "extract"), (system, "keep_walls"), (pc, "CoarseSolver")):
         setattr(module, name, timed(name, getattr(module, name), took))
-    cpu.CpuHierarchy = remember  # type: ignore[misc, assignment]
+    backend.CpuHierarchy = remember  # type: ignore[misc, assignment]
     call = timed("coarse solve", coarse.CoarseSolver.__call__, took)
     coarse.CoarseSolver.__call__ = call  # type: ignore[method-assign]
     return made

@@ -132,7 +132,7 @@ def _solve(spec: SystemSpec, kinds: tuple[str, ...], row: Row) -> None:
     row.setup_s = time.perf_counter() - begun
     for kind, b in right.items():
         _one(ksp, problem, b, kind, row)
-    levels = ksp.getPC().getPythonContext()._network.levels
+    levels = ksp.getPC().getPythonContext().hierarchy.levels
     row.levels, row.coarse = len(levels), levels[-1].unknowns
     ksp.destroy()
     problem.destroy()

@@ -9,7 +9,7 @@ from mpi4py import MPI
 from petsc_dcdm.grid.boxes import partition
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.layout import SerialLayout
-from petsc_dcdm.network.cnn import CnnOperator, DcdmNet, to_tensors
+from petsc_dcdm.network.cnn import CnnHierarchy, DcdmNet, to_tensors
 from petsc_dcdm.network.weights import ModelFile
 
 RANKS = (4,)
@@ -36,12 +36,12 @@ def direction(shape):
         w[a].swapaxes(0, 2 - a)[0] = 0.0
     s, r = np.ones(shape), rng.standard_normal(shape)
     want = np.empty(shape)
-    CnnOperator(file, w, s, SerialLayout(shape, plan)).apply(r, want, -0.5, 2.0)
+    CnnHierarchy(file, w, s, SerialLayout(shape, plan)).apply(r, want, -0.5, 2.0)
     comm = MPI.COMM_WORLD
     layout = BoxLayout(comm, partition(shape, comm.size, plan), plan)
     mine = tuple(slice(o, o + n) for o, n in zip(layout.offset, layout.shape, strict=True))
     got = np.empty(layout.shape)
-    operator = CnnOperator(file, [a[mine] for a in w], s[mine], layout)
+    operator = CnnHierarchy(file, [a[mine] for a in w], s[mine], layout)
     operator.apply(np.ascontiguousarray(r[mine]), got, -0.5, 2.0)
     assert np.allclose(got, want[mine], atol=1e-5)
     assert operator.levels[0].unknowns == r.size

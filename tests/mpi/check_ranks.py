@@ -126,7 +126,7 @@ def per_step(system, b, x, **options):
         ksp.solve(b, x)
         assert ksp.getIterationNumber() == steps
         found.append(counts(layout) - before)
-        network = ksp.getPC().getPythonContext()._network
+        network = ksp.getPC().getPythonContext().hierarchy
     return (found[2] - found[1]) / 3, layout, network
 
 

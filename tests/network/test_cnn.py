@@ -8,7 +8,7 @@ import torch
 
 from petsc_dcdm.grid.layout import SerialLayout
 from petsc_dcdm.network import cnn
-from petsc_dcdm.network.cnn import CnnOperator, DcdmNet, from_file, inferred, parameter_count, to_tensors
+from petsc_dcdm.network.cnn import CnnHierarchy, DcdmNet, from_file, inferred, parameter_count, to_tensors
 from petsc_dcdm.network.weights import ModelFile, WeightsError
 from petsc_dcdm.training.dcdm import dcdm_history, random_rhs, unit_rms
 from petsc_dcdm.training.ritz import box_operator
@@ -64,7 +64,7 @@ def test_odd_size_equals_keras_same_pooling():
 
 def test_apply_is_homogeneous_and_keeps_its_scales():
     shape = (6, 8, 7)
-    op = CnnOperator(model_file(), *box(shape), SerialLayout(shape, ()))
+    op = CnnHierarchy(model_file(), *box(shape), SerialLayout(shape, ()))
     r = np.random.default_rng(0).standard_normal(shape)
     one, two = np.empty(shape), np.empty(shape)
     op.apply(r, one, 1.0, 1.0)
@@ -81,7 +81,7 @@ def test_apply_is_homogeneous_and_keeps_its_scales():
 
 def test_zero_and_nan_residuals():
     shape = (4, 4, 4)
-    op = CnnOperator(model_file(), *box(shape), SerialLayout(shape, ()))
+    op = CnnHierarchy(model_file(), *box(shape), SerialLayout(shape, ()))
     out = np.ones(shape)
     op.apply(np.zeros(shape), out, 1.0, 1.0)
     assert not out.any()
@@ -95,7 +95,7 @@ def test_inactive_cells_are_zero_and_unseen():
     solid = np.zeros(shape, dtype=bool)
     solid[3:6, 2:5, 2:5] = True
     with_solid(w, s, solid)
-    op = CnnOperator(model_file(), w, s, SerialLayout(shape, ()))
+    op = CnnHierarchy(model_file(), w, s, SerialLayout(shape, ()))
     assert op.levels[0].unknowns == (~solid).sum()
     r = np.random.default_rng(1).standard_normal(shape)
     one, two = np.empty(shape), np.empty(shape)
@@ -108,13 +108,13 @@ def test_inactive_cells_are_zero_and_unseen():
 def test_flat_grid_is_refused_in_one_sentence():
     shape = (1, 8, 8)
     with pytest.raises(WeightsError, match="serve 3D grids but the grid is 2D"):
-        CnnOperator(model_file(), *box(shape), SerialLayout(shape, ()))
+        CnnHierarchy(model_file(), *box(shape), SerialLayout(shape, ()))
 
 
 def test_box_edges_that_cannot_be_pooled_are_refused():
     shape = (8, 8, 8)
     with pytest.raises(ValueError, match="even edges"):
-        CnnOperator(model_file(), *box(shape), PartLayout(shape, (3, 0, 0), (5, 8, 8), [], []))
+        CnnHierarchy(model_file(), *box(shape), PartLayout(shape, (3, 0, 0), (5, 8, 8), [], []))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_part_of_the_grid_with_halos_equals_the_whole(variant, monkeypatch):
     file = model_file(variant)
     r = np.random.default_rng(2).standard_normal(shape)
     whole = np.empty(shape)
-    serial = CnnOperator(file, w, s, SerialLayout(shape, ()))
+    serial = CnnHierarchy(file, w, s, SerialLayout(shape, ()))
     inputs = []
 
     def record(layer, x):
@@ -177,7 +177,7 @@ def test_a_part_of_the_grid_with_halos_equals_the_whole(variant, monkeypatch):
     serial.apply(r, whole, 1.0, 1.0)
     sums = [np.array([float(r.size)]), np.array([(r**2).sum()])]
     layout = PartLayout(shape, (cut, 0, 0), (shape[0] - cut, *shape[1:]), [*w, *inputs], sums)
-    part = CnnOperator(file, [a[cut:] for a in w], s[cut:], layout)
+    part = CnnHierarchy(file, [a[cut:] for a in w], s[cut:], layout)
     out = np.empty(layout.shape)
     part.apply(np.ascontiguousarray(r[cut:]), out, 1.0, 1.0)
     assert not layout.answers and np.allclose(out, whole[cut:], atol=1e-5)
@@ -190,7 +190,7 @@ def test_a_rank_without_cells_takes_part():
     calls = []
     layout = PartLayout(shape, (4, 0, 0), empty, [], sums)
     layout.exchange = lambda a, corners=False: calls.append(a.shape)
-    op = CnnOperator(model_file(), [np.zeros(empty)] * 3, np.zeros(empty), layout)
+    op = CnnHierarchy(model_file(), [np.zeros(empty)] * 3, np.zeros(empty), layout)
     out = np.empty(empty)
     op.apply(np.zeros(empty), out, 1.0, 1.0)
     assert len(calls) == 3 + 15 and out.shape == empty

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from petsc_dcdm.grid.layout import Hierarchy, SerialLayout
+from petsc_dcdm.grid.layout import SerialLayout
 from petsc_dcdm.network import fields, multigrid, weights
 from petsc_dcdm.network.fields import no_exchange
+from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.initial import HYPER, initial_tensors
 from petsc_dcdm.stencil.plan import plan_coarsening
 from petsc_dcdm.training import domains, losses, validation

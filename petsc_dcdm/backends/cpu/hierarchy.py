@@ -8,7 +8,7 @@ the time.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,12 +16,13 @@ from petsc_dcdm.backends.cpu.levels import Box
 from petsc_dcdm.backends.cpu.setup import CpuLevels, plus, steps_of
 from petsc_dcdm.grid.layout import Exchange, Layout, Reach, Shape
 from petsc_dcdm.native.binding import ALIGN, Geometry, Level, Padded
+from petsc_dcdm.network.hierarchy import CoarseSolve, unset_coarse_solve
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
 
 
 class CpuHierarchy:
-    """The network made ready for one matrix; see `petsc_dcdm.grid.layout.Hierarchy`.
+    """The network made ready for one matrix; see `petsc_dcdm.backends.base.Directions`.
 
     Args:
         file: weights of kind ``multigrid``.
@@ -53,7 +54,7 @@ class CpuHierarchy:
         self._threads = threads
         self._visits = layout.visits if len(layout.plan) > 1 else 1
         self._coarse_r = np.zeros(made.coarse.shape, np.float32)
-        self.coarse_solve: Callable[[np.ndarray], np.ndarray] = _unset_coarse_solve
+        self.coarse_solve: CoarseSolve = unset_coarse_solve
         self._prepare([made.parents_around(i) for i in range(len(layout.plan))])
 
     def _prepare(self, around: list[tuple[Shape, Shape]]) -> None:
@@ -121,11 +122,11 @@ class CpuHierarchy:
             for outside in (slice(0, part.start), slice(part.stop, out.shape[axis])):
                 out[(slice(None),) * axis + (outside,)] = 0.0
 
-    def direction(self, r: np.ndarray, d: Padded, scale: float) -> None:
-        """``d = cycle(scale * r)`` in single precision, to an array of the finest level's `geometry`, with the halo
-        cells that share a face with the box. Collective.
+    def direction(self, r: int, d: Padded, scale: float) -> None:
+        """``d = cycle(scale * r)`` in single precision, from the `address` of r to an array of the finest level's
+        `geometry`, with the halo cells that share a face with the box. Collective.
         """
-        self._cycle(self.address(r), scale, None, 1.0, d.address)
+        self._cycle(r, scale, None, 1.0, d.address)
         if self._halo:
             self._exchange_direction.start(d.view)
             self._exchange_direction.finish()
@@ -210,8 +211,3 @@ class CpuHierarchy:
                 k.dcdm_up(*self._from(i), 1, None, 0.0, None, 0.0, target)
         if run and out:
             k.dcdm_unload(self._finest, out, scale_out, self._threads)
-
-
-def _unset_coarse_solve(r: np.ndarray) -> np.ndarray:
-    """Stands in until the owner of a hierarchy has set `coarse_solve`."""
-    raise RuntimeError("the hierarchy has no coarse solver yet: set its coarse_solve attribute before apply")

@@ -9,11 +9,11 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
+from petsc_dcdm.backends.base import Step
 from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
 from petsc_dcdm.backends.cpu.levels import roles
 from petsc_dcdm.grid.layout import Layout
@@ -34,9 +34,12 @@ class BoxOperator:
         factor: negative for a negative definite matrix.
         exact: whether this is the matrix to rounding, so that true residuals may be taken with it; else it is near
             enough for steps only.
+        closed: number of active cells of all ranks if constants on them are a null space of the matrix, else 0.
 
-    `packed`: whether it takes one byte a cell, else 32. Collective.
+    `packed`: whether it takes one byte a cell, else 32. Collective. See `petsc_dcdm.backends.base.Operator`.
     """
+
+    max_history = MAX_HISTORY
 
     def __init__(
         self,
@@ -47,9 +50,11 @@ class BoxOperator:
         factor: float = 1.0,
         threads: int = 1,
         exact: bool = False,
+        closed: int = 0,
     ) -> None:
         self.c = Operator(factor=factor)
-        self.exact = exact
+        self.exact, self.closed = exact, closed
+        self._layout = layout
         self._network, self._threads = network, threads
         shape = tuple(n + 2 for n in layout.shape)
         flat = network.geometry.flat
@@ -90,34 +95,26 @@ class BoxOperator:
         self.c.w_x, self.c.w_r, self.c.w_w, self.c.s = (arrays[i].ctypes.data for i in (x, r, w, 3))
         self.c.pitch_r, self.c.pitch_w, self.c.origin = self._pitch_r, self._pitch_w, self._origin
 
-
-@dataclass(frozen=True)
-class Step:
-    """What one step found: |r| after it, d . A d of the direction taken, and r . d before it."""
-
-    norm: float
-    energy: float
-    slope: float
+    def loop(self, history: int) -> DirectionLoop:
+        """Its steps; ValueError for a history of more than `max_history` directions. Collective."""
+        return DirectionLoop(self._network, self, self._layout, history)
 
 
 class DirectionLoop:
-    """Takes steps from a given x and r = b - A x, both in place.
+    """Takes steps from a given x and r = b - A x, both in place; see `petsc_dcdm.backends.base.Loop`.
 
     Args:
         network: gives the directions.
-        operator: the matrix.
+        operator: the matrix. Where constants are a null space of it what rounding leaves of them in r grows beside what
+            is left of it; it does not count in r . d.
         layout: this rank's box.
         history: how many of the last directions a new one is made conjugate to, at most MAX_HISTORY.
-        closed: number of active cells of all ranks if constants on them are a null space of the matrix, else 0. What
-            rounding leaves of constants in r grows beside what is left of it; it must not count in r . d.
 
     Allocates a float32 and ``history`` float64 arrays of the padded box once, one more on several ranks. All methods
     are collective.
     """
 
-    def __init__(
-        self, network: CpuHierarchy, operator: BoxOperator, layout: Layout, history: int, closed: int = 0
-    ) -> None:
+    def __init__(self, network: CpuHierarchy, operator: BoxOperator, layout: Layout, history: int) -> None:
         if not 0 <= history <= MAX_HISTORY:
             raise ValueError(f"a history of {history} directions; the kernels serve 0 to {MAX_HISTORY}")
         self._network, self._operator, self._layout = network, operator, layout
@@ -130,7 +127,7 @@ class DirectionLoop:
         self._free = [geometry.zeros(np.float64) for _ in range(room)]
         self._boxes: list[np.ndarray] = []
         self._room: np.ndarray | None = None
-        self._history, self._closed = history, closed
+        self._history, self._closed = history, operator.closed
         self._before: deque[tuple[Padded, float, float]] = deque()  # a direction, its energy, its mean if closed
         parts = int(level.parts)
         plane = (level.n_r + 2) * level.pitch_r + 2 * ALIGN
@@ -152,25 +149,36 @@ class DirectionLoop:
             self._boxes = [aligned_zeros(prod(shape), np.float64).reshape(shape) for _ in range(3)]
         return self._boxes
 
-    def restart(self) -> None:
-        """Forget the last directions: for another x and r."""
+    def room(self) -> np.ndarray:
+        """An array of this rank's box for the caller's use; the same every time."""
+        if self._room is None:
+            self._room = aligned_zeros(prod(self._layout.shape), np.float64).reshape(self._layout.shape)
+        return self._room
+
+    def start(self, x: np.ndarray, r: np.ndarray, first: np.ndarray | None = None) -> None:
+        """Begin with another x and its residual, r or ``first``; float64 C-contiguous (nz, ny, nx) of the box.
+
+        Only their addresses are kept.
+        """
         while self._before:
             self._free.append(self._before.popleft()[0])
+        address = self._network.address
+        self._x, self._r = address(x), address(r)
+        self._now = self._r if first is None else address(first)
 
-    def step(self, x: np.ndarray, r: np.ndarray, norm: float, to: np.ndarray | None = None) -> Step:
-        """One step; float64 C-contiguous (nz, ny, nx) of the box, `norm` = |r| > 0 over all ranks. The new residual
-        replaces r, or goes `to` another array, where nothing is active perhaps not all of it.
+    def step(self, norm: float) -> Step:
+        """One step, where ``norm`` = |r| > 0 over all ranks.
 
         Where the energy or the slope is 0 or not finite there is no direction, and x and r are left as they were.
         """
-        k, d, address = self._kernels, self._output, self._network.address
-        self._network.direction(r, d, 1.0 / norm)
+        k, d, now = self._kernels, self._output, self._now
+        self._network.direction(now, d, 1.0 / norm)
         count = len(self._before)
         for i, (p, _, _) in enumerate(self._before):
             self._pointers[i] = p.address
         level, operator = self._level, ctypes.addressof(self._operator.c)
         pointers, sums = ctypes.addressof(self._pointers), self._sums.ctypes.data
-        k.dcdm_dots(level, operator, d.address, pointers, count, address(r), sums)
+        k.dcdm_dots(level, operator, d.address, pointers, count, now, sums)
         found = self._total(4 + 2 * count)
         energy, slope, sum_d, sum_r = (float(v) for v in found[:4])
         mean = sum_d / self._closed if self._closed else 0.0
@@ -194,12 +202,13 @@ class DirectionLoop:
             self._betas.ctypes.data,
             count,
             slope / energy,
-            address(x),
-            address(r),
-            address(r if to is None else to),
+            self._x,
+            now,
+            self._r,
             self._work.ctypes.data,
             sums,
         )
+        self._now = self._r
         square, exact = (float(v) for v in self._total(2))
         self._before.append((following, exact, mean))
         if len(self._before) > self._history:
@@ -208,12 +217,6 @@ class DirectionLoop:
                 self._free.append(oldest)
         return Step(float(np.sqrt(square)), energy, slope)
 
-    def room(self) -> np.ndarray:
-        """An array of this rank's box for the caller's use; the same every time."""
-        if self._room is None:
-            self._room = aligned_zeros(prod(self._layout.shape), np.float64).reshape(self._layout.shape)
-        return self._room
-
     @property
     def exact(self) -> bool:
         """Whether :meth:`residual` is to be had and as good as with the matrix. On several ranks PETSc's product is as
@@ -221,19 +224,28 @@ class DirectionLoop:
         """
         return self._operator.exact and not self._network.finest.halo
 
-    def residual(self, x: np.ndarray, b: np.ndarray, r: np.ndarray) -> float:
-        """``r = b - A x`` wherever anything is active; returns its norm there. Arrays as in :meth:`step`."""
-        address, sums = self._network.address, self._sums.ctypes.data
+    def residual(self, b: np.ndarray) -> float:
+        """``r = b - A x`` wherever anything is active; returns its norm there. b as r in :meth:`start`."""
+        self._now = self._r
+        sums = self._sums.ctypes.data
         self._kernels.dcdm_residual(
             self._level,
             ctypes.addressof(self._operator.c),
-            address(x),
-            address(b),
-            address(r),
+            self._x,
+            self._network.address(b),
+            self._r,
             self._work.ctypes.data,
             sums,
         )
         return float(np.sqrt(self._total(1)[0]))
+
+    def store(self) -> None:
+        """x is in its array already."""
+
+    def load(self, residual: bool) -> None:
+        """x and r are where they were."""
+        if residual:
+            self._now = self._r
 
     def _total(self, count: int) -> np.ndarray:
         """The sums of all parts and ranks."""

@@ -24,7 +24,7 @@ from petsc_dcdm.native.binding import (
 )
 from petsc_dcdm.native.build import KernelsUnavailable
 from petsc_dcdm.native.memory import aligned_zeros
-from petsc_dcdm.network.weights import ModelFile, WeightsError
+from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
 
 
@@ -254,8 +254,7 @@ def kernels_for(file: ModelFile, half: bool = True, layout: Layout | None = None
 
     Raises as `CpuHierarchy` does.
     """
-    if file.kind != "multigrid":
-        raise WeightsError(f"{file.source}: a '{file.kind}' network, expected 'multigrid'")
+    file.require_kind("multigrid")
     steps, channels = steps_of(file), file.tensors["conv.bias"].shape[0]
     if steps > MAX_STEPS or channels > CHANNELS:
         raise KernelsUnavailable(

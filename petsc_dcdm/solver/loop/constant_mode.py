@@ -6,6 +6,7 @@ from collections.abc import Callable
 from enum import Enum
 
 import numpy as np
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.stencil.extract import NEARLY_CLOSED
@@ -92,3 +93,17 @@ def how_closed(A: PETSc.Mat, fixed: FixedRows) -> Closed:
     for vec in (ones, image, diagonal):
         vec.destroy()
     return Closed.ENTIRELY if largest <= NULL else Closed.NEARLY if largest <= NEARLY_CLOSED else Closed.NO
+
+
+def constant_part(b: PETSc.Vec, fixed: FixedRows, count: int, comm: MPI.Intracomm) -> float:
+    """Norm of the part of ``b`` along constants on the ``count`` rows that are not ``fixed``. Collective."""
+    total = float(b.sum()) - comm.allreduce(float(b.getArray(readonly=True)[fixed.rows].sum()))
+    return float(abs(total) / np.sqrt(count))
+
+
+def remove_constant(z: PETSc.Vec, fixed: FixedRows, count: int, comm: MPI.Intracomm) -> None:
+    """Frees ``z`` of constants on the ``count`` rows that are not ``fixed``, where it becomes 0. Collective."""
+    with z as values:
+        values[fixed.rows] = 0.0
+        values -= comm.allreduce(float(values.sum())) / count
+        values[fixed.rows] = 0.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 from petsc4py import PETSc
@@ -236,7 +235,7 @@ def rounding(ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> float:
     return size
 
 
-def _is_default(ksp: Any) -> bool:
+def _is_default(ksp: PETSc.KSP) -> bool:
     """Whether the convergence test is PETSc's own; False where that cannot be told."""
     library = petsc_library()
     if library is None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from petsc4py import PETSc
 
-from petsc_dcdm.native.identity import identity
+from petsc_dcdm.native.identity import Identity, identity
+from petsc_dcdm.solver.loop.preconditioner import GridPreconditioner
 
 TOLERANCE = 1e-8
 """Up to where n is a null vector: the largest of D^-1 A n, D the diagonal, over the largest of n. It is the square root
@@ -35,11 +35,11 @@ class KnownNullSpaces:
     """Judges a null space once for each matrix and its values."""
 
     def __init__(self) -> None:
-        self._key: tuple[Any, ...] | None = None
+        self._key: tuple[Identity, Identity] | None = None
         self._found = Attached()
 
-    def of(self, A: PETSc.Mat, P: PETSc.Mat, context: Any) -> Attached:
-        """``context`` is the preconditioner's, if that is petsc_dcdm.PC. Collective."""
+    def of(self, A: PETSc.Mat, P: PETSc.Mat, context: GridPreconditioner | None) -> Attached:
+        """``context`` is the preconditioner's, if that has read the matrix. Collective."""
         null_space = A.getNullSpace()
         if not null_space:
             return Attached()

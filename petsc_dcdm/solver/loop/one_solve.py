@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from petsc4py import PETSc
@@ -12,6 +11,7 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.errors import OptionError
 from petsc_dcdm.solver.loop.constant_mode import Closed, ConstantMode, how_closed
 from petsc_dcdm.solver.loop.convergence import EPS, Convergence, Reason
+from petsc_dcdm.solver.loop.preconditioner import GridPreconditioner
 from petsc_dcdm.solver.loop.steps import GridSteps, Steps, System, VectorSteps
 from petsc_dcdm.stencil.regions import find_regions
 
@@ -32,7 +32,7 @@ class OneSolve:
         self,
         settings: Settings,
         ksp: PETSc.KSP,
-        context: Any,
+        context: GridPreconditioner | None,
         system: System,
         transposed: bool,
         vectors: Callable[[int], list[PETSc.Vec]],
@@ -176,7 +176,11 @@ class OneSolve:
         system = self._system
         if closed is not Closed.ENTIRELY or self._ksp.getNormType() == PETSc.KSP.NormType.NONE:
             return ""
-        part = self._context.constant_part(system.b) if system.constants is None else system.constants.part(system.b)
+        if system.constants is not None:
+            part = system.constants.part(system.b)
+        else:  # the steps are on the grid
+            assert self._context is not None
+            part = self._context.constant_part(system.b)
         rtol, atol, _, _ = self._ksp.getTolerances()
         reference = ended.reference
         if self._ksp.getNormType() == PETSc.KSP.NormType.NATURAL:

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from petsc4py import PETSc
 
+from petsc_dcdm.backends.base import Loop
 from petsc_dcdm.solver.loop.constant_mode import ConstantMode
 from petsc_dcdm.stencil.fixed import FixedRows
+from petsc_dcdm.stencil.system import GridSystem
 
 
 @dataclass(frozen=True)
@@ -162,20 +164,19 @@ def _dots(d: PETSc.Vec, vecs: list[PETSc.Vec]) -> list[float]:
 
 
 class GridSteps:
-    """Steps on the boxes of the grid: compiled, two reductions each, directions in single precision.
+    """Steps on the boxes of the grid, by the loop of a backend.
 
     x and r are the vectors' own memory where the rows are the box, buffers elsewhere.
     """
 
-    def __init__(self, A: PETSc.Mat, grid: Any, loop: Any, system: System, r: PETSc.Vec) -> None:
-        """``grid`` is the preconditioner's GridSystem, ``loop`` its DirectionLoop; ``r`` is to hold the residual."""
+    def __init__(self, A: PETSc.Mat, grid: GridSystem, loop: Loop, system: System, r: PETSc.Vec) -> None:
+        """``grid`` and ``loop`` are the preconditioner's, of ``A``; ``r`` is to hold the residual."""
         self._A, self._grid, self._loop, self._system, self._r = A, grid, loop, system, r
         self._rows = grid.rows
         self._x = system.x
         self._norm = 0.0
 
     def start(self, nonzero: bool) -> None:
-        self._loop.restart()
         # What the first step takes the residual from; it leaves the next one in its box.
         source = self._system.b
         # Directions are not freed of the null space one by one: the sum of them is, when x is looked at.
@@ -190,16 +191,17 @@ class GridSteps:
             self._x_box, self._r_box, room = self._loop.boxes()
             if nonzero:
                 self._rows.to_box(self._x, self._x_box)
-            self._now = self._rows.to_box(source, room)
+            first = self._rows.to_box(source, room)
         else:
             self._x_box, self._r_box = (v.getArray().reshape(self._rows.shape) for v in (self._x, self._r))
-            self._now = self._rows.to_box(source)
-        self._right = self._now
+            first = self._rows.to_box(source)
+        self._loop.start(self._x_box, self._r_box, first)
+        self._right = first
         finite = True
         if nonzero and self._loop.exact:
             if self._system.fixed.rows.size:
-                self._right = self._now if self._rows.copies else self._loop.room()
-                finite = self._grid.without_dirichlet(self._A, self._x, self._now, self._right)
+                self._right = first if self._rows.copies else self._loop.room()
+                finite = self._grid.without_dirichlet(self._A, self._x, first, self._right)
             self.true_residual()
             self._norm = self._norm if finite else np.nan
         if not np.isfinite(self._norm):
@@ -215,21 +217,21 @@ class GridSteps:
             self.store()
         if self._loop.exact:
             # Dirichlet rows keep their values: what other rows have of them is in the right-hand side already.
-            self._norm = self._loop.residual(self._x_box, self._right, self._r_box)
+            self._norm = self._loop.residual(self._right)
             self._touched()
         else:
             self._residual()
             if self._rows.copies:
                 self._rows.to_box(self._x, self._x_box)
                 self._rows.to_box(self._r, self._r_box)
-        self._now = self._r_box
+            self._loop.load(residual=True)
 
     def norm(self) -> float:
         return self._norm
 
     def step(self) -> Outcome:
-        found = self._loop.step(self._x_box, self._now, self._norm, self._r_box)
-        self._norm, self._now = found.norm, self._r_box
+        found = self._loop.step(self._norm)
+        self._norm = found.norm
         self._loose, self._stored = self._system.null_space is not None, False
         self._touched()
         return Outcome(found.energy, found.slope)
@@ -241,8 +243,10 @@ class GridSteps:
             self._r.stateIncrease()
 
     def store(self, freed: bool = True) -> None:
-        if self._rows.copies and not self._stored:
-            self._rows.from_box(self._x_box, self._x)
+        if not self._stored:
+            self._loop.store()
+            if self._rows.copies:
+                self._rows.from_box(self._x_box, self._x)
             self._stored = True
         if not freed or not self._loose or self._system.null_space is None:
             return
@@ -254,4 +258,5 @@ class GridSteps:
             self._x.axpy(1.0, self._guess)
         if self._rows.copies:
             self._rows.to_box(self._x, self._x_box)
+        self._loop.load(residual=False)
         self._loose = False

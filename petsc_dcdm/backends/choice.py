@@ -1,0 +1,74 @@
+"""Which backend runs a network on a problem: compiled kernels where they serve, else the network as it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mpi4py import MPI
+
+from petsc_dcdm.backends.base import Backend, Problem
+from petsc_dcdm.grid.errors import OptionError, raise_together
+from petsc_dcdm.network import weights
+from petsc_dcdm.network.weights import ModelFile
+
+COMPILED = ("multigrid",)
+"""Kinds of network that there are compiled kernels for."""
+
+
+def load_weights(name: str, comm: MPI.Intracomm) -> ModelFile:
+    """The weights of ``-pc_dcdm_model``: rank 0 reads, all get them, or its `WeightsError`. Collective."""
+    file, error = None, None
+    if comm.Get_rank() == 0:
+        try:
+            file = weights.load(name)
+        except weights.WeightsError as problem:
+            error = problem
+    raise_together(comm, error)
+    return comm.bcast(file)
+
+
+def make_backend(
+    file: ModelFile,
+    problem: Problem,
+    comm: MPI.Intracomm,
+    *,
+    device: str,
+    threads: int,
+    compiled: str,
+    say: Callable[[str], None],
+) -> Backend:
+    """The network on the device that was asked for, ready for the problem. Collective.
+
+    Args:
+        device: of torch, for what is not compiled.
+        threads: of this rank.
+        compiled: ``-pc_dcdm_compile``; ``off`` where any rank works on a GPU.
+        say: gets a sentence for the user where kernels that are wanted cannot be had.
+
+    Raises OptionError on all ranks where they must be had, and what the network raises.
+    """
+    if file.kind in COMPILED and compiled != "off":
+        missing = _missing_kernels(file, problem)
+        if not comm.allreduce(missing is not None, op=MPI.LOR):
+            from petsc_dcdm.backends.cpu.backend import CpuBackend
+
+            return CpuBackend(file, problem, threads)
+        if compiled == "on":
+            raise_together(comm, OptionError(f"-pc_dcdm_compile on: {missing}") if missing else None)
+        why = missing or "kernels unavailable on another rank"
+        say(f"{why}; running the network in plain torch, which is slower")
+    from petsc_dcdm.backends.reference import ReferenceBackend
+
+    return ReferenceBackend(file, problem, device, threads)
+
+
+def _missing_kernels(file: ModelFile, problem: Problem) -> Exception | None:
+    """Why the compiled kernels do not serve on this rank."""
+    from petsc_dcdm.backends.cpu.setup import kernels_for
+    from petsc_dcdm.native.build import KernelsUnavailable
+
+    try:
+        kernels_for(file, layout=problem.layout)
+    except KernelsUnavailable as problem_here:
+        return problem_here
+    return None

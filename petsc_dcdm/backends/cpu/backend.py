@@ -1,0 +1,32 @@
+"""The compiled kernels as one of the backends."""
+
+from __future__ import annotations
+
+from petsc_dcdm.backends.base import Problem
+from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
+from petsc_dcdm.backends.cpu.loop import BoxOperator
+from petsc_dcdm.network.weights import ModelFile
+from petsc_dcdm.stencil.packed import PackedStencil
+
+
+class CpuBackend:
+    """See `petsc_dcdm.backends.base.Backend`. Raises as `CpuHierarchy` does, for ``file`` of kind ``multigrid``.
+
+    ``threads``: OpenMP threads of this rank. Collective.
+    """
+
+    def __init__(self, file: ModelFile, problem: Problem, threads: int) -> None:
+        packed = isinstance(problem.w, PackedStencil)
+        w, s = (problem.w, None) if packed else problem.arrays()
+        self.hierarchy = CpuHierarchy(file, w, s, problem.layout, threads)
+        self.description = f"compiled kernels, {threads} thread{'s' * (threads > 1)} per rank"
+        self._threads = threads
+
+    def operator(self, problem: Problem) -> BoxOperator | None:
+        """None on a grid of one level, which is the coarse solver's alone. Collective."""
+        layout = problem.layout
+        if not layout.plan:
+            return None
+        return BoxOperator(
+            self.hierarchy, problem.w, problem.s, layout, problem.scale, self._threads, problem.exact, problem.closed
+        )
