@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from petsc4py import PETSc
 
-from petsc_dcdm.poisson.flags import Box, Shape
+from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.poisson.flags import Box
 
 
 def create(

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from petsc_dcdm.poisson.flags import OPEN, SIDES, SOLID, Box, Shape, normal, sides_of, uniform
+from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.poisson.flags import OPEN, SIDES, SOLID, Box, normal, sides_of, uniform
 from petsc_dcdm.poisson.scene import World, all_fluid, build
 
 Family = Callable[[Shape, int, Box], World]

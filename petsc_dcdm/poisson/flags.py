@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-Shape = tuple[int, int, int]
+from petsc_dcdm.grid.shape import Shape
 
 SOLID, FLUID, OPEN = (
     0,

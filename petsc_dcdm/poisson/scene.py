@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from petsc_dcdm.poisson.flags import FLUID, OPEN, SOLID, Box, Shape, core, set_walls, sides_of
+from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.poisson.flags import FLUID, OPEN, SOLID, Box, core, set_walls, sides_of
 
 if TYPE_CHECKING:
     import trimesh

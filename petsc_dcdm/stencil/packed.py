@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.binding import kernels
 
 HAS_S = 64
@@ -31,7 +32,7 @@ class PackedStencil:
     s_value: np.ndarray
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """Of the box, without the halo."""
         nz, ny, nx = self.cells.shape
         return (nz - 2, ny - 2, nx - 2)
@@ -63,7 +64,7 @@ class PackedStencil:
         x, y, z = (max(k, default=0.0) for k in known)
         return PackedStencil(self.cells, self.s_index, (x, y, z), common)
 
-    def asymmetry(self, threads: int = 1) -> tuple[int, tuple[int, int, int], bool] | None:
+    def asymmetry(self, threads: int = 1) -> tuple[int, Shape, bool] | None:
         """The first face that only one of its cells couples through: axis, the cell (z, y, x) below it in the box, and
         whether it is that one; None if there is none. Halos are filled.
         """

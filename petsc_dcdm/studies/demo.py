@@ -17,9 +17,9 @@ petsc4py.init([])
 from petsc4py import PETSc  # noqa: E402
 
 from petsc_dcdm.compare.baselines import BASELINES  # noqa: E402
+from petsc_dcdm.grid.shape import Shape  # noqa: E402
 from petsc_dcdm.poisson import dmda, flow, mesh, rhs, scene  # noqa: E402
 from petsc_dcdm.poisson.assemble import System, assemble  # noqa: E402
-from petsc_dcdm.poisson.flags import Shape  # noqa: E402
 from petsc_dcdm.poisson.pockets import seal_pockets  # noqa: E402
 from petsc_dcdm.poisson.solving import Result, print_table, solve  # noqa: E402
 

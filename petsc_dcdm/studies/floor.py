@@ -12,8 +12,8 @@ import sys
 import numpy as np
 from petsc4py import PETSc
 
-from petsc_dcdm.compare.cli import shape_of
 from petsc_dcdm.compare.job import SystemSpec
+from petsc_dcdm.grid.shape import shape_argument
 from petsc_dcdm.studies.robustness import problem_of, solver
 
 ROWS = 500_000
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--system", nargs="+", default=["plates"], help="families, see petsc-dcdm solve (default plates)"
     )
-    parser.add_argument("--size", type=shape_of, default=(1, 512, 512), help="n or nx,ny[,nz] (default 512,512)")
+    parser.add_argument("--size", type=shape_argument, default=(1, 512, 512), help="n or nx,ny[,nz] (default 512,512)")
     parser.add_argument("--seed", type=int, default=11)
     args = parser.parse_args(argv)
     print("| system | right-hand side | size of x | residual of x rounded, extended | the same, MatMult |")

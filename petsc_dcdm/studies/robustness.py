@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from petsc_dcdm.compare.job import SystemSpec
+from petsc_dcdm.grid.shape import Shape, shape_argument
 
 if TYPE_CHECKING:
     from petsc4py import PETSc
@@ -96,7 +97,7 @@ def _count(iterations: int) -> str:
     return f"> {MOST_ITERATIONS}" if iterations > MOST_ITERATIONS else str(iterations)
 
 
-def measure(name: str, shape: tuple[int, int, int], seeds: tuple[int, ...], kinds: tuple[str, ...]) -> Row:
+def measure(name: str, shape: Shape, seeds: tuple[int, ...], kinds: tuple[str, ...]) -> Row:
     """Solve one system for all seeds and right-hand sides. Collective."""
     kind = name if name in ("mesh", "vertex") else "family"
     row = Row(name, SystemSpec("family", shape=shape).size)
@@ -210,11 +211,12 @@ def _one(ksp: PETSc.KSP, problem: Problem, b: PETSc.Vec, kind: str, row: Row) ->
 def main(argv: list[str]) -> int:
     """Print a Markdown table; 1 if a limit was missed or a solve did not converge."""
     from petsc_dcdm.cli import split_petsc_options
-    from petsc_dcdm.compare.cli import shape_of
 
     argv, petsc_options = split_petsc_options(argv)
     parser = argparse.ArgumentParser(prog="python -m petsc_dcdm.studies.robustness", description=__doc__)
-    parser.add_argument("--size", type=shape_of, nargs="+", default=[(64, 64, 64)], help="n or nx,ny[,nz] (default 64)")
+    parser.add_argument(
+        "--size", type=shape_argument, nargs="+", default=[(64, 64, 64)], help="n or nx,ny[,nz] (default 64)"
+    )
     parser.add_argument("--system", nargs="+", choices=list(LIMITS), default=list(LIMITS), help="default: all")
     parser.add_argument("--seed", type=int, nargs="+", default=list(SEEDS), help="default: 11 12 13")
     parser.add_argument("--rhs", nargs="+", choices=("random", "smooth"), default=["random", "smooth"])

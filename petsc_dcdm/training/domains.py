@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Shape = tuple[int, int, int]
+from petsc_dcdm.grid.shape import Shape
+
 Rng = np.random.Generator
 
 #: What an open side of the grid is: pressure given half a cell outside (2 w), in a ghost cell (w), or a

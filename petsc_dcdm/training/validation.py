@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.network.fields import no_exchange
 from petsc_dcdm.network.multigrid import Operator, apply_operator, operator_from_arrays
-from petsc_dcdm.training.domains import Shape, System, assemble, ball, brick, grid, size, smooth_noise
+from petsc_dcdm.training.domains import System, assemble, ball, brick, grid, size, smooth_noise
 
 #: Added to every seed here: training counts up from small ones.
 SEED_OFFSET = 1_000_003

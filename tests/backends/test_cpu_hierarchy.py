@@ -18,7 +18,8 @@ from mpi4py import MPI
 from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
 from petsc_dcdm.grid.boxes import BoxPartition
 from petsc_dcdm.grid.halo import BoxLayout
-from petsc_dcdm.grid.layout import SerialLayout, Shape
+from petsc_dcdm.grid.layout import SerialLayout
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import KernelsUnavailable
 from petsc_dcdm.network.initial import initial_tensors
 from petsc_dcdm.network.multigrid import TorchHierarchy

@@ -11,7 +11,8 @@ from test_cpu_hierarchy import Plan, damping, diagonal, in_threads, system, weig
 from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
 from petsc_dcdm.backends.cpu.loop import BoxOperator, DirectionLoop
 from petsc_dcdm.grid.halo import BoxLayout
-from petsc_dcdm.grid.layout import SerialLayout, Shape
+from petsc_dcdm.grid.layout import SerialLayout
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.stencil.packed import PackedStencil, pack
 
 

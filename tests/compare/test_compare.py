@@ -60,18 +60,6 @@ def test_obstacles():
 
 
 @pytest.mark.parametrize(
-    "text, shape",
-    [("8", (8, 8, 8)), ("5,6", (1, 6, 5)), ("5x6x7", (7, 6, 5)), ("a", None), ("1", None), ("", None)],
-)
-def test_sizes(text, shape):
-    if shape:
-        assert cli.shape_of(text) == shape
-    else:
-        with pytest.raises(argparse.ArgumentTypeError):
-            cli.shape_of(text)
-
-
-@pytest.mark.parametrize(
     "argv",
     [
         "--matrix A.bin --size 8",

@@ -8,9 +8,10 @@ import pytest
 pytest.importorskip("petsc4py")
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.poisson import dmda, families, flow, rhs, scene
 from petsc_dcdm.poisson.assemble import AssemblyError, System, assemble
-from petsc_dcdm.poisson.flags import FLUID, OPEN, SIDES, SOLID, Box, Shape, core, normal, sides_of, uniform, whole
+from petsc_dcdm.poisson.flags import FLUID, OPEN, SIDES, SOLID, Box, core, normal, sides_of, uniform, whole
 from petsc_dcdm.poisson.pockets import seal_pockets
 
 ODD: tuple[Shape, ...] = ((13, 9, 17), (1, 21, 15), (1, 1, 12), (2, 33, 5))

@@ -11,7 +11,7 @@ from petsc_dcdm.network import weights
 from petsc_dcdm.network.initial import HYPER, initial_tensors
 from petsc_dcdm.poisson import io
 from petsc_dcdm.training.domains import diagonal, finish
-from petsc_dcdm.training.fine import piece
+from petsc_dcdm.training.finetune import piece
 
 SHAPE = (1, 80, 96)
 

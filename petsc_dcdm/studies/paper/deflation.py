@@ -14,10 +14,12 @@ from itertools import product
 import numpy as np
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.shape import Shape
+
 Report = Callable[[int, float], bool]
 
 
-def low_sines(shape: tuple[int, int, int], count: int) -> list[np.ndarray]:
+def low_sines(shape: Shape, count: int) -> list[np.ndarray]:
     """The `count` lowest eigenvectors of a box whose value is zero one cell outside: float64 of `shape`."""
     one = [np.pi * np.arange(1, n + 1) / (n + 1) for n in shape]
     all_numbers = product(*(range(1, min(count, n) + 1) for n in shape))
@@ -25,7 +27,7 @@ def low_sines(shape: tuple[int, int, int], count: int) -> list[np.ndarray]:
     return [np.einsum("i,j,k->ijk", *(np.sin(m * x) for m, x in zip(k, one, strict=True))) for k in numbers]
 
 
-def _eigenvalue(k: tuple[int, ...], shape: tuple[int, int, int]) -> float:
+def _eigenvalue(k: tuple[int, ...], shape: Shape) -> float:
     return sum(2.0 - 2.0 * np.cos(np.pi * m / (n + 1)) for m, n in zip(k, shape, strict=True))
 
 
