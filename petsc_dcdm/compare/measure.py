@@ -21,6 +21,7 @@ from petsc4py import PETSc
 
 from petsc_dcdm.compare.job import Job, Measured, SystemSpec
 from petsc_dcdm.compare.systems import Problem, build, structured
+from petsc_dcdm.poisson.solving import reason_name
 
 MATMULTS, APPLIES = 21, 5
 PLUGIN = ("petsc_dcdm.solver.ksp", "petsc_dcdm.solver.pc", "petsc_dcdm.backends.cpu.hierarchy")
@@ -51,15 +52,6 @@ def _now() -> float:
     """The time when all ranks are here."""
     MPI.COMM_WORLD.barrier()
     return time.perf_counter()
-
-
-def _reason(ksp: PETSc.KSP) -> str:
-    """The name that PETSc prints for the reason."""
-    names, number = PETSc.KSP.ConvergedReason, ksp.getConvergedReason()
-    if number == names.DIVERGED_MAX_IT:
-        return "DIVERGED_ITS"
-    known = [name for name in dir(names) if name.startswith(("CONVERGED_", "DIVERGED_"))]
-    return next((name for name in known if getattr(names, name) == number), str(number))
 
 
 def _packages() -> frozenset[str]:
@@ -148,7 +140,7 @@ class _Run:
         out.setup_s.append(ready - start)
         out.solve_s.append(end - ready)
         out.iterations.append(self.ksp.getIterationNumber())
-        out.reasons.append(_reason(self.ksp))
+        out.reasons.append(reason_name(self.ksp.getConvergedReason()))
 
 
 def measure(job: Job) -> Measured:

@@ -173,6 +173,11 @@ class Hierarchy(Protocol):
         """
 
 
+def unset_coarse_solve(r: np.ndarray) -> np.ndarray:
+    """Stands in until the owner of a hierarchy has set `coarse_solve`."""
+    raise RuntimeError("the hierarchy has no coarse solver yet: set its coarse_solve attribute before apply")
+
+
 def coarse_box(shape: Shape, offset: Shape, axes: tuple[int, ...]) -> tuple[Shape, Shape]:
     """Shape and offset of a box after halving `axes`; an odd size leaves a last coarse cell that is one
     cell thick.

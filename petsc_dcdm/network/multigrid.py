@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, SerialLayout, coarse_box
+from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, SerialLayout, coarse_box, unset_coarse_solve
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.network import fields
 from petsc_dcdm.network.fields import Axes, Exchange, Operator, face_pair, high, low, pad_cells
@@ -204,11 +204,6 @@ def operator_from_arrays(
     return fields.make_operator(
         (faces[0], faces[1], faces[2]), torch.as_tensor(s).to(device=device, dtype=dtype), shape
     )
-
-
-def unset_coarse_solve(r: np.ndarray) -> np.ndarray:
-    """Stands in until the owner of a hierarchy has set `coarse_solve`."""
-    raise RuntimeError("the hierarchy has no coarse solver yet: set its coarse_solve attribute before apply")
 
 
 class TorchHierarchy:

@@ -55,11 +55,6 @@ def whole(shape: Shape) -> Box:
     return Box((0, 0, 0), shape)
 
 
-def core(padded: np.ndarray) -> np.ndarray:
-    """View of a padded array without its halo."""
-    return padded[1:-1, 1:-1, 1:-1]
-
-
 def sides_of(open_sides: str = "", inflow: str = "") -> tuple[str, ...]:
     """The six sides from lists such as ``"x+ z+"``; the rest is closed. ValueError for an unknown name."""
     for name in (*open_sides.split(), *inflow.split()):

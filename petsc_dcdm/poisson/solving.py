@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from petsc4py import PETSc
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 RTOL = 1e-6
 
@@ -98,6 +95,10 @@ def print_table(title: str, results: Sequence[Result], comm: PETSc.Comm) -> None
     """A table of results for people, on rank 0."""
     if comm.rank:
         return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("solver", no_wrap=True)
     for column in ("unknowns", "iterations", "set-up", "solve", "total", "residual"):

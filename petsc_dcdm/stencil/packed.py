@@ -82,26 +82,3 @@ class PackedStencil:
         """Low conductances along x, y, z and s as padded float64 arrays, for whoever can not use the packed form."""
         w = [np.where(self.cells & (1 << 2 * axis), self.c[axis], 0.0) for axis in range(3)]
         return w, np.where(self.cells & HAS_S, self.s_value[self.s_index], 0.0)
-
-
-def pack(w: Sequence[np.ndarray], s: np.ndarray, threads: int = 1) -> PackedStencil | None:
-    """Padded C-contiguous float64 arrays, packed if they can be; the halo of w on the high side is valid."""
-    nz, ny, nx = (n - 2 for n in s.shape)
-    c = np.array([float(a[1:-1, 1:-1, 1:-1].max(initial=0.0)) for a in w])
-    packed = PackedStencil(np.zeros(s.shape, np.uint8), np.zeros(s.shape, np.uint8), (c[0], c[1], c[2]), np.zeros(256))
-    pitch_y, pitch_z = nx + 2, (nx + 2) * (ny + 2)
-    first = pitch_z + pitch_y + 1
-    fits = kernels().dcdm_pack(
-        *(a.ctypes.data + 8 * first for a in (*w, s)),
-        c.ctypes.data,
-        nx,
-        ny,
-        nz,
-        pitch_y,
-        pitch_z,
-        packed.cells.ctypes.data + first,
-        packed.s_index.ctypes.data + first,
-        packed.s_value.ctypes.data,
-        threads,
-    )
-    return packed if fits else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from petsc_dcdm.grid.faces import all_but_first, all_but_last, connected, diagonal, padded
 from petsc_dcdm.grid.shape import Shape
 
 Rng = np.random.Generator
@@ -39,30 +40,11 @@ class System:
     @property
     def active(self) -> np.ndarray:
         """bool (nz, ny, nx): the cells that hold an unknown."""
-        return diagonal(self.w, self.s) > 0
+        return self.diagonal() > 0
 
-
-def low_part(a: np.ndarray, axis: int) -> np.ndarray:
-    """View of `a` without its last layer along axis x, y, z = 0, 1, 2."""
-    index: list[slice] = [slice(None)] * 3
-    index[2 - axis] = slice(None, -1)
-    return a[tuple(index)]
-
-
-def high_part(a: np.ndarray, axis: int) -> np.ndarray:
-    """View of `a` without its first layer along the axis."""
-    index: list[slice] = [slice(None)] * 3
-    index[2 - axis] = slice(1, None)
-    return a[tuple(index)]
-
-
-def diagonal(w: tuple[np.ndarray, ...], s: np.ndarray) -> np.ndarray:
-    """The diagonal of the operator, in the dtype of `s`."""
-    d = s.copy()
-    for a in range(3):
-        d += w[a]
-        low_part(d, a)[...] += high_part(w[a], a)
-    return d
+    def diagonal(self) -> np.ndarray:
+        """Of the operator, in the dtype of `s`."""
+        return diagonal([padded(face) for face in self.w], self.s)
 
 
 def assemble(
@@ -89,12 +71,12 @@ def assemble(
     w = []
     for a in range(3):
         wa = np.zeros(fluid.shape)
-        k0, k1 = low_part(k, a), high_part(k, a)
-        f0, f1, g0, g1 = low_part(fluid, a), high_part(fluid, a), low_part(air, a), high_part(air, a)
+        k0, k1 = all_but_last(k, a), all_but_first(k, a)
+        f0, f1, g0, g1 = all_but_last(fluid, a), all_but_first(fluid, a), all_but_last(air, a), all_but_first(air, a)
         face = ratio[a] * 2 * k0 * k1 / (k0 + k1)
-        high_part(wa, a)[...] = face * (f0 & f1)
-        low_part(s, a)[...] += face * (f0 & g1)
-        high_part(s, a)[...] += face * (f1 & g0)
+        all_but_first(wa, a)[...] = face * (f0 & f1)
+        all_but_last(s, a)[...] += face * (f0 & g1)
+        all_but_first(s, a)[...] += face * (f1 & g0)
         if fluid.shape[2 - a] > 1:
             for side, layer in ((0, 0), (1, fluid.shape[2 - a] - 1)):
                 index: list[slice | int] = [slice(None)] * 3
@@ -106,38 +88,25 @@ def assemble(
 
 def finish(w: tuple[np.ndarray, np.ndarray, np.ndarray], s: np.ndarray) -> System:
     """Drop parts of the domain that are closed off, scale, convert to float32."""
-    reached = spread(s > 0, w)
+    reached = connected(s > 0, w)
     closed = not reached.any()
     if closed:
         reached = largest_part(w)
     keep = [np.where(reached, wa, 0.0) for wa in w]
     s = np.where(reached, s, 0.0)
-    top = max(diagonal((keep[0], keep[1], keep[2]), s).max(), np.finfo(float).tiny)
+    top = max(System((keep[0], keep[1], keep[2]), s, closed).diagonal().max(), np.finfo(float).tiny)
     a, b, c = ((x / top).astype(np.float32) for x in keep)
     return System((a, b, c), (s / top).astype(np.float32), closed)
 
 
-def spread(seed: np.ndarray, w: tuple[np.ndarray, ...]) -> np.ndarray:
-    """All cells connected to the bool array `seed` through positive conductances."""
-    reached = seed.copy()
-    open_faces = [high_part(wa, a) > 0 for a, wa in enumerate(w)]
-    while True:
-        before = int(reached.sum())
-        for a in range(3):
-            low_part(reached, a)[...] |= high_part(reached, a) & open_faces[a]
-            high_part(reached, a)[...] |= low_part(reached, a) & open_faces[a]
-        if int(reached.sum()) == before:
-            return reached
-
-
 def largest_part(w: tuple[np.ndarray, ...]) -> np.ndarray:
     """The largest connected set of cells, bool."""
-    left = diagonal(w, np.zeros_like(w[0])) > 0
+    left = diagonal([padded(face) for face in w], np.zeros_like(w[0])) > 0
     best = np.zeros_like(left)
     while left.sum() > best.sum():
         seed = np.zeros_like(left)
         seed.flat[int(np.flatnonzero(left)[0])] = True
-        part = spread(seed, w)
+        part = connected(seed, w)
         left &= ~part
         if part.sum() > best.sum():
             best = part

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.shape import Shape, shape_option, size_text
 from petsc_dcdm.network import weights
 from petsc_dcdm.poisson import io
@@ -106,12 +107,11 @@ def _read(A: PETSc.Mat, shape: Shape | None) -> tuple[System, np.ndarray]:
     pc = PETSc.PC().create()
     comm = PETSc.COMM_WORLD.tompi4py().Dup()
     system = build_system(A, find_grid(pc, A, shape), comm, threshold=None, threads=1)
-    inner = (slice(1, -1),) * 3
     faces, extra = system.arrays()
-    w = [face[inner] for face in faces]
+    w = [interior(face) for face in faces]
     free = np.ones(A.getSize()[0], bool)
     free[system.fixed.rows] = False
-    found = finish((w[0], w[1], w[2]), extra[inner])
+    found = finish((w[0], w[1], w[2]), interior(extra))
     system.destroy()
     comm.Free()
     pc.destroy()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_cpu_hierarchy import in_threads
+from thread_ranks import in_threads
 
 from petsc_dcdm.backends import devices
 from petsc_dcdm.grid import halo

@@ -8,10 +8,11 @@ import pytest
 pytest.importorskip("petsc4py")
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.poisson import dmda, families, flow, rhs, scene
 from petsc_dcdm.poisson.assemble import AssemblyError, System, assemble
-from petsc_dcdm.poisson.flags import FLUID, OPEN, SIDES, SOLID, Box, core, normal, sides_of, uniform, whole
+from petsc_dcdm.poisson.flags import FLUID, OPEN, SIDES, SOLID, Box, normal, sides_of, uniform, whole
 from petsc_dcdm.poisson.pockets import seal_pockets
 
 ODD: tuple[Shape, ...] = ((13, 9, 17), (1, 21, 15), (1, 1, 12), (2, 33, 5))
@@ -96,7 +97,7 @@ def test_couplings_of_air_and_sides() -> None:
     world = scene.build(shape, whole(shape), flags, sides_of("x- y-"))
     # y is one cell thick, so y- stays closed; x- counts twice, air once.
     np.testing.assert_array_equal(world.s.ravel(), [2, 1, 0, 0])
-    np.testing.assert_array_equal(core(world.w[0]).ravel(), [0, 1, 0, 0])
+    np.testing.assert_array_equal(interior(world.w[0]).ravel(), [0, 1, 0, 0])
     np.testing.assert_array_equal(world.diagonal().ravel(), [3, 2, 0, 0])
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from petsc_dcdm.backends.cpu.levels import Box
 from petsc_dcdm.backends.cpu.setup import CpuLevels, plus, steps_of
-from petsc_dcdm.grid.layout import Exchange, Layout, Reach
+from petsc_dcdm.grid.layout import Exchange, Layout, Reach, unset_coarse_solve
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.binding import ALIGN, Geometry, Level, Padded
 from petsc_dcdm.network.weights import ModelFile
@@ -54,7 +54,7 @@ class CpuHierarchy:
         self._threads = threads
         self._visits = layout.visits if len(layout.plan) > 1 else 1
         self._coarse_r = np.zeros(made.coarse.shape, np.float32)
-        self.coarse_solve: Callable[[np.ndarray], np.ndarray] = _unset_coarse_solve
+        self.coarse_solve: Callable[[np.ndarray], np.ndarray] = unset_coarse_solve
         self._prepare([made.parents_around(i) for i in range(len(layout.plan))])
 
     def _prepare(self, around: list[tuple[Shape, Shape]]) -> None:
@@ -211,8 +211,3 @@ class CpuHierarchy:
                 k.dcdm_up(*self._from(i), 1, None, 0.0, None, 0.0, target)
         if run and out:
             k.dcdm_unload(self._finest, out, scale_out, self._threads)
-
-
-def _unset_coarse_solve(r: np.ndarray) -> np.ndarray:
-    """Stands in until the owner of a hierarchy has set `coarse_solve`."""
-    raise RuntimeError("the hierarchy has no coarse solver yet: set its coarse_solve attribute before apply")
