@@ -73,3 +73,17 @@ def connected(seed: np.ndarray, w: Sequence[np.ndarray]) -> np.ndarray:
             all_but_first(reached, axis)[...] |= all_but_last(reached, axis) & open_faces[axis]
         if int(reached.sum()) == before:
             return reached
+
+
+def largest_connected(w: Sequence[np.ndarray]) -> np.ndarray:
+    """bool: the largest set of cells that positive conductances connect, on one rank; of equals the first."""
+    left = diagonal([padded(face) for face in w], np.zeros_like(w[0])) > 0
+    best = np.zeros_like(left)
+    while left.sum() > best.sum():
+        seed = np.zeros_like(left)
+        seed.flat[int(np.flatnonzero(left)[0])] = True
+        part = connected(seed, w)
+        left &= ~part
+        if part.sum() > best.sum():
+            best = part
+    return best

@@ -1,9 +1,7 @@
-"""Random diffusion systems to train on, from seeds: geometry, boundaries and coefficients as conductances.
-numpy only.
+"""Random diffusion systems to train on, from seeds: geometry, boundaries and coefficients as conductances. numpy only.
 
-Every system is a 7-point operator in the convention of the models: ``w[a]`` is the conductance of each
-cell's low face along axis a = x, y, z, `s` the extra diagonal, both 0 at cells without an unknown, scaled
-to a largest diagonal of 1.
+Every system is a 7-point operator in the convention of the models: ``w[a]`` is the conductance of each cell's low face
+along axis a = x, y, z, `s` the extra diagonal, both 0 at cells without an unknown, scaled to a largest diagonal of 1.
 """
 
 from __future__ import annotations
@@ -13,21 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from petsc_dcdm.grid.faces import all_but_first, all_but_last, connected, diagonal, padded
+from petsc_dcdm.grid.faces import all_but_first, all_but_last, connected, diagonal, largest_connected, padded
 from petsc_dcdm.grid.shape import Shape
 
 Rng = np.random.Generator
 
-#: What an open side of the grid is: pressure given half a cell outside (2 w), in a ghost cell (w), or a
-#: wall (0).
+#: What an open side of the grid is: pressure given half a cell outside (2 w), in a ghost cell (w), or a wall (0).
 OPENINGS = (0.0, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
 class System:
-    """A stencil: float32 ``w[0..2]`` and `s`, each (nz, ny, nx). `closed`: singular, constants are its null
-    space.
-    """
+    """A stencil: float32 ``w[0..2]`` and `s`, each (nz, ny, nx). `closed`: singular, constants are its null space."""
 
     w: tuple[np.ndarray, np.ndarray, np.ndarray]
     s: np.ndarray
@@ -91,26 +86,12 @@ def finish(w: tuple[np.ndarray, np.ndarray, np.ndarray], s: np.ndarray) -> Syste
     reached = connected(s > 0, w)
     closed = not reached.any()
     if closed:
-        reached = largest_part(w)
+        reached = largest_connected(w)
     keep = [np.where(reached, wa, 0.0) for wa in w]
     s = np.where(reached, s, 0.0)
     top = max(System((keep[0], keep[1], keep[2]), s, closed).diagonal().max(), np.finfo(float).tiny)
     a, b, c = ((x / top).astype(np.float32) for x in keep)
     return System((a, b, c), (s / top).astype(np.float32), closed)
-
-
-def largest_part(w: tuple[np.ndarray, ...]) -> np.ndarray:
-    """The largest connected set of cells, bool."""
-    left = diagonal([padded(face) for face in w], np.zeros_like(w[0])) > 0
-    best = np.zeros_like(left)
-    while left.sum() > best.sum():
-        seed = np.zeros_like(left)
-        seed.flat[int(np.flatnonzero(left)[0])] = True
-        part = connected(seed, w)
-        left &= ~part
-        if part.sum() > best.sum():
-            best = part
-    return best
 
 
 # Geometry -----------------------------------------------------------------------------------------
@@ -210,7 +191,22 @@ def random_sides(shape: Shape, rng: Rng, open_chance: float) -> np.ndarray:
 
 # Families -----------------------------------------------------------------------------------------
 
+Family = Callable[[Shape, Rng], System]
+#: Family -> what makes a system of it, and how often it is drawn in training beside the others.
+FAMILIES: dict[str, tuple[Family, float]] = {}
 
+
+def family(odds: float) -> Callable[[Family], Family]:
+    """Decorator: draw systems of ``family_NAME`` in training, under NAME, so often beside the others."""
+
+    def register(function: Family) -> Family:
+        FAMILIES[function.__name__.removeprefix("family_")] = function, odds
+        return function
+
+    return register
+
+
+@family(5.0)
 def family_mixed(shape: Shape, rng: Rng) -> System:
     """Solid boxes and ellipsoids, with chances of a wavy free surface, bubbles and open sides."""
     solid = obstacles(shape, rng, int(rng.integers(0, 9)), 0.25)
@@ -222,6 +218,7 @@ def family_mixed(shape: Shape, rng: Rng) -> System:
     return assemble(~solid & ~air, air, sides)
 
 
+@family(2.0)
 def family_box(shape: Shape, rng: Rng) -> System:
     """An empty box with any sides; half of the time all of them given, as on vertex-centred grids."""
     sides = np.full((3, 2), rng.choice(OPENINGS[1:])) if rng.random() < 0.5 else random_sides(shape, rng, 0.4)
@@ -229,6 +226,7 @@ def family_box(shape: Shape, rng: Rng) -> System:
     return assemble(~none, none, sides)
 
 
+@family(1.5)
 def family_smooth(shape: Shape, rng: Rng) -> System:
     """Smooth coefficients over up to two decades and a few obstacles."""
     solid = obstacles(shape, rng, int(rng.integers(0, 4)), 0.2)
@@ -236,6 +234,7 @@ def family_smooth(shape: Shape, rng: Rng) -> System:
     return assemble(~solid, np.zeros(shape, bool), random_sides(shape, rng, 0.6), k)
 
 
+@family(2.0)
 def family_jumps(shape: Shape, rng: Rng) -> System:
     """Coefficients that jump by up to 1e4 between blocks, or between bodies and what surrounds them."""
     jump = 10.0 ** rng.uniform(0.5, 4.0)
@@ -250,6 +249,7 @@ def family_jumps(shape: Shape, rng: Rng) -> System:
     return assemble(~solid, np.zeros(shape, bool), random_sides(shape, rng, 0.5), np.where(stiff, jump, 1.0))
 
 
+@family(2.5)
 def family_ratio(shape: Shape, rng: Rng) -> System:
     """Conductances that differ between the axes by up to 100, in boxes and mixed domains."""
     axes = [a for a in range(3) if shape[2 - a] > 1]
@@ -264,24 +264,28 @@ def family_ratio(shape: Shape, rng: Rng) -> System:
     return assemble(~solid & ~air, air, sides, ratio=(ratio[0], ratio[1], ratio[2]))
 
 
+@family(1.0)
 def family_plates(shape: Shape, rng: Rng) -> System:
     """Thin plates with holes."""
     none = np.zeros(shape, bool)
     return assemble(~plates(shape, rng), none, random_sides(shape, rng, 0.4))
 
 
+@family(1.5)
 def family_porous(shape: Shape, rng: Rng) -> System:
     """Many small spheres."""
     solid = obstacles(shape, rng, int(rng.integers(20, 80)), 0.12)
     return assemble(~solid, np.zeros(shape, bool), random_sides(shape, rng, 0.5))
 
 
+@family(1.5)
 def family_random(shape: Shape, rng: Rng) -> System:
     """Every cell solid with the same chance."""
     solid = rng.random(shape) < rng.uniform(0.02, 0.3)
     return assemble(~solid, np.zeros(shape, bool), random_sides(shape, rng, 0.5))
 
 
+@family(0.5)
 def family_channels(shape: Shape, rng: Rng) -> System:
     """Straight channels a cell or two wide through solid, that cross one another."""
     fluid = np.zeros(shape, bool)
@@ -296,6 +300,7 @@ def family_channels(shape: Shape, rng: Rng) -> System:
     return assemble(fluid, np.zeros(shape, bool), random_sides(shape, rng, 0.6))
 
 
+@family(0.5)
 def family_gaps(shape: Shape, rng: Rng) -> System:
     """Large bricks that leave gaps of one to three cells between them."""
     solid = np.ones(shape, bool)
@@ -311,6 +316,7 @@ def family_gaps(shape: Shape, rng: Rng) -> System:
     return assemble(~solid, np.zeros(shape, bool), random_sides(shape, rng, 0.5))
 
 
+@family(1.5)
 def family_closed(shape: Shape, rng: Rng) -> System:
     """Walls all around: pure Neumann, or open through one cell only."""
     solid = obstacles(shape, rng, int(rng.integers(0, 8)), 0.25)
@@ -320,36 +326,12 @@ def family_closed(shape: Shape, rng: Rng) -> System:
     return assemble(~solid & ~air, air, np.zeros((3, 2)))
 
 
-#: Family -> how often it is drawn in training.
-FAMILIES: dict[str, tuple[Callable[[Shape, Rng], System], float]] = {
-    "mixed": (family_mixed, 5.0),
-    "box": (family_box, 2.0),
-    "smooth": (family_smooth, 1.5),
-    "jumps": (family_jumps, 2.0),
-    "ratio": (family_ratio, 2.5),
-    "plates": (family_plates, 1.0),
-    "porous": (family_porous, 1.5),
-    "random": (family_random, 1.5),
-    "channels": (family_channels, 0.5),
-    "gaps": (family_gaps, 0.5),
-    "closed": (family_closed, 1.5),
-}
-
-SHAPES_3D: tuple[Shape, ...] = (
-    (32, 32, 32),
-    (24, 24, 24),
-    (16, 32, 24),
-    (25, 21, 27),
-    (20, 16, 44),
-    (29, 34, 18),
-)
+SHAPES_3D: tuple[Shape, ...] = ((32, 32, 32), (24, 24, 24), (16, 32, 24), (25, 21, 27), (20, 16, 44), (29, 34, 18))
 SHAPES_2D: tuple[Shape, ...] = ((1, 128, 128), (1, 96, 120), (1, 97, 65), (1, 64, 64), (1, 150, 60))
 
 
 def random_system(rng: Rng, two_dimensional: bool) -> tuple[str, System]:
-    """A family's name and a system of it, drawn with the weights of `FAMILIES`. Systems of under 50
-    unknowns are redrawn.
-    """
+    """A family's name and a system of it, drawn by the odds of `FAMILIES`; under 50 unknowns are drawn again."""
     names = list(FAMILIES)
     odds = np.array([FAMILIES[name][1] for name in names])
     while True:
