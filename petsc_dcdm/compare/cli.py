@@ -40,7 +40,7 @@ def add_compare_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentP
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_argument_group("system").add_mutually_exclusive_group(required=True)
-    what.add_argument("--family", help="a family of worlds; --family list names them")
+    what.add_argument("--family", help="a family of worlds, or module:name; --family list names them")
     what.add_argument("--mesh", type=Path, help="flow past a surface mesh (OBJ, STL, PLY)")
     what.add_argument("--vertex", action="store_true", help="the 3D Laplacian of PETSc's tutorial ex45")
     what.add_argument("--matrix", type=Path, help="a matrix written with -ksp_view_mat binary:FILE")
@@ -106,20 +106,20 @@ def run(args: argparse.Namespace) -> int:
 
     from petsc_dcdm.compare.driver import Result, compare
     from petsc_dcdm.compare.report import print_tables
-    from petsc_dcdm.poisson.families import families
+    from petsc_dcdm.poisson.families import families, find
 
     console = Console(width=None if sys.stdout.isatty() else 140)
     if args.family == "list":
         for name, family in families.items():
-            console.print(f"{name:15} {(family.__doc__ or '').splitlines()[0]}", highlight=False)
+            console.print(f"{name:15} {family.about}", highlight=False)
         return 0
     for path in (args.mesh, args.matrix, args.cells, Path(args.rhs) if args.matrix and args.rhs else None):
         if path and not path.is_file():
             raise FileNotFoundError(f"there is no file {path}")
     systems = systems_of(args)
     solvers = [resolve(text) for text in args.solver or DEFAULT]
-    if args.family and args.family not in families:
-        raise ValueError(f"There is no family {args.family!r}; the families are {', '.join(families)}.")
+    if args.family:
+        find(args.family)
     console.print(f"{machine()}; relative residual {args.rtol:g}; medians of {args.runs} runs", highlight=False)
     results: list[Result] = []
 

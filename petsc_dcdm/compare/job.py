@@ -17,7 +17,7 @@ from petsc_dcdm.grid.shape import Shape, size_text
 class SystemSpec:
     """What to solve. ``kind`` is one of
 
-    family: ``name`` of petsc_dcdm.poisson.families, ``shape`` (nz, ny, nx) and ``seed``
+    family: ``name`` as petsc_dcdm.poisson.families.find takes it, ``shape`` (nz, ny, nx) and ``seed``
     mesh:   flow past the surface in the file ``name``, ``shape``
     vertex: PETSc's tutorial 45: Laplacian on ``shape`` vertices, the outer ones Dirichlet rows
     matrix: PETSc binary file ``name``; ``shape`` if it is known

@@ -23,7 +23,7 @@ from petsc_dcdm.network.fields import no_exchange
 from petsc_dcdm.network.initial import HYPER, chebyshev_weights, initial_tensors
 from petsc_dcdm.network.multigrid import Smoother, apply_operator, spread_blocks, sum_blocks
 from petsc_dcdm.stencil.plan import plan_coarsening
-from petsc_dcdm.studies.robustness import LIMITS, TOLERANCES, Row, measure
+from petsc_dcdm.studies.robustness import TOLERANCES, Row, measure, system_argument
 from petsc_dcdm.training import validation
 from petsc_dcdm.training.losses import exact_solver
 from petsc_dcdm.training.train import Settings, mean_conductances, train_multigrid
@@ -154,7 +154,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--size", type=shape_argument, nargs="+", default=[(64, 64, 64)], help="n or nx,ny[,nz] (default 64)"
     )
-    parser.add_argument("--system", nargs="+", choices=list(LIMITS), default=list(SYSTEMS), help="default: ten of them")
+    parser.add_argument("--system", nargs="+", type=system_argument, default=list(SYSTEMS), help="default: ten of them")
     parser.add_argument("--variant", nargs="*", choices=names, default=names, help="default: all")
     parser.add_argument("--seed", type=int, nargs="+", default=[11], help="default: 11")
     parser.add_argument("--split", type=int, help="(0, 2p) against V(p,p) on a cube of so many cells instead, in torch")

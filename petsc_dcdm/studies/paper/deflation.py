@@ -15,8 +15,10 @@ import numpy as np
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.poisson import dmda
 
 Report = Callable[[int, float], bool]
+VECTORS = 16
 
 
 def low_sines(shape: Shape, count: int) -> list[np.ndarray]:
@@ -89,6 +91,47 @@ class DeflatedCG:
         """Free the vectors."""
         for v in (*self.space, *self.image, self.inverse_diagonal):
             v.destroy()
+
+
+class KSP:
+    """`DeflatedCG` with the lowest sines as a KSP of type python. It starts from x = 0, on a KSP that knows the DMDA of
+    which each cell has a row.
+    """
+
+    def __init__(self) -> None:
+        self._cg: DeflatedCG | None = None
+
+    def setUp(self, ksp: PETSc.KSP) -> None:
+        self.destroy(ksp)
+        A, dm = ksp.getOperators()[0], ksp.getDM()
+        own = tuple(slice(o, o + n) for o, n in zip(*dmda.box_of(dm), strict=True))
+        coupled = np.diff(A.getValuesCSR()[0]) > 1
+        space = []
+        for sine in low_sines(dmda.shape_of(dm), VECTORS):
+            space.append(A.createVecRight())
+            space[-1].setArray(np.where(coupled, sine[own].ravel(), 0.0))
+        self._cg = DeflatedCG(A, space)
+
+    def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
+        """Collective; the KSP's own convergence test decides."""
+        assert self._cg is not None
+
+        def report(step: int, norm: float) -> bool:
+            ksp.setIterationNumber(step)
+            ksp.setResidualNorm(norm)
+            ksp.logConvergenceHistory(norm)
+            ksp.setConvergedReason(ksp.callConvergenceTest(step, norm))
+            ksp.monitor(step, norm)
+            return bool(ksp.getConvergedReason())
+
+        self._cg.solve(b, x, report, ksp.getTolerances()[3])
+        if not ksp.getConvergedReason():
+            ksp.setConvergedReason(PETSc.KSP.ConvergedReason.DIVERGED_MAX_IT)
+
+    def destroy(self, ksp: PETSc.KSP) -> None:
+        if self._cg is not None:
+            self._cg.destroy()
+        self._cg = None
 
 
 def _dots(v: PETSc.Vec, others: list[PETSc.Vec]) -> list[float]:
