@@ -61,11 +61,7 @@ class System:
         """Give a KSP the matrix and, with one row per cell, the DMDA (not to assemble with)."""
         ksp.setOperators(self.A)
         if not self.fluid_only:
-            ksp.setDM(self.dm)
-            if hasattr(PETSc.KSP, "DMActive"):  # newer PETSc: one flag for each thing a DM may make
-                ksp.setDMActive(PETSc.KSP.DMActive.ALL, False)
-            else:
-                ksp.setDMActive(False)
+            dmda.attach(ksp, self.dm)
 
     def destroy(self) -> None:
         """Free the matrix and the DMDA. Collective."""

@@ -51,6 +51,15 @@ def box_of(dm: PETSc.DMDA) -> Box:
     return Box((int(z), int(y), int(x)), (int(nz), int(ny), int(nx)))
 
 
+def attach(ksp: PETSc.KSP, dm: PETSc.DMDA) -> None:
+    """Let a KSP and its PC know the DMDA, which is not to make their matrix or vectors."""
+    ksp.setDM(dm)
+    if hasattr(PETSc.KSP, "DMActive"):  # newer PETSc: one flag for each thing a DM may make
+        ksp.setDMActive(PETSc.KSP.DMActive.ALL, False)
+    else:
+        ksp.setDMActive(False)
+
+
 def ghosted(dm: PETSc.DMDA) -> tuple[slice, slice, slice]:
     """Where the cells that the DMDA's local vectors hold lie in a padded array of the own box."""
     start, count = dm.getGhostCorners()

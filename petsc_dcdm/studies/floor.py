@@ -14,6 +14,7 @@ from petsc4py import PETSc
 
 from petsc_dcdm.compare.job import SystemSpec
 from petsc_dcdm.grid.shape import shape_argument
+from petsc_dcdm.poisson.solving import relative_residual
 from petsc_dcdm.studies.robustness import problem_of, solver
 
 ROWS = 500_000
@@ -49,9 +50,7 @@ def attainable(ksp: PETSc.KSP, A: PETSc.Mat, b: PETSc.Vec) -> tuple[float, float
     rounded = x.astype(float)
     exact = np.linalg.norm((right - multiply(rows, rounded.astype(np.longdouble))).astype(float)) / size
     correction.setArray(rounded)
-    A.mult(correction, residual)
-    residual.aypx(-1.0, b)
-    found = float(np.linalg.norm(rounded) / size), float(exact), residual.norm() / size
+    found = float(np.linalg.norm(rounded) / size), float(exact), relative_residual(A, correction, b)
     for vec in (residual, correction):
         vec.destroy()
     return found

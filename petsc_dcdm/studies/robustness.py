@@ -116,7 +116,7 @@ class Row:
     def cells(self) -> list[str]:
         """The row of the table."""
         pairs = [self.text(tolerance) for tolerance in TOLERANCES]
-        limit = f"{self.limit(False)} / {self.limit(True)}"
+        limit = f"{self.limit(False) or 'none'} / {self.limit(True) or 'none'}"
         return [
             self.name, self.size, *pairs, limit + (" **missed**" if self.misses else ""),
             f"{self.residual:.0e}", str(self.levels), str(self.coarse), f"{self.setup_s:.2f} + {self.solve_s:.2f}",
@@ -159,10 +159,12 @@ def solver(A: PETSc.Mat, dm: PETSc.DMDA | None, rtol: float) -> PETSc.KSP:
     """The plugin for a matrix on a DMDA, not set up yet. Collective."""
     from petsc4py import PETSc
 
+    from petsc_dcdm.poisson.dmda import attach
+
     ksp = PETSc.KSP().create()
     ksp.setOperators(A)
-    ksp.setDM(dm)
-    ksp.setDMActive(*((PETSc.KSP.DMActive.ALL, False) if hasattr(PETSc.KSP, "DMActive") else (False,)))
+    if dm is not None:
+        attach(ksp, dm)
     ksp.setType("python")
     ksp.setPythonType("petsc_dcdm.KSP")
     ksp.setTolerances(rtol=rtol, atol=0.0, max_it=MOST_ITERATIONS)
@@ -202,6 +204,8 @@ def _without_null_space(A: PETSc.Mat) -> PETSc.Mat:
 
 def _one(ksp: PETSc.KSP, problem: Problem, b: PETSc.Vec, kind: str, row: Row) -> None:
     """Solve from the problem's guess; what it took goes to ``row``. Collective."""
+    from petsc_dcdm.poisson.solving import relative_residual
+
     norms: list[float] = []
     ksp.cancelMonitor()
     ksp.setMonitor(lambda _ksp, _its, norm: norms.append(norm))
@@ -217,12 +221,8 @@ def _one(ksp: PETSc.KSP, problem: Problem, b: PETSc.Vec, kind: str, row: Row) ->
         reached = [number for number, norm in enumerate(norms) if norm <= tolerance * size]
         row.iterations[tolerance].append(reached[0] if reached else MOST_ITERATIONS + 1)
     row.smooth.append(kind == "smooth")
-    r = b.duplicate()
-    problem.A.mult(x, r)
-    r.aypx(-1.0, b)
-    row.residual = max(row.residual, r.norm() / size)
-    for thing in (x, r):
-        thing.destroy()
+    row.residual = max(row.residual, relative_residual(problem.A, x, b))
+    x.destroy()
 
 
 def main(argv: list[str]) -> int:
