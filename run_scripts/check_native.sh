@@ -46,8 +46,8 @@ case $("$compiler" --version | head -n 1) in
 esac
 [ -e "$runtime" ] || { echo "check_native.sh: $compiler has no AddressSanitizer ($runtime)" >&2; exit 1; }
 
-tests=(tests/stencil/test_entries.py tests/stencil/test_walls.py tests/backends/test_loop.py tests/backends/test_cpu_hierarchy.py tests/stencil/test_extract.py)
-[ $quick = no ] || tests=(tests/stencil/test_entries.py tests/stencil/test_walls.py tests/backends/test_loop.py -k
+tests=(tests/stencil/test_{entries,vec_map,walls,extract}.py tests/backends/test_{loop,cpu_hierarchy}.py)
+[ $quick = no ] || tests=(tests/stencil/test_{entries,vec_map,walls}.py tests/backends/test_loop.py -k
     "a_matrix or packed_extraction or named or copied or numpy_agree or packed_faces or same_matrix")
 export CC="$compiler -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1 $shared"
 export XDG_CACHE_HOME=$scratch PYTHONPATH=$PWD/tests${PYTHONPATH:+:$PYTHONPATH}

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from petsc_dcdm.grid.shape import shape_option, size_text
+
 if TYPE_CHECKING:
     from petsc4py import PETSc
 
     from petsc_dcdm.poisson.assemble import System
-    from petsc_dcdm.poisson.flags import Shape
 
 EPILOG = (
     "Every option with a single dash goes to PETSc: -ksp_rtol 1e-10, -ksp_monitor, -ksp_view, -log_view, or another "
@@ -51,18 +52,6 @@ def _triple(text: str) -> tuple[float, float, float]:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not three numbers X,Y,Z") from None
     return x, y, z
-
-
-def parse_size(text: str) -> Shape:
-    """``N``, ``NX,NY`` or ``NX,NY,NZ`` to (nz, ny, nx); a single N is a cube. ValueError for anything else."""
-    try:
-        sizes = [int(part) for part in text.replace("x", ",").split(",")]
-    except ValueError:
-        sizes = []
-    if len(sizes) not in (1, 2, 3) or min(sizes) < 1:
-        raise ValueError(f"A size is N, NX,NY or NX,NY,NZ with positive integers, not {text!r}.")
-    nx, ny, nz = sizes * 3 if len(sizes) == 1 else (*sizes, 1)[:3]
-    return nz, ny, nx
 
 
 def run(args: argparse.Namespace) -> int:
@@ -114,12 +103,12 @@ def _scene(args: argparse.Namespace) -> tuple[System, PETSc.Vec, str]:
     for name in ("cells", "grid"):
         if getattr(args, name):
             raise ValueError(f"--{name} belongs to --matrix.")
-    shape = parse_size(args.size)
+    shape = shape_option("size", args.size)
     kind = args.rhs or ("flow" if args.mesh else "random")
     if kind not in rhs.kinds:
         raise ValueError(f"The right-hand side of a scene is one of {', '.join(rhs.kinds)}, not {kind!r}.")
-    if args.family and args.family not in families.families:
-        raise ValueError(f"There is no family {args.family!r}; there are {', '.join(families.families)}.")
+    if args.family:
+        families.find(args.family)
     dm = dmda.create(shape)
     world = problem = None
     try:
@@ -138,16 +127,11 @@ def _scene(args: argparse.Namespace) -> tuple[System, PETSc.Vec, str]:
     seal_pockets(world, dm)
     system = assemble(world, dm, args.fluid_only)
     if args.fluid_only:
-        PETSc.Options()["pc_dcdm_grid"] = _petsc_grid(shape)
+        PETSc.Options()["pc_dcdm_grid"] = size_text(shape, ",")
     b = rhs.make(kind, system, args.seed)
     if b.norm() == 0:
         raise ValueError("A uniform stream passes this scene without a source: take --rhs random or smooth.")
-    size = " x ".join(str(n) for n in (shape[::-1] if shape[0] > 1 else shape[:0:-1]))
-    return system, b, f"{args.mesh or args.family}, {size}"
-
-
-def _petsc_grid(shape: Shape) -> str:
-    return ",".join(str(n) for n in (shape[::-1] if shape[0] > 1 else shape[:0:-1]))
+    return system, b, f"{args.mesh or args.family}, {size_text(shape)}"
 
 
 def _from_files(args: argparse.Namespace) -> tuple[PETSc.Mat, PETSc.Vec]:
@@ -166,7 +150,7 @@ def _from_files(args: argparse.Namespace) -> tuple[PETSc.Mat, PETSc.Vec]:
         cells = io.load_cells(args.cells, A)
         A.compose("dcdm_cells", cells)
     if args.grid:
-        PETSc.Options()["pc_dcdm_grid"] = _petsc_grid(parse_size(args.grid))
+        PETSc.Options()["pc_dcdm_grid"] = size_text(shape_option("grid", args.grid), ",")
     if args.rhs and args.rhs != "random":
         return A, io.load_vector(args.rhs, A.createVecLeft())
     b = A.createVecLeft()
@@ -188,7 +172,7 @@ def _write(args: argparse.Namespace, system: System | None, A: PETSc.Mat, x: PET
     if system is None:
         if not args.grid:
             raise ValueError("--vti needs --grid NX,NY[,NZ] with --matrix.")
-        shape = parse_size(args.grid)
+        shape = shape_option("grid", args.grid)
         parts["pressure"] = io.on_grid(x, shape, A.query("dcdm_cells"))
     else:
         shape, values = system.world.shape, system.field(x)

@@ -1,16 +1,23 @@
 """The solvers of a comparison by name, as PETSc options: ours, and the rivals tuned for Poisson systems.
 
-Every solver runs with ``-ksp_norm_type unpreconditioned``, so that all stop at the same true residual. A
-user's own solver is written as its options, with a name in front if wanted: ``-ksp_type cg -pc_type gamg`` or
-``"my gamg=-ksp_type cg -pc_type gamg -pc_gamg_threshold 0.02"``. ``@2`` after a name: on 2 ranks, whatever the others
-run on.
+Every solver runs with ``-ksp_norm_type unpreconditioned``, so that all stop at the same true residual. A user's own
+solver is written as its options, with a name in front if wanted: ``-ksp_type cg -pc_type gamg`` or ``"my gamg=-ksp_type
+cg -pc_type gamg -pc_gamg_threshold 0.02"``; one that is wanted often is an entry here, or is registered by a program
+(:func:`register`). ``@2`` after a name: on 2 ranks, whatever the others run on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from petsc4py import PETSc
+
+    from petsc_dcdm.poisson.assemble import System
 
 CG = "-ksp_type cg -ksp_norm_type unpreconditioned"
+OURS = ("petsc_dcdm.KSP", "petsc_dcdm.PC")
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Solver:
     @property
     def ours(self) -> bool:
         """Whether this package takes part in it."""
-        return "petsc_dcdm." in self.options
+        return any(name in self.options for name in OURS)
 
     def obstacle(self, dimension: int, levels: int, packages: frozenset[str]) -> str:
         """Why it cannot run on a system (empty: it can).
@@ -91,10 +98,42 @@ _ALL = (
     ),
     Solver("icc", f"{CG} -pc_type icc", f"{CG} -pc_type bjacobi -sub_pc_type icc"),
     Solver("jacobi", f"{CG} -pc_type jacobi"),
+    Solver("cg", f"{CG} -pc_type none"),
 )
-BASELINES = {solver.name: solver for solver in _ALL}
+BASELINES: dict[str, Solver] = {}
 AMG = ("boomeramg-tuned", "boomeramg", "gamg", "ml")
 DEFAULT = ("dcdm", *AMG)
+
+
+def register(solver: Solver) -> Solver:
+    """Make a solver one of those that are known by name. Public: a program of one's own may add its rivals.
+
+    ValueError for a name that another solver has, or that could not be told from a number of ranks or from options.
+    """
+    if BASELINES.get(solver.name, solver) != solver:
+        raise ValueError(f"There is a solver {solver.name!r} already.")
+    if not solver.name or solver.name.startswith("-") or any(mark in solver.name for mark in "@="):
+        raise ValueError(f"A solver cannot be called {solver.name!r}: @ and = have a meaning, and so has a first -.")
+    BASELINES[solver.name] = solver
+    return solver
+
+
+for _solver in _ALL:
+    register(_solver)
+
+
+def new_ksp(solver: Solver, system: System, prefix: str) -> PETSc.KSP:
+    """A KSP on the system that will find the solver's options under ``prefix``. Collective."""
+    from petsc4py import PETSc
+
+    database = PETSc.Options()
+    database.prefixPush(prefix)
+    database.insertString(solver.on(system.A.comm.size, 1))
+    database.prefixPop()
+    ksp = PETSc.KSP().create(system.A.comm)
+    ksp.setOptionsPrefix(prefix)
+    system.attach(ksp)
+    return ksp
 
 
 def resolve(text: str) -> Solver:

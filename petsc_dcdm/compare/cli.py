@@ -11,7 +11,7 @@ from pathlib import Path
 
 from petsc_dcdm.compare.baselines import BASELINES, DEFAULT, resolve
 from petsc_dcdm.compare.job import SystemSpec
-from petsc_dcdm.poisson.flags import Shape
+from petsc_dcdm.grid.shape import shape_argument
 
 EXAMPLES = """examples:
   petsc-dcdm compare --family mixed --size 32 64 96 128 --ranks 1 2 --json out/mixed.json --plot out/mixed.png
@@ -21,18 +21,6 @@ EXAMPLES = """examples:
   petsc-dcdm compare --family dam_break --size 96 --fluid-only --solves 20 --moving
   petsc-dcdm compare --family mixed --size 96 --solver dcdm@1 --solver gamg@2 --cold
 """
-
-
-def shape_of(text: str) -> Shape:
-    """``n`` (a cube), ``nx,ny`` or ``nx,ny,nz`` to the shape (nz, ny, nx); ArgumentTypeError otherwise."""
-    try:
-        sizes = [int(n) for n in text.replace("x", ",").split(",")]
-    except ValueError:
-        sizes = []
-    if not 1 <= len(sizes) <= 3 or min(sizes) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is no grid: n for a cube, nx,ny or nx,ny,nz")
-    nx, ny, nz = {1: sizes * 3, 2: [*sizes, 1], 3: sizes}[len(sizes)]
-    return nz, ny, nx
 
 
 def _count(text: str) -> int:
@@ -52,16 +40,18 @@ def add_compare_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentP
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_argument_group("system").add_mutually_exclusive_group(required=True)
-    what.add_argument("--family", help="a family of worlds; --family list names them")
+    what.add_argument("--family", help="a family of worlds, or module:name; --family list names them")
     what.add_argument("--mesh", type=Path, help="flow past a surface mesh (OBJ, STL, PLY)")
     what.add_argument("--vertex", action="store_true", help="the 3D Laplacian of PETSc's tutorial ex45")
     what.add_argument("--matrix", type=Path, help="a matrix written with -ksp_view_mat binary:FILE")
     more = parser.add_argument_group("more about the system")
-    more.add_argument("--size", type=shape_of, nargs="+", help="grids, n or nx,ny[,nz] each: a sweep (default 64)")
+    more.add_argument(
+        "--size", type=shape_argument, nargs="+", help="grids, n or nx,ny[,nz] each: a sweep (default 64)"
+    )
     more.add_argument("--seed", type=int, default=0, help="of the family and the right-hand side (default 0)")
     more.add_argument("--fluid-only", action="store_true", help="number only the fluid cells")
     more.add_argument("--rhs", default="", help="flow, random or smooth (default random); for a matrix, a file")
-    more.add_argument("--grid", type=shape_of, help="grid of a matrix file, nx,ny[,nz]")
+    more.add_argument("--grid", type=shape_argument, help="grid of a matrix file, nx,ny[,nz]")
     more.add_argument("--cells", type=Path, help="file with the cell of each row of a matrix file")
     how = parser.add_argument_group("solvers and runs")
     how.add_argument(
@@ -116,20 +106,20 @@ def run(args: argparse.Namespace) -> int:
 
     from petsc_dcdm.compare.driver import Result, compare
     from petsc_dcdm.compare.report import print_tables
-    from petsc_dcdm.poisson.families import families
+    from petsc_dcdm.poisson.families import families, find
 
     console = Console(width=None if sys.stdout.isatty() else 140)
     if args.family == "list":
         for name, family in families.items():
-            console.print(f"{name:15} {(family.__doc__ or '').splitlines()[0]}", highlight=False)
+            console.print(f"{name:15} {family.about}", highlight=False)
         return 0
     for path in (args.mesh, args.matrix, args.cells, Path(args.rhs) if args.matrix and args.rhs else None):
         if path and not path.is_file():
             raise FileNotFoundError(f"there is no file {path}")
     systems = systems_of(args)
     solvers = [resolve(text) for text in args.solver or DEFAULT]
-    if args.family and args.family not in families:
-        raise ValueError(f"There is no family {args.family!r}; the families are {', '.join(families)}.")
+    if args.family:
+        find(args.family)
     console.print(f"{machine()}; relative residual {args.rtol:g}; medians of {args.runs} runs", highlight=False)
     results: list[Result] = []
 

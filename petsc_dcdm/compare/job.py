@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from petsc_dcdm.compare.baselines import Solver
-from petsc_dcdm.poisson.flags import Shape
+from petsc_dcdm.grid.shape import Shape, size_text
 
 
 @dataclass(frozen=True)
 class SystemSpec:
     """What to solve. ``kind`` is one of
 
-    family: ``name`` of petsc_dcdm.poisson.families, ``shape`` (nz, ny, nx) and ``seed``
+    family: ``name`` as petsc_dcdm.poisson.families.find takes it, ``shape`` (nz, ny, nx) and ``seed``
     mesh:   flow past the surface in the file ``name``, ``shape``
     vertex: PETSc's tutorial 45: Laplacian on ``shape`` vertices, the outer ones Dirichlet rows
     matrix: PETSc binary file ``name``; ``shape`` if it is known
@@ -39,9 +39,7 @@ class SystemSpec:
     @property
     def size(self) -> str:
         """The grid as nx x ny (x nz)."""
-        if self.shape is None:
-            return ""
-        return "x".join(str(n) for n in reversed(self.shape[1:] if self.shape[0] == 1 else self.shape))
+        return "" if self.shape is None else size_text(self.shape, "x")
 
     @property
     def label(self) -> str:

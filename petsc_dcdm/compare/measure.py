@@ -21,6 +21,8 @@ from petsc4py import PETSc
 
 from petsc_dcdm.compare.job import Job, Measured, SystemSpec
 from petsc_dcdm.compare.systems import Problem, build, structured
+from petsc_dcdm.poisson import dmda
+from petsc_dcdm.poisson.solving import reason_name, relative_residual
 
 MATMULTS, APPLIES = 21, 5
 PLUGIN = ("petsc_dcdm.solver.ksp", "petsc_dcdm.solver.pc", "petsc_dcdm.backends.cpu.hierarchy")
@@ -51,15 +53,6 @@ def _now() -> float:
     """The time when all ranks are here."""
     MPI.COMM_WORLD.barrier()
     return time.perf_counter()
-
-
-def _reason(ksp: PETSc.KSP) -> str:
-    """The name that PETSc prints for the reason."""
-    names, number = PETSc.KSP.ConvergedReason, ksp.getConvergedReason()
-    if number == names.DIVERGED_MAX_IT:
-        return "DIVERGED_ITS"
-    known = [name for name in dir(names) if name.startswith(("CONVERGED_", "DIVERGED_"))]
-    return next((name for name in known if getattr(names, name) == number), str(number))
 
 
 def _packages() -> frozenset[str]:
@@ -106,11 +99,7 @@ class _Run:
         ksp.setTolerances(rtol=self._job.rtol, atol=0.0, max_it=self._job.max_it)
         ksp.setMonitor(self.watch)
         if self.problem.dm is not None:
-            ksp.setDM(self.problem.dm)
-            if PETSc.Sys.getVersion() >= (3, 24):
-                ksp.setDMActive(PETSc.KSP.DMActive.ALL, False)
-            else:
-                ksp.setDMActive(False)
+            dmda.attach(ksp, self.problem.dm)
         ksp.setFromOptions()
         return ksp
 
@@ -148,7 +137,7 @@ class _Run:
         out.setup_s.append(ready - start)
         out.solve_s.append(end - ready)
         out.iterations.append(self.ksp.getIterationNumber())
-        out.reasons.append(_reason(self.ksp))
+        out.reasons.append(reason_name(self.ksp.getConvergedReason()))
 
 
 def measure(job: Job) -> Measured:
@@ -179,7 +168,7 @@ def measure(job: Job) -> Measured:
         run.solve(out)
     out.history = list(run.watch.points)
     out.peak_rss_mb = _memory("VmHWM")
-    out.true_relative_residual = _true_residual(run.problem, run.x)
+    out.true_relative_residual = relative_residual(run.problem.A, run.x, run.problem.b)
     out.matmult_s = _median_time(run.problem.A.mult, run.problem, MATMULTS)
     out.apply_s = _median_time(run.ksp.getPC().apply, run.problem, APPLIES)
     run.ksp.destroy()
@@ -194,16 +183,6 @@ def _new_right_hand_side(problem: Problem, n: int) -> None:
     random.destroy()
     if problem.A.getNullSpace():
         problem.A.getNullSpace().remove(problem.b)
-
-
-def _true_residual(problem: Problem, x: PETSc.Vec) -> float:
-    """|b - A x| / |b|, from the matrix itself."""
-    r = problem.b.duplicate()
-    problem.A.mult(x, r)
-    r.aypx(-1.0, problem.b)
-    value = r.norm() / problem.b.norm()
-    r.destroy()
-    return float(value)
 
 
 def _median_time(function: Callable[[PETSc.Vec, PETSc.Vec], None], problem: Problem, times: int) -> float:

@@ -12,9 +12,10 @@ import numpy as np
 from petsc4py import PETSc
 
 from petsc_dcdm.compare.job import SystemSpec
+from petsc_dcdm.grid.shape import Shape, size_text
 from petsc_dcdm.poisson import dmda, families, io, mesh, rhs, scene
 from petsc_dcdm.poisson.assemble import assemble
-from petsc_dcdm.poisson.flags import Shape, normal
+from petsc_dcdm.poisson.flags import normal
 from petsc_dcdm.poisson.pockets import seal_pockets
 
 TURN = 7.0  # degrees that a mesh turns about the vertical axis from one solve of a moving scene to the next
@@ -69,14 +70,9 @@ def build(spec: SystemSpec) -> Problem:
     system = assemble(_world(spec, spec.shape, dm), dm, spec.fluid_only)
     b = rhs.make(spec.rhs or "random", system, spec.seed)
     if spec.fluid_only:
-        return Problem(system.A, b, None, _grid(spec.shape), True, system.unknowns)
+        return Problem(system.A, b, None, size_text(spec.shape, ","), True, system.unknowns)
     dm.setInterpolationType(PETSc.DMDA.InterpolationType.Q0)
     return Problem(system.A, b, dm, "", True, system.unknowns)
-
-
-def _grid(shape: Shape) -> str:
-    nz, ny, nx = shape
-    return f"{nx},{ny}" + (f",{nz}" if nz > 1 else "")
 
 
 def _world(spec: SystemSpec, shape: Shape, dm: PETSc.DMDA) -> scene.World:
@@ -158,7 +154,7 @@ def _from_file(spec: SystemSpec) -> Problem:
         first, last = b.getOwnershipRange()
         with b as a:
             a[:] = normal(spec.seed, 7, np.arange(first, last))
-    return Problem(A, b, None, "" if spec.shape is None else _grid(spec.shape), True, rows)
+    return Problem(A, b, None, "" if spec.shape is None else size_text(spec.shape, ","), True, rows)
 
 
 def structured(A: PETSc.Mat, dm: PETSc.DMDA) -> PETSc.Mat:

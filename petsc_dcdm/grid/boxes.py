@@ -14,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-Shape = tuple[int, int, int]
+from petsc_dcdm.grid.shape import Shape
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from petsc_dcdm.grid.boxes import BoxPartition, Shape
-from petsc_dcdm.grid.layout import Reach
+from petsc_dcdm.grid.boxes import BoxPartition
+from petsc_dcdm.grid.layout import Plan, Reach
+from petsc_dcdm.grid.shape import Shape
 
-Plan = tuple[tuple[int, ...], ...]
 Region = tuple[slice, slice, slice]
 _Span = tuple[int, tuple[int, int], tuple[int, int]]
 

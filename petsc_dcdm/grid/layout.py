@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-Shape = tuple[int, int, int]
+from petsc_dcdm.grid.shape import Shape
+
 Plan = tuple[tuple[int, ...], ...]
 
 

@@ -117,7 +117,6 @@ def kernels(half: bool = True) -> ctypes.CDLL:
         "dcdm_residual": (None, [_pointer] * 7),
         "dcdm_words": (None, [_pointer, _pointer, _i64, _i64, _pointer, i32]),
         "dcdm_packed_asymmetry": (_i64, [_pointer, *[_i64] * 3, i32]),
-        "dcdm_pack": (i32, [*[_pointer] * 5, *[_i64] * 5, *[_pointer] * 3, i32]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(c, name)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from petsc_dcdm.grid.faces import diagonal, padded
 from petsc_dcdm.grid.layout import Layout, LevelInfo
 from petsc_dcdm.network.hierarchy import CoarseSolve
 from petsc_dcdm.network.weights import ModelFile, WeightsError
@@ -182,7 +183,7 @@ class CnnHierarchy:
         self._layout = layout
         self._net = from_file(file).to(self._device, memory_format=torch.channels_last_3d)
         self._alone = tuple(layout.shape) == tuple(layout.global_shape)
-        active = _diagonal(w, s, layout) > 0
+        active = diagonal([padded(face, layout) for face in w], s) > 0
         self._active = active
         self._count = float(layout.sum(np.array([active.sum()], dtype=np.float64))[0])
         self.levels = [LevelInfo(layout.global_shape, layout.offset, layout.shape, (), int(self._count))]
@@ -212,16 +213,3 @@ class CnnHierarchy:
         if not x.numel():
             return x.new_zeros((1, layer.out_channels, *x.shape[2:]))
         return _convolution(padded, layer, 0)
-
-
-def _diagonal(w: Sequence[np.ndarray], s: np.ndarray, layout: Layout) -> np.ndarray:
-    """Sum of the conductances of a cell's faces plus s, float64 (nz, ny, nx). Collective."""
-    d = np.asarray(s, dtype=np.float64).copy()
-    for a in range(3):
-        padded = np.zeros(tuple(n + 2 for n in d.shape))
-        padded[1:-1, 1:-1, 1:-1] = w[a]
-        layout.exchange(padded)
-        high = [slice(1, -1)] * 3
-        high[2 - a] = slice(2, None)
-        d += w[a] + padded[tuple(high)]
-    return d

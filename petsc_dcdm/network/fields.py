@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from petsc_dcdm.grid.layout import Shape
+from petsc_dcdm.grid.shape import Shape
 
 Exchange = Callable[[torch.Tensor, bool], None]
 Axes = tuple[int, ...]

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, SerialLayout, Shape, coarse_box
+from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, SerialLayout, coarse_box
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.network import fields
 from petsc_dcdm.network.fields import Axes, Exchange, Operator, face_pair, high, low, pad_cells
 from petsc_dcdm.network.hierarchy import CoarseSolve, unset_coarse_solve

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.faces import interior, neighbours
 from petsc_dcdm.poisson import dmda
-from petsc_dcdm.poisson.scene import World, high_faces
+from petsc_dcdm.poisson.scene import World
 
 ROWS_PER_SLAB = 40_000  # rows built in numpy at a time: bounds the temporaries at some 10 MB
 
@@ -60,11 +61,7 @@ class System:
         """Give a KSP the matrix and, with one row per cell, the DMDA (not to assemble with)."""
         ksp.setOperators(self.A)
         if not self.fluid_only:
-            ksp.setDM(self.dm)
-            if hasattr(PETSc.KSP, "DMActive"):  # newer PETSc: one flag for each thing a DM may make
-                ksp.setDMActive(PETSc.KSP.DMActive.ALL, False)
-            else:
-                ksp.setDMActive(False)
+            dmda.attach(ksp, self.dm)
 
     def destroy(self) -> None:
         """Free the matrix and the DMDA. Collective."""
@@ -158,7 +155,7 @@ def _matrix(
         slab = slice(k, k + per_slab)
         lengths, columns, entries = _slab(world, number, kept, values, slab)
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(PETSc.IntType)
-        own = number[1:-1, 1:-1, 1:-1][slab][kept[slab]]
+        own = interior(number)[slab][kept[slab]]
         A.setValuesIJV(indptr, columns, entries, rowmap=own)
     A.assemble()
     return A
@@ -168,9 +165,9 @@ def _faces(world: World) -> Iterator[tuple[int, bool, np.ndarray]]:
     """(axis, whether high, conductance of that face of the owned cells), columns ascending."""
     axes = [a for a in (2, 1, 0) if world.shape[2 - a] > 1]
     for a in axes:
-        yield a, False, world.w[a][1:-1, 1:-1, 1:-1]
+        yield a, False, interior(world.w[a])
     for a in reversed(axes):
-        yield a, True, high_faces(world.w[a], a)
+        yield a, True, neighbours(world.w[a], a)[1]
 
 
 def _rank_border(world: World, a: int, is_high: bool) -> np.ndarray:
@@ -187,7 +184,7 @@ def _slab(
     """Lengths, columns and values of the rows of some z planes of the box, rows in the order of the cells."""
     rows = kept[slab]
     wide = slice(slab.start, min(slab.stop, kept.shape[0]) + 2)
-    columns, values = [number[1:-1, 1:-1, 1:-1][slab][rows]], [diagonal[slab][rows]]
+    columns, values = [interior(number)[slab][rows]], [diagonal[slab][rows]]
     place = 0
     for a, is_high, w in _faces(world):
         index = [slice(1, -1)] * 3

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from petsc4py import PETSc
 
-from petsc_dcdm.poisson.flags import Box, Shape
+from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.poisson.flags import Box
 
 
 def create(
@@ -48,6 +49,15 @@ def box_of(dm: PETSc.DMDA) -> Box:
     x, y, z = (*start, 0, 0)[:3]
     nx, ny, nz = (*count, 1, 1)[:3]
     return Box((int(z), int(y), int(x)), (int(nz), int(ny), int(nx)))
+
+
+def attach(ksp: PETSc.KSP, dm: PETSc.DMDA) -> None:
+    """Let a KSP and its PC know the DMDA, which is not to make their matrix or vectors."""
+    ksp.setDM(dm)
+    if hasattr(PETSc.KSP, "DMActive"):  # newer PETSc: one flag for each thing a DM may make
+        ksp.setDMActive(PETSc.KSP.DMActive.ALL, False)
+    else:
+        ksp.setDMActive(False)
 
 
 def ghosted(dm: PETSc.DMDA) -> tuple[slice, slice, slice]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-Shape = tuple[int, int, int]
+from petsc_dcdm.grid.shape import Shape
 
 SOLID, FLUID, OPEN = (
     0,
@@ -53,11 +53,6 @@ class Box(NamedTuple):
 def whole(shape: Shape) -> Box:
     """The box of a grid that one rank owns entirely."""
     return Box((0, 0, 0), shape)
-
-
-def core(padded: np.ndarray) -> np.ndarray:
-    """View of a padded array without its halo."""
-    return padded[1:-1, 1:-1, 1:-1]
 
 
 def sides_of(open_sides: str = "", inflow: str = "") -> tuple[str, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from petsc_dcdm.grid.faces import interior, neighbours
 from petsc_dcdm.poisson import dmda
 from petsc_dcdm.poisson.assemble import System
 from petsc_dcdm.poisson.flags import FLUID, INFLOW_SIDE, OPEN
-from petsc_dcdm.poisson.scene import World, halfway, high_faces, neighbours
+from petsc_dcdm.poisson.scene import World, halfway
 
 
 def passes(world: World, a: int, is_high: bool) -> np.ndarray:
@@ -48,7 +49,7 @@ def projected_velocity(system: System, pressure: np.ndarray) -> np.ndarray:
     """
     world = system.world
     padded = np.zeros(world.flags.shape)
-    padded[1:-1, 1:-1, 1:-1] = pressure
+    interior(padded)[...] = pressure
     dmda.exchange(system.dm, padded)
     out = np.zeros((*world.box.shape, 3))
     for a in range(3):
@@ -56,8 +57,8 @@ def projected_velocity(system: System, pressure: np.ndarray) -> np.ndarray:
             continue
         for is_high in (False, True):
             beyond = neighbours(world.flags, a)[is_high]
-            inner = high_faces(world.w[a], a) if is_high else world.w[a][1:-1, 1:-1, 1:-1]
-            own = world.axis[a] * (1.0 if world.coefficient is None else world.coefficient[1:-1, 1:-1, 1:-1])
+            inner = neighbours(world.w[a], a)[1] if is_high else interior(world.w[a])
+            own = world.axis[a] * (1.0 if world.coefficient is None else interior(world.coefficient))
             w = np.where(beyond == OPEN, own * halfway(world, a, is_high), inner)
             rise = np.where(beyond == FLUID, neighbours(padded, a)[is_high], 0.0) - pressure
             face = world.flow[a] * passes(world, a, is_high) - w * rise * (1 if is_high else -1)

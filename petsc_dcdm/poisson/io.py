@@ -12,6 +12,8 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.shape import Shape, size_text
+
 VTK_TYPES = {"float32": "Float32", "float64": "Float64", "int32": "Int32", "uint8": "UInt8", "int64": "Int64"}
 MAT_CLASSID, VEC_CLASSID, IS_CLASSID = 1211216, 1211214, 1211218
 NAMES = {MAT_CLASSID: "a matrix", VEC_CLASSID: "a vector", IS_CLASSID: "an index set"}
@@ -213,7 +215,7 @@ def _numbers(values: tuple[float, float, float]) -> str:
     return " ".join(f"{v:.17g}" for v in values)
 
 
-def on_grid(x: PETSc.Vec, shape: tuple[int, int, int], cells: PETSc.IS | None) -> np.ndarray | None:
+def on_grid(x: PETSc.Vec, shape: Shape, cells: PETSc.IS | None) -> np.ndarray | None:
     """A vector as a field (nz, ny, nx) on rank 0 (0 where there is no row), None elsewhere. Collective; for
     output only.
 
@@ -225,7 +227,7 @@ def on_grid(x: PETSc.Vec, shape: tuple[int, int, int], cells: PETSc.IS | None) -
     total = int(np.prod(shape))
     bad = len(numbers) and (numbers.min() < 0 or numbers.max() >= total)
     if comm.allreduce(int(bad)) or (cells is None and x.getSize() != total):
-        raise FileError(f"The rows do not fit on a grid of {' x '.join(str(n) for n in shape[::-1])} cells.")
+        raise FileError(f"The rows do not fit on a grid of {size_text(shape)} cells.")
     parts = comm.gather((np.asarray(numbers), x.getArray(readonly=True).copy()), root=0)
     if comm.rank != 0:
         return None

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from petsc_dcdm.poisson.flags import Box, Shape
+from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.poisson.flags import Box
 
 if TYPE_CHECKING:
     import trimesh

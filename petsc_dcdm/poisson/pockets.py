@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from petsc_dcdm.poisson.flags import FLUID, SOLID, core
-from petsc_dcdm.poisson.scene import World, conduct, neighbours
+from petsc_dcdm.grid.faces import interior, neighbours
+from petsc_dcdm.poisson.flags import FLUID, SOLID
+from petsc_dcdm.poisson.scene import World, conduct
 
 if TYPE_CHECKING:
     from petsc4py import PETSc
@@ -26,7 +27,7 @@ def seal_pockets(world: World, dm: PETSc.DMDA | None = None) -> int:
     cells = np.bincount(local.ravel(), minlength=count + 1)[1:]
     held = np.bincount(local.ravel(), world.s.ravel(), minlength=count + 1)[1:] > 0
     keep = _kept(local, cells, held, dm)
-    flags = core(world.flags)
+    flags = interior(world.flags)
     removed = (flags == FLUID) & ~np.concatenate([[False], keep])[local]
     total = int(removed.sum())
     if dm is not None:
@@ -70,13 +71,13 @@ def _meetings(dm: PETSc.DMDA, local: np.ndarray, names: np.ndarray) -> np.ndarra
     from petsc_dcdm.poisson.dmda import exchange
 
     padded = np.zeros([n + 2 for n in local.shape])
-    core(padded)[...] = np.concatenate([[0], names])[local]
+    interior(padded)[...] = np.concatenate([[0], names])[local]
     exchange(dm, padded)
     pairs = [np.zeros((0, 2), np.int64)]
     for a in range(3):
         for layer, beyond in zip((slice(0, 1), slice(-1, None)), neighbours(padded, a), strict=True):
             face = tuple(layer if axis == 2 - a else slice(None) for axis in range(3))
-            met = np.stack([core(padded)[face].ravel(), beyond[face].ravel()], axis=1).astype(np.int64)
+            met = np.stack([interior(padded)[face].ravel(), beyond[face].ravel()], axis=1).astype(np.int64)
             pairs.append(np.unique(met[(met > 0).all(axis=1)], axis=0))
     return np.concatenate(pairs)
 

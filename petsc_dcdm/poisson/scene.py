@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from petsc_dcdm.poisson.flags import FLUID, OPEN, SOLID, Box, Shape, core, set_walls, sides_of
+from petsc_dcdm.grid.faces import all_but_first, all_but_last, diagonal, interior, neighbours
+from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.poisson.flags import FLUID, OPEN, SOLID, Box, set_walls, sides_of
 
 if TYPE_CHECKING:
     import trimesh
@@ -52,29 +54,11 @@ class World:
     @property
     def fluid(self) -> np.ndarray:
         """Owned cells whose pressure is unknown: bool (box.shape)."""
-        return core(self.flags) == FLUID
+        return interior(self.flags) == FLUID
 
     def diagonal(self) -> np.ndarray:
         """The diagonal of the operator, float64 (box.shape); 0 where the cell is not fluid."""
-        d = self.s.copy()
-        for a, w in enumerate(self.w):
-            if self.shape[2 - a] > 1:
-                d += core(w) + high_faces(w, a)
-        return d
-
-
-def high_faces(w: np.ndarray, a: int) -> np.ndarray:
-    """View of the conductances of the high faces along axis a of the owned cells."""
-    index = [slice(1, -1)] * 3
-    index[2 - a] = slice(2, None)
-    return w[tuple(index)]
-
-
-def neighbours(padded: np.ndarray, a: int) -> tuple[np.ndarray, np.ndarray]:
-    """Views (low, high) of a padded array at the neighbours along axis a of the owned cells."""
-    low, high = [slice(1, -1)] * 3, [slice(1, -1)] * 3
-    low[2 - a], high[2 - a] = slice(0, -2), slice(2, None)
-    return padded[tuple(low)], padded[tuple(high)]
+        return diagonal(self.w, self.s)
 
 
 def build(
@@ -116,21 +100,19 @@ def conduct(world: World) -> None:
     """(Re)compute w and s from the flags, the coefficient and the axis factors, in place."""
     fluid = world.flags == FLUID
     world.s[...] = 0.0
-    inside = core(fluid)
+    inside = interior(fluid)
     for a in range(3):
         w = world.w[a]
         w[...] = 0.0
         if world.shape[2 - a] == 1:
             continue
-        low, high = [slice(None)] * 3, [slice(None)] * 3
-        low[2 - a], high[2 - a] = slice(0, -1), slice(1, None)
-        both = fluid[tuple(low)] & fluid[tuple(high)]
+        both = all_but_last(fluid, a) & all_but_first(fluid, a)
         factor: np.ndarray | float = world.axis[a]
         if world.coefficient is not None:
-            k, other = world.coefficient[tuple(low)], world.coefficient[tuple(high)]
+            k, other = all_but_last(world.coefficient, a), all_but_first(world.coefficient, a)
             factor = world.axis[a] * 2.0 * k * other / (k + other)
-        np.multiply(both, factor, out=w[tuple(high)])
-        own = world.axis[a] * (1.0 if world.coefficient is None else core(world.coefficient))
+        np.multiply(both, factor, out=all_but_first(w, a))
+        own = world.axis[a] * (1.0 if world.coefficient is None else interior(world.coefficient))
         for is_high, beyond in enumerate(neighbours(world.flags, a)):
             world.s += (inside & (beyond == OPEN)) * own * halfway(world, a, bool(is_high))
 

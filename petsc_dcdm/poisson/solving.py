@@ -42,6 +42,16 @@ def reason_name(number: int) -> str:
     return next((n for n in dir(names) if n.startswith(prefixes) and getattr(names, n) == number), str(number))
 
 
+def relative_residual(A: PETSc.Mat, x: PETSc.Vec, b: PETSc.Vec) -> float:
+    """|b - A x| / |b|, taken with the matrix; where b is 0, |A x|. Collective."""
+    r = b.duplicate()
+    A.mult(x, r)
+    r.aypx(-1.0, b)
+    size = r.norm() / (b.norm() or 1.0)
+    r.destroy()
+    return float(size)
+
+
 def describe(ksp: PETSc.KSP) -> str:
     """Types of a KSP and its PC as on the command line: "cg + hypre", "petsc_dcdm.KSP"."""
 
@@ -74,18 +84,13 @@ def solve(ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec, name: str = "", unknowns: 
     ksp.solve(b, x)
     end = now()
     ksp.cancelMonitor()
-    r = b.duplicate()
-    ksp.getOperators()[0].mult(x, r)
-    r.aypx(-1.0, b)
-    residual = r.norm() / (norm_b or 1.0)
-    r.destroy()
     return Result(
         name or describe(ksp),
         b.getSize() if unknowns is None else unknowns,
         ksp.getIterationNumber(),
         ready - start,
         end - ready,
-        residual,
+        relative_residual(ksp.getOperators()[0], x, b),
         reason_name(ksp.getConvergedReason()),
         history,
     )

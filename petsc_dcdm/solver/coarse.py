@@ -16,6 +16,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import raise_together
+from petsc_dcdm.grid.faces import diagonal, neighbours, padded
 from petsc_dcdm.grid.layout import CoarseOperator, Layout
 from petsc_dcdm.solver.agglomeration import Agglomeration, Rows
 
@@ -42,8 +43,7 @@ class CoarseSolver:
     def __init__(self, comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, prefix: str) -> None:
         """Collective: assembles the matrix and sets its solver up. Raises RuntimeError on all ranks if that fails."""
         mpi = comm.tompi4py()
-        self._active = _diagonal(operator, layout) > 0
-        rows = _rows(mpi, operator, layout, self._active)
+        rows, self._active = _rows(mpi, operator, layout)
         self._mpi, self._pattern = mpi, rows[:2]
         self.unknowns = mpi.allreduce(rows[0].size - 1)
         self._everywhere = self.unknowns <= DIRECT_LIMIT
@@ -87,8 +87,7 @@ class CoarseSolver:
         """Other values in the same places: ranks, orderings and symbolic factors stay. False where the places are
         others; then nothing has been done. Collective. Raises RuntimeError on all ranks if the set-up fails.
         """
-        active = _diagonal(operator, layout) > 0
-        rows = _rows(self._mpi, operator, layout, active)
+        rows, active = _rows(self._mpi, operator, layout)
         known = np.array_equal(active, self._active) and all(map(np.array_equal, rows[:2], self._pattern))
         if not self._mpi.allreduce(known, op=MPI.LAND):
             return False
@@ -172,56 +171,30 @@ def _option_defaults(prefix: str, values: dict[str, str]) -> Iterator[None]:
             database.delValue(name)
 
 
-def _padded(a: np.ndarray, layout: Layout) -> np.ndarray:
-    out = np.zeros(tuple(n + 2 for n in a.shape))
-    out[1:-1, 1:-1, 1:-1] = a
-    layout.exchange(out)
-    return out
-
-
-def _high(padded: np.ndarray, axis: int) -> np.ndarray:
-    """The values of the high neighbours along ``axis`` (0 = x)."""
-    inner = [slice(1, -1)] * 3
-    inner[2 - axis] = slice(2, None)
-    return padded[tuple(inner)]
-
-
-def _low(padded: np.ndarray, axis: int) -> np.ndarray:
-    inner = [slice(1, -1)] * 3
-    inner[2 - axis] = slice(0, -2)
-    return padded[tuple(inner)]
-
-
-def _diagonal(operator: CoarseOperator, layout: Layout) -> np.ndarray:
-    d = np.array(operator.s, dtype=float)
-    for axis in range(3):
-        d += operator.w[axis] + _high(_padded(operator.w[axis], layout), axis)
-    return d
-
-
-def _rows(
-    mpi: MPI.Intracomm, operator: CoarseOperator, layout: Layout, active: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """This rank's rows of the coarse matrix in CSR, global columns: the active cells numbered rank by rank. Collective.
+def _rows(mpi: MPI.Intracomm, operator: CoarseOperator, layout: Layout) -> tuple[Rows, np.ndarray]:
+    """This rank's rows of the coarse matrix in CSR, global columns, and their cells (bool): the active ones, which are
+    numbered rank by rank. Collective.
 
     The diagonal is raised by a thousandth of a lower bound of the smallest eigenvalue of an open box of this size:
     regions without any Dirichlet coupling (all of a pure Neumann problem, or a pocket in the solid) stay definite, and
     no other mode feels it.
     """
+    faces = [padded(face, layout) for face in operator.w]
+    entries = diagonal(faces, operator.s)
+    active = entries > 0
     count = int(np.count_nonzero(active))
     first = mpi.exscan(count) or 0
     number = np.full(active.shape, -1.0)
     number[active] = first + np.arange(count)
-    numbers = _padded(number + 1.0, layout) - 1.0
-    diagonal = _diagonal(operator, layout)
+    numbers = padded(number + 1.0, layout) - 1.0
     shift = 1e-3 * (np.pi / (2 * max(operator.global_shape))) ** 2 / 6
-    columns, values = [number[active]], [diagonal[active] * (1.0 + shift)]
+    columns, values = [number[active]], [entries[active] * (1.0 + shift)]
     for axis in range(3):
-        w_high = _high(_padded(operator.w[axis], layout), axis)
-        for w, neighbour in ((operator.w[axis], _low(numbers, axis)), (w_high, _high(numbers, axis))):
+        conductances = operator.w[axis], neighbours(faces[axis], axis)[1]
+        for w, neighbour in zip(conductances, neighbours(numbers, axis), strict=True):
             columns.append(neighbour[active])
             values.append(-w[active])
     column, value = np.stack(columns, axis=1), np.stack(values, axis=1)
     present = (column >= 0) & (value != 0)
     indptr = np.concatenate(([0], np.cumsum(present.sum(axis=1))))
-    return indptr.astype(PETSc.IntType), column[present].astype(PETSc.IntType), value[present]
+    return (indptr.astype(PETSc.IntType), column[present].astype(PETSc.IntType), value[present]), active

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import OptionError
+from petsc_dcdm.grid.shape import parse_shape
 
 Settings = TypeVar("Settings")
 
@@ -51,18 +52,6 @@ def _choice(*allowed: str) -> Callable[[str], str]:
         return text.lower()
 
     return parse
-
-
-def _grid(text: str) -> tuple[int, int, int]:
-    """``nx,ny[,nz]``, x first as in PETSc, to the shape (nz, ny, nx)."""
-    try:
-        size = [int(n) for n in text.replace("x", ",").split(",")]
-    except ValueError:
-        size = []
-    if len(size) not in (2, 3) or min(size) < 1:
-        raise ValueError("two or three positive integers nx,ny[,nz]")
-    nx, ny, nz = (*size, 1)[:3]
-    return nz, ny, nx
 
 
 def _device(text: str) -> str:
@@ -111,7 +100,7 @@ KSP_OPTIONS = (
 
 PC_OPTIONS = (
     Option("pc_dcdm_model", "multigrid", "network: multigrid, cnn, cnn-64, or a weights file", str),
-    Option("pc_dcdm_grid", None, "cells of the grid as nx,ny[,nz] where no DMDA tells it", _grid),
+    Option("pc_dcdm_grid", None, "cells of the grid as nx,ny[,nz] where no DMDA tells it", parse_shape),
     Option("pc_dcdm_device", "auto", "where the network runs: auto, cpu, cuda or cuda:N", _device),
     Option(
         "pc_dcdm_compile",

@@ -16,11 +16,10 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import GridError, MatrixError, raise_together
+from petsc_dcdm.grid.shape import Shape, size_text
 from petsc_dcdm.stencil.entries import CsrRows
 from petsc_dcdm.stencil.entries_numpy import read, row_reader
 from petsc_dcdm.stencil.local_csr import local_csr
-
-Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -62,28 +61,18 @@ def _whole_planes(shape: Shape, first: int, rows: int) -> tuple[Shape, Shape] | 
     return ((begin, 0, 0), (count, ny, nx)) if nz > 1 else ((0, begin, 0), (1, count, nx))
 
 
-def size_text(shape: Shape) -> str:
-    """The grid as users write it: ``nx x ny x nz``."""
-    nz, ny, nx = shape
-    return f"{nx} x {ny}" + (f" x {nz}" if nz > 1 else "")
-
-
 def _is_dmda(dm: Any) -> bool:
     return bool(dm) and dm.getType() == PETSc.DM.Type.DA
 
 
-def _from_dmda(dm: PETSc.DM, A: PETSc.Mat) -> Grid:
+def _from_dmda(dm: PETSc.DMDA, A: PETSc.Mat) -> Grid:
     """The DMDA's grid; its rows are in PETSc ordering, each rank's box in x-fastest order."""
-    da = dm if isinstance(dm, PETSc.DMDA) else PETSc.DMDA()
-    if da is not dm:
-        da.handle = dm.handle
-        da.incRef()
-    if da.getDof() != 1:
+    if dm.getDof() != 1:
         raise GridError(
-            f"the DMDA has {da.getDof()} unknowns per cell (dof); petsc_dcdm solves scalar systems, with one: "
+            f"the DMDA has {dm.getDof()} unknowns per cell (dof); petsc_dcdm solves scalar systems, with one: "
             "use it on the pressure block, or choose another -pc_type"
         )
-    sizes = (*da.getSizes(), 1, 1)[:3]
+    sizes = (*dm.getSizes(), 1, 1)[:3]
     shape = (sizes[2], sizes[1], sizes[0])
     rows = A.getSize()[0]
     if prod(shape) != rows:
@@ -92,7 +81,7 @@ def _from_dmda(dm: PETSc.DM, A: PETSc.Mat) -> Grid:
             f"DMDA it was made with"
         )
     (x0, y0, z0), (mx, my, mz) = (
-        (*part, *fill)[:3] for part, fill in zip(da.getCorners(), ((0, 0), (1, 1)), strict=True)
+        (*part, *fill)[:3] for part, fill in zip(dm.getCorners(), ((0, 0), (1, 1)), strict=True)
     )
     first, last = A.getOwnershipRange()
     if mx * my * mz != last - first:
@@ -100,7 +89,7 @@ def _from_dmda(dm: PETSc.DM, A: PETSc.Mat) -> Grid:
             f"this rank owns {mx * my * mz} cells of the DMDA but {last - first} rows of the matrix; create the "
             f"matrix with DMCreateMatrix"
         )
-    ranges = (*da.getOwnershipRanges(), [1], [1])[:3]
+    ranges = (*dm.getOwnershipRanges(), [1], [1])[:3]
     edges = tuple(tuple(int(e) for e in np.concatenate(([0], np.cumsum(ranges[2 - i])))) for i in range(3))
     cells, box = None, ((z0, y0, x0), (mz, my, mx))
     if _whole_planes(shape, first, last - first) != box:

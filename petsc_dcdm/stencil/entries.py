@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from petsc_dcdm.grid.layout import Shape
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import library
 from petsc_dcdm.stencil.entries_binding import Matrix, Output, Report, pointer, set_box
 from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport

@@ -6,7 +6,7 @@ import ctypes
 
 import numpy as np
 
-from petsc_dcdm.grid.layout import Shape
+from petsc_dcdm.grid.shape import Shape
 
 
 class Matrix(ctypes.Structure):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from mpi4py import MPI
 
-from petsc_dcdm.grid.layout import Shape
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import KernelsUnavailable, library
 from petsc_dcdm.stencil.entries import CsrRows, RowsOnGrid
 from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, Problem, StencilError, StencilReport

@@ -22,9 +22,9 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import MatrixError, raise_together
-from petsc_dcdm.grid.layout import Shape
+from petsc_dcdm.grid.shape import Shape, size_text
 from petsc_dcdm.native.memory import aligned_zeros
-from petsc_dcdm.stencil.discovery import Grid, size_text
+from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries import CsrRows
 from petsc_dcdm.stencil.entries_numpy import NumpyRows, read, row_reader
 from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.binding import kernels
 
 HAS_S = 64
@@ -31,7 +32,7 @@ class PackedStencil:
     s_value: np.ndarray
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """Of the box, without the halo."""
         nz, ny, nx = self.cells.shape
         return (nz - 2, ny - 2, nx - 2)
@@ -63,7 +64,7 @@ class PackedStencil:
         x, y, z = (max(k, default=0.0) for k in known)
         return PackedStencil(self.cells, self.s_index, (x, y, z), common)
 
-    def asymmetry(self, threads: int = 1) -> tuple[int, tuple[int, int, int], bool] | None:
+    def asymmetry(self, threads: int = 1) -> tuple[int, Shape, bool] | None:
         """The first face that only one of its cells couples through: axis, the cell (z, y, x) below it in the box, and
         whether it is that one; None if there is none. Halos are filled.
         """
@@ -81,26 +82,3 @@ class PackedStencil:
         """Low conductances along x, y, z and s as padded float64 arrays, for whoever can not use the packed form."""
         w = [np.where(self.cells & (1 << 2 * axis), self.c[axis], 0.0) for axis in range(3)]
         return w, np.where(self.cells & HAS_S, self.s_value[self.s_index], 0.0)
-
-
-def pack(w: Sequence[np.ndarray], s: np.ndarray, threads: int = 1) -> PackedStencil | None:
-    """Padded C-contiguous float64 arrays, packed if they can be; the halo of w on the high side is valid."""
-    nz, ny, nx = (n - 2 for n in s.shape)
-    c = np.array([float(a[1:-1, 1:-1, 1:-1].max(initial=0.0)) for a in w])
-    packed = PackedStencil(np.zeros(s.shape, np.uint8), np.zeros(s.shape, np.uint8), (c[0], c[1], c[2]), np.zeros(256))
-    pitch_y, pitch_z = nx + 2, (nx + 2) * (ny + 2)
-    first = pitch_z + pitch_y + 1
-    fits = kernels().dcdm_pack(
-        *(a.ctypes.data + 8 * first for a in (*w, s)),
-        c.ctypes.data,
-        nx,
-        ny,
-        nz,
-        pitch_y,
-        pitch_z,
-        packed.cells.ctypes.data + first,
-        packed.s_index.ctypes.data + first,
-        packed.s_value.ctypes.data,
-        threads,
-    )
-    return packed if fits else None

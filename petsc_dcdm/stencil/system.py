@@ -11,6 +11,7 @@ from petsc4py import PETSc
 
 from petsc_dcdm.grid.boxes import partition
 from petsc_dcdm.grid.errors import MatrixError, raise_together
+from petsc_dcdm.grid.faces import interior, neighbours
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries import CsrRows, RowsOnGrid
@@ -111,9 +112,7 @@ def _check_arrays(w: list[np.ndarray], w_high: list[np.ndarray], layout: BoxLayo
     error: MatrixError | None = None
     for axis in range(3):
         layout.exchange(w[axis])
-        inner, beyond = [slice(1, -1)] * 3, [slice(1, -1)] * 3
-        beyond[2 - axis] = slice(2, None)
-        there, here = w[axis][tuple(beyond)], w_high[axis][tuple(inner)]
+        there, here = neighbours(w[axis], axis)[1], interior(w_high[axis])
         difference = np.abs(there - here)
         wrong = difference > SYMMETRY_TOLERANCE * np.maximum(there, here)
         if error is None and wrong.any():
@@ -156,7 +155,7 @@ def build_system(
         if on_box:
             return values
         if stencil.box is not None:
-            values = values[1:-1, 1:-1, 1:-1].ravel()
+            values = interior(values).ravel()
         padded = np.zeros(tuple(n + 2 for n in layout.shape), values.dtype)
         rows.fill(values, padded)
         return padded

@@ -19,7 +19,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from petsc_dcdm.grid.layout import Layout, Plan, SerialLayout, Shape, coarse_box
+from petsc_dcdm.grid.layout import Layout, Plan, SerialLayout, coarse_box
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import KernelsUnavailable, library
 from petsc_dcdm.stencil.packed import PackedStencil
 from petsc_dcdm.stencil.plan import VISITS, coarse_strength, strong_axes

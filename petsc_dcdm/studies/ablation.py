@@ -17,12 +17,13 @@ import numpy as np
 import torch
 
 from petsc_dcdm.grid.layout import SerialLayout
+from petsc_dcdm.grid.shape import Shape, shape_argument, size_text
 from petsc_dcdm.network import multigrid, weights
 from petsc_dcdm.network.fields import no_exchange
 from petsc_dcdm.network.initial import HYPER, chebyshev_weights, initial_tensors
 from petsc_dcdm.network.multigrid import Smoother, apply_operator, spread_blocks, sum_blocks
 from petsc_dcdm.stencil.plan import plan_coarsening
-from petsc_dcdm.studies.robustness import LIMITS, TOLERANCES, Row, measure
+from petsc_dcdm.studies.robustness import TOLERANCES, Row, measure, system_argument
 from petsc_dcdm.training import validation
 from petsc_dcdm.training.losses import exact_solver
 from petsc_dcdm.training.train import Settings, mean_conductances, train_multigrid
@@ -87,7 +88,7 @@ def weights_file(name: str, folder: Path) -> str:
     return str(path)
 
 
-def count(model: str, system: str, shape: tuple[int, int, int], seeds: tuple[int, ...]) -> Row:
+def count(model: str, system: str, shape: Shape, seeds: tuple[int, ...]) -> Row:
     """Iterations of the plugin with the weights ``model``."""
     from petsc4py import PETSc
 
@@ -146,13 +147,14 @@ def split(before: int, after: int, system: validation.System) -> int:
 def main(argv: list[str]) -> int:
     """Print the Markdown tables."""
     from petsc_dcdm.cli import split_petsc_options
-    from petsc_dcdm.compare.cli import shape_of
 
     argv, petsc_options = split_petsc_options(argv)
     parser = argparse.ArgumentParser(prog="python -m petsc_dcdm.studies.ablation", description=__doc__)
     names = [*variants(), "shipped"]
-    parser.add_argument("--size", type=shape_of, nargs="+", default=[(64, 64, 64)], help="n or nx,ny[,nz] (default 64)")
-    parser.add_argument("--system", nargs="+", choices=list(LIMITS), default=list(SYSTEMS), help="default: ten of them")
+    parser.add_argument(
+        "--size", type=shape_argument, nargs="+", default=[(64, 64, 64)], help="n or nx,ny[,nz] (default 64)"
+    )
+    parser.add_argument("--system", nargs="+", type=system_argument, default=list(SYSTEMS), help="default: ten of them")
     parser.add_argument("--variant", nargs="*", choices=names, default=names, help="default: all")
     parser.add_argument("--seed", type=int, nargs="+", default=[11], help="default: 11")
     parser.add_argument("--split", type=int, help="(0, 2p) against V(p,p) on a cube of so many cells instead, in torch")
@@ -173,7 +175,7 @@ def main(argv: list[str]) -> int:
     petsc4py.init([sys.argv[0], *petsc_options])
     models = {name: weights_file(name, args.out) for name in args.variant}
     for shape in args.size:
-        _show([f"{'x'.join(str(n) for n in shape[::-1] if n > 1)}, 1e-6", *args.variant])
+        _show([f"{size_text(shape, 'x')}, 1e-6", *args.variant])
         _show(["---"] * (1 + len(args.variant)))
         for name in args.system:
             rows = [count(model, name, shape, tuple(args.seed)) for model in models.values()]

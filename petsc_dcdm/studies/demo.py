@@ -16,10 +16,10 @@ import petsc4py
 petsc4py.init([])
 from petsc4py import PETSc  # noqa: E402
 
-from petsc_dcdm.compare.baselines import BASELINES  # noqa: E402
+from petsc_dcdm.compare.baselines import BASELINES, new_ksp  # noqa: E402
+from petsc_dcdm.grid.shape import Shape  # noqa: E402
 from petsc_dcdm.poisson import dmda, flow, mesh, rhs, scene  # noqa: E402
 from petsc_dcdm.poisson.assemble import System, assemble  # noqa: E402
-from petsc_dcdm.poisson.flags import Shape  # noqa: E402
 from petsc_dcdm.poisson.pockets import seal_pockets  # noqa: E402
 from petsc_dcdm.poisson.solving import Result, print_table, solve  # noqa: E402
 
@@ -43,13 +43,7 @@ def build(path: Path, shape: Shape) -> tuple[System, PETSc.Vec, mesh.trimesh.Tri
 def run(system: System, b: PETSc.Vec, name: str, rtol: float) -> tuple[Result, PETSc.Vec]:
     """One set-up and solve of a named solver, from nothing."""
     prefix = name.replace("-", "_") + "_"
-    database = PETSc.Options()
-    database.prefixPush(prefix)
-    database.insertString(BASELINES[name].on(b.comm.size, 1))
-    database.prefixPop()
-    ksp = PETSc.KSP().create(b.comm)
-    ksp.setOptionsPrefix(prefix)
-    system.attach(ksp)
+    ksp = new_ksp(BASELINES[name], system, prefix)
     ksp.setTolerances(rtol=rtol)
     ksp.setFromOptions()
     x = b.duplicate()

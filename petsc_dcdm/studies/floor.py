@@ -12,8 +12,9 @@ import sys
 import numpy as np
 from petsc4py import PETSc
 
-from petsc_dcdm.compare.cli import shape_of
 from petsc_dcdm.compare.job import SystemSpec
+from petsc_dcdm.grid.shape import shape_argument
+from petsc_dcdm.poisson.solving import relative_residual
 from petsc_dcdm.studies.robustness import problem_of, solver
 
 ROWS = 500_000
@@ -49,9 +50,7 @@ def attainable(ksp: PETSc.KSP, A: PETSc.Mat, b: PETSc.Vec) -> tuple[float, float
     rounded = x.astype(float)
     exact = np.linalg.norm((right - multiply(rows, rounded.astype(np.longdouble))).astype(float)) / size
     correction.setArray(rounded)
-    A.mult(correction, residual)
-    residual.aypx(-1.0, b)
-    found = float(np.linalg.norm(rounded) / size), float(exact), residual.norm() / size
+    found = float(np.linalg.norm(rounded) / size), float(exact), relative_residual(A, correction, b)
     for vec in (residual, correction):
         vec.destroy()
     return found
@@ -63,7 +62,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--system", nargs="+", default=["plates"], help="families, see petsc-dcdm solve (default plates)"
     )
-    parser.add_argument("--size", type=shape_of, default=(1, 512, 512), help="n or nx,ny[,nz] (default 512,512)")
+    parser.add_argument("--size", type=shape_argument, default=(1, 512, 512), help="n or nx,ny[,nz] (default 512,512)")
     parser.add_argument("--seed", type=int, default=11)
     args = parser.parse_args(argv)
     print("| system | right-hand side | size of x | residual of x rounded, extended | the same, MatMult |")

@@ -25,6 +25,7 @@ from petsc_dcdm.compare.job import SystemSpec
 from petsc_dcdm.compare.systems import build
 from petsc_dcdm.compare.tables import table
 from petsc_dcdm.native.binding import ALIGN, OMEGA, Level, kernels
+from petsc_dcdm.poisson.dmda import attach
 from petsc_dcdm.solver import coarse, pc
 from petsc_dcdm.solver.threads import threads_per_rank
 from petsc_dcdm.stencil import system
@@ -119,8 +120,7 @@ def main(argv: list[str]) -> None:
     x = problem.A.createVecRight()
     for warm in (True, False):
         ksp = PETSc.KSP().create()
-        ksp.setDM(problem.dm)
-        ksp.setDMActive(False)
+        attach(ksp, problem.dm)
         ksp.setOperators(problem.A)
         ksp.setTolerances(rtol=1e-6)
         ksp.setFromOptions()

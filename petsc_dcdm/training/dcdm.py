@@ -1,4 +1,7 @@
-"""The DCDM loop and the loss of the paper in torch, on the box operator: what the training is made of."""
+"""The DCDM loop in torch, for training and validation, and the loss of the paper on the box operator.
+
+Source: Kaneda et al., ICML 2023 (arXiv 2205.10763), algorithm 1.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,38 @@ import torch
 from torch import Tensor
 
 from petsc_dcdm.training.ritz import box_operator
+
+HISTORY = 2
+"""Directions that a new one is made A-orthogonal to, as in `petsc_dcdm.KSP`."""
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products of fields (..., nz, ny, nx), as (..., 1, 1, 1)."""
+    return (a * b).sum(dim=(-3, -2, -1), keepdim=True)
+
+
+class Recurrence:
+    """Steps of the method with its last directions; fields (..., nz, ny, nx), differentiable.
+
+    Args:
+        operator: A, which must be symmetric and positive definite on what it is given.
+        history: how many of the last directions a new one is made A-orthogonal to.
+    """
+
+    def __init__(self, operator: Callable[[Tensor], Tensor], history: int = HISTORY) -> None:
+        self._operator, self._history = operator, history
+        self._last: list[tuple[Tensor, Tensor, Tensor]] = []  # d, A d, d . A d
+
+    def step(self, r: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        """From the residual `r` along the network's direction `d`: what x changes by, and the next residual."""
+        for p, ap, pap in self._last:
+            d = d - dot(d, ap) / pap * p
+        ad = self._operator(d)
+        dad = dot(d, ad).clamp_min(torch.finfo(d.dtype).tiny)
+        if self._history:
+            self._last = [*self._last, (d, ad, dad)][-self._history :]
+        alpha = dot(r, d) / dad
+        return alpha * d, r - alpha * ad
 
 
 def paper_loss(r: Tensor, f: Tensor) -> Tensor:
@@ -42,30 +77,24 @@ def dcdm_history(
     *,
     tolerance: float,
     most: int,
-    history: int = 2,
+    history: int = HISTORY,
 ) -> list[float]:
     """Relative residuals |r_k| / |b| of the DCDM loop from x = 0, float64 (n, n, n).
 
     It ends at `tolerance` or after `most` steps.
     """
-    r = b.clone()
-    last: list[tuple[Tensor, Tensor, Tensor]] = []
-    norms = [1.0]
+    r, norms, loop = b, [1.0], Recurrence(operator, history)
     while norms[-1] > tolerance and len(norms) <= most:
-        d = direction(r)
-        for p, ap, pap in last:
-            d = d - (d * ap).sum() / pap * p
-        ad = operator(d)
-        dad = (d * ad).sum()
-        r = r - (r * d).sum() / dad * ad
-        if history:
-            last = [*last, (d, ad, dad)][-history:]
+        _, r = loop.step(r, direction(r))
         norms.append(float(r.norm() / b.norm()))
     return norms
 
 
 class Chain:
-    """Residuals on their way through DCDM with m = 2, and their last two directions: (batch, 1, n, n, n)."""
+    """Residuals on their way through DCDM with m = 2, and their last two directions: (batch, 1, n, n, n).
+
+    Not a `Recurrence`: samples begin again one by one, and everything is normalised and kept between steps of training.
+    """
 
     r: Tensor
     p: Tensor
@@ -89,21 +118,17 @@ class Chain:
             self.p, self.ap, self.older_p, self.older_ap = (torch.zeros_like(r) for _ in range(4))
         d = f
         for p, ap in ((self.p, self.ap), (self.older_p, self.older_ap)):
-            d = d - _dot(f, ap) / _dot(p, ap).clamp_min(1e-30) * p
+            d = d - dot(f, ap) / dot(p, ap).clamp_min(1e-30) * p
         ad = box_operator(d)
-        dad = _dot(d, ad).clamp_min(1e-30)
-        r = r - _dot(r, d) / dad * ad
+        dad = dot(d, ad).clamp_min(1e-30)
+        r = r - dot(r, d) / dad * ad
         size = dad.sqrt()
         self.older_p, self.older_ap, self.p, self.ap = self.p, self.ap, d / size, ad / size
-        self.r = r / _dot(r, r).clamp_min(1e-30).sqrt()
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum((1, 2, 3, 4), keepdim=True)
+        self.r = r / dot(r, r).clamp_min(1e-30).sqrt()
 
 
 def smooth_rhs(n: int, seed: int) -> Tensor:
-    """A smooth right-hand side on n^3 cells, float64: eight Gaussian blobs ofrandom sign and place."""
+    """A smooth right-hand side on n^3 cells, float64: eight Gaussian blobs of random sign and place."""
     generator = torch.Generator().manual_seed(seed)
     x = (torch.arange(n, dtype=torch.float64) + 0.5) / n
     b = torch.zeros((n, n, n), dtype=torch.float64)

@@ -1,9 +1,7 @@
-"""Random diffusion systems to train on, from seeds: geometry, boundaries and coefficients as conductances.
-numpy only.
+"""Random diffusion systems to train on, from seeds: geometry, boundaries and coefficients as conductances. numpy only.
 
-Every system is a 7-point operator in the convention of the models: ``w[a]`` is the conductance of each
-cell's low face along axis a = x, y, z, `s` the extra diagonal, both 0 at cells without an unknown, scaled
-to a largest diagonal of 1.
+Every system is a 7-point operator in the convention of the models: ``w[a]`` is the conductance of each cell's low face
+along axis a = x, y, z, `s` the extra diagonal, both 0 at cells without an unknown, scaled to a largest diagonal of 1.
 """
 
 from __future__ import annotations
@@ -13,19 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Shape = tuple[int, int, int]
+from petsc_dcdm.grid.faces import all_but_first, all_but_last, connected, diagonal, largest_connected, padded
+from petsc_dcdm.grid.shape import Shape
+
 Rng = np.random.Generator
 
-#: What an open side of the grid is: pressure given half a cell outside (2 w), in a ghost cell (w), or a
-#: wall (0).
+#: What an open side of the grid is: pressure given half a cell outside (2 w), in a ghost cell (w), or a wall (0).
 OPENINGS = (0.0, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
 class System:
-    """A stencil: float32 ``w[0..2]`` and `s`, each (nz, ny, nx). `closed`: singular, constants are its null
-    space.
-    """
+    """A stencil: float32 ``w[0..2]`` and `s`, each (nz, ny, nx). `closed`: singular, constants are its null space."""
 
     w: tuple[np.ndarray, np.ndarray, np.ndarray]
     s: np.ndarray
@@ -38,30 +35,11 @@ class System:
     @property
     def active(self) -> np.ndarray:
         """bool (nz, ny, nx): the cells that hold an unknown."""
-        return diagonal(self.w, self.s) > 0
+        return self.diagonal() > 0
 
-
-def low_part(a: np.ndarray, axis: int) -> np.ndarray:
-    """View of `a` without its last layer along axis x, y, z = 0, 1, 2."""
-    index: list[slice] = [slice(None)] * 3
-    index[2 - axis] = slice(None, -1)
-    return a[tuple(index)]
-
-
-def high_part(a: np.ndarray, axis: int) -> np.ndarray:
-    """View of `a` without its first layer along the axis."""
-    index: list[slice] = [slice(None)] * 3
-    index[2 - axis] = slice(1, None)
-    return a[tuple(index)]
-
-
-def diagonal(w: tuple[np.ndarray, ...], s: np.ndarray) -> np.ndarray:
-    """The diagonal of the operator, in the dtype of `s`."""
-    d = s.copy()
-    for a in range(3):
-        d += w[a]
-        low_part(d, a)[...] += high_part(w[a], a)
-    return d
+    def diagonal(self) -> np.ndarray:
+        """Of the operator, in the dtype of `s`."""
+        return diagonal([padded(face) for face in self.w], self.s)
 
 
 def assemble(
@@ -88,12 +66,12 @@ def assemble(
     w = []
     for a in range(3):
         wa = np.zeros(fluid.shape)
-        k0, k1 = low_part(k, a), high_part(k, a)
-        f0, f1, g0, g1 = low_part(fluid, a), high_part(fluid, a), low_part(air, a), high_part(air, a)
+        k0, k1 = all_but_last(k, a), all_but_first(k, a)
+        f0, f1, g0, g1 = all_but_last(fluid, a), all_but_first(fluid, a), all_but_last(air, a), all_but_first(air, a)
         face = ratio[a] * 2 * k0 * k1 / (k0 + k1)
-        high_part(wa, a)[...] = face * (f0 & f1)
-        low_part(s, a)[...] += face * (f0 & g1)
-        high_part(s, a)[...] += face * (f1 & g0)
+        all_but_first(wa, a)[...] = face * (f0 & f1)
+        all_but_last(s, a)[...] += face * (f0 & g1)
+        all_but_first(s, a)[...] += face * (f1 & g0)
         if fluid.shape[2 - a] > 1:
             for side, layer in ((0, 0), (1, fluid.shape[2 - a] - 1)):
                 index: list[slice | int] = [slice(None)] * 3
@@ -105,42 +83,15 @@ def assemble(
 
 def finish(w: tuple[np.ndarray, np.ndarray, np.ndarray], s: np.ndarray) -> System:
     """Drop parts of the domain that are closed off, scale, convert to float32."""
-    reached = spread(s > 0, w)
+    reached = connected(s > 0, w)
     closed = not reached.any()
     if closed:
-        reached = largest_part(w)
+        reached = largest_connected(w)
     keep = [np.where(reached, wa, 0.0) for wa in w]
     s = np.where(reached, s, 0.0)
-    top = max(diagonal((keep[0], keep[1], keep[2]), s).max(), np.finfo(float).tiny)
+    top = max(System((keep[0], keep[1], keep[2]), s, closed).diagonal().max(), np.finfo(float).tiny)
     a, b, c = ((x / top).astype(np.float32) for x in keep)
     return System((a, b, c), (s / top).astype(np.float32), closed)
-
-
-def spread(seed: np.ndarray, w: tuple[np.ndarray, ...]) -> np.ndarray:
-    """All cells connected to the bool array `seed` through positive conductances."""
-    reached = seed.copy()
-    open_faces = [high_part(wa, a) > 0 for a, wa in enumerate(w)]
-    while True:
-        before = int(reached.sum())
-        for a in range(3):
-            low_part(reached, a)[...] |= high_part(reached, a) & open_faces[a]
-            high_part(reached, a)[...] |= low_part(reached, a) & open_faces[a]
-        if int(reached.sum()) == before:
-            return reached
-
-
-def largest_part(w: tuple[np.ndarray, ...]) -> np.ndarray:
-    """The largest connected set of cells, bool."""
-    left = diagonal(w, np.zeros_like(w[0])) > 0
-    best = np.zeros_like(left)
-    while left.sum() > best.sum():
-        seed = np.zeros_like(left)
-        seed.flat[int(np.flatnonzero(left)[0])] = True
-        part = spread(seed, w)
-        left &= ~part
-        if part.sum() > best.sum():
-            best = part
-    return best
 
 
 # Geometry -----------------------------------------------------------------------------------------
@@ -240,7 +191,22 @@ def random_sides(shape: Shape, rng: Rng, open_chance: float) -> np.ndarray:
 
 # Families -----------------------------------------------------------------------------------------
 
+Family = Callable[[Shape, Rng], System]
+#: Family -> what makes a system of it, and how often it is drawn in training beside the others.
+FAMILIES: dict[str, tuple[Family, float]] = {}
 
+
+def family(odds: float) -> Callable[[Family], Family]:
+    """Decorator: draw systems of ``family_NAME`` in training, under NAME, so often beside the others."""
+
+    def register(function: Family) -> Family:
+        FAMILIES[function.__name__.removeprefix("family_")] = function, odds
+        return function
+
+    return register
+
+
+@family(5.0)
 def family_mixed(shape: Shape, rng: Rng) -> System:
     """Solid boxes and ellipsoids, with chances of a wavy free surface, bubbles and open sides."""
     solid = obstacles(shape, rng, int(rng.integers(0, 9)), 0.25)
@@ -252,6 +218,7 @@ def family_mixed(shape: Shape, rng: Rng) -> System:
     return assemble(~solid & ~air, air, sides)
 
 
+@family(2.0)
 def family_box(shape: Shape, rng: Rng) -> System:
     """An empty box with any sides; half of the time all of them given, as on vertex-centred grids."""
     sides = np.full((3, 2), rng.choice(OPENINGS[1:])) if rng.random() < 0.5 else random_sides(shape, rng, 0.4)
@@ -259,6 +226,7 @@ def family_box(shape: Shape, rng: Rng) -> System:
     return assemble(~none, none, sides)
 
 
+@family(1.5)
 def family_smooth(shape: Shape, rng: Rng) -> System:
     """Smooth coefficients over up to two decades and a few obstacles."""
     solid = obstacles(shape, rng, int(rng.integers(0, 4)), 0.2)
@@ -266,6 +234,7 @@ def family_smooth(shape: Shape, rng: Rng) -> System:
     return assemble(~solid, np.zeros(shape, bool), random_sides(shape, rng, 0.6), k)
 
 
+@family(2.0)
 def family_jumps(shape: Shape, rng: Rng) -> System:
     """Coefficients that jump by up to 1e4 between blocks, or between bodies and what surrounds them."""
     jump = 10.0 ** rng.uniform(0.5, 4.0)
@@ -280,6 +249,7 @@ def family_jumps(shape: Shape, rng: Rng) -> System:
     return assemble(~solid, np.zeros(shape, bool), random_sides(shape, rng, 0.5), np.where(stiff, jump, 1.0))
 
 
+@family(2.5)
 def family_ratio(shape: Shape, rng: Rng) -> System:
     """Conductances that differ between the axes by up to 100, in boxes and mixed domains."""
     axes = [a for a in range(3) if shape[2 - a] > 1]
@@ -294,24 +264,28 @@ def family_ratio(shape: Shape, rng: Rng) -> System:
     return assemble(~solid & ~air, air, sides, ratio=(ratio[0], ratio[1], ratio[2]))
 
 
+@family(1.0)
 def family_plates(shape: Shape, rng: Rng) -> System:
     """Thin plates with holes."""
     none = np.zeros(shape, bool)
     return assemble(~plates(shape, rng), none, random_sides(shape, rng, 0.4))
 
 
+@family(1.5)
 def family_porous(shape: Shape, rng: Rng) -> System:
     """Many small spheres."""
     solid = obstacles(shape, rng, int(rng.integers(20, 80)), 0.12)
     return assemble(~solid, np.zeros(shape, bool), random_sides(shape, rng, 0.5))
 
 
+@family(1.5)
 def family_random(shape: Shape, rng: Rng) -> System:
     """Every cell solid with the same chance."""
     solid = rng.random(shape) < rng.uniform(0.02, 0.3)
     return assemble(~solid, np.zeros(shape, bool), random_sides(shape, rng, 0.5))
 
 
+@family(0.5)
 def family_channels(shape: Shape, rng: Rng) -> System:
     """Straight channels a cell or two wide through solid, that cross one another."""
     fluid = np.zeros(shape, bool)
@@ -326,6 +300,7 @@ def family_channels(shape: Shape, rng: Rng) -> System:
     return assemble(fluid, np.zeros(shape, bool), random_sides(shape, rng, 0.6))
 
 
+@family(0.5)
 def family_gaps(shape: Shape, rng: Rng) -> System:
     """Large bricks that leave gaps of one to three cells between them."""
     solid = np.ones(shape, bool)
@@ -341,6 +316,7 @@ def family_gaps(shape: Shape, rng: Rng) -> System:
     return assemble(~solid, np.zeros(shape, bool), random_sides(shape, rng, 0.5))
 
 
+@family(1.5)
 def family_closed(shape: Shape, rng: Rng) -> System:
     """Walls all around: pure Neumann, or open through one cell only."""
     solid = obstacles(shape, rng, int(rng.integers(0, 8)), 0.25)
@@ -350,36 +326,12 @@ def family_closed(shape: Shape, rng: Rng) -> System:
     return assemble(~solid & ~air, air, np.zeros((3, 2)))
 
 
-#: Family -> how often it is drawn in training.
-FAMILIES: dict[str, tuple[Callable[[Shape, Rng], System], float]] = {
-    "mixed": (family_mixed, 5.0),
-    "box": (family_box, 2.0),
-    "smooth": (family_smooth, 1.5),
-    "jumps": (family_jumps, 2.0),
-    "ratio": (family_ratio, 2.5),
-    "plates": (family_plates, 1.0),
-    "porous": (family_porous, 1.5),
-    "random": (family_random, 1.5),
-    "channels": (family_channels, 0.5),
-    "gaps": (family_gaps, 0.5),
-    "closed": (family_closed, 1.5),
-}
-
-SHAPES_3D: tuple[Shape, ...] = (
-    (32, 32, 32),
-    (24, 24, 24),
-    (16, 32, 24),
-    (25, 21, 27),
-    (20, 16, 44),
-    (29, 34, 18),
-)
+SHAPES_3D: tuple[Shape, ...] = ((32, 32, 32), (24, 24, 24), (16, 32, 24), (25, 21, 27), (20, 16, 44), (29, 34, 18))
 SHAPES_2D: tuple[Shape, ...] = ((1, 128, 128), (1, 96, 120), (1, 97, 65), (1, 64, 64), (1, 150, 60))
 
 
 def random_system(rng: Rng, two_dimensional: bool) -> tuple[str, System]:
-    """A family's name and a system of it, drawn with the weights of `FAMILIES`. Systems of under 50
-    unknowns are redrawn.
-    """
+    """A family's name and a system of it, drawn by the odds of `FAMILIES`; under 50 unknowns are drawn again."""
     names = list(FAMILIES)
     odds = np.array([FAMILIES[name][1] for name in names])
     while True:

@@ -1,7 +1,7 @@
 """`petsc-dcdm train multigrid --matrix A.bin`: fine-tunes the network on the user's own operators.
 
-Reads the matrices, hands their conductances to :mod:`petsc_dcdm.training.fine`, and judges the result with the real
-solver on right-hand sides that training has not seen. A model that got worse is not written.
+Reads the matrices, trains on random pieces of their conductances, and judges the result with the real solver on
+right-hand sides that training has not seen. A model that got worse is not written.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,16 +19,15 @@ import numpy as np
 import torch
 from petsc4py import PETSc
 
-from petsc_dcdm.compare.cli import shape_of
+from petsc_dcdm.grid.faces import interior
+from petsc_dcdm.grid.shape import Shape, shape_option, size_text
 from petsc_dcdm.network import weights
 from petsc_dcdm.poisson import io
-from petsc_dcdm.poisson.flags import Shape
 from petsc_dcdm.stencil.discovery import find_grid
 from petsc_dcdm.stencil.system import build_system
-from petsc_dcdm.training.domains import System, finish
-from petsc_dcdm.training.fine import fine_tune
+from petsc_dcdm.training.domains import Rng, System, finish
 from petsc_dcdm.training.multigrid_run import check_output, settings_of
-from petsc_dcdm.training.train import Settings
+from petsc_dcdm.training.train import Settings, train_multigrid
 
 HELD_OUT = 2
 """Random right-hand sides to judge by, and as many rich in low frequencies."""
@@ -36,6 +35,8 @@ OF_THE_START = ("smoothing", "hidden", "threshold", "share_2d")
 """Options of a training from scratch that the weights to start from, or the matrices, decide here."""
 TOLERANCE = 1e-8
 MOST_ITERATIONS = 100
+PIECE_3D, PIECE_2D = 24, 96
+"""Cells along the edges of a piece: dense solves of its coarse system take milliseconds."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,10 +54,7 @@ def run(args: argparse.Namespace) -> int:
     file = weights.load(start)
     if file.kind != "multigrid":
         raise ValueError(f"{file.source} holds a '{file.kind}' network, where 'multigrid' is needed.")
-    try:
-        shape = shape_of(args.grid) if args.grid else None
-    except argparse.ArgumentTypeError as error:
-        raise ValueError(f"--grid {error}") from None
+    shape = shape_option("grid", args.grid) if args.grid else None
     matrices = [io.load_matrix(name) for name in args.matrix]
     for A, name in zip(matrices, args.cells or [], strict=False):
         A.compose("dcdm_cells", io.load_cells(name, A))
@@ -109,12 +107,11 @@ def _read(A: PETSc.Mat, shape: Shape | None) -> tuple[System, np.ndarray]:
     pc = PETSc.PC().create()
     comm = PETSc.COMM_WORLD.tompi4py().Dup()
     system = build_system(A, find_grid(pc, A, shape), comm, threshold=None, threads=1)
-    inner = (slice(1, -1),) * 3
     faces, extra = system.arrays()
-    w = [face[inner] for face in faces]
+    w = [interior(face) for face in faces]
     free = np.ones(A.getSize()[0], bool)
     free[system.fixed.rows] = False
-    found = finish((w[0], w[1], w[2]), extra[inner])
+    found = finish((w[0], w[1], w[2]), interior(extra))
     system.destroy()
     comm.Free()
     pc.destroy()
@@ -141,7 +138,7 @@ def _judge(
     database = PETSc.Options("finetune_")
     database["pc_dcdm_model"] = model
     if shape is not None:
-        database["pc_dcdm_grid"] = ",".join(str(n) for n in (shape[::-1] if shape[0] > 1 else shape[:0:-1]))
+        database["pc_dcdm_grid"] = size_text(shape, ",")
     counts, rates = [], []
     for A, vectors in zip(matrices, right, strict=True):
         ksp = PETSc.KSP().create()
@@ -174,3 +171,50 @@ def _progress(steps: int) -> Callable[[int, float], None]:
             print(f"step {step} of {steps}, loss {loss:.3f}", flush=True)
 
     return report
+
+
+def piece(system: System, offset: Shape, shape: Shape) -> System:
+    """A box of a system. Where it is cut off the outside is held at zero pressure: its faces count into s."""
+    box = tuple(slice(o, o + n) for o, n in zip(offset, shape, strict=True))
+    w, s = [], system.s[box].astype(float)
+    for axis, face in enumerate(system.w):
+        inner = face[box].astype(float)
+        low: list[slice | int] = [slice(None)] * 3
+        high, beyond = low.copy(), list[slice | int](box)
+        low[2 - axis], high[2 - axis], beyond[2 - axis] = 0, -1, offset[2 - axis] + shape[2 - axis]
+        s[tuple(low)] += inner[tuple(low)]
+        if offset[2 - axis] + shape[2 - axis] < face.shape[2 - axis]:
+            s[tuple(high)] += face[tuple(beyond)]
+        inner[tuple(low)] = 0.0
+        w.append(inner)
+    return finish((w[0], w[1], w[2]), s)
+
+
+def pieces(systems: Sequence[System]) -> Callable[[Rng], System]:
+    """A source of training systems: random pieces, or the whole where it is small. Pieces of under 50 unknowns are
+    drawn again.
+    """
+
+    def draw(rng: Rng) -> System:
+        for _ in range(100):
+            system = systems[int(rng.integers(len(systems)))]
+            edge = PIECE_2D if 1 in system.shape else PIECE_3D
+            n = tuple(min(size, edge) for size in system.shape)
+            z, y, x = (int(rng.integers(size - m + 1)) for size, m in zip(system.shape, n, strict=True))
+            found = piece(system, (z, y, x), (n[0], n[1], n[2]))
+            if np.count_nonzero(found.active) >= 50:
+                return found
+        raise ValueError("The matrices have too few coupled cells to train on: no piece of them has 50.")
+
+    return draw
+
+
+def fine_tune(
+    start: dict[str, np.ndarray],
+    systems: Sequence[System],
+    settings: Settings,
+    report: Callable[[int, float], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """The tensors of a weights file after training on pieces of ``systems``, from ``start`` on."""
+    fitted = replace(settings, smoothing=start["log_c"].size - 4, hidden=start["hidden.bias"].size)
+    return train_multigrid(fitted, report, start, pieces(systems))

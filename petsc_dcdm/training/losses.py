@@ -1,8 +1,6 @@
-"""What training minimises: the residual after a few steps of the DCDM loop, unrolled through a cycle. torch
-only.
+"""What training minimises: the residual after a few steps of the DCDM loop, unrolled through a cycle. torch only.
 
-Source of the loop: Kaneda et al., ICML 2023 (arXiv 2205.10763), algorithm 1, with a history of two
-directions; the paper's own loss is one step of it.
+The paper's own loss is one step of it.
 """
 
 from __future__ import annotations
@@ -13,31 +11,17 @@ import torch
 
 from petsc_dcdm.network.fields import Operator, low, no_exchange
 from petsc_dcdm.network.multigrid import apply_operator
-
-HISTORY = 2
-
-
-def dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Inner products of a batch [B, nz, ny, nx], as [B, 1, 1, 1]."""
-    return (a * b).sum(dim=(-3, -2, -1), keepdim=True)
+from petsc_dcdm.training.dcdm import Recurrence, dot
 
 
 def unrolled_loss(
     op: Operator, precondition: Callable[[torch.Tensor], torch.Tensor], b: torch.Tensor, steps: int
 ) -> torch.Tensor:
     """Mean over the batch of log(|r_steps| / |b|) / steps: the logarithm of the mean convergence factor."""
-    tiny = torch.finfo(b.dtype).tiny
-    r = b / dot(b, b).sqrt()
-    directions: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    r, loop = b / dot(b, b).sqrt(), Recurrence(lambda d: apply_operator(op, d, no_exchange))
     for _ in range(steps):
-        d = precondition(r)
-        for p, ap, pap in directions:
-            d = d - dot(d, ap) / pap * p
-        ad = apply_operator(op, d, no_exchange)
-        dad = dot(d, ad).clamp_min(tiny)
-        r = r - dot(r, d) / dad * ad
-        directions = [*directions[1 - HISTORY :], (d, ad, dad)] if HISTORY > 1 else [(d, ad, dad)]
-    return 0.5 * torch.log(dot(r, r).clamp_min(tiny)).mean() / steps
+        _, r = loop.step(r, precondition(r))
+    return 0.5 * torch.log(dot(r, r).clamp_min(torch.finfo(b.dtype).tiny)).mean() / steps
 
 
 def dense(op: Operator) -> torch.Tensor:

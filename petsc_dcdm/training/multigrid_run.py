@@ -25,6 +25,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from petsc_dcdm.grid.shape import size_text
 from petsc_dcdm.network import weights
 from petsc_dcdm.network.initial import HYPER, initial_tensors
 from petsc_dcdm.training import validation
@@ -175,7 +176,7 @@ def validation_table(before: dict[str, np.ndarray], after: dict[str, np.ndarray]
     table = Table(title="iterations to 1e-6, untrained > trained, random / smooth right-hand side")
     table.add_column("system")
     for shape in VALIDATION_SHAPES:
-        table.add_column("x".join(str(n) for n in shape[::-1] if n > 1), justify="right")
+        table.add_column(size_text(shape, "x"), justify="right")
     for name, make in validation.FAMILIES.items():
         cells = []
         for shape in VALIDATION_SHAPES:

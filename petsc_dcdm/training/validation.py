@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.network.fields import no_exchange
 from petsc_dcdm.network.multigrid import Operator, apply_operator, operator_from_arrays
-from petsc_dcdm.training.domains import Shape, System, assemble, ball, brick, grid, size, smooth_noise
+from petsc_dcdm.training.dcdm import Recurrence
+from petsc_dcdm.training.domains import System, assemble, ball, brick, grid, size, smooth_noise
 
 #: Added to every seed here: training counts up from small ones.
 SEED_OFFSET = 1_000_003
@@ -226,27 +228,21 @@ def iterations(
     closed: bool = False,
     most: int = MOST_ITERATIONS,
 ) -> list[int]:
-    """Steps of the DCDM loop (history 2) until |b - A x| <= tolerance |b|, for each of the descending
+    """Steps of the DCDM loop until |b - A x| <= tolerance |b|, for each of the descending
     tolerances.
 
     `op` and `b` [nz, ny, nx] are float64; `precondition` takes and gives float64. Counts that were not
     reached are `most` + 1.
     """
     counts: list[int] = []
-    x, r = torch.zeros_like(b), b.clone()
-    directions: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-    norm = b.norm()
+    x, r, norm = torch.zeros_like(b), b, b.norm()
+    loop = Recurrence(lambda d: apply_operator(op, d, no_exchange))
     for step in range(1, most + 1):
         d = precondition(r / r.norm())
         if closed:
             d = d - op.active * (d.sum() / op.active.sum())
-        for p, ap, pap in directions:
-            d = d - (d * ap).sum() / pap * p
-        ad = apply_operator(op, d, no_exchange)
-        dad = (d * ad).sum()
-        alpha = (r * d).sum() / dad
-        x, r = x + alpha * d, r - alpha * ad
-        directions = [*directions[-1:], (d, ad, dad)]
+        change, r = loop.step(r, d)
+        x = x + change
         while len(counts) < len(tolerances) and r.norm() <= tolerances[len(counts)] * norm:
             if (b - apply_operator(op, x, no_exchange)).norm() > 1.01 * tolerances[len(counts)] * norm:
                 break

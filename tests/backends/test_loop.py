@@ -6,19 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_cpu_hierarchy import Plan, damping, diagonal, in_threads, system, weights
+from grid_operators import damping, diagonal, packed, padded, system, weights
+from thread_ranks import in_threads
 
 from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
 from petsc_dcdm.backends.cpu.loop import BoxOperator, DirectionLoop
 from petsc_dcdm.grid.halo import BoxLayout
-from petsc_dcdm.grid.layout import SerialLayout, Shape
-from petsc_dcdm.stencil.packed import PackedStencil, pack
-
-
-def padded(a: np.ndarray) -> np.ndarray:
-    p = np.zeros([n + 2 for n in a.shape])
-    p[1:-1, 1:-1, 1:-1] = a
-    return p
+from petsc_dcdm.grid.layout import Plan, SerialLayout
+from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.stencil.packed import PackedStencil
 
 
 def matrix(w: list[np.ndarray], s: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -58,13 +54,25 @@ CASES: list[tuple[Shape, Plan, bool]] = [
 ]
 
 
+def box_operator(network: CpuHierarchy, w: list[np.ndarray], s: np.ndarray, layout: Any, varying: bool) -> BoxOperator:
+    """-3 times the operator, packed unless its conductances vary."""
+    faces, extra = [padded(a) for a in w], padded(s)
+    if varying:
+        return BoxOperator(network, faces, extra, layout, -3.0, 2)
+    for face in faces:
+        layout.exchange(face)
+    stencil = packed(faces, extra)
+    assert stencil is not None
+    return BoxOperator(network, stencil, None, layout, -3.0, 2)
+
+
 def build(
     shape: Shape, plan: Plan, varying: bool, layout: Any, at: Any = ...
 ) -> tuple[CpuHierarchy, BoxOperator, list, Any]:
     w, s = system(shape, 7, 0.1, varying)
     s = s + 0.01 * (diagonal(w, s) > 0)  # no isolated singular parts
     network = CpuHierarchy(weights(2), [a[at] for a in w], s[at], layout, 2)
-    operator = BoxOperator(network, [padded(a[at]) for a in w], padded(s[at]), layout, -3.0, 2)
+    operator = box_operator(network, [a[at] for a in w], s[at], layout, varying)
     network.coarse_solve = damping(network.coarse) if at is ... else lambda r: (0.7 * r).astype(np.float32)
     return network, operator, w, s
 
@@ -74,7 +82,6 @@ def build(
 def test_steps_are_those_of_double_precision(shape: Shape, plan: Plan, varying: bool, history: int) -> None:
     layout = SerialLayout(shape, plan)
     network, operator, w, s = build(shape, plan, varying, layout)
-    assert operator.packed is not varying
     active = diagonal(w, s) > 0
     b = np.random.default_rng(0).standard_normal(shape) * active
     loop = DirectionLoop(network, operator, layout, history)
@@ -123,7 +130,7 @@ def test_residual_is_that_of_the_matrix(shape: Shape, plan: Plan, varying: bool)
 def test_packed_stencils_are_the_same_matrix(shape: Shape, plan: Plan, varying: bool, half: bool) -> None:
     layout = SerialLayout(shape, plan)
     w, s = system(shape, 7, 0.1, varying)
-    stencil = pack([padded(a) for a in w], padded(s))
+    stencil = packed([padded(a) for a in w], padded(s))
     assert stencil is not None
     back, extra = stencil.arrays()
     assert all(np.array_equal(a, padded(b)) for a, b in zip((*back, extra), (*w, s), strict=True))
@@ -175,17 +182,6 @@ def test_what_is_not_served() -> None:
         BoxOperator(network, w, s, layout)
 
 
-def test_many_values_of_s_are_not_packed() -> None:
-    shape, plan = (12, 9, 21), ((0, 1, 2),)
-    layout = SerialLayout(shape, plan)
-    w, _ = system(shape, 7, 0.0, False)
-    network = CpuHierarchy(weights(2), w, np.zeros(shape), layout, 2)
-    for count, packed in ((255, True), (256, False)):
-        s = 0.1 + np.arange(np.prod(shape)).reshape(shape) % count
-        operator = BoxOperator(network, [padded(a) for a in w], padded(s), layout, 1.0, 2)
-        assert operator.packed is packed
-
-
 @pytest.mark.parametrize("varying", [False, True])
 @pytest.mark.parametrize(
     ("shape", "plan", "edges"),
@@ -215,12 +211,11 @@ def test_boxes_take_the_steps_of_one(shape: Shape, plan: Plan, edges: Any, varyi
 
     def work(box: BoxLayout, at: tuple[slice, ...]) -> None:
         parts = build(shape, plan, varying, box, at)
-        assert parts[1].packed is not varying
         if not varying:
             faces = [padded(a[at]) for a in w]
             for face in faces:
                 box.exchange(face)
-            stencil = pack(faces, padded(s[at]))
+            stencil = packed(faces, padded(s[at]))
             assert stencil is not None
             everyones[at[0].start, at[1].start, at[2].start] = stencil
             box.sum(np.zeros(1))

@@ -59,16 +59,14 @@ def test_obstacles():
     assert "3D" in pfmg.obstacle(2, 4, frozenset({"hypre"}))
 
 
-@pytest.mark.parametrize(
-    "text, shape",
-    [("8", (8, 8, 8)), ("5,6", (1, 6, 5)), ("5x6x7", (7, 6, 5)), ("a", None), ("1", None), ("", None)],
-)
-def test_sizes(text, shape):
-    if shape:
-        assert cli.shape_of(text) == shape
-    else:
-        with pytest.raises(argparse.ArgumentTypeError):
-            cli.shape_of(text)
+def test_rivals_of_a_program_are_known_by_name(monkeypatch):
+    monkeypatch.setattr(baselines, "BASELINES", dict(baselines.BASELINES))
+    mine = baselines.register(baselines.Solver("sor", "-ksp_type cg -pc_type sor"))
+    assert baselines.resolve("sor") is not mine and baselines.resolve("sor") == mine == baselines.register(mine)
+    assert "sor" in str(pytest.raises(ValueError, baselines.resolve, "unknown").value)
+    for name, why in (("sor", "already"), ("a@2", "cannot be called"), ("-x", "cannot be called")):
+        with pytest.raises(ValueError, match=why):
+            baselines.register(baselines.Solver(name, "-ksp_type gmres"))
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_cpu_hierarchy import in_threads
+from thread_ranks import in_threads
 
 from petsc_dcdm.backends import devices
 from petsc_dcdm.grid import halo
 from petsc_dcdm.grid.halo import BoxLayout
-from petsc_dcdm.grid.layout import Reach, Shape
+from petsc_dcdm.grid.layout import Reach
+from petsc_dcdm.grid.shape import Shape
 
 SHAPE: Shape = (12, 9, 20)
 EDGES = ([0, 8, 12], [0, 9], [0, 4, 8, 16, 20])

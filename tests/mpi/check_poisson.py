@@ -6,9 +6,10 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.poisson import dmda, families, flow, rhs
 from petsc_dcdm.poisson.assemble import System, assemble
-from petsc_dcdm.poisson.flags import Shape, whole
+from petsc_dcdm.poisson.flags import whole
 from petsc_dcdm.poisson.pockets import seal_pockets
 
 RANKS = (1, 4)

@@ -15,7 +15,6 @@ from harness import ROOT, run_program
 from petsc4py import PETSc
 
 from petsc_dcdm import cli
-from petsc_dcdm.commands.solve import parse_size
 from petsc_dcdm.poisson import dmda, families, io, rhs
 from petsc_dcdm.poisson.assemble import System, assemble
 
@@ -153,15 +152,6 @@ def test_vti_round_trip(tmp_path: Path) -> None:
         io.write_vti(tmp_path / "x.vti", {"a": np.zeros((1, 2, 3)), "b": np.zeros((1, 2, 4))})
 
 
-def test_sizes() -> None:
-    assert parse_size("4") == (4, 4, 4)
-    assert parse_size("6x5") == (1, 5, 6)
-    assert parse_size("6,5,4") == (4, 5, 6)
-    for text in ("", "a", "4,0", "1,2,3,4", "-3"):
-        with pytest.raises(ValueError, match="positive integers"):
-            parse_size(text)
-
-
 def test_options_of_petsc_are_told_from_ours() -> None:
     ours, petsc = cli.split_petsc_options(
         "solve --mesh a.obj -ksp_rtol 1e-9 -ksp_monitor --rotate -1,2,3 -mat_shift -1e-3 -log_view --vti x -h".split()
@@ -216,7 +206,7 @@ def test_solve_on_two_ranks_writes_the_same_field(mpirun: Callable[..., str], tm
     [
         (("solve", "--mesh", "gone.obj"), "petsc-dcdm: There is no mesh file gone.obj."),
         (("solve", "--family", "lake"), "petsc-dcdm: There is no family 'lake'"),
-        (("solve", "--family", "box", "--size", "0"), "petsc-dcdm: A size is N"),
+        (("solve", "--family", "box", "--size", "0"), "petsc-dcdm: --size '0' is no grid"),
         (("solve", "--family", "box", "--rhs", "flow", "--size", "4"), "petsc-dcdm: A uniform stream"),
         (("solve", "--family", "box", "--grid", "3,3"), "petsc-dcdm: --grid belongs to --matrix."),
         (("solve", "--matrix", "gone.bin"), "petsc-dcdm: There is no file gone.bin."),

@@ -11,9 +11,10 @@ from harness import ROOT
 pytest.importorskip("petsc4py")
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.poisson import dmda, families, mesh, rhs, scene
 from petsc_dcdm.poisson.assemble import System, assemble
-from petsc_dcdm.poisson.flags import SIDES, Shape, sides_of
+from petsc_dcdm.poisson.flags import SIDES, sides_of
 from petsc_dcdm.poisson.pockets import seal_pockets
 from petsc_dcdm.poisson.solving import Result, solve
 

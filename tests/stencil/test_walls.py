@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from grid_operators import packed, padded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from petsc4py import PETSc
 from systems import conductances, matrix, random_solids, right_hand_side, solve
 
 from petsc_dcdm.grid.layout import SerialLayout
-from petsc_dcdm.stencil.packed import pack
 from petsc_dcdm.stencil.walls import _Faces, keep_walls, skinless_cells
 
 ALL = (0, 1, 2)
 # Without BoomerAMG, GAMG solves what is left of the grid, and jumps are hard for it.
 AMG_FACTOR = 1 if PETSc.Sys.hasExternalPackage("hypre") else 4
-
-
-def padded(w):
-    return [np.pad(face, 1) for face in w]
 
 
 @settings(max_examples=60, deadline=None)
@@ -33,7 +29,7 @@ def padded(w):
 def test_compiled_and_numpy_agree(shape, axes, fraction, decades, seed):
     w, _ = conductances(shape, random_solids(shape, seed, fraction))
     rng = np.random.default_rng(seed)
-    faces = padded([face * 10.0 ** (decades * rng.random(shape)) for face in w])
+    faces = [padded(face * 10.0 ** (decades * rng.random(shape))) for face in w]
     axes = tuple(sorted(axes))
     level = _Faces(faces, 1)
     assert level._library is not None
@@ -55,12 +51,12 @@ def test_compiled_and_numpy_agree(shape, axes, fraction, decades, seed):
 )
 def test_packed_faces_are_the_same_faces(shape, axes, fraction, ratio, seed):
     w, s = conductances(shape, random_solids(shape, seed, fraction), ratio=(1.0, ratio, 1.0))
-    faces = padded(w)
-    packed = pack(faces, padded([s])[0])
-    if packed is None:
+    faces = [padded(face) for face in w]
+    stencil = packed(faces, padded(s))
+    if stencil is None:
         return
     axes = tuple(sorted(axes))
-    levels = [_Faces(source, 1) for source in (faces, packed)]
+    levels = [_Faces(source, 1) for source in (faces, stencil)]
     layout = SerialLayout(shape, ())
     assert levels[0].torn_share(axes, layout) == levels[1].torn_share(axes, layout)
     for ours, theirs in zip(levels[0].coarse(axes).faces, levels[1].coarse(axes).faces, strict=True):
@@ -85,11 +81,11 @@ def test_plates_are_kept_apart_and_grains_are_not_in_the_way():
     full = (ALL, ALL)
     means = (1.0, 1.0, 1.0)
     odd, _ = plates(shape, 7)
-    assert keep_walls(padded(odd), SerialLayout(shape, full), full, means, 2.5, 1)[0][0] == (1, 2)
+    assert keep_walls([padded(face) for face in odd], SerialLayout(shape, full), full, means, 2.5, 1)[0][0] == (1, 2)
     even, _ = plates(shape, 8)
-    assert keep_walls(padded(even), SerialLayout(shape, full), full, means, 2.5, 1) == (full, 2)
+    assert keep_walls([padded(face) for face in even], SerialLayout(shape, full), full, means, 2.5, 1) == (full, 2)
     grains, _ = conductances(shape, random_solids(shape, fraction=0.25))
-    assert keep_walls(padded(grains), SerialLayout(shape, full), full, means, 2.5, 1) == (full, 2)
+    assert keep_walls([padded(face) for face in grains], SerialLayout(shape, full), full, means, 2.5, 1) == (full, 2)
 
 
 @pytest.mark.parametrize("spacing", [3, 5, 7])
@@ -161,5 +157,5 @@ def test_jumps_are_left_before_cells_are_as_large_as_bodies():
     w, _ = jumping((n, n, n), 4)
     uniform, _ = conductances((n, n, n))
     layout = SerialLayout((n, n, n), full)
-    assert keep_walls(padded(w), layout, full, (1.0, 1.0, 1.0), 2.5, 1) == ((ALL,), 1)
-    assert keep_walls(padded(uniform), layout, full, (1.0, 1.0, 1.0), 2.5, 1) == (full, 2)
+    assert keep_walls([padded(face) for face in w], layout, full, (1.0, 1.0, 1.0), 2.5, 1) == ((ALL,), 1)
+    assert keep_walls([padded(face) for face in uniform], layout, full, (1.0, 1.0, 1.0), 2.5, 1) == (full, 2)

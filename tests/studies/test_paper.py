@@ -10,6 +10,7 @@ import pytest
 import torch
 from petsc4py import PETSc
 
+from petsc_dcdm.compare.baselines import BASELINES, new_ksp
 from petsc_dcdm.network import weights
 from petsc_dcdm.network.cnn import DcdmNet, to_tensors
 from petsc_dcdm.poisson import dmda
@@ -121,12 +122,8 @@ def test_the_solver_keeps_its_promises_with_a_network_of_random_weights(tmp_path
     system = assemble(world, dmda.create(world.shape, PETSc.COMM_SELF))
     exact = system.vector(right_hand_sides(12)["random"])
     b = system.A * exact
-    options = PETSc.Options()
-    for name, value in {**paper.DCDM, "pc_dcdm_model": str(file)}.items():
-        options[f"random_{name}"] = value
-    ksp = PETSc.KSP().create(system.A.comm)
-    ksp.setOptionsPrefix("random_")
-    system.attach(ksp)
+    PETSc.Options()["random_pc_dcdm_model"] = str(file)
+    ksp = new_ksp(BASELINES["dcdm"], system, "random_")
     points = []
     ksp.setMonitor(lambda ksp, its, norm: points.append(ksp.getSolution().copy()))
     ksp.setTolerances(rtol=1e-30, atol=0.0, max_it=15)
@@ -146,7 +143,7 @@ def test_the_solver_keeps_its_promises_with_a_network_of_random_weights(tmp_path
 def test_the_shipped_networks_take_few_iterations(model, size, scene, limits):
     """To 1e-4 and 1e-6, random and smooth right-hand side: one or two more than it takes."""
     system = assemble(scenes(size, None)[scene]()[0], dmda.create((size, size, size), PETSc.COMM_SELF))
-    _, solve = paper._petsc(system, {**paper.DCDM, "pc_dcdm_model": model})()
+    _, solve = paper.set_up_by(system, BASELINES["dcdm"], model)()
     found = {}
     for name, values in right_hand_sides(size).items():
         b = system.vector(values)

@@ -10,8 +10,8 @@ from petsc_dcdm.cli import main
 from petsc_dcdm.network import weights
 from petsc_dcdm.network.initial import HYPER, initial_tensors
 from petsc_dcdm.poisson import io
-from petsc_dcdm.training.domains import diagonal, finish
-from petsc_dcdm.training.fine import piece
+from petsc_dcdm.training.domains import finish
+from petsc_dcdm.training.finetune import piece
 
 SHAPE = (1, 80, 96)
 
@@ -67,6 +67,6 @@ def test_a_piece_is_part_of_the_operator():
     whole = finish(tuple(face * rng.uniform(0.5, 2.0, shape) for face in w), s)
     part = piece(whole, (2, 3, 1), (8, 8, 9))
     box = np.s_[2:10, 3:11, 1:10]
-    d = diagonal(whole.w, whole.s)[box]
-    np.testing.assert_allclose(diagonal(part.w, part.s), d / d.max(), rtol=1e-5)
+    d = whole.diagonal()[box]
+    np.testing.assert_allclose(part.diagonal(), d / d.max(), rtol=1e-5)
     assert piece(whole, (0, 0, 0), shape).closed == whole.closed

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from petsc_dcdm.cli import main
+from petsc_dcdm.grid.faces import connected
 from petsc_dcdm.network import multigrid, weights
 from petsc_dcdm.network.initial import initial_tensors
 from petsc_dcdm.training import domains, losses, train, validation
@@ -28,7 +29,7 @@ def test_training_systems_are_sound(name, shape):
         system = domains.FAMILIES[name][0](shape, np.random.default_rng(seed))
         again = domains.FAMILIES[name][0](shape, np.random.default_rng(seed))
         assert all((x == y).all() for x, y in zip((*system.w, system.s), (*again.w, again.s), strict=True))
-        d = domains.diagonal(system.w, system.s)
+        d = system.diagonal()
         assert system.s.dtype == np.float32 and system.shape == shape
         assert min(float(x.min()) for x in (*system.w, system.s)) >= 0
         if not system.active.any():
@@ -43,7 +44,7 @@ def test_training_systems_are_sound(name, shape):
         seeds = system.s > 0
         if system.closed:
             seeds.flat[int(np.flatnonzero(system.active)[0])] = True
-        assert (domains.spread(seeds, system.w) == system.active).all()
+        assert (connected(seeds, system.w) == system.active).all()
 
 
 @pytest.mark.parametrize("name", list(validation.FAMILIES))

@@ -14,7 +14,8 @@ import numpy as np
 
 from petsc_dcdm.backends.cpu.levels import Box
 from petsc_dcdm.backends.cpu.setup import CpuLevels, plus, steps_of
-from petsc_dcdm.grid.layout import Exchange, Layout, Reach, Shape
+from petsc_dcdm.grid.layout import Exchange, Layout, Reach
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.binding import ALIGN, Geometry, Level, Padded
 from petsc_dcdm.network.hierarchy import CoarseSolve, unset_coarse_solve
 from petsc_dcdm.network.weights import ModelFile

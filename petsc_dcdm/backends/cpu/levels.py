@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 
-from petsc_dcdm.grid.layout import Shape
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, kernels
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.stencil.packed import PackedStencil

@@ -19,7 +19,7 @@ from petsc_dcdm.backends.cpu.levels import roles
 from petsc_dcdm.grid.layout import Layout
 from petsc_dcdm.native.binding import ALIGN, MAX_HISTORY, Operator, Padded, kernels
 from petsc_dcdm.native.memory import aligned_zeros
-from petsc_dcdm.stencil.packed import PackedStencil, pack
+from petsc_dcdm.stencil.packed import PackedStencil
 
 BLOCK = 8
 
@@ -29,14 +29,14 @@ class BoxOperator:
 
     Args:
         network: the hierarchy that was set up on this operator; its finest level's layout and active cells are used.
-        w, s: a `PackedStencil` and None. Or float64 arrays (nz + 2, ny + 2, nx + 2), C-contiguous, the box with a halo
-            of one cell, which is filled here for w. Exact; kept by reference, unless the arrays could be packed.
+        w, s: a `PackedStencil` and None: one byte a cell. Or float64 arrays (nz + 2, ny + 2, nx + 2), C-contiguous, the
+            box with a halo of one cell, which is filled here for w: 32 bytes a cell, kept by reference.
         factor: negative for a negative definite matrix.
         exact: whether this is the matrix to rounding, so that true residuals may be taken with it; else it is near
             enough for steps only.
         closed: number of active cells of all ranks if constants on them are a null space of the matrix, else 0.
 
-    `packed`: whether it takes one byte a cell, else 32. Collective. See `petsc_dcdm.backends.base.Operator`.
+    Collective. See `petsc_dcdm.backends.base.Operator`.
     """
 
     max_history = MAX_HISTORY
@@ -61,8 +61,9 @@ class BoxOperator:
         pitches = (shape[1] * shape[2], shape[2], 1)
         self._pitch_r, self._pitch_w = shape[2], shape[2] if flat else shape[1] * shape[2]
         self._origin = sum((b.start + 1) * pitch for b, pitch in zip(network.box, pitches, strict=True))
-        packed = w if isinstance(w, PackedStencil) else None
-        if not isinstance(w, PackedStencil):
+        if isinstance(w, PackedStencil):
+            self._use_packed(w, flat)
+        else:
             assert s is not None
             for a in (*w, s):
                 if a.dtype != np.float64 or a.shape != shape or not a.flags.c_contiguous:
@@ -70,12 +71,7 @@ class BoxOperator:
             if layout.shape != layout.global_shape:
                 for a in w:
                     layout.exchange(a)
-            packed = pack(w, s, threads)
-            if packed is None:
-                self._use_arrays([*w, s], flat)
-        if packed is not None:
-            self._use_packed(packed, flat)
-        self.packed = packed is not None
+            self._use_arrays([*w, s], flat)
 
     def _use_packed(self, packed: PackedStencil, flat: bool) -> None:
         level = self._network.finest

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from petsc_dcdm.backends.cpu.levels import Box, Stage, coarse_crop, crop, pack_network, roles
-from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, Reach, Shape, coarse_box
+from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, Reach, coarse_box
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.binding import (
     ALIGN,
     CHANNELS,

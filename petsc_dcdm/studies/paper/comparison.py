@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 from petsc4py import PETSc
 
+from petsc_dcdm.compare.baselines import BASELINES, Solver, new_ksp, register
 from petsc_dcdm.poisson import dmda
 from petsc_dcdm.poisson.assemble import System, assemble
-from petsc_dcdm.studies.paper.deflation import DeflatedCG, low_sines
+from petsc_dcdm.poisson.solving import relative_residual
 from petsc_dcdm.studies.paper.scenes import right_hand_sides, scenes
 
 TOLERANCES = (1e-4, 1e-6)
@@ -31,12 +32,16 @@ MOST = 1000
 
 Trace = list[tuple[float, float]]
 Setup = Callable[[], tuple[float, Callable[[PETSc.Vec, PETSc.Vec], Trace]]]
-DCDM = {
-    "ksp_type": "python",
-    "ksp_python_type": "petsc_dcdm.KSP",
-    "pc_type": "python",
-    "pc_python_type": "petsc_dcdm.PC",
-}
+register(
+    Solver(
+        "deflated-16",
+        "-ksp_type python -ksp_python_type petsc_dcdm.studies.paper.deflation.KSP -ksp_norm_type unpreconditioned "
+        "-pc_type none",
+        needs="box",
+    )
+)
+RIVALS = {"CG": "cg", "deflated PCG (16)": "deflated-16", "IC PCG": "icc"}
+"""Name in the tables -> the solver's in the comparison."""
 
 
 @dataclass
@@ -61,43 +66,32 @@ class Row:
     residuals: list[float]
 
 
-def solvers(models: dict[str, str]) -> dict[str, dict[str, str] | None]:
-    """Name and PETSc options of every solver; None for deflated PCG, which is ours.
+def solvers(models: dict[str, str]) -> dict[str, tuple[Solver, str]]:
+    """Name in the tables -> a solver and the network of ours, if it is ours.
 
     `models` maps the names of the networks in the table to `-pc_dcdm_model`.
     """
-    table: dict[str, dict[str, str] | None] = {
-        f"DCDM, {name}": {**DCDM, "pc_dcdm_model": model} for name, model in models.items()
-    }
-    table["CG"] = {"ksp_type": "cg", "pc_type": "none"}
-    table["deflated PCG (16)"] = None
-    table["IC PCG"] = {"ksp_type": "cg", "pc_type": "icc"}
-    return table
+    ours = {f"DCDM, {name}": (BASELINES["dcdm"], model) for name, model in models.items()}
+    return ours | {name: (BASELINES[known], "") for name, known in RIVALS.items()}
 
 
-def _petsc(system: System, options: dict[str, str]) -> Setup:
-    """A function that sets up a KSP of these options and returns (set-up time, solve)."""
+def set_up_by(system: System, solver: Solver, model: str = "") -> Setup:
+    """A function that sets up a KSP for the solver and returns (set-up time, solve)."""
     kept: list[PETSc.KSP] = []
 
     def setup() -> tuple[float, Callable[[PETSc.Vec, PETSc.Vec], Trace]]:
         for old in kept:
             old.destroy()
         kept.clear()
-        prefix = "paper_"
-        database = PETSc.Options()
-        for name, value in options.items():
-            database[prefix + name] = value
+        prefix = f"paper_{solver.name.replace('-', '_')}_"
+        if model:
+            PETSc.Options()[f"{prefix}pc_dcdm_model"] = model
         start = time.perf_counter()
-        ksp = PETSc.KSP().create(system.A.comm)
-        ksp.setOptionsPrefix(prefix)
-        system.attach(ksp)
-        ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
+        ksp = new_ksp(solver, system, prefix)
         ksp.setTolerances(rtol=TOLERANCES[-1], max_it=MOST)
         ksp.setFromOptions()
         ksp.setUp()
         spent = time.perf_counter() - start
-        for name in options:
-            database.delValue(prefix + name)
         kept.append(ksp)
         trace: Trace = []
         ksp.setMonitor(lambda _ksp, _its, norm: trace.append((time.perf_counter(), norm)))
@@ -112,39 +106,12 @@ def _petsc(system: System, options: dict[str, str]) -> Setup:
     return setup
 
 
-def _deflated(system: System) -> Setup:
-    kept: list[DeflatedCG] = []
-
-    def setup() -> tuple[float, Callable[[PETSc.Vec, PETSc.Vec], Trace]]:
-        for old in kept:
-            old.destroy()
-        kept.clear()
-        start = time.perf_counter()
-        cg = DeflatedCG(system.A, [system.vector(v) for v in low_sines(system.world.shape, 16)])
-        spent = time.perf_counter() - start
-        kept.append(cg)
-
-        def solve(b: PETSc.Vec, x: PETSc.Vec) -> Trace:
-            trace: Trace = []
-
-            def report(step: int, norm: float) -> bool:
-                trace.append((time.perf_counter(), norm))
-                return norm <= TOLERANCES[-1] * trace[0][1]
-
-            cg.solve(b, x, report, MOST)
-            return trace
-
-        return spent, solve
-
-    return setup
-
-
 def measure(system: System, rhs: dict[str, np.ndarray], models: dict[str, str], repeats: int) -> list[Row]:
     """All solvers on one system. The rows have no scene yet."""
     rows = []
     matmult = _matmult_seconds(system)
-    for name, options in solvers(models).items():
-        setup = _deflated(system) if options is None else _petsc(system, options)
+    for name, (solver, model) in solvers(models).items():
+        setup = set_up_by(system, solver, model)
         spent, solve = zip(*(setup() for _ in range(2)), strict=True)
         for rhs_name, values in rhs.items():
             b = system.vector(values)
@@ -154,9 +121,6 @@ def measure(system: System, rhs: dict[str, np.ndarray], models: dict[str, str], 
                 start = time.perf_counter()
                 traces.append((start, solve[-1](b, x)))
                 times.append(time.perf_counter() - start)
-            r = system.A * x
-            r.aypx(-1.0, b)
-            true = r.norm() / b.norm()
             norms = [norm for _, norm in traces[-1][1]]
             reached = [next((k for k, v in enumerate(norms) if v <= t * norms[0]), None) for t in TOLERANCES]
             seconds = [
@@ -176,11 +140,11 @@ def measure(system: System, rhs: dict[str, np.ndarray], models: dict[str, str], 
                     solve_s=seconds,
                     seconds_per_iteration=statistics.median(times[1:]) / max(1, len(norms) - 1),
                     matmult_s=matmult,
-                    true_relative_residual=true,
+                    true_relative_residual=relative_residual(system.A, x, b),
                     residuals=[v / norms[0] for v in norms],
                 )
             )
-            for v in (b, x, r):
+            for v in (b, x):
                 v.destroy()
     return rows
 

@@ -14,10 +14,14 @@ from itertools import product
 import numpy as np
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.poisson import dmda
+
 Report = Callable[[int, float], bool]
+VECTORS = 16
 
 
-def low_sines(shape: tuple[int, int, int], count: int) -> list[np.ndarray]:
+def low_sines(shape: Shape, count: int) -> list[np.ndarray]:
     """The `count` lowest eigenvectors of a box whose value is zero one cell outside: float64 of `shape`."""
     one = [np.pi * np.arange(1, n + 1) / (n + 1) for n in shape]
     all_numbers = product(*(range(1, min(count, n) + 1) for n in shape))
@@ -25,7 +29,7 @@ def low_sines(shape: tuple[int, int, int], count: int) -> list[np.ndarray]:
     return [np.einsum("i,j,k->ijk", *(np.sin(m * x) for m, x in zip(k, one, strict=True))) for k in numbers]
 
 
-def _eigenvalue(k: tuple[int, ...], shape: tuple[int, int, int]) -> float:
+def _eigenvalue(k: tuple[int, ...], shape: Shape) -> float:
     return sum(2.0 - 2.0 * np.cos(np.pi * m / (n + 1)) for m, n in zip(k, shape, strict=True))
 
 
@@ -87,6 +91,47 @@ class DeflatedCG:
         """Free the vectors."""
         for v in (*self.space, *self.image, self.inverse_diagonal):
             v.destroy()
+
+
+class KSP:
+    """`DeflatedCG` with the lowest sines as a KSP of type python. It starts from x = 0, on a KSP that knows the DMDA of
+    which each cell has a row.
+    """
+
+    def __init__(self) -> None:
+        self._cg: DeflatedCG | None = None
+
+    def setUp(self, ksp: PETSc.KSP) -> None:
+        self.destroy(ksp)
+        A, dm = ksp.getOperators()[0], ksp.getDM()
+        own = tuple(slice(o, o + n) for o, n in zip(*dmda.box_of(dm), strict=True))
+        coupled = np.diff(A.getValuesCSR()[0]) > 1
+        space = []
+        for sine in low_sines(dmda.shape_of(dm), VECTORS):
+            space.append(A.createVecRight())
+            space[-1].setArray(np.where(coupled, sine[own].ravel(), 0.0))
+        self._cg = DeflatedCG(A, space)
+
+    def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
+        """Collective; the KSP's own convergence test decides."""
+        assert self._cg is not None
+
+        def report(step: int, norm: float) -> bool:
+            ksp.setIterationNumber(step)
+            ksp.setResidualNorm(norm)
+            ksp.logConvergenceHistory(norm)
+            ksp.setConvergedReason(ksp.callConvergenceTest(step, norm))
+            ksp.monitor(step, norm)
+            return bool(ksp.getConvergedReason())
+
+        self._cg.solve(b, x, report, ksp.getTolerances()[3])
+        if not ksp.getConvergedReason():
+            ksp.setConvergedReason(PETSc.KSP.ConvergedReason.DIVERGED_MAX_IT)
+
+    def destroy(self, ksp: PETSc.KSP) -> None:
+        if self._cg is not None:
+            self._cg.destroy()
+        self._cg = None
 
 
 def _dots(v: PETSc.Vec, others: list[PETSc.Vec]) -> list[float]:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from petsc_dcdm.poisson.flags import FLUID, OPEN, SIDES, SOLID, Shape, sides_of, whole
+from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.poisson.flags import FLUID, OPEN, SIDES, SOLID, sides_of, whole
 from petsc_dcdm.poisson.scene import World, all_fluid, build
 from petsc_dcdm.training.dcdm import random_rhs, smooth_rhs
 
