@@ -1,10 +1,12 @@
 /* Packing a stencil that lies in arrays; see packed.h. */
 #include "packed.h"
 
-/* Cells and s_index of a box from low conductances w_x, w_y, w_z and s, all in arrays of the same places: padded, at the first cell.
- * c: the conductances along x, y, z. Returns whether it fits: every w is 0 or c, and s has at most 255 values but 0. */
-int dcdm_pack(const double *w_x, const double *w_y, const double *w_z, const double *s, const double *c, int64_t n_x, int64_t n_y,
-              int64_t n_z, int64_t pitch_y, int64_t pitch_z, uint8_t *cells, uint8_t *s_index, double *s_value, int threads) {
+/* Cells and s_index of a box from low conductances w_x, w_y, w_z and s, all in arrays of the same places: padded, at
+ * the first cell. c: the conductances along x, y, z. Returns whether it fits: every w is 0 or c, and s has at most 255
+ * values but 0. */
+int dcdm_pack(const double *w_x, const double *w_y, const double *w_z, const double *s, const double *c, int64_t n_x,
+              int64_t n_y, int64_t n_z, int64_t pitch_y, int64_t pitch_z, uint8_t *cells, uint8_t *s_index,
+              double *s_value, int threads) {
     int misfits = 0, count = 1;
 #pragma omp parallel num_threads(threads) reduction(+ : misfits)
     {
@@ -37,8 +39,8 @@ int dcdm_pack(const double *w_x, const double *w_y, const double *w_z, const dou
     return !misfits;
 }
 
-/* Where (padded element of a cell) a face conducts for the cell below it and not for the one above, or the other way round; -1 if
- * nowhere. cells: padded, halos filled. */
+/* Where (padded element of a cell) a face conducts for the cell below it and not for the one above, or the other way
+ * round; -1 if nowhere. cells: padded, halos filled. */
 int64_t dcdm_packed_asymmetry(const uint8_t *cells, int64_t n_x, int64_t n_y, int64_t n_z, int threads) {
     const int64_t pitch_y = n_x + 2, pitch_z = pitch_y * (n_y + 2);
     int64_t found = INT64_MAX;
