@@ -32,6 +32,7 @@ from petsc_dcdm.native.cache import (
     temporary_name,
     touch,
 )
+from petsc_dcdm.native.structures import difference
 
 SOURCE_DIRECTORY = Path(__file__).parent / "src"
 
@@ -239,9 +240,13 @@ def library(half: bool = True) -> ctypes.CDLL:
     """The compiled kernels; compiles them (one to two seconds) if the cache does not have them. Not collective. `half`:
     coefficients are bfloat16, as solvers have them; else float, which tests compare with torch.
 
-    Raises KernelsUnavailable when there is no compiler or it fails; the answer holds for the whole process.
+    Raises KernelsUnavailable when there is no compiler, when it fails, or when a structure is not the same in C and in
+    Python; the answer holds for the whole process.
     """
     found = _load(half)
     if isinstance(found, KernelsUnavailable):
         raise found
+    differing = difference(found)
+    if differing:
+        raise KernelsUnavailable(f"the compiled C kernels do not fit this Python code: {differing}")
     return found

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness import ROOT
 
-from petsc_dcdm.native import build
+from petsc_dcdm.native import build, structures
 from petsc_dcdm.native.build import KernelsUnavailable
 
 SOURCE = "#include <math.h>\ndouble dcdm_test(double x) { return sqrt(x); }\n"  # quicker to compile than the kernels
@@ -32,6 +32,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (tmp_path / "sources").mkdir()
     (tmp_path / "sources" / "small.c").write_text(SOURCE)
     monkeypatch.setattr(build, "SOURCE_DIRECTORY", tmp_path / "sources")
+    monkeypatch.setattr(structures, "_mirrors", {})
     build._load.cache_clear()
     yield tmp_path / "petsc_dcdm"
     build._load.cache_clear()
