@@ -104,6 +104,15 @@ def test_another_compiler_command_is_another_library(fresh: Path, monkeypatch: p
     assert len(keys) == 3
 
 
+def test_flags_of_the_environment_come_last(fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = build._key(["/usr/bin/cc"])
+    source = "#ifdef PLAIN\nint dcdm_plain(void) { return 1; }\n#endif\n"
+    (tmp_path / "sources" / "small.c").write_text(source)
+    monkeypatch.setenv(build.FLAGS_VARIABLE, "-UPLAIN '-DPLAIN=a b'")
+    assert build.library().dcdm_plain() == 1
+    assert build._key(["/usr/bin/cc"]) != before
+
+
 def test_unwritable_cache(fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no directory can be made below a file")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
