@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from petsc_dcdm.grid.layout import Plan
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.network.initial import initial_tensors
 from petsc_dcdm.network.weights import ModelFile
@@ -76,3 +77,23 @@ def damping(coarse: Any) -> Callable[[np.ndarray], np.ndarray]:
     """Some linear map in place of the coarse solver; zero at inactive cells."""
     active = diagonal(list(coarse.w), coarse.s) > 0
     return lambda r: np.where(active, 0.7 * r, 0).astype(np.float32)
+
+
+def applied(hierarchy: Any, r: np.ndarray) -> np.ndarray:
+    out = np.full(r.shape, np.nan)
+    hierarchy.apply(r, out, 0.5, 2.0)
+    return out
+
+
+#: Boxes with odd sides, thin ones, flat ones, and the axes along which their levels are coarsened.
+PLANS: list[tuple[Shape, Plan]] = [
+    ((8, 8, 8), ((0, 1, 2),)),
+    ((9, 7, 21), ((0, 1, 2), (0, 1, 2))),
+    ((12, 10, 33), ((0,), (1, 2), (0, 1, 2))),
+    ((40, 3, 18), ((2,), (2,), (0, 2))),
+    ((1, 13, 40), ((0, 1), (0, 1))),
+    ((1, 1, 50), ((0,),)),
+    ((5, 1, 20), ((0, 2),)),
+    ((6, 7, 1), ((1, 2),)),
+    ((2, 2, 2), ((0, 1, 2), ())),
+]

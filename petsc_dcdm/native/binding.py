@@ -10,6 +10,7 @@ import numpy as np
 
 from petsc_dcdm.native.build import KernelsUnavailable, library
 from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.native.structures import mirrors
 
 #: As in common.h: rows are padded to multiples of ALIGN elements.
 ALIGN = 16
@@ -25,6 +26,7 @@ MAX_PLANE = 2**31 - 2**16
 _i64, _pointer = ctypes.c_int64, ctypes.c_void_p
 
 
+@mirrors("dcdm_level")
 class Level(ctypes.Structure):
     """dcdm_level of common.h."""
 
@@ -39,8 +41,9 @@ class Level(ctypes.Structure):
     ]
 
 
+@mirrors("dcdm_network")
 class Network(ctypes.Structure):
-    """dcdm_network of fields.c."""
+    """dcdm_network of setup.h."""
 
     _matrix = ctypes.c_float * CHANNELS * CHANNELS
     _vector = ctypes.c_float * CHANNELS
@@ -59,8 +62,9 @@ class Network(ctypes.Structure):
 SINGLE, DOUBLE, PACKED = range(3)
 
 
+@mirrors("dcdm_setup")
 class SetUp(ctypes.Structure):
-    """dcdm_setup of fields.c."""
+    """dcdm_setup of setup.h."""
 
     _fields_ = [
         ("format", _i64),
@@ -79,8 +83,9 @@ class SetUp(ctypes.Structure):
     ]
 
 
+@mirrors("dcdm_operator")
 class Operator(ctypes.Structure):
-    """dcdm_operator of outer.c."""
+    """dcdm_operator of operator.h."""
 
     _fields_ = [
         ("packed", _i64),

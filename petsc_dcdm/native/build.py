@@ -32,6 +32,7 @@ from petsc_dcdm.native.cache import (
     temporary_name,
     touch,
 )
+from petsc_dcdm.native.structures import difference
 
 SOURCE_DIRECTORY = Path(__file__).parent / "src"
 
@@ -46,6 +47,9 @@ FLAG_SETS = (
     (*BASE_FLAGS, "-O3", *NATIVE),
     (*BASE_FLAGS, "-O3"),
 )
+#: Environment variable with flags that come after each of these: ``-march=x86-64-v3``, say, for less than what this
+#: processor has.
+FLAGS_VARIABLE = "PETSC_DCDM_CFLAGS"
 
 
 class KernelsUnavailable(RuntimeError):
@@ -65,6 +69,10 @@ def find_compiler() -> list[str]:
             return [path, *command[1:]]
     named = f"the C compiler '{wanted[0]}' that CC names" if wanted else "a C compiler (cc, gcc or clang)"
     raise KernelsUnavailable(f"{named} was not found, so the C kernels can not be compiled")
+
+
+def _flag_sets() -> list[tuple[str, ...]]:
+    return [(*flags, *shlex.split(os.environ.get(FLAGS_VARIABLE, ""))) for flags in FLAG_SETS]
 
 
 def _processor() -> str:
@@ -91,7 +99,7 @@ def _key(compiler: Sequence[str]) -> str:
     binary = Path(compiler[0]).resolve()
     status = binary.stat()
     digest.update(
-        repr((list(compiler), str(binary), status.st_size, status.st_mtime_ns, FLAG_SETS, _processor())).encode()
+        repr((list(compiler), str(binary), status.st_size, status.st_mtime_ns, _flag_sets(), _processor())).encode()
     )
     return digest.hexdigest()[:24]
 
@@ -102,7 +110,7 @@ def _run(compiler: Sequence[str], arguments: Sequence[str], work: Path, target: 
     """
     message = ""
     partial = temporary_name(work, target.name)
-    for flags in FLAG_SETS:
+    for flags in _flag_sets():
         command = [*compiler, *flags, *arguments, "-o", str(partial)]
         ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         if ended.returncode == 0:
@@ -239,9 +247,13 @@ def library(half: bool = True) -> ctypes.CDLL:
     """The compiled kernels; compiles them (one to two seconds) if the cache does not have them. Not collective. `half`:
     coefficients are bfloat16, as solvers have them; else float, which tests compare with torch.
 
-    Raises KernelsUnavailable when there is no compiler or it fails; the answer holds for the whole process.
+    Raises KernelsUnavailable when there is no compiler, when it fails, or when a structure is not the same in C and in
+    Python; the answer holds for the whole process.
     """
     found = _load(half)
     if isinstance(found, KernelsUnavailable):
         raise found
+    differing = difference(found)
+    if differing:
+        raise KernelsUnavailable(f"the compiled C kernels do not fit this Python code: {differing}")
     return found

@@ -7,8 +7,10 @@ import ctypes
 import numpy as np
 
 from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.native.structures import mirrors
 
 
+@mirrors("csr_matrix")
 class Matrix(ctypes.Structure):
     """csr_matrix."""
 
@@ -41,6 +43,7 @@ class Matrix(ctypes.Structure):
     ]
 
 
+@mirrors("csr_output")
 class Output(ctypes.Structure):
     """csr_output."""
 
@@ -65,6 +68,7 @@ class Output(ctypes.Structure):
     ]
 
 
+@mirrors("csr_report")
 class Report(ctypes.Structure):
     """csr_report."""
 

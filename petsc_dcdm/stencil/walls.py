@@ -22,6 +22,7 @@ import numpy as np
 from petsc_dcdm.grid.layout import Layout, Plan, SerialLayout, coarse_box
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import KernelsUnavailable, library
+from petsc_dcdm.native.structures import mirrors
 from petsc_dcdm.stencil.packed import PackedStencil
 from petsc_dcdm.stencil.plan import VISITS, coarse_strength, strong_axes
 
@@ -130,7 +131,10 @@ def _untorn(
     return whole if level.torn_share(whole, layout) <= TORN_LIMIT else ()
 
 
+@mirrors("walls_grid")
 class _Grid(ctypes.Structure):
+    """walls_grid of walls.h."""
+
     _fields_ = [
         ("face", ctypes.c_void_p * 3),
         ("pitch_y", ctypes.c_int64),

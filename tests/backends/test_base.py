@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from grid_operators import packed as packed_form
 from test_cpu_hierarchy import damping, diagonal, system, weights
 from test_loop import matrix, padded
 
@@ -16,11 +17,11 @@ from petsc_dcdm.backends.cpu.backend import CpuBackend
 from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
 from petsc_dcdm.backends.cpu.loop import BoxOperator, DirectionLoop
 from petsc_dcdm.backends.reference import ReferenceBackend
-from petsc_dcdm.grid.layout import SerialLayout, Shape
+from petsc_dcdm.grid.layout import SerialLayout
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.binding import Padded
 from petsc_dcdm.network.cnn import DcdmNet, to_tensors
 from petsc_dcdm.network.weights import ModelFile
-from petsc_dcdm.stencil.packed import pack
 
 SCALE = -3.0
 
@@ -72,7 +73,7 @@ def build(
     s = s + 0.01 * (diagonal(w, s) > 0)  # no region without it
     layout = SerialLayout(case.shape, case.plan, min(len(case.plan), 2))
     faces, extra = [padded(a) for a in w], padded(s)
-    packed = None if case.varying else pack(faces, extra)
+    packed = None if case.varying else packed_form(faces, extra)
     problem = Problem(packed or faces, None if packed else extra, layout, SCALE, exact, 0)
     backend = make(problem)
     coarse = backend.hierarchy.coarse

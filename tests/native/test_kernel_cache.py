@@ -15,7 +15,7 @@ from harness import ROOT
 from systems import poisson, right_hand_side, solve
 
 from petsc_dcdm.commands import info
-from petsc_dcdm.native import build, cache
+from petsc_dcdm.native import build, cache, structures
 
 SOURCE = "double dcdm_test(double x) { return x; }\n"  # quicker to compile than the kernels
 STRANGER = 4242  # no such user
@@ -45,6 +45,7 @@ def sources(monkeypatch: pytest.MonkeyPatch, place: Path) -> Path:
     folder.mkdir()
     (folder / "small.c").write_text(SOURCE)
     monkeypatch.setattr(build, "SOURCE_DIRECTORY", folder)
+    monkeypatch.setattr(structures, "_mirrors", {})
     return folder
 
 

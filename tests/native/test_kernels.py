@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness import ROOT
 
-from petsc_dcdm.native import build
+from petsc_dcdm.native import build, structures
 from petsc_dcdm.native.build import KernelsUnavailable
 
 SOURCE = "#include <math.h>\ndouble dcdm_test(double x) { return sqrt(x); }\n"  # quicker to compile than the kernels
@@ -32,6 +32,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (tmp_path / "sources").mkdir()
     (tmp_path / "sources" / "small.c").write_text(SOURCE)
     monkeypatch.setattr(build, "SOURCE_DIRECTORY", tmp_path / "sources")
+    monkeypatch.setattr(structures, "_mirrors", {})
     build._load.cache_clear()
     yield tmp_path / "petsc_dcdm"
     build._load.cache_clear()
@@ -101,6 +102,15 @@ def test_another_compiler_command_is_another_library(fresh: Path, monkeypatch: p
     monkeypatch.setattr(build, "_processor", lambda: "another processor")
     keys.add(build._key(["/usr/bin/cc"]))
     assert len(keys) == 3
+
+
+def test_flags_of_the_environment_come_last(fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = build._key(["/usr/bin/cc"])
+    source = "#ifdef PLAIN\nint dcdm_plain(void) { return 1; }\n#endif\n"
+    (tmp_path / "sources" / "small.c").write_text(source)
+    monkeypatch.setenv(build.FLAGS_VARIABLE, "-UPLAIN '-DPLAIN=a b'")
+    assert build.library().dcdm_plain() == 1
+    assert build._key(["/usr/bin/cc"]) != before
 
 
 def test_unwritable_cache(fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from petsc_dcdm.backends.cpu import setup as cpu_setup
 from petsc_dcdm.grid.layout import SerialLayout
 from petsc_dcdm.native import binding
 from petsc_dcdm.native.binding import Geometry
-from petsc_dcdm.native.build import KernelsUnavailable
+from petsc_dcdm.native.build import SOURCE_DIRECTORY, KernelsUnavailable
 from petsc_dcdm.network.weights import load
 
 
@@ -33,8 +33,19 @@ def sanitizers(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_no_warning_and_nothing_for_the_sanitizers(sanitizers: None) -> None:
     env = {"CC": "gcc", "PYTHONPATH": str(ROOT)}
-    out = run_program(["bash", ROOT / "run_scripts" / "check_native.sh", "--quick"], timeout=300, env=env)
-    assert "no warnings from" in out and " passed" in out
+    out = run_program(["bash", ROOT / "run_scripts" / "check_native.sh", "--quick"], timeout=400, env=env)
+    assert "no warnings from gcc, the same numbers for" in out and " passed" in out
+    assert "nothing for AddressSanitizer" in out
+    for checked in ("nothing for ThreadSanitizer", "no warnings for aarch64"):
+        assert checked in out or "NOT checked" in out
+
+
+def test_lines_of_c_fit_on_a_screen() -> None:
+    folders = (SOURCE_DIRECTORY, ROOT / "tests" / "native" / "driver")
+    for path in (path for folder in folders for path in folder.iterdir()):
+        lines = path.read_text().splitlines()
+        assert len(lines) <= 350, path
+        assert max(map(len, lines)) < 120, path
 
 
 LONG_LINE = """

@@ -30,14 +30,15 @@ INLINE int any(const void *p, int64_t o, int64_t n, int is_double) {
 }
 
 /* Where the arrays w_x, w_y, w_z, s are not zero: found[thread] = first z, y, x, then one past the last. */
-void dcdm_bounds(const void *w_x, const void *w_y, const void *w_z, const void *s, int is_double, int64_t n_z, int64_t n_y, int64_t n_x,
-                 int64_t pitch_z, int64_t pitch_y, int64_t *found, int threads) {
+void dcdm_bounds(const void *w_x, const void *w_y, const void *w_z, const void *s, int is_double, int64_t n_z,
+                 int64_t n_y, int64_t n_x, int64_t pitch_z, int64_t pitch_y, int64_t *found, int threads) {
     const void *array[4] = {w_x, w_y, w_z, s};
     for (int t = 0; t < threads; t++)
         for (int c = 0; c < 6; c++) found[6 * t + c] = c < 3 ? INT64_MAX : 0;
 #pragma omp parallel num_threads(threads)
     {
-        int64_t box[6] = {INT64_MAX, INT64_MAX, INT64_MAX, 0, 0, 0}; /* written to memory once: it is near the other threads' */
+        /* written to memory once: it is near the other threads' */
+        int64_t box[6] = {INT64_MAX, INT64_MAX, INT64_MAX, 0, 0, 0};
 #pragma omp for schedule(static)
         for (int64_t k = 0; k < n_z; k++)
             for (int64_t j = 0; j < n_y; j++) {

@@ -1,10 +1,10 @@
 /* Shared by the kernels of the cycle: vectors, coefficient formats, and the level they all work on.
  *
- * Axes by role: the kernels sweep along w (planes), within a plane along r (rows), and vectorise along x. In 3D w is z and
- * r is y; on a grid one cell thick in z, w is y and there is no r. Every array of a level has the same layout: a halo of one
- * cell, rows at a pitch that is a multiple of the vector length, the first cell of each row aligned. The left halo cell
- * of a row is the last element of the row before. Along x the kernels work in whole vectors: what they write beyond the end of a
- * row falls into its padding.
+ * Axes by role: the kernels sweep along w (planes), within a plane along r (rows), and vectorise along x. In 3D w is z
+ * and r is y; on a grid one cell thick in z, w is y and there is no r. Every array of a level has the same layout: a
+ * halo of one cell, rows at a pitch that is a multiple of the vector length, the first cell of each row aligned. The
+ * left halo cell of a row is the last element of the row before. Along x the kernels work in whole vectors: what they
+ * write beyond the end of a row falls into its padding.
  */
 #ifndef DCDM_COMMON_H
 #define DCDM_COMMON_H
@@ -12,19 +12,14 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#else
-static inline int omp_get_thread_num(void) { return 0; }
-static inline int omp_get_num_threads(void) { return 1; }
-#endif
 
-/* Coefficients are bfloat16, or in a library that is compiled with HALF = 0 float. One of them only: a cold start waits for the compiler. */
+#include "compiler.h"
+
+/* Coefficients are bfloat16, or in a library that is compiled with HALF = 0 float. One of them only: a cold start
+ * waits for the compiler. */
 #ifndef HALF
 #define HALF 1
 #endif
-
-#define INLINE static inline __attribute__((always_inline))
 
 /* Rows are padded to multiples of this; any vector length below divides it. Known to petsc_dcdm/native/binding.py. */
 enum { ALIGN = 16, MAX_STEPS = 8 };
@@ -77,9 +72,20 @@ INLINE void store_half(uint16_t *p, vf v) {
     memcpy(p, &h, sizeof h);
 }
 
-/* Coefficients belong to blocks of ALIGN cells of a row. Blocks whose cells are alike in all of them name a class (1 .. 255), which
- * holds each once. The others (class 0) are stored one behind the other, ALIGN numbers for each of the fields below, high faces
- * included: a pass reads them as a stream, and interior blocks cost it nothing. The omegas have streams of their own. */
+#if HALF
+typedef uint16_t coef;
+INLINE vf load_coef(const coef *p) { return load_half(p); }
+INLINE void store_coef(coef *p, vf v) { store_half(p, v); }
+#else
+typedef float coef;
+INLINE vf load_coef(const coef *p) { return load(p); }
+INLINE void store_coef(coef *p, vf v) { store(p, v); }
+#endif
+
+/* Coefficients belong to blocks of ALIGN cells of a row. Blocks whose cells are alike in all of them name a class, 1
+ * to 255, which holds each once. The others (class 0) are stored one behind the other, ALIGN numbers for each of the
+ * fields below, high faces included: a pass reads them as a stream, and interior blocks cost it nothing. The omegas
+ * have streams of their own. */
 enum { X_LOW, X_HIGH, R_LOW, R_HIGH, W_LOW, W_HIGH, EXTRA, OMEGA, FIELDS = OMEGA + MAX_STEPS };
 
 /* One level on this rank; mirrored by petsc_dcdm/native/binding.py. */
@@ -95,10 +101,11 @@ typedef struct {
     uint8_t *block_class;      /* [n_w][n_r][ceil(n_x / ALIGN)] */
     float *class_value;        /* [256][FIELDS], rounded as those in blocks are */
     int64_t *block_start;      /* [n_w][n_r]: which block is the first of the row that has no class */
-    int64_t room;              /* blocks that fit into each of the streams, which are float or bfloat16: */
-    void *blocks, *omegas;     /* OMEGA fields each; [steps] of ALIGN numbers, over the diagonal and 0 at inactive cells */
+    int64_t room;              /* blocks that fit into each of the streams: */
+    void *blocks;              /* of coef, OMEGA fields of ALIGN numbers for each block */
+    void *omegas;              /* of coef, [steps] streams of ALIGN numbers: over the diagonal, 0 at inactive cells */
     float *x, *y, *r;          /* iterate, result, right-hand side (of the finest level only if it has a halo) */
-    const int32_t *range;      /* [n_w][n_r][2]: of each row, begin and end of the part with active cells, multiples of ALIGN */
+    const int32_t *range;      /* [n_w][n_r][2]: begin and end of the part with active cells, multiples of ALIGN */
     int64_t w_begin, w_end;    /* planes with active cells, even where w is coarsened */
     int64_t parts;             /* the planes of this rank's box are worked on in this many parts, one per thread */
     const int64_t *part;       /* [parts + 1] first planes; multiples of 2 where w is coarsened */

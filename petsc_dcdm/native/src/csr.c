@@ -1,7 +1,8 @@
 /* From the rows of an AIJ matrix to the conductances of a 5- or 7-point stencil.
  *
- * One pass over the matrix, after the one in csr_tools.c that finds its Dirichlet rows; nothing is allocated. Errors are not
- * printed here: the first offending row (lowest number) is returned with a code, and Python makes the sentence.
+ * One pass over the matrix, after the one in csr_tools.c that finds its Dirichlet rows; nothing is allocated. Errors
+ * are not printed here: the first offending row (lowest number) is returned with a code, and Python makes the
+ * sentence.
  */
 #include <math.h>
 
@@ -13,8 +14,9 @@ static const double SUM_ROUNDING = 1e-14;
 
 static const uint64_t FACE = 0x9E3779B97F4A7C15u;
 
-/* One face, its number times FACE, as one of its cells sees it. A coupling that both rows agree on adds and subtracts the same number;
- * none counts 0. Both factors are mixed: else a difference that is the same on all faces, or in the exponent alone, would add up to 0. */
+/* One face, its number times FACE, as one of its cells sees it. A coupling that both rows agree on adds and subtracts
+ * the same number; none counts 0. Both factors are mixed: else a difference that is the same on all faces, or in the
+ * exponent alone, would add up to 0. */
 INLINE uint64_t face_hash(uint64_t face, double value) {
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -22,7 +24,8 @@ INLINE uint64_t face_hash(uint64_t face, double value) {
     return bits * ((face ^ face >> 29) | 1);
 }
 
-/* The sum of a row, relative to its diagonal, if it is neither rounding nor more than may be, else 0; in conductances. */
+/* The sum of a row, relative to its diagonal, if it is neither rounding nor more than may be, else 0.
+ * In conductances. */
 INLINE double small_sum(const csr_matrix *m, const row_run *run, int t) {
     const double d = run->v[DIAGONAL][t];
     double total = 0;
@@ -31,20 +34,23 @@ INLINE double small_sum(const csr_matrix *m, const row_run *run, int t) {
     return fabs(sum) > m->sum_rounding * d && sum <= m->rounding * d ? sum / d : 0;
 }
 
-INLINE void count_small(csr_report *report, double sum, int64_t rows) { report->small_sums[sum > 0] += (double)rows * sum; }
+INLINE void count_small(csr_report *report, double sum, int64_t rows) {
+    report->small_sums[sum > 0] += (double)rows * sum;
+}
 
-/* From entries to conductances, in place (w, diagonal normalised, s); the statistics go to `report`. Returns whether any
- * row is odd: a wrong sign, NaN, not diagonally dominant. loose: there are rows that are not flagged and couple to none that counts. */
-static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, int64_t row, int64_t cell, int n, int hashed,
-                        csr_report *report, int *loose) {
+/* From entries to conductances, in place (w, diagonal normalised, s); the statistics go to `report`. Returns whether
+ * any row is odd: a wrong sign, NaN, not diagonally dominant. loose: there are rows that are not flagged and couple to
+ * none that counts. */
+static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, int64_t row, int64_t cell, int n,
+                        int hashed, csr_report *report, int *loose) {
     const double sign = m->sign, opposite = -m->sign, rounding = m->rounding, sum_rounding = m->sum_rounding;
     const uint8_t *restrict dirichlet = m->dirichlet + row;
     int odd = 0, alone = 0;
     int64_t extra = 0, inexact = 0, stiff = 0, small = 0;
     double max_diagonal = report->max_diagonal, least_diagonal = report->least_diagonal, least_sum = report->least_sum,
            most_sum = report->most_sum;
-#pragma omp simd reduction(| : odd, inexact, alone, small) reduction(max : max_diagonal, most_sum) reduction(min : least_diagonal, least_sum) \
-    reduction(+ : extra, stiff)
+#pragma omp simd reduction(| : odd, inexact, alone, small) reduction(max : max_diagonal, most_sum)                    \
+    reduction(min : least_diagonal, least_sum) reduction(+ : extra, stiff)
     for (int t = 0; t < n; t++) {
         double total = 0, least = 0;
         for (int f = 0; f < 6; f++) {
@@ -53,7 +59,8 @@ static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, i
             total += w;
             least = w < least ? w : least;
         }
-        const double d = sign * run->v[DIAGONAL][t], sum = d - total, tolerance = rounding * d, zero = sum_rounding * d;
+        const double d = sign * run->v[DIAGONAL][t], sum = d - total;
+        const double tolerance = rounding * d, zero = sum_rounding * d;
         const int coupled = !dirichlet[t];
         odd |= !(fabs(d) < HUGE_VAL) | !(least >= 0) | (coupled & (!(sum >= -tolerance) | !(d >= 0)));
         alone |= (total == 0) & coupled;
@@ -66,12 +73,13 @@ static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, i
         const double counted = coupled ? d : 0, lower = coupled ? d : HUGE_VAL, ratio = sum / d;
         max_diagonal = counted > max_diagonal ? counted : max_diagonal;
         least_diagonal = lower < least_diagonal ? lower : least_diagonal;
-        least_sum = coupled & (ratio < least_sum) ? ratio : least_sum;
-        most_sum = coupled & (ratio > most_sum) ? ratio : most_sum;
+        least_sum = (coupled & (ratio < least_sum)) ? ratio : least_sum;
+        most_sum = (coupled & (ratio > most_sum)) ? ratio : most_sum;
     }
     if (odd) return 1;
     *loose = alone;
-    report->max_diagonal = max_diagonal, report->least_diagonal = least_diagonal, report->least_sum = least_sum, report->most_sum = most_sum;
+    report->max_diagonal = max_diagonal, report->least_diagonal = least_diagonal;
+    report->least_sum = least_sum, report->most_sum = most_sum;
     report->extra += extra, report->inexact |= inexact, report->stiff += stiff;
     for (int t = 0; small && t < n; t++)
         if (!dirichlet[t]) count_small(report, small_sum(m, run, t), 1);
@@ -147,7 +155,8 @@ static int pack_run(csr_output *out, int64_t at, const row_run *run, const doubl
     return !misfits;
 }
 
-static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *report, int64_t begin_row, int64_t end_row) {
+static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *report, int64_t begin_row,
+                         int64_t end_row) {
     const int64_t nx = m->nx, ny = m->ny, nz = m->nz, plane = nx * ny, cells = plane * nz;
     row_place at = {.step = {nx > 1 ? 1 : 0, ny > 1 ? nx : 0, nz > 1 ? plane : 0}};
     block_reader *read = m->wide ? read_block_wide : nz == 1 ? read_block_2d : read_block_3d;
@@ -187,7 +196,8 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
             if (same) {
                 memset(out->cells + to, usual.cell, (size_t)same);
                 if (usual.cell & HAS_S) memset(out->s_index + to, usual.s_index, (size_t)same);
-                for (int f = 0; f < 3; f++) report->w_sum[f] += (double)same * usual.w[f], report->w_count[f] += usual.w[f] > 0 ? same : 0;
+                for (int f = 0; f < 3; f++)
+                    report->w_sum[f] += (double)same * usual.w[f], report->w_count[f] += usual.w[f] > 0 ? same : 0;
                 report->extra += usual.cell & HAS_S ? same : 0;
                 count_small(report, usual.small_sum, same);
             }
@@ -198,7 +208,8 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
         while (n < longest && !regular && (!m->cell || m->cell[r + n] == cell + n)) {
             at.cell = cell + n;
             at.inside[0] = i + n > 0, at.inside[1] = 1;
-            const int64_t room = i + longest < nx ? longest - n : longest - n - 1; /* the last of a line is no inner cell */
+            /* the last of a line is no inner cell */
+            const int64_t room = i + longest < nx ? longest - n : longest - n - 1;
             int block = room < BLOCK ? (int)room : BLOCK;
             while (block >= SHORTEST && !read(m, r + n, &at, &run, n, block)) block /= 4;
             if (block >= SHORTEST) {
@@ -239,8 +250,11 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
             return;
         }
         if (regular > 0) {
-            usual = (usual_row){get_index(m->indptr, r + n - 1, (int)m->wide), {run.v[0][n - 1], run.v[2][n - 1], run.v[4][n - 1]},
-                                small_sum(m, &run, n - 1), out->cells[to + n - 1], out->s_index[to + n - 1]};
+            usual = (usual_row){.entry = get_index(m->indptr, r + n - 1, (int)m->wide),
+                                .w = {run.v[0][n - 1], run.v[2][n - 1], run.v[4][n - 1]},
+                                .small_sum = small_sum(m, &run, n - 1),
+                                .cell = out->cells[to + n - 1],
+                                .s_index = out->s_index[to + n - 1]};
         }
         for (int f = 0; f < 3; f++) {
             write_run(out->w_low[f], to, run.v[2 * f], m->scale, n, (int)out->single);
@@ -253,7 +267,10 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
 }
 
 void dcdm_csr_extract(const csr_matrix *m, csr_output *out, csr_report *report, int threads) {
-    const csr_report nothing = {.w_min = {HUGE_VAL, HUGE_VAL, HUGE_VAL}, .least_sum = HUGE_VAL, .most_sum = -HUGE_VAL, .least_diagonal = HUGE_VAL};
+    const csr_report nothing = {.w_min = {HUGE_VAL, HUGE_VAL, HUGE_VAL},
+                                .least_sum = HUGE_VAL,
+                                .most_sum = -HUGE_VAL,
+                                .least_diagonal = HUGE_VAL};
     csr_report all = nothing;
 #pragma omp parallel num_threads(threads)
     {

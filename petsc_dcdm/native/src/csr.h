@@ -6,10 +6,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "compiler.h"
+
 /* An s that is so much more than the couplings of its row fixes the value there: of a penalty. */
 static const double PENALTY = 1e6;
-
-#define INLINE static inline __attribute__((always_inline))
 
 enum {
     CSR_OK = 0,
@@ -29,7 +29,7 @@ typedef struct {
     const double *values;
     int64_t wide;            /* 1: indptr and indices are int64 */
     int64_t first_column;    /* columns first_column .. first_column + rows - 1 are the local rows themselves */
-    int64_t shift;           /* index - shift is the local row of a column: first_column, or 0 in a block of the local columns */
+    int64_t shift;           /* index - shift is the local row of a column: first_column, or 0 if indices are local */
     const void *off_indptr, *off_indices; /* NULL, or the block of the other columns; its indices count the ghosts */
     const double *off_values;
     const int64_t *cell;     /* global cell number of each local row, or NULL: first_cell + row */
@@ -38,12 +38,12 @@ typedef struct {
     int64_t ghosts;          /* the other columns, sorted: global column, cell number, Dirichlet flag */
     const int64_t *ghost_column, *ghost_cell;
     const uint8_t *ghost_dirichlet;
-    const uint8_t *dirichlet; /* flag of each local row that is solved alone, whatever its couplings and its sign; that of a row of
-                                 several entries may be missing, see hidden below */
+    const uint8_t *dirichlet; /* flag of each local row that is solved alone, whatever its couplings and its sign; that
+                                 of a row of several entries may be missing, see hidden below */
     int64_t nx, ny, nz;      /* the global grid */
     double sign;             /* 1 or -1: multiplies the whole matrix */
     double scale;            /* multiplies the outputs only */
-    double rounding;         /* relative to the diagonal: smaller wrong signs, of entries and of row sums, are taken for zero */
+    double rounding;         /* relative to the diagonal: smaller wrong signs of entries and sums count as zero */
     double sum_rounding;     /* relative to the diagonal: smaller row sums are taken for zero */
 } csr_matrix;
 
@@ -54,7 +54,8 @@ typedef struct {
     int64_t single;
     int64_t pitch_y, pitch_z, origin;
     int64_t box[3], offset[3]; /* x, y, z; grid mode only */
-    /* Instead of all arrays: the stencil packed, see packed.h; not scaled. Cells are 0 before; place 0 of s_value is 0 and not used. */
+    /* Instead of all arrays: the stencil packed (packed.h); not scaled. Cells are 0 before; place 0 of s_value is 0
+     * and not used. */
     uint8_t *cells, *s_index;
     double c[3], *s_value; /* 256 */
     int32_t s_count, misfits; /* out; misfits: it could not be packed, and what was written is useless */
@@ -72,18 +73,19 @@ typedef struct {
     int64_t stiff;           /* rows whose s is more than PENALTY times their couplings */
     double least_sum, most_sum; /* smallest and largest row sum of a coupled row, relative to its diagonal */
     double least_diagonal;   /* over coupled rows */
-    double small_sums[2];    /* sums of the row sums, relative to the diagonal, that are at most `rounding` of it but count: negative
-                                ones, positive ones */
+    double small_sums[2];    /* sums of the row sums, relative to the diagonal, that are at most `rounding` of it but
+                                count: negative ones, positive ones */
     int64_t inexact;         /* whether more was taken for zero than the rounding of a sum of a row's entries */
-    uint64_t symmetry;       /* 0 (summed over all ranks) if every coupling has the same bits from both sides; 0 if packed */
+    uint64_t symmetry;       /* 0, summed over all ranks, if both sides see the same bits of every coupling; 0 if
+                                packed */
 } csr_report;
 
 INLINE int64_t get_index(const void *p, int64_t i, int wide) {
     return wide ? ((const int64_t *)p)[i] : (int64_t)((const int32_t *)p)[i];
 }
 
-/* Whether all off-diagonal entries of a row are zero: it is a Dirichlet row. Only rows with fewer than two non-zeros need a look at their
- * columns. */
+/* Whether all off-diagonal entries of a row are zero: it is a Dirichlet row. Only rows with fewer than two non-zeros
+ * need a look at their columns. */
 INLINE int stands_alone(const csr_matrix *m, int64_t r, int wide) {
     const int64_t begin = get_index(m->indptr, r, wide), end = get_index(m->indptr, r + 1, wide);
     int nonzero = 0;

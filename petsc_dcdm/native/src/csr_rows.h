@@ -1,5 +1,5 @@
-/* The rows of an AIJ matrix as runs of cells on a grid line, with all checks on what they couple to; and rows that repeat others. Included
- * by csr.c. */
+/* The rows of an AIJ matrix as runs of cells on a grid line, with all checks on what they couple to; and rows that
+ * repeat others. Included by csr.c. */
 #ifndef DCDM_CSR_ROWS_H
 #define DCDM_CSR_ROWS_H
 
@@ -29,13 +29,14 @@ static int64_t explain_coupling(const csr_matrix *m, int64_t a, int64_t b) {
     return differing == 1 && wrapped ? CSR_PERIODIC : CSR_NOT_NEIGHBOUR;
 }
 
-static __attribute__((noinline, cold)) void report_error(csr_report *p, int64_t code, int64_t row, int64_t column, double value) {
+static NOINLINE __attribute__((cold)) void report_error(csr_report *p, int64_t code, int64_t row, int64_t column,
+                                                        double value) {
     if (p->code != CSR_OK && p->row <= row) return;
     p->code = code, p->row = row, p->column = column, p->value = value;
 }
 
-/* A row's place on the grid: its cell, the strides to its neighbours (0 along an axis one cell long, where nothing may couple),
- * and whether there is a neighbour, in the order low x, high x, low y, ... */
+/* A row's place on the grid: its cell, the strides to its neighbours (0 along an axis one cell long, where nothing may
+ * couple), and whether there is a neighbour, in the order low x, high x, low y, ... */
 typedef struct {
     int64_t cell, step[3];
     int inside[6];
@@ -54,8 +55,8 @@ typedef struct {
 } row_sums;
 
 /* One entry that is not on the diagonal: to a local row, or (local < 0) to a ghost, -1 if nobody knows it. */
-INLINE void read_coupling(const csr_matrix *m, int64_t r, const row_place *at, row_run *run, int t, csr_report *report, row_sums *sums,
-                          double value, int64_t local, int64_t ghost, int64_t column) {
+INLINE void read_coupling(const csr_matrix *m, int64_t r, const row_place *at, row_run *run, int t, csr_report *report,
+                          row_sums *sums, double value, int64_t local, int64_t ghost, int64_t column) {
     const double v = m->sign * value;
     if (v == 0) return;
     if (local < 0 && ghost < 0) {
@@ -83,7 +84,7 @@ INLINE void read_coupling(const csr_matrix *m, int64_t r, const row_place *at, r
 }
 
 /* Any row, with all checks, into place t of the run: couplings to Dirichlet rows, and of them, as zero. */
-static __attribute__((noinline)) void read_row(const csr_matrix *m, int64_t r, const row_place *at, row_run *run, int t,
+static NOINLINE void read_row(const csr_matrix *m, int64_t r, const row_place *at, row_run *run, int t,
                                                csr_report *report) {
     const int wide = (int)m->wide, alone = m->dirichlet[r];
     row_sums sums = {.wrong = -1};
@@ -93,7 +94,8 @@ static __attribute__((noinline)) void read_row(const csr_matrix *m, int64_t r, c
         sums.magnitude += fabs(m->values[e]);
         if (local == r) sums.diagonal = m->sign * m->values[e];
         else if (alone) continue;
-        else if (local >= 0 && local < m->rows) read_coupling(m, r, at, run, t, report, &sums, m->values[e], local, -1, column);
+        else if (local >= 0 && local < m->rows)
+            read_coupling(m, r, at, run, t, report, &sums, m->values[e], local, -1, column);
         else read_coupling(m, r, at, run, t, report, &sums, m->values[e], -1, find_ghost(m, column), column);
     }
     if (m->off_indptr)
@@ -120,10 +122,11 @@ INLINE int consecutive(const csr_matrix *m, int64_t local, int64_t cell, int64_t
     return !odd;
 }
 
-/* The common case, up to BLOCK rows at a time: 7 local entries (5 in 2D) in order, neighbours on all sides, none of them a
- * Dirichlet row. Returns 0 for any other. The values are looked at later. */
+/* The common case, up to BLOCK rows at a time: 7 local entries (5 in 2D) in order, neighbours on all sides, none of
+ * them a Dirichlet row. Returns 0 for any other. The values are looked at later. */
 enum { BLOCK = 32, SHORTEST = 4 };
-static const int places[2][7] = {{2, 0, DIAGONAL, 1, 3}, {4, 2, 0, DIAGONAL, 1, 3, 5}}; /* of the entries in order, in 2D and 3D */
+/* of the entries in order, in 2D and 3D */
+static const int places[2][7] = {{2, 0, DIAGONAL, 1, 3}, {4, 2, 0, DIAGONAL, 1, 3, 5}};
 INLINE int read_block(const csr_matrix *m, int64_t r, const row_place *at, row_run *run, int t0, int n, int wide,
                       int width) {
     const int *place = places[width == 7];
@@ -189,10 +192,10 @@ INLINE uint64_t bits_at(const double *values, int64_t i) {
     return bits;
 }
 
-/* Whether `step` rows from r on, all of the same length, say bit by bit the same as the known values. base: local rows of the columns
- * t rows before. */
-INLINE int repeats(const csr_matrix *m, int64_t r, const row_place *at, const double *known, const int64_t *base, int64_t t, int64_t step,
-                   int width, int wide) {
+/* Whether `step` rows from r on, all of the same length, say bit by bit the same as the known values. base: local rows
+ * of the columns t rows before. */
+INLINE int repeats(const csr_matrix *m, int64_t r, const row_place *at, const double *known, const int64_t *base,
+                   int64_t t, int64_t step, int width, int wide) {
     const int *place = places[width == 7];
     const int64_t e = get_index(m->indptr, r, wide);
     const double *value = m->values + e;
@@ -221,8 +224,10 @@ INLINE int repeats(const csr_matrix *m, int64_t r, const row_place *at, const do
     return !(odd | lone);
 }
 
-/* How many rows from r on, at most n, say bit by bit the same as the usual row, which they are to follow in the pattern as well. */
-INLINE int64_t count_usual(const csr_matrix *m, int64_t r, const row_place *at, const usual_row *usual, int64_t n, int width, int wide) {
+/* How many rows from r on, at most n, say bit by bit the same as the usual row, which they are to follow in the
+ * pattern as well. */
+INLINE int64_t count_usual(const csr_matrix *m, int64_t r, const row_place *at, const usual_row *usual, int64_t n,
+                           int width, int wide) {
     const int *place = places[width == 7];
     const int64_t first = get_index(m->indptr, r, wide);
     const double *known = m->values + usual->entry;
@@ -241,8 +246,10 @@ INLINE int64_t count_usual(const csr_matrix *m, int64_t r, const row_place *at, 
         if (t + step > n) t = n - step; /* some of these once more */
         const int64_t e = first + width * t;
         uint64_t odd = 0;
-        for (int64_t q = 0; q < step; q++) odd |= (uint64_t)((get_index(m->indptr, r + t + q + 1, wide) - e) ^ (width * (q + 1)));
-        if (m->off_indptr) odd |= (uint64_t)(get_index(m->off_indptr, r + t + step, wide) - get_index(m->off_indptr, r + t, wide));
+        for (int64_t q = 0; q < step; q++)
+            odd |= (uint64_t)((get_index(m->indptr, r + t + q + 1, wide) - e) ^ (width * (q + 1)));
+        if (m->off_indptr)
+            odd |= (uint64_t)(get_index(m->off_indptr, r + t + step, wide) - get_index(m->off_indptr, r + t, wide));
         if (!odd && repeats(m, r + t, at, known, base, t, step, width, wide)) {
             t += step;
             continue;
@@ -260,7 +267,8 @@ static int64_t count_usual_3d(const csr_matrix *m, int64_t r, const row_place *a
 static int64_t count_usual_2d(const csr_matrix *m, int64_t r, const row_place *at, const usual_row *usual, int64_t n) {
     return count_usual(m, r, at, usual, n, 5, 0);
 }
-static int64_t count_usual_wide(const csr_matrix *m, int64_t r, const row_place *at, const usual_row *usual, int64_t n) {
+static int64_t count_usual_wide(const csr_matrix *m, int64_t r, const row_place *at, const usual_row *usual,
+                                int64_t n) {
     return count_usual(m, r, at, usual, n, m->nz == 1 ? 5 : 7, 1);
 }
 
@@ -277,7 +285,8 @@ static int64_t count_alone(const csr_matrix *m, int64_t r, int64_t n) {
     int64_t t = 0;
     for (; t < n && m->dirichlet[r + t]; t++) {
         double magnitude = 0;
-        for (int64_t e = get_index(m->indptr, r + t, wide); e < get_index(m->indptr, r + t + 1, wide); e++) magnitude += fabs(m->values[e]);
+        for (int64_t e = get_index(m->indptr, r + t, wide); e < get_index(m->indptr, r + t + 1, wide); e++)
+            magnitude += fabs(m->values[e]);
         if (!(magnitude < HUGE_VAL)) break;
     }
     return t;

@@ -3,13 +3,6 @@
 
 #include "csr.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#else
-static inline int omp_get_thread_num(void) { return 0; }
-static inline int omp_get_num_threads(void) { return 1; }
-#endif
-
 /* Flags of the Dirichlet rows. Rows of more than `longest` entries are not looked at: they are taken for coupled. */
 INLINE void dirichlet_rows(const csr_matrix *m, uint8_t *flags, int64_t longest, int threads, int wide) {
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -43,8 +36,8 @@ double dcdm_csr_sign(const csr_matrix *m) {
     return 0.0;
 }
 
-/* Flags the rows whose values a penalty fixes, of which `report` has counted some: s beyond PENALTY times the couplings, and a
- * diagonal beyond PENALTY times `least`. Returns how many there are. */
+/* Flags the rows whose values a penalty fixes, of which `report` has counted some: s beyond PENALTY times the
+ * couplings, and a diagonal beyond PENALTY times `least`. Returns how many there are. */
 int64_t dcdm_csr_penalties(const csr_matrix *m, uint8_t *flags, double least, int threads) {
     const int wide = (int)m->wide;
     int64_t count = 0;
@@ -76,8 +69,8 @@ void dcdm_csr_diagonals(const csr_matrix *m, const int64_t *rows, int64_t count,
     }
 }
 
-/* Columns other than those of the local rows, in any order and with repetitions, at most `room` of them; returns how many
- * there are. */
+/* Columns other than those of the local rows, in any order and with repetitions, at most `room` of them; returns how
+ * many there are. */
 int64_t dcdm_csr_outside(const csr_matrix *m, int64_t *columns, int64_t room, int threads) {
     int64_t count = 0;
     const int wide = (int)m->wide;
@@ -104,8 +97,8 @@ INLINE int64_t add_offset(int64_t *offsets, int64_t known, int64_t d) {
     return known + 1;
 }
 
-/* The distinct positive values of |column - row| over the non-zero entries, at most `room` of them, unsorted; returns how
- * many were found, room + 1 if there are more. */
+/* The distinct positive values of |column - row| over the non-zero entries, at most `room` of them, unsorted; returns
+ * how many were found, room + 1 if there are more. */
 int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t room, int threads) {
     int64_t count = 0;
     const int wide = (int)m->wide;
@@ -119,7 +112,8 @@ int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t room, in
             if (m->off_indptr)
                 for (int64_t e = get_index(m->off_indptr, r, wide); e < get_index(m->off_indptr, r + 1, wide); e++)
                     if (m->off_values[e] != 0)
-                        known = add_offset(mine, known, m->ghost_column[get_index(m->off_indices, e, wide)] - m->first_column - r);
+                        known = add_offset(mine, known,
+                                           m->ghost_column[get_index(m->off_indices, e, wide)] - m->first_column - r);
         }
 #pragma omp critical
         for (int64_t i = 0; i < known; i++) {
@@ -144,7 +138,8 @@ void dcdm_copy_runs(int64_t count, const int64_t (*run)[3], const char *from, ch
     }
 }
 
-/* Columns of Dirichlet rows to look up in the rows beside them: many at a time, for each is far from the others in memory. */
+/* Columns of Dirichlet rows to look up in the rows beside them: many at a time, for each is far from the others in
+ * memory. */
 enum { PENDING = 64 };
 typedef struct {
     int64_t row[PENDING], other[PENDING], there[PENDING];
@@ -166,8 +161,10 @@ INLINE void subtract_columns(const csr_matrix *m, lookups *p, const double *x, d
 }
 
 /* The rows of the cells [begin, end) beside a Dirichlet row join those to look at. */
-INLINE void look_around(const csr_matrix *m, int64_t row, const int64_t *row_of, int64_t begin, int64_t end, lookups *p) {
-    const int64_t n[3] = {m->nx, m->ny, m->nz}, step[3] = {1, m->nx, m->nx * m->ny}, cell = m->cell ? m->cell[row] : row;
+INLINE void look_around(const csr_matrix *m, int64_t row, const int64_t *row_of, int64_t begin, int64_t end,
+                        lookups *p) {
+    const int64_t n[3] = {m->nx, m->ny, m->nz}, step[3] = {1, m->nx, m->nx * m->ny},
+                  cell = m->cell ? m->cell[row] : row;
     for (int side = 0; side < 6; side++) {
         const int64_t there = side & 1 ? cell + step[side / 2] : cell - step[side / 2];
         if (n[side / 2] == 1 || there < begin || there >= end) continue;
@@ -177,11 +174,12 @@ INLINE void look_around(const csr_matrix *m, int64_t row, const int64_t *row_of,
     }
 }
 
-/* to = b without what the values of x in Dirichlet rows, `count` of them in ascending order, add to other rows, and 0 in these rows: on one
- * rank that has the whole grid. `b` and `to` are in the order of the cells and may be the same, x in that of the rows; row_of: the row of
- * each cell, -1 where there is none, or NULL where they are the cells. Returns whether all those values of x are finite. */
-int dcdm_csr_without_dirichlet(const csr_matrix *m, const int64_t *rows, int64_t count, const int64_t *row_of, const double *x,
-                               const double *b, double *to, int threads) {
+/* to = b without what the values of x in Dirichlet rows, `count` of them in ascending order, add to other rows, and 0
+ * in these rows: on one rank that has the whole grid. `b` and `to` are in the order of the cells and may be the same,
+ * x in that of the rows; row_of: the row of each cell, -1 where there is none, or NULL where they are the cells.
+ * Returns whether all those values of x are finite. */
+int dcdm_csr_without_dirichlet(const csr_matrix *m, const int64_t *rows, int64_t count, const int64_t *row_of,
+                               const double *x, const double *b, double *to, int threads) {
     const int64_t plane = m->nx * m->ny, cells = plane * m->nz;
     double nothing = 0;
 #pragma omp parallel num_threads(threads) reduction(+ : nothing)

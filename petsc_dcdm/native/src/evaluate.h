@@ -45,7 +45,8 @@ static void make_features(const dcdm_level *l, workspace *ws, int64_t k, int64_t
     }
 }
 
-/* Where the features around the cells of plane k are, by row of the convolution, for a cell at element 0 of the plane. */
+/* Where the features around the cells of plane k are, by row of the convolution, for a cell at element 0 of the plane.
+ */
 static void feature_rows(const dcdm_level *l, const workspace *ws, int64_t k, const float **from) {
     for (int64_t w = -1; w <= 1; w++)
         for (int64_t r = -1; r <= 1; r++)
@@ -53,7 +54,8 @@ static void feature_rows(const dcdm_level *l, const workspace *ws, int64_t k, co
                 ws->features + feature_size() * (at(ws, k + w) + r * l->pitch_r * l->has_r - 1);
 }
 
-/* Make what the network looks at around the cells from `element` of plane k to `span` further on. Returns whether some of it is odd. */
+/* Make what the network looks at around the cells from `element` of plane k to `span` further on. Returns whether some
+ * of it is odd. */
 static int make_around(const dcdm_level *l, workspace *ws, int64_t k, int64_t element, int64_t span) {
     const int64_t j = (int32_t)element / (int32_t)l->pitch_r, i = element - j * l->pitch_r;
     const uint64_t from = i >> ws->piece, to = (i + span + 2) >> ws->piece; /* cell i is place i + 1 of its row */
@@ -78,8 +80,8 @@ INLINE int list_of(const dcdm_level *l, int64_t j, int64_t i) {
 }
 
 /* The network at cells that lie anywhere in plane k, n of them at most SPARSE. */
-static void evaluate_some(const dcdm_level *l, const dcdm_network *net, workspace *ws, const float *const *from, int64_t k, int list,
-                          const int32_t *element, int n, const int32_t *wanted) {
+static void evaluate_some(const dcdm_level *l, const dcdm_network *net, workspace *ws, const float *const *from,
+                          int64_t k, int list, const int32_t *element, int n, const int32_t *wanted) {
     int64_t cell[SPARSE];
     v16 x[SPARSE];
     for (int c = 0; c < SPARSE; c++) cell[c] = feature_size() * element[c < n ? c : n - 1];
@@ -101,8 +103,8 @@ static void evaluate_list(const dcdm_level *l, const dcdm_network *net, workspac
         if (q + DENSE <= count && cell[q + DENSE - 1] - cell[q] == step * (DENSE - 1)) {
             v16 x[DENSE];
             const int odd = make_around(l, ws, k, cell[q], step * (DENSE - 1));
-            evaluate_dense(net, &ws->network, !odd, parity_of(l, k, list), from, (int)l->has_r, feature_size() * cell[q],
-                           (int)l->half_x, x);
+            evaluate_dense(net, &ws->network, !odd, parity_of(l, k, list), from, (int)l->has_r,
+                           feature_size() * cell[q], (int)l->half_x, x);
             for (int c = 0; c < DENSE; c++) ws->answer[wanted[q + c]] = x[c];
             q += DENSE;
             continue;
@@ -135,9 +137,10 @@ static void prepare_memory(workspace *ws) {
     memset(ws->count, 0, sizeof ws->count);
 }
 
-/* Place of the answer for cell i of row (k, j), which is to be evaluated if it is not kept. around: the hash of the cells around it,
- * even: they are all the same; then its parity does not matter. */
-static int32_t find_answer(const dcdm_level *l, workspace *ws, int64_t k, int64_t j, int64_t i, uint32_t around, int even) {
+/* Place of the answer for cell i of row (k, j), which is to be evaluated if it is not kept. around: the hash of the
+ * cells around it, even: they are all the same; then its parity does not matter. */
+static int32_t find_answer(const dcdm_level *l, workspace *ws, int64_t k, int64_t j, int64_t i, uint32_t around,
+                           int even) {
     const int list = list_of(l, j, i);
     int32_t place = -1;
     if (!ws->forgetful) {
@@ -161,19 +164,22 @@ static int32_t find_answer(const dcdm_level *l, workspace *ws, int64_t k, int64_
 }
 
 /* What part of row (k, j) has active cells, and how many in [begin, end); where their answers are or will be. */
-static int64_t sort_row(const dcdm_level *l, workspace *ws, int64_t k, int64_t j, int32_t *range, int64_t begin, int64_t end) {
+static int64_t sort_row(const dcdm_level *l, workspace *ws, int64_t k, int64_t j, int32_t *range, int64_t begin,
+                        int64_t end) {
     range[0] = range[1] = 0;
     uint8_t *kind = ws->kind + j * blocks_of(l);
     if (ws->empty[flag(l, k, j)]) {
         memset(kind, EMPTY, (size_t)blocks_of(l));
         return 0;
     }
-    const uint32_t all = (WEIGHT[0][0] + WEIGHT[0][1] + WEIGHT[0][2]) * (l->has_r ? WEIGHT[1][0] + WEIGHT[1][1] + WEIGHT[1][2] : 1) *
+    const uint32_t all = (WEIGHT[0][0] + WEIGHT[0][1] + WEIGHT[0][2]) *
+                         (l->has_r ? WEIGHT[1][0] + WEIGHT[1][1] + WEIGHT[1][2] : 1) *
                          (WEIGHT[2][0] + WEIGHT[2][1] + WEIGHT[2][2]);
     const int64_t o = j * l->pitch_r;
     const float *inverse = ws->inverse + at(ws, k) + o;
     const uint32_t *id = ws->id + at(ws, k) + o;
-    const uint32_t *below = ws->patch + at(ws, k - 1) + o, *here = ws->patch + at(ws, k) + o, *above = ws->patch + at(ws, k + 1) + o;
+    const uint32_t *below = ws->patch + at(ws, k - 1) + o, *here = ws->patch + at(ws, k) + o,
+                   *above = ws->patch + at(ws, k + 1) + o;
     int32_t *code = ws->code + ws->origin + o;
     int64_t active = 0;
     for (int32_t block = 0; block < l->n_x; block += ALIGN) {

@@ -1,17 +1,17 @@
-/* Set-up of one level: the field network at every active cell, and from its fields the smoothing weights and the operator of
- * the next level.
+/* Set-up of one level: the field network at every active cell, and from its fields the smoothing weights and the
+ * operator of the next level.
  *
- * The planes go by once. Around most cells of a voxel geometry nothing changes, and along walls the same comes again and again: cells
- * with the same around them share one evaluation of the network. It has at most 16 channels: one vector of 16 floats.
+ * The planes go by once. Around most cells of a voxel geometry nothing changes, and along walls the same comes again
+ * and again: cells with the same around them share one evaluation of the network. It has at most 16 channels: one
+ * vector of 16 floats.
  */
 #include "evaluate.h"
 
 /* A number as blocks hold it. */
 INLINE float rounded(float v) {
-    if (!HALF) return v;
-    uint16_t h[VL];
-    store_half(h, splat(v));
-    return load_half(h)[0];
+    coef c[VL];
+    store_coef(c, splat(v));
+    return load_coef(c)[0];
 }
 
 /* The class of blocks with these conductances and this answer of the network; 0 if there are too many classes. */
@@ -36,7 +36,8 @@ static uint8_t find_class(const dcdm_level *l, dcdm_setup *s, const float *sourc
 }
 
 /* The class of the block that begins at cell i of row (k, j); 0 if its cells are not all active and alike. */
-static uint8_t class_of(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t k, int64_t j, int64_t i, const faces *f) {
+static uint8_t class_of(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t k, int64_t j, int64_t i,
+                        const faces *f) {
     const int32_t *code = ws->code + ws->origin + j * l->pitch_r + i;
     const int usual = ws->kind[j * blocks_of(l) + i / ALIGN] == USUAL;
     const int32_t place = usual ? ws->usual : code[0];
@@ -49,13 +50,9 @@ static uint8_t class_of(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64
     for (int a = 0; a < 7; a++)
         for (int t = 0; t < ALIGN; t++) alike &= f->c[a][i + t] == source[a / 2];
     if (!alike) return 0;
-    if (!ws->class[place]) ws->class[place] = find_class(l, s, source, ws->answer[place], ws->inverse[at(ws, k) + j * l->pitch_r + i]);
+    if (!ws->class[place])
+        ws->class[place] = find_class(l, s, source, ws->answer[place], ws->inverse[at(ws, k) + j * l->pitch_r + i]);
     return memcmp(s->class_source[ws->class[place]], source, sizeof source) ? 0 : ws->class[place];
-}
-
-INLINE void put(void *to, int64_t at, vf v) {
-    if (HALF) store_half((uint16_t *)to + at, v);
-    else store((float *)to + at, v);
 }
 
 /* The coefficients of row (k, j), and its shares in the next level added to the sums over the rows of a coarse row. */
@@ -67,7 +64,9 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
     const int sigma = (int)l->steps; /* of the fields; then gamma along x, r, w */
     float field[CHANNELS][ALIGN] __attribute__((aligned(64)));
     /* Faces inside a coarse cell vanish. Along x that is seen to when the sums are taken over. */
-    const int keep[6] = {1, 1, !l->half_r || !(j & 1), !l->half_r || (j & 1), !l->half_w || !(k & 1), !l->half_w || (k & 1)};
+    const int low_r = !l->half_r || !(j & 1), high_r = !l->half_r || (j & 1);
+    const int low_w = !l->half_w || !(k & 1), high_w = !l->half_w || (k & 1);
+    const int keep[6] = {1, 1, low_r, high_r, low_w, high_w};
     if (ws->block + blocks_of(l) > ws->room) {
         const int64_t size = portion(l);
 #pragma omp atomic capture
@@ -97,8 +96,10 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
         for (int64_t t = 0; t < ALIGN; t += VL) {
             const int64_t i = b + t;
             const vi active = load(inverse + i) > 0;
-            for (int a = 0; a < OMEGA; a++) put(l->blocks, (to * OMEGA + a) * ALIGN + t, load(f.c[a] + i));
-            for (int m = 0; m < sigma; m++) put(l->omegas, (l->room * m + to) * ALIGN + t, load(field[m] + t) * load(inverse + i));
+            for (int a = 0; a < OMEGA; a++)
+                store_coef((coef *)l->blocks + (to * OMEGA + a) * ALIGN + t, load(f.c[a] + i));
+            for (int m = 0; m < sigma; m++)
+                store_coef((coef *)l->omegas + (l->room * m + to) * ALIGN + t, load(field[m] + t) * load(inverse + i));
             store(ws->sum[6] + i, load(ws->sum[6] + i) + load(field[sigma] + t) * load(f.c[6] + i));
             for (int a = 0; a < 6; a++) {
                 if (!keep[a]) continue;
@@ -161,7 +162,8 @@ void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, ch
     const int64_t bytes = dcdm_setup_bytes(l);
     s->classes = 1, s->taken = 0;
     int64_t active = 0, piece = l->n_w / (4 * threads);
-    /* A piece begins with three planes that its neighbour reads too; where cells are halved it begins with a whole block. */
+    /* A piece begins with three planes that its neighbour reads too; where cells are halved it begins with a whole
+     * block. */
     piece = piece < 8 ? 8 : piece + (piece & 1);
     const int pieces = (int)((l->n_w + piece - 1) / piece);
 #pragma omp parallel num_threads(threads) reduction(+ : active)
@@ -185,7 +187,8 @@ void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, ch
     s->active = active;
 }
 
-/* The shares of the low neighbours join the coarse conductances; `l` is the next level, whose shape and layout count. */
+/* The shares of the low neighbours join the coarse conductances; `l` is the next level, whose shape and layout count.
+ */
 void dcdm_join_shares(const dcdm_level *l, const dcdm_setup *s, int threads) {
     const int64_t back[3] = {1, s->c_pitch_r, s->c_pitch_w};
     float *to[3] = {s->c_x, s->c_r, s->c_w};

@@ -1,10 +1,11 @@
-/* The field network at a handful of cells: one vector holds the (at most 16) channels of a cell. Included by fields.c. */
+/* The field network at a handful of cells: one vector holds the (at most 16) channels of a cell. Included by fields.c.
+ */
 #ifndef DCDM_NETWORK_H
 #define DCDM_NETWORK_H
 
 #include "common.h"
+#include "setup.h"
 
-enum { CHANNELS = 16, FEATURES = 8 };
 typedef float v16 __attribute__((vector_size(4 * CHANNELS)));
 typedef int32_t v16i __attribute__((vector_size(4 * CHANNELS)));
 #if defined(__AVX512F__)
@@ -12,14 +13,6 @@ enum { DENSE = 12, SPARSE = 6 }; /* cells at a time: as many accumulators as the
 #else
 enum { DENSE = 6, SPARSE = 6 };
 #endif
-
-/* The network for one set of coarsened axes: kernels for the 8 parities (x + 2 r + 4 w) of a cell, by row (3 w + r, offsets 0 .. 2),
- * then 3 neighbours along x times 8 features: faces low and high along x, r, w over the diagonal, s over the diagonal, active. */
-typedef struct {
-    float conv[8][9][3 * FEATURES][CHANNELS];
-    float conv_bias[CHANNELS], hidden[CHANNELS][CHANNELS], hidden_bias[CHANNELS]; /* [in][out] */
-    float out[CHANNELS][CHANNELS], out_bias[CHANNELS], base[CHANNELS];
-} dcdm_network;
 
 /* Loops over a handful of cells, which must leave no loop: their accumulators are to be registers. */
 #define EACH(c, n) _Pragma("GCC unroll 16") for (int c = 0; c < (n); c++)
@@ -60,9 +53,9 @@ typedef uint16_t h16 __attribute__((vector_size(32)));
 enum { PAIRS = 0 };
 #endif
 
-/* What is made of a network once for a level. Where all cells around have no s and are active, those two features need no looking at:
- * their part of the convolution is in plain_bias [parity]. Where the processor multiplies pairs of bfloat16, and coefficients are to be
- * no better than that, the network is in PAIRS. */
+/* What is made of a network once for a level. Where all cells around have no s and are active, those two features need
+ * no looking at: their part of the convolution is in plain_bias [parity]. Where the processor multiplies pairs of
+ * bfloat16, and coefficients are to be no better than that, the network is in PAIRS. */
 typedef struct {
     float plain_bias[8][CHANNELS];
     uint16_t conv[8][9][3][FEATURES / 2][2 * CHANNELS];
@@ -92,7 +85,8 @@ static void prepare(const dcdm_network *net, int has_r, prepared *to) {
             for (int b = 0; b < 9 && PAIRS; b++)
                 for (int x = 0; x < 3; x++)
                     for (int f = 0; f < FEATURES; f++)
-                        to->conv[parity][b][x][f / 2][2 * c + f % 2] = to_half(net->conv[parity][b][FEATURES * x + f][c]);
+                        to->conv[parity][b][x][f / 2][2 * c + f % 2] =
+                            to_half(net->conv[parity][b][FEATURES * x + f][c]);
         }
 }
 
@@ -156,10 +150,12 @@ INLINE v16 add_feature(v16 sum, const void *weights, const float *feature, const
     return sum + w * *feature;
 }
 
-/* The network at n cells, at most DENSE. Features of cell c start at from[b] + cell[c] for row b of the convolution. If `dense` the cells lie `step`
- * floats apart, which leaves all offsets to the compiler. plain: two features less are looked at. */
-INLINE void evaluate(const dcdm_network *net, const prepared *p, int parity, const float *const *from, int has_r, const int64_t *cell,
-                     int64_t step, const int n, const int dense, const int plain, const int half, v16 *to) {
+/* The network at n cells, at most DENSE. Features of cell c start at from[b] + cell[c] for row b of the convolution.
+ * If `dense` the cells lie `step` floats apart, which leaves all offsets to the compiler. plain: two features less are
+ * looked at. */
+INLINE void evaluate(const dcdm_network *net, const prepared *p, int parity, const float *const *from, int has_r,
+                     const int64_t *cell, int64_t step, const int n, const int dense, const int plain, const int half,
+                     v16 *to) {
     const int size = half ? FEATURES / 2 : FEATURES, looked_at = plain ? size * (FEATURES - 2) / FEATURES : size;
     v16 w, sum[DENSE];
     memcpy(&w, plain ? p->plain_bias[parity] : net->conv_bias, sizeof w);
@@ -169,7 +165,8 @@ INLINE void evaluate(const dcdm_network *net, const prepared *p, int parity, con
         EACH(c, n) x[c] = from[b] + (dense ? cell[0] + c * step : cell[c]);
         for (int t = 0; t < 3; t++)
             for (int f = 0; f < looked_at; f++) {
-                const void *weights = half ? (const void *)p->conv[parity][b][t][f] : (const void *)net->conv[parity][b][FEATURES * t + f];
+                const void *weights = half ? (const void *)p->conv[parity][b][t][f]
+                                           : (const void *)net->conv[parity][b][FEATURES * t + f];
                 EACH(c, n) sum[c] = add_feature(sum[c], weights, x[c] + size * t + f, half);
             }
     }
@@ -194,22 +191,22 @@ INLINE void evaluate(const dcdm_network *net, const prepared *p, int parity, con
     }
 }
 
-#define EVALUATE(cell, step, n, dense)                                                                                                \
-    do {                                                                                                                             \
-        if (plain) evaluate(net, p, parity, from, has_r, cell, (step) * feature_size(), n, dense, 1, PAIRS, to);                       \
-        else evaluate(net, p, parity, from, has_r, cell, (step) * feature_size(), n, dense, 0, PAIRS, to);                            \
+#define EVALUATE(cell, step, n, dense)                                                                                \
+    do {                                                                                                              \
+        if (plain) evaluate(net, p, parity, from, has_r, cell, (step) * feature_size(), n, dense, 1, PAIRS, to);      \
+        else evaluate(net, p, parity, from, has_r, cell, (step) * feature_size(), n, dense, 0, PAIRS, to);            \
     } while (0)
 
 /* DENSE cells in a row, all or every second one. plain: nothing around any of them has an s or is inactive. */
-static __attribute__((noinline)) void evaluate_dense(const dcdm_network *net, const prepared *p, int plain, int parity,
-                                                     const float *const *from, int has_r, int64_t first, int half_x, v16 *to) {
+static NOINLINE void evaluate_dense(const dcdm_network *net, const prepared *p, int plain, int parity,
+                                    const float *const *from, int has_r, int64_t first, int half_x, v16 *to) {
     if (half_x) EVALUATE(&first, 2, DENSE, 1);
     else EVALUATE(&first, 1, DENSE, 1);
 }
 
 /* SPARSE cells anywhere. */
-static __attribute__((noinline)) void evaluate_sparse(const dcdm_network *net, const prepared *p, int plain, int parity,
-                                                      const float *const *from, int has_r, const int64_t *cell, v16 *to) {
+static NOINLINE void evaluate_sparse(const dcdm_network *net, const prepared *p, int plain, int parity,
+                                     const float *const *from, int has_r, const int64_t *cell, v16 *to) {
     EVALUATE(cell, 0, SPARSE, 0);
 }
 

@@ -1,9 +1,9 @@
 /* The outer loop on the grid: two passes over memory for each step of the deep conjugate direction method.
  *
- * The network's output d is float; directions p_i are double, in the same padded layout of the finest level; solution and
- * residual are double, without padding. A times a direction is formed wherever it is needed (it is never stored), so that x and
- * r = b - A x part by no more than rounding in double, and steps are those of the same method on PETSc's vectors. (Directions
- * in float would save a tenth of the time and change the residuals by some 1e-5.)
+ * The network's output d is float; directions p_i are double, in the same padded layout of the finest level; solution
+ * and residual are double, without padding. A times a direction is formed wherever it is needed (it is never stored),
+ * so that x and r = b - A x part by no more than rounding in double, and steps are those of the same method on PETSc's
+ * vectors. (Directions in float would save a tenth of the time and change the residuals by some 1e-5.)
  *
  *   dots:  d . A d,  d . r,  and for all i  p_i . A d,  p_i . r
  *   step:  d' = d - sum beta_i p_i;  x += alpha d';  r -= alpha A d';  r . r,  d' . A d'
@@ -11,25 +11,12 @@
  * and, for the end, the residual from x itself.
  */
 #include "common.h"
+#include "operator.h"
 
 enum { VD = VL / 2, BLOCK = 8, MAX_HISTORY = 8 };
 typedef double vd __attribute__((vector_size(8 * VD)));
 typedef int64_t vl __attribute__((vector_size(8 * VD)));
 typedef float vs __attribute__((vector_size(4 * VD)));
-
-/* The matrix, exactly. Packed: every conductance along an axis is 0 or the same, and s has few different values; then 8 cells are one
- * word: bytes 0 .. 5 hold a bit for each cell and face (low x, high x, low r, ...), byte 6 whether any of them has an s. */
-typedef struct {
-    int64_t packed;
-    const uint64_t *words;   /* [n_w][n_r][ceil(n_x / 8)] */
-    const uint8_t *s_index;  /* into s_value, at s_origin + k s_pitch_w + j s_pitch_r + i */
-    int64_t s_pitch_w, s_pitch_r, s_origin;
-    const double *s_value;   /* 256 */
-    double c[3];             /* x, r, w */
-    const double *w_x, *w_r, *w_w, *s; /* else: at origin + k pitch_w + j pitch_r + i, halo on the high side valid */
-    int64_t pitch_w, pitch_r, origin;
-    double factor;           /* the matrix is factor times all this */
-} dcdm_operator;
 
 static const uint64_t INNER = 0x0000FFFFFFFFFFFF; /* all faces of all 8 cells, no s */
 
@@ -82,9 +69,10 @@ INLINE vl face_mask(uint64_t word, int f, int shift) {
 
 INLINE vd only(vd v, vl mask) { return (vd)((vl)v & mask); }
 
-/* A d at n cells from cell i of row (k, j), 0 in the lanes after them: d there, and the differences to its neighbours. */
-INLINE vd apply_to(const dcdm_operator *a, const dcdm_level *l, int64_t k, int64_t j, int64_t i, int64_t n, vd x, vd x0, vd x1, vd r0,
-                   vd r1, vd w0, vd w1) {
+/* A d at n cells from cell i of row (k, j), 0 in the lanes after them: d there, and the
+ * differences to its neighbours. */
+INLINE vd apply_to(const dcdm_operator *a, const dcdm_level *l, int64_t k, int64_t j, int64_t i, int64_t n, vd x,
+                   vd x0, vd x1, vd r0, vd r1, vd w0, vd w1) {
     if (!a->packed) {
         const int64_t o = a->origin + k * a->pitch_w + j * a->pitch_r + i;
         vd y = load_some(a->s + o, n) * x;
@@ -109,25 +97,27 @@ INLINE vd apply_to(const dcdm_operator *a, const dcdm_level *l, int64_t k, int64
     return y * a->factor;
 }
 
-#define APPLY(name, rows, value)                                                                                                   \
-    INLINE vd name(const dcdm_operator *a, const dcdm_level *l, const rows *d, int64_t k, int64_t j, int64_t i, int64_t n) {        \
-        const vd x = value(d->c + i);                                                                                              \
-        return apply_to(a, l, k, j, i, n, x, x - value(d->c + i - 1), x - value(d->c + i + 1), x - value(d->r0 + i),               \
-                        x - value(d->r1 + i), x - value(d->w0 + i), x - value(d->w1 + i));                                         \
+#define APPLY(name, rows, value)                                                                                      \
+    INLINE vd name(const dcdm_operator *a, const dcdm_level *l, const rows *d, int64_t k, int64_t j, int64_t i,       \
+                   int64_t n) {                                                                                       \
+        const vd x = value(d->c + i);                                                                                 \
+        return apply_to(a, l, k, j, i, n, x, x - value(d->c + i - 1), x - value(d->c + i + 1), x - value(d->r0 + i),  \
+                        x - value(d->r1 + i), x - value(d->w0 + i), x - value(d->w1 + i));                            \
     }
 APPLY(apply_float, rows, widen)
 APPLY(apply_double, double_rows, load_double)
 
 /* Row j of three planes. Where there is no r axis its differences are zero. */
-#define ROWS_AT(name, rows, type)                                                                                                  \
-    INLINE rows name(const dcdm_level *l, const type *c, const type *w0, const type *w1, int64_t j) {                              \
-        const int64_t o = j * l->pitch_r, beside = l->has_r ? l->pitch_r : 0;                                                      \
-        return (rows){c + o, c + o - beside, c + o + beside, w0 + o, w1 + o};                                                      \
+#define ROWS_AT(name, rows, type)                                                                                     \
+    INLINE rows name(const dcdm_level *l, const type *c, const type *w0, const type *w1, int64_t j) {                 \
+        const int64_t o = j * l->pitch_r, beside = l->has_r ? l->pitch_r : 0;                                         \
+        return (rows){c + o, c + o - beside, c + o + beside, w0 + o, w1 + o};                                         \
     }
 ROWS_AT(rows_at, rows, float)
 ROWS_AT(double_rows_at, double_rows, double)
 
-/* Runs `at` for the vectors of the part `range` of a row: i is the first cell, n how many there are, a constant but at the end of a row. */
+/* Runs `at` for the vectors of the part `range` of a row: i is the first cell, n how many there are, a constant but at
+ * the end of a row. */
 #define EACH_VECTOR(range, at)                                          \
     do {                                                                \
         int64_t i = (range)[0];                                         \
@@ -142,8 +132,8 @@ ROWS_AT(double_rows_at, double_rows, double)
     } while (0)
 
 /* What `dots` adds up at n cells. */
-INLINE void dots_at(const dcdm_level *l, const dcdm_operator *a, const rows *d, const double *const *p, int history, const double *r,
-                    int64_t k, int64_t j, int64_t i, int64_t n, vd *sum) {
+INLINE void dots_at(const dcdm_level *l, const dcdm_operator *a, const rows *d, const double *const *p, int history,
+                    const double *r, int64_t k, int64_t j, int64_t i, int64_t n, vd *sum) {
     const vd q = apply_float(a, l, d, k, j, i, n), x = widen(d->c + i), residual = load_some(r + i, n);
     sum[0] += x * q;
     sum[1] += x * residual;
@@ -156,9 +146,10 @@ INLINE void dots_at(const dcdm_level *l, const dcdm_operator *a, const rows *d, 
     }
 }
 
-/* out[part] = d . A d, d . r, the sums of d and r, and p . A d, p . r for every p; halos of d valid. r has (n_w, n_r, n_x) elements. */
-void dcdm_dots(const dcdm_level *l, const dcdm_operator *a, const float *d, const double *const *p, int history, const double *r,
-               double *out) {
+/* out[part] = d . A d, d . r, the sums of d and r, and p . A d, p . r for every p; halos of d valid. r has (n_w, n_r,
+ * n_x) elements. */
+void dcdm_dots(const dcdm_level *l, const dcdm_operator *a, const float *d, const double *const *p, int history,
+               const double *r, double *out) {
     const int count = 4 + 2 * history;
 #pragma omp parallel for num_threads((int)l->parts) schedule(static, 1)
     for (int part = 0; part < (int)l->parts; part++) {
@@ -178,8 +169,8 @@ void dcdm_dots(const dcdm_level *l, const dcdm_operator *a, const float *d, cons
 }
 
 /* d' = d - sum beta p over plane k, halo included where there is one. `to` may be the plane of one of the p. */
-static void orthogonalise(const dcdm_level *l, double *to, const float *d, const double *const *p, const double *beta, int history,
-                          int64_t k) {
+static void orthogonalise(const dcdm_level *l, double *to, const float *d, const double *const *p, const double *beta,
+                          int history, int64_t k) {
     const int64_t plane = l->origin + k * l->pitch_w, edge = l->halo && l->has_r;
     const int64_t whole = (l->n_x + ALIGN - 1) / ALIGN * ALIGN;
     for (int64_t j = -edge; j < l->n_r + edge; j++) {
@@ -210,8 +201,8 @@ INLINE own_planes planes_of(const dcdm_level *l) {
     return (own_planes){l->pitch_r + 2 * ALIGN, ALIGN};
 }
 
-INLINE void step_at(const dcdm_level *l, const dcdm_operator *a, const double_rows *d, double alpha, double *x, const double *r, double *to,
-                    int64_t k, int64_t j, int64_t i, int64_t n, vd *sum) {
+INLINE void step_at(const dcdm_level *l, const dcdm_operator *a, const double_rows *d, double alpha, double *x,
+                    const double *r, double *to, int64_t k, int64_t j, int64_t i, int64_t n, vd *sum) {
     const vd q = apply_double(a, l, d, k, j, i, n), y = load_double(d->c + i);
     const vd residual = load_some(r + i, n) - alpha * q;
     store_some(to + i, residual, n);
@@ -220,14 +211,16 @@ INLINE void step_at(const dcdm_level *l, const dcdm_operator *a, const double_ro
     sum[1] += y * q;
 }
 
-/* d' = d - sum beta p to `next`, which may be one of the p;  x += alpha d', to = r - alpha A d' at active cells (`to` may be r);
- * out[part] = r . r of the new one, d' . A d'. Halos of d and p valid, those of `next` are valid afterwards. `work`: three planes for
- * each part, zero before the first call. */
-void dcdm_step(const dcdm_level *l, const dcdm_operator *a, double *next, const float *d, const double *const *p, const double *beta,
-               int history, double alpha, double *x, const double *r, double *to, double *work, double *out) {
+/* d' = d - sum beta p to `next`, which may be one of the p;  x += alpha d', to = r - alpha A d' at active cells (`to`
+ * may be r); out[part] = r . r of the new one, d' . A d'. Halos of d and p valid, those of `next` are valid
+ * afterwards. `work`: three planes for each part, zero before the first call. */
+void dcdm_step(const dcdm_level *l, const dcdm_operator *a, double *next, const float *d, const double *const *p,
+               const double *beta, int history, double alpha, double *x, const double *r, double *to, double *work,
+               double *out) {
     const own_planes own = planes_of(l);
     const int parts = (int)l->parts;
-    /* A part needs a plane of each of its neighbours' too, and makes it before these write over what it is made from. */
+    /* A part needs a plane of each of its neighbours' too, and makes it before these write over what it is
+     * made from. */
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         double *below = work + 3 * part * own.slot + own.first, *above = below + own.slot;
@@ -262,15 +255,16 @@ void dcdm_step(const dcdm_level *l, const dcdm_operator *a, double *next, const 
     }
 }
 
-INLINE void residual_at(const dcdm_level *l, const dcdm_operator *a, const double_rows *x, const double *b, double *r, int64_t k, int64_t j,
-                        int64_t i, int64_t n, vd *sum) {
+INLINE void residual_at(const dcdm_level *l, const dcdm_operator *a, const double_rows *x, const double *b, double *r,
+                        int64_t k, int64_t j, int64_t i, int64_t n, vd *sum) {
     const vd residual = load_some(b + i, n) - apply_double(a, l, x, k, j, i, n);
     store_some(r + i, residual, n);
     *sum += residual * residual;
 }
 
 /* r = b - A x at active cells on a grid that is on one rank; out[part] = r . r. `work` as above. */
-void dcdm_residual(const dcdm_level *l, const dcdm_operator *a, const double *x, const double *b, double *r, double *work, double *out) {
+void dcdm_residual(const dcdm_level *l, const dcdm_operator *a, const double *x, const double *b, double *r,
+                   double *work, double *out) {
     const own_planes own = planes_of(l);
 #pragma omp parallel for num_threads((int)l->parts) schedule(static, 1)
     for (int part = 0; part < (int)l->parts; part++) {
@@ -310,7 +304,8 @@ INLINE uint64_t transposed(uint64_t x) {
 }
 
 /* The words of a stencil that is packed already, from its cells (packed.h). */
-void dcdm_words(const dcdm_level *l, const uint8_t *cells, int64_t pitch_w, int64_t pitch_r, uint64_t *words, int threads) {
+void dcdm_words(const dcdm_level *l, const uint8_t *cells, int64_t pitch_w, int64_t pitch_r, uint64_t *words,
+                int threads) {
     const int64_t blocks = (l->n_x + BLOCK - 1) / BLOCK;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t row = 0; row < l->n_w * l->n_r; row++) {
@@ -323,7 +318,7 @@ void dcdm_words(const dcdm_level *l, const uint8_t *cells, int64_t pitch_w, int6
             uint64_t word = 0;
             for (int i = 0; i < BLOCK; i++) word |= (uint64_t)byte[i] << 8 * i;
             word = transposed(word);
-            if (!l->has_r) { /* y has the bits of r, which is not there: differences along r are 0, so any bits will do */
+            if (!l->has_r) { /* y has the bits of r, which is not there: its differences are 0, so any bits will do */
                 word = (word & 0x00FF00000000FFFF) | (word & 0x00000000FFFF0000) << 16 | 0x00000000FFFF0000;
             }
             words[row * blocks + b] = word;

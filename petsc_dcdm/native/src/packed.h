@@ -1,5 +1,5 @@
-/* Stencils in which every conductance along an axis is 0 or the same and s takes few values: voxel geometry. A byte for each cell says
- * which of its faces conduct and whether it has an s; mirrored by petsc_dcdm/stencil/packed.py. */
+/* Stencils in which every conductance along an axis is 0 or the same and s takes few values: voxel geometry. A byte
+ * for each cell says which of its faces conduct and whether it has an s; mirrored by petsc_dcdm/stencil/packed.py. */
 #ifndef DCDM_PACKED_H
 #define DCDM_PACKED_H
 

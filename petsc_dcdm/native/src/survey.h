@@ -1,66 +1,46 @@
-/* Set-up of one level, first half: the planes of the source as they go by, and a hash of what is around each cell. Included by
- * fields.c. */
+/* Set-up of one level, first half: the planes of the source as they go by, and a hash of what is around each cell.
+ * Included by fields.c. */
 #ifndef DCDM_SURVEY_H
 #define DCDM_SURVEY_H
 
 #include "network.h"
 #include "packed.h"
+#include "setup.h"
 
 enum { SLOTS = 4, MEMORY = 2048, BUCKETS = 4 * MEMORY };
 
-enum { SINGLE, DOUBLE, PACKED };
-
-/* What set-up of one level reads and writes besides the level's own coefficients. */
-typedef struct {
-    int64_t format;            /* of the source: SINGLE, DOUBLE or PACKED */
-    const void *w_x, *w_r, *w_w, *s; /* of this level; not if packed */
-    const float *high_x, *high_r, *high_w; /* with halo: high conductances of float sources, halo and corners filled */
-    const uint8_t *cells, *s_index; /* packed.h; its values are: */
-    const double *s_value;
-    double c[3];               /* along x, r, w */
-    int64_t face[3];           /* number of the low face along x, r, w */
-    int64_t pitch_w, pitch_r, origin; /* where in all those arrays the cells are; with halo there is one, if packed always */
-    float *c_x, *c_r, *c_w, *c_s; /* of the next level, in its layout, zero before; the high side's share is still missing: */
-    float *share_x, *share_r, *share_w; /* what the high faces get from this side, in the layout of the next level, zero before */
-    int64_t c_pitch_w, c_pitch_r, c_origin;
-    int32_t *range;
-    int64_t own[3][2]; /* begin and end along x, r, w of the cells that count */
-    int64_t active;    /* out: number of those that are active */
-    int64_t taken;     /* room for blocks without a class that threads have taken so far */
-    int64_t classes;   /* of blocks, so far; class 0 is none. And their w_x, w_r, w_w, s as in the source: */
-    float class_source[256][4];
-} dcdm_setup;
-
-/* Rings of planes in float, slot k mod SLOTS, and rows; all of one thread. Cells and answers of a plane are numbered in 32 bits:
- * MAX_PLANE of petsc_dcdm/native/binding.py keeps larger ones away. */
+/* Rings of planes in float, slot k mod SLOTS, and rows; all of one thread. Cells and answers of a plane are numbered
+ * in 32 bits: MAX_PLANE of petsc_dcdm/native/binding.py keeps larger ones away. */
 typedef struct {
     float *w[4], *high[3], *inverse; /* w_x, w_r, w_w, s; high conductances with halo; 1 / d */
-    uint32_t *id, *patch;            /* id: a hash of a cell's own stencil, 1 if inactive. patch: a sum of those of the 3 x 3 cells
-                                        around it in its plane */
+    uint32_t *id;             /* a hash of a cell's own stencil, 1 if inactive */
+    uint32_t *patch;          /* a sum of those of the 3 x 3 cells around it in its plane */
     prepared network;
-    float *features;                 /* of each cell, made when wanted */
-    uint64_t *made, *odd;            /* which pieces, of 2^piece cells, of a row of features have been made, one bit each; in which
-                                        of those cells have an s or are inactive */
-    int piece;
-    float *sum[7];                   /* rows */
-    int32_t *code;                   /* of each active cell of a plane, but for blocks that are all usual: its place in `answer` */
-    uint8_t *kind;                   /* of each block of a plane, see below */
-    int32_t *cell[4], *wanted[4];    /* the cells of a plane to evaluate, by parity along x and r: element of the plane, ascending, and
-                                        its place in `answer` */
+    float *features;          /* of each cell, made when wanted */
+    int piece;                /* a row of features is made in pieces of 2^piece cells, one bit each: */
+    uint64_t *made, *odd;     /* which have been made; in which of those cells have an s or are inactive */
+    float *sum[7];            /* rows */
+    int32_t *code;            /* of each active cell of a plane, but for usual blocks: its place in `answer` */
+    uint8_t *kind;            /* of each block of a plane, see below */
+    int32_t *cell[4];         /* cells of a plane to evaluate, by parity along x and r: elements, ascending */
+    int32_t *wanted[4];       /* their places in `answer` */
     int count[4];
-    uint8_t *filled, *empty;         /* of each row, halo included: whether any coefficient in it is not 0; whether no cell is active */
+    uint8_t *filled, *empty;  /* of each row, halo included: some coefficient is not 0; no cell is active */
     int64_t slot, origin;
-    v16 *answer;                     /* what the network says: first what is kept, then that of other cells of the plane */
-    uint32_t *known;                 /* [MEMORY] what is around a cell with that answer */
-    uint8_t *even, *class;           /* [MEMORY] whether it is the same all around; the class of blocks of such cells, 0 if none yet */
-    uint16_t *bucket;                /* [BUCKETS] place in `known` + 1 */
+    v16 *answer;              /* what the network says: first what is kept, then that of other cells of the plane */
+    uint32_t *known;          /* [MEMORY] what is around a cell with that answer */
+    uint8_t *even;            /* [MEMORY] whether it is the same all around */
+    uint8_t *class;           /* [MEMORY] the class of blocks of such cells, 0 if none yet */
+    uint16_t *bucket;         /* [BUCKETS] place in `known` + 1 */
     int kept, others, looked, missed;
-    int usual;                       /* place of the first answer that is the same all around; -1 if there is none yet */
-    int forgetful;                   /* hardly anything comes twice here */
-    int64_t block, room;             /* where the next block without a class goes, and the end of the room that this thread has taken */
+    int usual;                /* place of the first answer that is the same all around; -1 if there is none yet */
+    int forgetful;            /* hardly anything comes twice here */
+    int64_t block, room;      /* where the next block without a class goes; end of the room this thread has taken */
 } workspace;
 
-static int64_t slot_size(const dcdm_level *l) { return l->has_r ? (l->n_r + 2) * l->pitch_r + 2 * ALIGN : l->pitch_r + 2 * ALIGN; }
+static int64_t slot_size(const dcdm_level *l) {
+    return l->has_r ? (l->n_r + 2) * l->pitch_r + 2 * ALIGN : l->pitch_r + 2 * ALIGN;
+}
 
 /* Cells of a plane of one parity, at most. */
 static int64_t class_size(const dcdm_level *l) { return ((l->n_x + 1) >> l->half_x) * ((l->n_r + 1) >> l->half_r); }
@@ -106,13 +86,15 @@ static int64_t carve(const dcdm_level *l, char *memory, workspace *ws) {
     return used;
 }
 
-/* How many blocks a thread takes room for at a time: whole rows. What is taken lies together and can be in huge pages, as many as needed. */
+/* How many blocks a thread takes room for at a time: whole rows. What is taken lies together and can be in huge pages,
+ * as many as needed. */
 INLINE int64_t portion(const dcdm_level *l) {
     const int64_t rows = l->n_w * l->n_r / 64;
     return blocks_of(l) * (rows < 4 ? 4 : rows > 256 ? 256 : rows);
 }
 
-/* Room for as many blocks as there are, and for what may be left of each portion: less than a row, but of the last of each thread. */
+/* Room for as many blocks as there are, and for what may be left of each portion: less than a row, but of the last of
+ * each thread. */
 int64_t dcdm_room(const dcdm_level *l, int threads) {
     const int64_t size = portion(l), all = l->n_w * l->n_r * blocks_of(l);
     return (all / (size - blocks_of(l) + 1) + 1 + threads) * size;
@@ -133,7 +115,8 @@ INLINE int64_t at(const workspace *ws, int64_t k) { return ((k + SLOTS) % SLOTS)
 /* Which of the rows of coefficients: low conductances along x, r, w, s, high conductances. */
 enum { LOW, S = 3, HIGH, ROWS = HIGH + 3 };
 
-/* One row of the source; zero outside of the box, unless there are halos. Returns whether anything in it is not zero. */
+/* One row of the source; zero outside of the box, unless there are halos. Returns whether anything in it is not
+ * zero. */
 static int load_row(const dcdm_level *l, const dcdm_setup *s, int which, int64_t k, int64_t j, float *to) {
     const int64_t e = l->halo, er = e && l->has_r;
     int64_t n = 0;
@@ -185,7 +168,8 @@ typedef struct {
 
 INLINE faces faces_at(const dcdm_level *l, const workspace *ws, int64_t k, int64_t j) {
     const int64_t o = at(ws, k) + j * l->pitch_r;
-    const float *x = ws->w[0] + o, *r = ws->w[1] + o, *w = ws->w[2] + o, *above = ws->w[2] + at(ws, k + 1) + j * l->pitch_r;
+    const float *x = ws->w[0] + o, *r = ws->w[1] + o, *w = ws->w[2] + o;
+    const float *above = ws->w[2] + at(ws, k + 1) + j * l->pitch_r;
     faces f = {{x, x + 1, r, l->has_r ? r + l->pitch_r : r, w, above, ws->w[3] + o}};
     if (l->halo) /* the high face of a halo cell is the low face of a cell beyond the halo */
         for (int a = 0; a < 3; a++) f.c[2 * a + 1] = ws->high[a] + o;
@@ -208,9 +192,24 @@ INLINE vu along_x(const uint32_t *id) {
     return WEIGHT[0][0] * load_hashes(id - 1) + WEIGHT[0][1] * load_hashes(id) + WEIGHT[0][2] * load_hashes(id + 1);
 }
 
+/* Of the cells i .. i + VL - 1 of a row: 1 over the diagonal, which is s and the conductances of the six faces, and a
+ * hash of these seven; 0 and 1 where the diagonal is 0. */
+INLINE void invert_diagonal(const faces *f, int64_t i, vf *inverse, vu *id) {
+    static const uint32_t factor[7] = {0x9E3779B1u, 0x85EBCA77u, 0xC2B2AE3Du, 0x27D4EB2Fu,
+                                       0x165667B1u, 0xD3A2646Du, 0xFD7046C5u};
+    vf d = load(f->c[6] + i);
+    vu h = (vu)d * factor[6];
+    for (int a = 0; a < 6; a++) {
+        const vf w = load(f->c[a] + i);
+        d += w, h += (vu)w * factor[a];
+    }
+    const vi active = d > 0;
+    *inverse = masked(1 / d, active);
+    *id = (((h ^ h >> 15) | 2) & (vu)active) | (1 & ~(vu)active);
+}
+
 /* 1 / d and the hash of every cell of plane k, halo included, then the sums of the hashes within the plane. */
 static void survey_plane(const dcdm_level *l, workspace *ws, int64_t k) {
-    static const uint32_t factor[7] = {0x9E3779B1u, 0x85EBCA77u, 0xC2B2AE3Du, 0x27D4EB2Fu, 0x165667B1u, 0xD3A2646Du, 0xFD7046C5u};
     for (int64_t j = -l->has_r; j < l->n_r + l->has_r; j++) {
         const faces f = faces_at(l, ws, k, j);
         float *inverse = ws->inverse + at(ws, k) + j * l->pitch_r;
@@ -223,30 +222,18 @@ static void survey_plane(const dcdm_level *l, workspace *ws, int64_t k) {
             for (int64_t i = -1; i < l->pitch_r - 1; i++) id[i] = 1;
             continue;
         }
+        vf over_d;
+        vu hash;
         /* the low halo cell first: it is an element of the row before */
         inverse[-1] = 0, id[-1] = 1;
         if (l->halo) {
-            float d = f.c[6][-1];
-            uint32_t h = 0, bits;
-            for (int a = 0; a < 7; a++) {
-                if (a < 6) d += f.c[a][-1];
-                memcpy(&bits, f.c[a] - 1, sizeof bits);
-                h += bits * factor[a];
-            }
-            if (d > 0) inverse[-1] = 1 / d, id[-1] = (h ^ h >> 15) | 2;
+            invert_diagonal(&f, -1, &over_d, &hash);
+            inverse[-1] = over_d[0], id[-1] = hash[0];
         }
         for (int64_t i = 0; i < l->n_x + 1; i += VL) {
-            vf d = load(f.c[6] + i);
-            vu h = (vu)d * factor[6];
-            for (int a = 0; a < 6; a++) {
-                const vf w = load(f.c[a] + i);
-                d += w, h += (vu)w * factor[a];
-            }
-            const vi active = d > 0;
-            store(inverse + i, masked(1 / d, active));
-            h = ((h ^ h >> 15) | 2) & (vu)active;
-            h |= 1 & ~(vu)active;
-            store_hashes(id + i, h);
+            invert_diagonal(&f, i, &over_d, &hash);
+            store(inverse + i, over_d);
+            store_hashes(id + i, hash);
         }
     }
     for (int64_t j = 0; j < l->n_r; j++) {

@@ -1,29 +1,19 @@
 /* Coarse cells torn by a wall or by a jump, and the faces of the next level; see petsc_dcdm/stencil/walls.py.
  *
- * Faces are float64 arrays with a one-cell halo, x fastest: conductances of the low faces of the cells. A coarse cell is
- * a block of 1 or 2 cells per axis. It is torn when its living cells are not connected within the block and a ring of
- * one cell: a flood over the 4 x 4 x 4 bits of one word. A face connects unless it is weaker than a small part (weak)
- * of the strongest face of one of its two cells. Two parts that are larger than `skinless` cells and connected by faces which
- * are not weak beside the softer of their cells are a body and what is around it: whole.
+ * Faces are float64 arrays with a one-cell halo, x fastest: conductances of the low faces of the cells. A coarse cell
+ * is a block of 1 or 2 cells per axis. It is torn when its living cells are not connected within the block and a ring
+ * of one cell: a flood over the 4 x 4 x 4 bits of one word. A face connects unless it is weaker than a small part
+ * (weak) of the strongest face of one of its two cells. Two parts that are larger than `skinless` cells and connected
+ * by faces which are not weak beside the softer of their cells are a body and what is around it: whole.
  */
 #include <math.h>
 #include <stdint.h>
 
 #include "packed.h"
+#include "walls.h"
 
 #define SEGMENT 16 /* blocks that are looked at together */
 #define PIECE 1024 /* coarse cells of a line that are added up together */
-
-typedef struct {
-    const double *face[3];   /* first halo element */
-    int64_t pitch_y, pitch_z;
-    int64_t n[3];           /* cells along x, y, z without the halo */
-    int64_t block[3];
-    double weak;
-    int64_t skinless;
-    const uint8_t *cells;    /* or NULL: the faces packed, see packed.h, at the same places; then face is not used */
-    double c[3];
-} walls_grid;
 
 /* at: padded element of a cell */
 static inline double low_face(const walls_grid *g, int axis, int64_t at) {
@@ -56,7 +46,8 @@ static int dead(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
         for (int64_t j = y; j < y + g->block[1]; j++)
             for (int64_t i = x; i < x + g->block[0]; i++)
                 for (int axis = 0; axis < 3; axis++)
-                    if (conductance(g, axis, i, j, k) > 0.0 || conductance(g, axis, i + (axis == 0), j + (axis == 1), k + (axis == 2)) > 0.0)
+                    if (conductance(g, axis, i, j, k) > 0.0 ||
+                        conductance(g, axis, i + (axis == 0), j + (axis == 1), k + (axis == 2)) > 0.0)
                         return 0;
     return 1;
 }
@@ -104,8 +95,8 @@ static int look(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
 }
 
 /* Whether the living cells of a block that reaches no further than the halo are connected within it; ``living`` counts
- * the block if it has any. Settles most blocks; a face must hold against the strongest of all faces of the block's cells.
- */
+ * the block if it has any. Settles most blocks; a face must hold against the strongest of all faces of the block's
+ * cells. */
 static int joined(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t *living) {
     static const int step[3] = {1, 4, 16};
     const int64_t pitch[3] = {1, g->pitch_y, g->pitch_z};
@@ -114,7 +105,8 @@ static int joined(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t 
     uint64_t cells = 0, open[3] = {0, 0, 0};
     for (int axis = 0; axis < 3; axis++) {
         const int64_t b = g->block[axis];
-        const int64_t nx = axis == 0 ? 1 : g->block[0], ny = axis == 1 ? 1 : g->block[1], nz = axis == 2 ? 1 : g->block[2];
+        const int64_t nx = axis == 0 ? 1 : g->block[0];
+        const int64_t ny = axis == 1 ? 1 : g->block[1], nz = axis == 2 ? 1 : g->block[2];
         for (int64_t k = 0; k < nz; k++)
             for (int64_t j = 0; j < ny; j++)
                 for (int64_t i = 0; i < nx; i++) {
@@ -149,7 +141,8 @@ static int comparable(const walls_grid *g) {
     return least > 0.0 && least >= g->weak * most;
 }
 
-/* The same as joined for packed faces of which none is weak, from the block's own cells: a block at the end of the grid may be cut off. */
+/* The same as joined for packed faces of which none is weak, from the block's own cells: a block at the end of the
+ * grid may be cut off. */
 static int settled(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t *living) {
     const uint8_t *p = g->cells + z * g->pitch_z + y * g->pitch_y + x;
     uint32_t cells = 0, open[3] = {0, 0, 0}; /* bit i + 2 j + 4 k */
@@ -158,7 +151,9 @@ static int settled(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t
             for (int64_t i = 0; i < g->block[0]; i++) {
                 const uint32_t faces = p[k * g->pitch_z + j * g->pitch_y + i], at = (uint32_t)(i + 2 * j + 4 * k);
                 cells |= (uint32_t)((faces & 63) != 0) << at;
-                open[0] |= (faces & (i > 0)) << at, open[1] |= (faces >> 2 & (j > 0)) << at, open[2] |= (faces >> 4 & (k > 0)) << at;
+                open[0] |= (faces & (i > 0)) << at;
+                open[1] |= (faces >> 2 & (j > 0)) << at;
+                open[2] |= (faces >> 4 & (k > 0)) << at;
             }
     if (!cells) return 1;
     for (uint32_t from = cells & -cells, to = 0;; from = to) {
@@ -256,9 +251,10 @@ void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
     counts[1] = torn;
 }
 
-/* dcdm_walls_coarsen for n (at most PIECE) coarse cells of line (j, k), from cell `first` on. value: of 0 .. 4 packed faces that conduct. */
-static void coarsen_piece(const walls_grid *g, int axis, const double *value, int64_t k, int64_t j, int64_t first, int64_t n,
-                          double *restrict to) {
+/* dcdm_walls_coarsen for n (at most PIECE) coarse cells of line (j, k), from cell `first` on. value: of 0 .. 4 packed
+ * faces that conduct. */
+static void coarsen_piece(const walls_grid *g, int axis, const double *value, int64_t k, int64_t j, int64_t first,
+                          int64_t n, double *restrict to) {
     const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
     const double factor = g->block[axis] == 2 ? 0.5 : 1.0;
     const int both = axis != 0 && bx == 2; /* two faces along x */
@@ -273,7 +269,9 @@ static void coarsen_piece(const walls_grid *g, int axis, const double *value, in
             if (g->cells) {
                 const uint8_t *restrict from = g->cells + o;
                 const int bit = 2 * axis;
-                if (both) for (int64_t i = 0; i < n; i++) count[i] += (uint8_t)((from[2 * i] >> bit & 1) + (from[2 * i + 1] >> bit & 1));
+                if (both)
+                    for (int64_t i = 0; i < n; i++)
+                        count[i] += (uint8_t)((from[2 * i] >> bit & 1) + (from[2 * i + 1] >> bit & 1));
                 else for (int64_t i = 0; i < n; i++) count[i] += (uint8_t)(from[bx * i] >> bit & 1);
             } else {
                 const double *restrict from = g->face[axis] + o;
@@ -284,8 +282,8 @@ static void coarsen_piece(const walls_grid *g, int axis, const double *value, in
     for (int64_t i = 0; i < n; i++) to[i] = factor * (g->cells ? value[count[i]] : to[i]);
 }
 
-/* Conductances of the low faces along ``axis`` of the coarse cells: the sum over the fine faces on it, halved where the axis
- * is coarsened (twice the distance); coarse: first halo element. */
+/* Conductances of the low faces along ``axis`` of the coarse cells: the sum over the fine faces on it, halved where
+ * the axis is coarsened (twice the distance); coarse: first halo element. */
 void dcdm_walls_coarsen(const walls_grid *g, int axis, double *coarse, int64_t pitch_y, int64_t pitch_z, int threads) {
     const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
     const int64_t mx = (g->n[0] + bx - 1) / bx, my = (g->n[1] + by - 1) / by, mz = (g->n[2] + bz - 1) / bz;

@@ -1,0 +1,22 @@
+/* The matrix as the outer loop multiplies by it; mirrored by petsc_dcdm/native/binding.py. */
+#ifndef DCDM_OPERATOR_H
+#define DCDM_OPERATOR_H
+
+#include <stdint.h>
+
+/* The matrix, exactly. Packed: every conductance along an axis is 0 or the same, and s has few different values; then
+ * 8 cells are one word: bytes 0 .. 5 hold a bit for each cell and face (low x, high x, low r, ...), byte 6 whether any
+ * of them has an s. */
+typedef struct {
+    int64_t packed;
+    const uint64_t *words;   /* [n_w][n_r][ceil(n_x / 8)] */
+    const uint8_t *s_index;  /* into s_value, at s_origin + k s_pitch_w + j s_pitch_r + i */
+    int64_t s_pitch_w, s_pitch_r, s_origin;
+    const double *s_value;   /* 256 */
+    double c[3];             /* x, r, w */
+    const double *w_x, *w_r, *w_w, *s; /* else: at origin + k pitch_w + j pitch_r + i, halo on the high side valid */
+    int64_t pitch_w, pitch_r, origin;
+    double factor;           /* the matrix is factor times all this */
+} dcdm_operator;
+
+#endif

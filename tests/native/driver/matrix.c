@@ -1,0 +1,147 @@
+/* An AIJ matrix of a system, and the kernels that read it. */
+#include "driver.h"
+
+void dcdm_csr_dirichlet(const csr_matrix *m, uint8_t *flags, int64_t longest, int threads);
+double dcdm_csr_sign(const csr_matrix *m);
+int64_t dcdm_csr_penalties(const csr_matrix *m, uint8_t *flags, double least, int threads);
+int64_t dcdm_csr_outside(const csr_matrix *m, int64_t *columns, int64_t room, int threads);
+int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t room, int threads);
+void dcdm_csr_extract(const csr_matrix *m, csr_output *out, csr_report *report, int threads);
+int dcdm_csr_without_dirichlet(const csr_matrix *m, const int64_t *rows, int64_t count, const int64_t *row_of,
+                               const double *x, const double *b, double *to, int threads);
+int dcdm_pack(const double *w_x, const double *w_y, const double *w_z, const double *s, const double *c, int64_t n_x,
+              int64_t n_y, int64_t n_z, int64_t pitch_y, int64_t pitch_z, uint8_t *cells, uint8_t *s_index,
+              double *s_value, int threads);
+int64_t dcdm_packed_asymmetry(const uint8_t *cells, int64_t n_x, int64_t n_y, int64_t n_z, int threads);
+void dcdm_bounds(const void *w_x, const void *w_y, const void *w_z, const void *s, int is_double, int64_t n_z,
+                 int64_t n_y, int64_t n_x, int64_t pitch_z, int64_t pitch_y, int64_t *found, int threads);
+void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]);
+void dcdm_walls_coarsen(const walls_grid *g, int axis, double *coarse, int64_t pitch_y, int64_t pitch_z, int threads);
+
+/* Row by row; a cell that nothing holds has an identity row. Indices are int64 if `wide`. */
+static csr_matrix make_matrix(const grid_system *g, int wide) {
+    const int64_t rows = g->n[0] * g->n[1] * g->n[2], item = wide ? 8 : 4;
+    char *indptr = zeros(rows + 1, item), *indices = zeros(7 * rows, item);
+    double *values = zeros(7 * rows, sizeof *values);
+    const int64_t step[3] = {1, g->pitch_y, g->pitch_z}, stride[3] = {1, g->n[0], g->n[0] * g->n[1]};
+    int64_t entries = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t k = r / stride[2], j = r / stride[1] % g->n[1], i = r % g->n[0];
+        const int64_t at = g->first + k * g->pitch_z + j * g->pitch_y + i;
+        double diagonal = g->s[at];
+        for (int a = 0; a < 3; a++) diagonal += g->w[a][at] + g->w[a][at + step[a]];
+        for (int side = 0; side < 7; side++) { /* low z, y, x, diagonal, high x, y, z: in the order of the columns */
+            const int a = side < 3 ? 2 - side : side - 4;
+            const double w = side == 3 ? 0 : side < 3 ? g->w[a][at] : g->w[a][at + step[a]];
+            if (side != 3 && w == 0) continue;
+            const int64_t column = side == 3 ? r : side < 3 ? r - stride[a] : r + stride[a];
+            const int32_t narrow = (int32_t)column;
+            memcpy(indices + entries * item, wide ? (const void *)&column : (const void *)&narrow, (size_t)item);
+            values[entries++] = side == 3 ? (diagonal > 0 ? diagonal : 1.0) : -w;
+        }
+        const int32_t narrow = (int32_t)entries;
+        memcpy(indptr + (r + 1) * item, wide ? (const void *)&entries : (const void *)&narrow, (size_t)item);
+    }
+    return (csr_matrix){.rows = rows, .indptr = indptr, .indices = indices, .values = values, .wide = wide,
+                        .nx = g->n[0], .ny = g->n[1], .nz = g->n[2], .sign = 1, .scale = 1, .rounding = 1e-10,
+                        .sum_rounding = 1e-14};
+}
+
+/* Whether two numbers are the same but for the rounding of a sum. */
+static int close_to(double a, double b) { return fabs(a - b) <= 1e-13 * (fabs(a) + fabs(b) + 1); }
+
+/* Whether a cell has a neighbour; the row of another is a Dirichlet row, whatever its s. */
+static int couples(const grid_system *g, int64_t at) {
+    const int64_t step[3] = {1, g->pitch_y, g->pitch_z};
+    int some = 0;
+    for (int a = 0; a < 3; a++) some |= g->w[a][at] > 0 || (at + step[a] < g->size && g->w[a][at + step[a]] > 0);
+    return some;
+}
+
+/* The rows become the arrays that they were made of, with 64 bits of each coupling the same from both sides. */
+static void check_extraction(const grid_system *g, const csr_matrix *m, csr_output where, int threads) {
+    csr_report report;
+    csr_output out = where;
+    for (int a = 0; a < 3; a++) out.w_low[a] = zeros(g->size, sizeof(double));
+    out.s = zeros(g->size, sizeof(double));
+    dcdm_csr_extract(m, &out, &report, threads);
+    CHECK(report.code == CSR_OK && !out.hidden && report.symmetry == 0 && report.extra > 0);
+    for (int64_t at = 0; at < g->size; at++) {
+        for (int a = 0; a < 3; a++) CHECK(((double *)out.w_low[a])[at] == g->w[a][at]);
+        CHECK(close_to(((double *)out.s)[at], couples(g, at) ? g->s[at] : 0));
+    }
+    for (int a = 0; a < 3; a++) free(out.w_low[a]);
+    free(out.s);
+}
+
+/* Packed out of the rows and out of the arrays: the same cells, or that they do not fit. */
+static void check_packing(const grid_system *g, const csr_matrix *m, csr_output where, int threads) {
+    csr_report report;
+    csr_output out = where;
+    double s_value[256] = {0};
+    uint8_t *cells = zeros(g->size, 1), *s_index = zeros(g->size, 1);
+    out.cells = cells, out.s_index = s_index, out.s_value = s_value, out.s_count = 1;
+    dcdm_csr_extract(m, &out, &report, threads);
+    CHECK(report.code == CSR_OK && out.misfits == g->varying);
+    memset(g->cells, 0, (size_t)g->size);
+    const int64_t o = g->first;
+    const int fits = dcdm_pack(g->w[0] + o, g->w[1] + o, g->w[2] + o, g->s + o, g->c, g->n[0], g->n[1], g->n[2],
+                               g->pitch_y, g->pitch_z, g->cells + o, g->s_index + o, (double *)g->s_value, threads);
+    CHECK(fits == !g->varying);
+    if (fits) {
+        for (int64_t at = 0; at < g->size; at++) CHECK(!couples(g, at) || cells[at] == g->cells[at]);
+        CHECK(dcdm_packed_asymmetry(g->cells, g->n[0], g->n[1], g->n[2], threads) == -1);
+        CHECK(close_to(s_value[1], g->s_value[1]) && s_value[2] == 0);
+    }
+    free(cells), free(s_index);
+}
+
+/* Walls: numbers of living and torn cells are those of one thread, coarse conductances add up to the fine ones. */
+static void check_walls(const grid_system *g, int threads) {
+    walls_grid w = {.pitch_y = g->pitch_y, .pitch_z = g->pitch_z, .weak = 0.01, .skinless = 6};
+    if (!g->varying) w.cells = g->cells;
+    int64_t coarse[3], found[2], alone[2], bounds[6 * 64];
+    for (int a = 0; a < 3; a++) {
+        w.face[a] = g->w[a], w.c[a] = g->c[a], w.n[a] = g->n[a], w.block[a] = g->n[a] > 1 ? 2 : 1;
+        coarse[a] = (g->n[a] + w.block[a] - 1) / w.block[a] + 2;
+    }
+    dcdm_walls_torn(&w, threads, found);
+    dcdm_walls_torn(&w, 1, alone);
+    CHECK(found[0] > 0 && found[0] == alone[0] && found[1] == alone[1]);
+    const int64_t size = coarse[0] * coarse[1] * coarse[2];
+    double *to = zeros(size, sizeof *to), *from = zeros(size, sizeof *from);
+    dcdm_walls_coarsen(&w, 0, to, coarse[0], coarse[0] * coarse[1], threads);
+    dcdm_walls_coarsen(&w, 0, from, coarse[0], coarse[0] * coarse[1], 1);
+    CHECK(!memcmp(to, from, (size_t)size * sizeof *to));
+    free(to), free(from);
+    const int64_t o = g->first;
+    CHECK(threads <= 64);
+    dcdm_bounds(g->w[0] + o, g->w[1] + o, g->w[2] + o, g->s + o, 1, g->n[2], g->n[1], g->n[0], g->pitch_z, g->pitch_y,
+                bounds, threads);
+    for (int t = 0; t < threads; t++) CHECK(bounds[6 * t + 5] <= g->n[0]);
+}
+
+void check_matrix(const grid_system *g, int threads, int wide) {
+    csr_matrix m = make_matrix(g, wide);
+    uint8_t *flags = zeros(m.rows, 1);
+    int64_t *alone = zeros(m.rows, sizeof *alone), count = 0, offsets[4], columns[4];
+    dcdm_csr_dirichlet(&m, flags, 7, threads);
+    for (int64_t r = 0; r < m.rows; r++)
+        if (flags[r]) alone[count++] = r;
+    m.dirichlet = flags;
+    CHECK(count > 0 && count < m.rows && dcdm_csr_sign(&m) == 1);
+    CHECK(dcdm_csr_outside(&m, columns, 4, threads) == 0);
+    CHECK(dcdm_csr_offsets(&m, offsets, 4, threads) == (g->n[2] > 1 ? 3 : 2));
+    CHECK(dcdm_csr_penalties(&m, flags, 0.5, threads) == 0);
+    csr_output where = {.pitch_y = g->pitch_y, .pitch_z = g->pitch_z, .origin = g->first};
+    for (int a = 0; a < 3; a++) where.box[a] = g->n[a];
+    check_extraction(g, &m, where, threads);
+    check_packing(g, &m, where, threads);
+    check_walls(g, threads);
+    double *x = zeros(m.rows, sizeof *x), *b = zeros(m.rows, sizeof *b), *to = zeros(m.rows, sizeof *to);
+    for (int64_t r = 0; r < m.rows; r++) x[r] = 2, b[r] = 3;
+    CHECK(dcdm_csr_without_dirichlet(&m, alone, count, NULL, x, b, to, threads));
+    for (int64_t r = 0; r < m.rows; r++) CHECK(to[r] == (flags[r] ? 0 : 3)); /* nothing couples to these rows */
+    free(x), free(b), free(to), free(alone), free(flags);
+    free((void *)m.indptr), free((void *)m.indices), free((void *)m.values);
+}
