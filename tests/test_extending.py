@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -12,7 +11,6 @@ from harness import ROOT, run_program
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 EXAMPLES = dict(re.findall(r"^<!-- test: (\w+) -->\n```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
-ON_BRANCHES = {"petsc_dcdm/network/registry.py", "petsc_dcdm/backends/choice.py"}  # to be deleted with the last merge
 KINDS = ("network", "backend", "rival", "family", "stencil")
 
 
@@ -22,8 +20,6 @@ def test_every_kind_has_an_example() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_example(kind: str, tmp_path: Path) -> None:
-    if kind == "network" and importlib.util.find_spec("petsc_dcdm.network.registry") is None:
-        pytest.skip("there is no registry of networks yet")
     script = tmp_path / "example.py"
     script.write_text(EXAMPLES[kind])
     path = {"PYTHONPATH": str(ROOT)}
@@ -33,5 +29,5 @@ def test_example(kind: str, tmp_path: Path) -> None:
 def test_files_that_are_named_exist() -> None:
     """In the tables; NAME stands for what is new, and a star for several files."""
     for name in re.findall(r"^\| `([\w/.*]+)`", PAGE, re.MULTILINE):
-        if "NAME" not in name and name not in ON_BRANCHES:
+        if "NAME" not in name:
             assert list(ROOT.glob(name)), name
