@@ -81,7 +81,7 @@ class Loop(Protocol):
         every time.
         """
 
-    def room(self) -> np.ndarray:
+    def spare_box(self) -> np.ndarray:
         """One more such array; the same every time."""
 
     def start(self, x: np.ndarray, r: np.ndarray, first: np.ndarray | None = None) -> None:

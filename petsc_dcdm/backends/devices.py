@@ -55,8 +55,8 @@ def _mpi_library() -> ctypes.CDLL:
 
 def first_of_each(places: Sequence[tuple[int, int]]) -> tuple[int, ...]:
     """The lowest rank on every (host, GPU)."""
-    seen = {place: rank for rank, place in reversed(list(enumerate(places)))}
-    return tuple(sorted(seen.values()))
+    holders = {place: rank for rank, place in reversed(list(enumerate(places)))}
+    return tuple(sorted(holders.values()))
 
 
 def _has_gpu() -> bool:

@@ -205,9 +205,9 @@ def compare(
             for solver in solvers
             if n == solver.ranks or (not solver.ranks and n in ranks)
         ]
-        seen: list[list[Measured]] = [[] for _ in cases]
+        measured_by_case: list[list[Measured]] = [[] for _ in cases]
         for turn in range(runs + 1):
-            for case, measured in zip(cases, seen, strict=True):
+            for case, measured in zip(cases, measured_by_case, strict=True):
                 if case.problem:
                     continue
                 where = f"{system.label} {system.size}, {case.ranks} rank{'s' * (case.ranks > 1)}"
@@ -222,7 +222,7 @@ def compare(
                 case.options, case.unknowns = one.options, one.unknowns
                 if turn:
                     measured.append(one)
-        of_system = [summarise(case, measured) for case, measured in zip(cases, seen, strict=True)]
+        of_system = [summarise(case, measured) for case, measured in zip(cases, measured_by_case, strict=True)]
         done(of_system)
         results += of_system
     return results

@@ -34,7 +34,7 @@ class Level(ctypes.Structure):
         *[(name, _i64) for name in ("n_w", "n_r", "n_x", "pitch_w", "pitch_r", "origin", "full_w", "full_r", "has_r")],
         *[(name, _i64) for name in ("half_w", "half_r", "half_x", "halo", "steps")],
         *[(name, _pointer) for name in ("block_class", "class_value", "block_start")],
-        ("room", _i64),
+        ("block_count", _i64),
         *[(name, _pointer) for name in ("blocks", "omegas", "x", "y", "r", "range")],
         *[(name, _i64) for name in ("w_begin", "w_end", "parts")],
         ("part", _pointer),
@@ -109,7 +109,7 @@ def kernels(half: bool = True) -> ctypes.CDLL:
     signatures = {
         "dcdm_work_floats": (_i64, [level]),
         "dcdm_setup_bytes": (_i64, [level]),
-        "dcdm_room": (_i64, [level, i32]),
+        "dcdm_count_blocks": (_i64, [level, i32]),
         "dcdm_set_up": (None, [level, ctypes.POINTER(Network), ctypes.POINTER(SetUp), _pointer, i32]),
         "dcdm_join_shares": (None, [level, ctypes.POINTER(SetUp), i32]),
         "dcdm_bounds": (None, [*[_pointer] * 4, i32, *[_i64] * 5, _pointer, i32]),

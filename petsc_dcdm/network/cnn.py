@@ -182,7 +182,7 @@ class CnnHierarchy:
         self._device = torch.device(device)
         self._layout = layout
         self._net = from_file(file).to(self._device, memory_format=torch.channels_last_3d)
-        self._alone = tuple(layout.shape) == tuple(layout.global_shape)
+        self._whole_grid = tuple(layout.shape) == tuple(layout.global_shape)
         active = diagonal([padded(face, layout) for face in w], s) > 0
         self._active = active
         self._count = float(layout.sum(np.array([active.sum()], dtype=np.float64))[0])
@@ -201,7 +201,8 @@ class CnnHierarchy:
             return
         x = torch.from_numpy(full * (scale_in / rms)).to(self._device, torch.float32)[None, None]
         with torch.no_grad():
-            y = self._net(x.contiguous(memory_format=torch.channels_last_3d), inferred if self._alone else self._wide)
+            x = x.contiguous(memory_format=torch.channels_last_3d)
+            y = self._net(x, inferred if self._whole_grid else self._wide)
         np.multiply(y[0, 0].to("cpu", torch.float64).numpy(), self._active * (scale_out * rms), out=out)
 
     def _wide(self, layer: nn.Conv3d, x: Tensor) -> Tensor:

@@ -141,15 +141,15 @@ class CsrRows:
         """int64, sorted: the columns that belong to no local row."""
         if self._other is not None:
             return self._other[3]
-        room = max(1024, self.rows // 8)
+        capacity = max(1024, self.rows // 8)
         while True:
-            found = np.empty(room, np.int64)
+            found = np.empty(capacity, np.int64)
             count = self._library.dcdm_csr_outside(
-                ctypes.byref(self._c), ctypes.c_void_p(pointer(found)), ctypes.c_int64(room), self._threads
+                ctypes.byref(self._c), ctypes.c_void_p(pointer(found)), ctypes.c_int64(capacity), self._threads
             )
-            if count <= room:
+            if count <= capacity:
                 return np.unique(found[:count])
-            room = count
+            capacity = count
 
     def set_ghosts(self, columns: np.ndarray, cells: np.ndarray, dirichlet: np.ndarray) -> None:
         """Cell numbers and Dirichlet flags of the columns that `ghost_columns` names, in its order."""
@@ -182,13 +182,13 @@ class CsrRows:
             )
         )
 
-    def offsets(self, room: int = 8) -> np.ndarray | None:
-        """Sorted distinct |column - row| > 0 of the non-zero entries; None if more than `room`."""
-        found = np.empty(room, np.int64)
+    def offsets(self, capacity: int = 8) -> np.ndarray | None:
+        """Sorted distinct |column - row| > 0 of the non-zero entries; None if more than `capacity`."""
+        found = np.empty(capacity, np.int64)
         count = self._library.dcdm_csr_offsets(
-            ctypes.byref(self._c), ctypes.c_void_p(pointer(found)), ctypes.c_int64(room), self._threads
+            ctypes.byref(self._c), ctypes.c_void_p(pointer(found)), ctypes.c_int64(capacity), self._threads
         )
-        return None if count > room else np.sort(found[:count])
+        return None if count > capacity else np.sort(found[:count])
 
     def extract(
         self,

@@ -188,8 +188,8 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
 
         found = None
         # Dirichlet rows mostly are short, or lie at the boundary: to look at all takes as long as a third of the rest.
-        alone = comm.Get_size() == 1 and kind is CsrRows
-        for longest in (1, 2 * grid.dimension, None) if alone else (None,):
+        one_rank = comm.Get_size() == 1 and kind is CsrRows
+        for longest in (1, 2 * grid.dimension, None) if one_rank else (None,):
             rows.find_dirichlet(longest)
             with suppress(MoreDirichlet):
                 found = couplings()

@@ -178,7 +178,7 @@ def test_steps_are_exact_line_searches(name: str, case: Case, history: int) -> N
     loop = operator.loop(history)
     b = np.random.default_rng(3).standard_normal(case.shape) * (diagonal(w, s) > 0)
     boxes = loop.boxes()
-    assert all(a.shape == case.shape and a.dtype == np.float64 for a in (*boxes, loop.room()))
+    assert all(a.shape == case.shape and a.dtype == np.float64 for a in (*boxes, loop.spare_box()))
     x, r, first = boxes
     r[...], first[...] = 0.0, b
     loop.start(x, r, first)

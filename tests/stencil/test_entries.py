@@ -288,4 +288,4 @@ def test_parts_of_a_matrix_with_ghost_columns(lone: float) -> None:
 def test_offsets() -> None:
     m = poisson((3, 4, 40))
     assert csr_rows(m.indptr, m.indices, m.data, (1, 1, 480)).offsets().tolist() == [1, 40, 160]
-    assert csr_rows(m.indptr, m.indices, m.data, (1, 1, 480)).offsets(room=2) is None
+    assert csr_rows(m.indptr, m.indices, m.data, (1, 1, 480)).offsets(capacity=2) is None

@@ -77,12 +77,12 @@ class CpuHierarchy:
         self._finest = self._stages[0].level
         if not self._halo:
             return
-        self._seen = [self._stages[0].seen((0, 0, 0), (0, 0, 0), ALIGN)]
-        self._finest = self._seen[0].level
+        self._windows = [self._stages[0].window((0, 0, 0), (0, 0, 0), ALIGN)]
+        self._finest = self._windows[0].level
         self._finest.full_w, self._finest.full_r = self._stages[0].level.full_w, self._stages[0].level.full_r
         for i, stage in enumerate(self._stages[1:]):
-            self._seen.append(stage.seen(*around[i], 1))
-            self._parents[i] = self._seen[-1].level
+            self._windows.append(stage.window(*around[i], 1))
+            self._parents[i] = self._windows[-1].level
         self._make_exchanges()
 
     def _make_exchanges(self) -> None:

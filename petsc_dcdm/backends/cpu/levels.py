@@ -87,14 +87,14 @@ class Stage:
         self.range = np.zeros((c.n_w, c.n_r, 2), np.int32)
         c.range = self.range.ctypes.data
         if axes:
-            c.room = kernels().dcdm_room(ctypes.byref(c), threads)
+            c.block_count = kernels().dcdm_count_blocks(ctypes.byref(c), threads)
             self.block_class = np.zeros(c.n_w * c.n_r * -(-c.n_x // ALIGN), np.uint8)
             self.block_start = np.zeros(c.n_w * c.n_r, np.int64)
             self.class_value = np.zeros((256, OMEGA + MAX_STEPS), np.float32)
             # Room for every block; blocks that turn out to have a class take none of it, and the rest is never touched.
             kind = np.uint16 if half else np.float32
-            self.blocks = aligned_zeros(c.room * ALIGN * OMEGA, kind)
-            self.omegas = aligned_zeros(c.room * ALIGN * steps, kind)
+            self.blocks = aligned_zeros(c.block_count * ALIGN * OMEGA, kind)
+            self.omegas = aligned_zeros(c.block_count * ALIGN * steps, kind)
             c.block_class, c.block_start = self.block_class.ctypes.data, self.block_start.ctypes.data
             c.class_value = self.class_value.ctypes.data
             c.blocks, c.omegas = self.blocks.ctypes.data, self.omegas.ctypes.data
@@ -130,16 +130,16 @@ class Stage:
         plane = (c.n_r + 2 * c.has_r) * c.pitch_r + 4 * ALIGN
         self.work = aligned_zeros(parts * kernels().dcdm_work_floats(ctypes.byref(c)) + plane, np.float32)
 
-    def seen(self, low: Shape, high: Shape, unit: int) -> SeenLevel:
+    def window(self, low: Shape, high: Shape, unit: int) -> LevelWindow:
         """The level as one that covers the box and fewer cells around it, with nothing active but in the box.
 
         Ranges begin and end at multiples of `unit` cells.
         """
-        return SeenLevel(self, low, high, unit)
+        return LevelWindow(self, low, high, unit)
 
 
-class SeenLevel:
-    """Part of a level; see `Stage.seen`. The fields are those of the level at the time."""
+class LevelWindow:
+    """Part of a level; see `Stage.window`. The fields are those of the level at the time."""
 
     def __init__(self, stage: Stage, low: Shape, high: Shape, unit: int) -> None:
         whole = stage.level

@@ -119,10 +119,10 @@ class DirectionLoop:
         self._level = ctypes.addressof(level)
         self._output = geometry.zeros()
         # Without halos a new direction is made in the place of the oldest.
-        room = history + (history == 0 or bool(level.halo))
-        self._free = [geometry.zeros(np.float64) for _ in range(room)]
+        kept = history + (history == 0 or bool(level.halo))
+        self._free = [geometry.zeros(np.float64) for _ in range(kept)]
         self._boxes: list[np.ndarray] = []
-        self._room: np.ndarray | None = None
+        self._spare_box: np.ndarray | None = None
         self._history, self._closed = history, operator.closed
         self._before: deque[tuple[Padded, float, float]] = deque()  # a direction, its energy, its mean if closed
         parts = int(level.parts)
@@ -145,11 +145,11 @@ class DirectionLoop:
             self._boxes = [aligned_zeros(prod(shape), np.float64).reshape(shape) for _ in range(3)]
         return self._boxes
 
-    def room(self) -> np.ndarray:
+    def spare_box(self) -> np.ndarray:
         """An array of this rank's box for the caller's use; the same every time."""
-        if self._room is None:
-            self._room = aligned_zeros(prod(self._layout.shape), np.float64).reshape(self._layout.shape)
-        return self._room
+        if self._spare_box is None:
+            self._spare_box = aligned_zeros(prod(self._layout.shape), np.float64).reshape(self._layout.shape)
+        return self._spare_box
 
     def start(self, x: np.ndarray, r: np.ndarray, first: np.ndarray | None = None) -> None:
         """Begin with another x and its residual, r or ``first``; float64 C-contiguous (nz, ny, nx) of the box.

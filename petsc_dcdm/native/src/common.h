@@ -101,7 +101,7 @@ typedef struct {
     uint8_t *block_class;      /* [n_w][n_r][ceil(n_x / ALIGN)] */
     float *class_value;        /* [256][FIELDS], rounded as those in blocks are */
     int64_t *block_start;      /* [n_w][n_r]: which block is the first of the row that has no class */
-    int64_t room;              /* blocks that fit into each of the streams: */
+    int64_t block_count;       /* blocks that fit into each of the streams: */
     void *blocks;              /* of coef, OMEGA fields of ALIGN numbers for each block */
     void *omegas;              /* of coef, [steps] streams of ALIGN numbers: over the diagonal, 0 at inactive cells */
     float *x, *y, *r;          /* iterate, result, right-hand side (of the finest level only if it has a halo) */

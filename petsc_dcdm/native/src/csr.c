@@ -16,7 +16,7 @@ static const uint64_t FACE = 0x9E3779B97F4A7C15u;
 
 /* One face, its number times FACE, as one of its cells sees it. A coupling that both rows agree on adds and subtracts
  * the same number; none counts 0. Both factors are mixed: else a difference that is the same on all faces, or in the
- * exponent alone, would add up to 0. */
+ * exponent uncoupled, would add up to 0. */
 INLINE uint64_t face_hash(uint64_t face, double value) {
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -45,11 +45,11 @@ static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, i
                         int hashed, csr_report *report, int *loose) {
     const double sign = m->sign, opposite = -m->sign, rounding = m->rounding, sum_rounding = m->sum_rounding;
     const uint8_t *restrict dirichlet = m->dirichlet + row;
-    int odd = 0, alone = 0;
+    int odd = 0, uncoupled = 0;
     int64_t extra = 0, inexact = 0, stiff = 0, small = 0;
     double max_diagonal = report->max_diagonal, least_diagonal = report->least_diagonal, least_sum = report->least_sum,
            most_sum = report->most_sum;
-#pragma omp simd reduction(| : odd, inexact, alone, small) reduction(max : max_diagonal, most_sum)                    \
+#pragma omp simd reduction(| : odd, inexact, uncoupled, small) reduction(max : max_diagonal, most_sum) \
     reduction(min : least_diagonal, least_sum) reduction(+ : extra, stiff)
     for (int t = 0; t < n; t++) {
         double total = 0, least = 0;
@@ -63,7 +63,7 @@ static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, i
         const double tolerance = rounding * d, zero = sum_rounding * d;
         const int coupled = !dirichlet[t];
         odd |= !(fabs(d) < HUGE_VAL) | !(least >= 0) | (coupled & (!(sum >= -tolerance) | !(d >= 0)));
-        alone |= (total == 0) & coupled;
+        uncoupled |= (total == 0) & coupled;
         run->v[DIAGONAL][t] = d;
         s[t] = sum <= zero || !coupled ? 0.0 : sum;
         extra += s[t] != 0;
@@ -77,7 +77,7 @@ static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, i
         most_sum = (coupled & (ratio > most_sum)) ? ratio : most_sum;
     }
     if (odd) return 1;
-    *loose = alone;
+    *loose = uncoupled;
     report->max_diagonal = max_diagonal, report->least_diagonal = least_diagonal;
     report->least_sum = least_sum, report->most_sum = most_sum;
     report->extra += extra, report->inexact |= inexact, report->stiff += stiff;
@@ -160,8 +160,8 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
     const int64_t nx = m->nx, ny = m->ny, nz = m->nz, plane = nx * ny, cells = plane * nz;
     row_place at = {.step = {nx > 1 ? 1 : 0, ny > 1 ? nx : 0, nz > 1 ? plane : 0}};
     block_reader *read = m->wide ? read_block_wide : nz == 1 ? read_block_2d : read_block_3d;
-    usual_counter *count = m->wide ? count_usual_wide : nz == 1 ? count_usual_2d : count_usual_3d;
-    usual_row usual = {.entry = -1};
+    common_counter *count = m->wide ? count_common_wide : nz == 1 ? count_common_2d : count_common_3d;
+    common_row common = {.entry = -1};
     row_run run;
     double s[RUN];
     s_values known = {.count = 0};
@@ -186,31 +186,31 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
         if (longest > end_row - r) longest = end_row - r;
         if (longest > RUN) longest = RUN;
         if (out->cells) {
-            const int64_t alone = count_alone(m, r, longest);
+            const int64_t uncoupled = count_uncoupled(m, r, longest);
             int64_t same = 0;
-            if (!alone && usual.entry >= 0) {
+            if (!uncoupled && common.entry >= 0) {
                 at.cell = cell;
                 at.inside[0] = i > 0, at.inside[1] = 1;
-                same = count(m, r, &at, &usual, i + longest < nx ? longest : longest - 1);
+                same = count(m, r, &at, &common, i + longest < nx ? longest : longest - 1);
             }
             if (same) {
-                memset(out->cells + to, usual.cell, (size_t)same);
-                if (usual.cell & HAS_S) memset(out->s_index + to, usual.s_index, (size_t)same);
+                memset(out->cells + to, common.cell, (size_t)same);
+                if (common.cell & HAS_S) memset(out->s_index + to, common.s_index, (size_t)same);
                 for (int f = 0; f < 3; f++)
-                    report->w_sum[f] += (double)same * usual.w[f], report->w_count[f] += usual.w[f] > 0 ? same : 0;
-                report->extra += usual.cell & HAS_S ? same : 0;
-                count_small(report, usual.small_sum, same);
+                    report->w_sum[f] += (double)same * common.w[f], report->w_count[f] += common.w[f] > 0 ? same : 0;
+                report->extra += common.cell & HAS_S ? same : 0;
+                count_small(report, common.small_sum, same);
             }
-            r += alone + same; /* cells are 0 before */
-            if (alone + same) continue;
+            r += uncoupled + same; /* cells are 0 before */
+            if (uncoupled + same) continue;
         }
-        int n = 0, regular = 0; /* the last rows are as others may be: 1; those that come next are usual ones: -1 */
+        int n = 0, regular = 0; /* the last rows are as others may be: 1; those that come next are common ones: -1 */
         while (n < longest && !regular && (!m->cell || m->cell[r + n] == cell + n)) {
             at.cell = cell + n;
             at.inside[0] = i + n > 0, at.inside[1] = 1;
             /* the last of a line is no inner cell */
-            const int64_t room = i + longest < nx ? longest - n : longest - n - 1;
-            int block = room < BLOCK ? (int)room : BLOCK;
+            const int64_t in_line = i + longest < nx ? longest - n : longest - n - 1;
+            int block = in_line < BLOCK ? (int)in_line : BLOCK;
             while (block >= SHORTEST && !read(m, r + n, &at, &run, n, block)) block /= 4;
             if (block >= SHORTEST) {
                 n += block;
@@ -223,10 +223,10 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
                 at.inside[0] = i + n > 0, at.inside[1] = i + n + 1 < nx;
                 read_row(m, r + n, &at, &run, n, report);
             }
-            if (usual.entry >= 0 && room - some >= SHORTEST) {
+            if (common.entry >= 0 && in_line - some >= SHORTEST) {
                 at.cell = cell + n;
                 at.inside[0] = at.inside[1] = 1;
-                regular = count(m, r + n, &at, &usual, SHORTEST) > 0 ? -1 : 0;
+                regular = count(m, r + n, &at, &common, SHORTEST) > 0 ? -1 : 0;
             }
         }
         int loose = 0;
@@ -250,7 +250,7 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
             return;
         }
         if (regular > 0) {
-            usual = (usual_row){.entry = get_index(m->indptr, r + n - 1, (int)m->wide),
+            common = (common_row){.entry = get_index(m->indptr, r + n - 1, (int)m->wide),
                                 .w = {run.v[0][n - 1], run.v[2][n - 1], run.v[4][n - 1]},
                                 .small_sum = small_sum(m, &run, n - 1),
                                 .cell = out->cells[to + n - 1],

@@ -86,7 +86,7 @@ INLINE int64_t get_index(const void *p, int64_t i, int wide) {
 
 /* Whether all off-diagonal entries of a row are zero: it is a Dirichlet row. Only rows with fewer than two non-zeros
  * need a look at their columns. */
-INLINE int stands_alone(const csr_matrix *m, int64_t r, int wide) {
+INLINE int is_uncoupled(const csr_matrix *m, int64_t r, int wide) {
     const int64_t begin = get_index(m->indptr, r, wide), end = get_index(m->indptr, r + 1, wide);
     int nonzero = 0;
     int64_t last = 0;

@@ -86,14 +86,14 @@ INLINE void read_coupling(const csr_matrix *m, int64_t r, const row_place *at, r
 /* Any row, with all checks, into place t of the run: couplings to Dirichlet rows, and of them, as zero. */
 static NOINLINE void read_row(const csr_matrix *m, int64_t r, const row_place *at, row_run *run, int t,
                                                csr_report *report) {
-    const int wide = (int)m->wide, alone = m->dirichlet[r];
+    const int wide = (int)m->wide, uncoupled = m->dirichlet[r];
     row_sums sums = {.wrong = -1};
     for (int f = 0; f < 7; f++) run->v[f][t] = 0;
     for (int64_t e = get_index(m->indptr, r, wide); e < get_index(m->indptr, r + 1, wide); e++) {
         const int64_t local = get_index(m->indices, e, wide) - m->shift, column = local + m->first_column;
         sums.magnitude += fabs(m->values[e]);
         if (local == r) sums.diagonal = m->sign * m->values[e];
-        else if (alone) continue;
+        else if (uncoupled) continue;
         else if (local >= 0 && local < m->rows)
             read_coupling(m, r, at, run, t, report, &sums, m->values[e], local, -1, column);
         else read_coupling(m, r, at, run, t, report, &sums, m->values[e], -1, find_ghost(m, column), column);
@@ -102,7 +102,7 @@ static NOINLINE void read_row(const csr_matrix *m, int64_t r, const row_place *a
         for (int64_t e = get_index(m->off_indptr, r, wide); e < get_index(m->off_indptr, r + 1, wide); e++) {
             const int64_t ghost = get_index(m->off_indices, e, wide);
             sums.magnitude += fabs(m->off_values[e]);
-            if (alone) continue;
+            if (uncoupled) continue;
             read_coupling(m, r, at, run, t, report, &sums, m->off_values[e], -1, ghost, m->ghost_column[ghost]);
         }
     const double total = sums.total, lowest = sums.lowest, magnitude = sums.magnitude, diagonal = sums.diagonal;
@@ -110,9 +110,9 @@ static NOINLINE void read_row(const csr_matrix *m, int64_t r, const row_place *a
     run->v[DIAGONAL][t] = m->sign * diagonal;
     const double tolerance = m->rounding * diagonal;
     if (!isfinite(magnitude)) report_error(report, CSR_NOT_FINITE, r, -1, magnitude);
-    else if (!alone && !(diagonal > 0)) report_error(report, CSR_DIAGONAL, r, r + m->first_column, diagonal);
-    else if (!alone && lowest < -tolerance) report_error(report, CSR_SIGN, r, wrong, -lowest);
-    else if (!alone && diagonal - total < -tolerance) report_error(report, CSR_ROW_SUM, r, -1, diagonal - total);
+    else if (!uncoupled && !(diagonal > 0)) report_error(report, CSR_DIAGONAL, r, r + m->first_column, diagonal);
+    else if (!uncoupled && lowest < -tolerance) report_error(report, CSR_SIGN, r, wrong, -lowest);
+    else if (!uncoupled && diagonal - total < -tolerance) report_error(report, CSR_ROW_SUM, r, -1, diagonal - total);
 }
 
 /* Whether n local rows from `local` on have the cells from `cell` on, one after the other. */
@@ -123,7 +123,7 @@ INLINE int consecutive(const csr_matrix *m, int64_t local, int64_t cell, int64_t
 }
 
 /* The common case, up to BLOCK rows at a time: 7 local entries (5 in 2D) in order, neighbours on all sides, none of
- * them a Dirichlet row. Returns 0 for any other. The values are looked at later. */
+ * them a Dirichlet row. Returns 0 for any other. The values are lookups at later. */
 enum { BLOCK = 32, SHORTEST = 4 };
 /* of the entries in order, in 2D and 3D */
 static const int places[2][7] = {{2, 0, DIAGONAL, 1, 3}, {4, 2, 0, DIAGONAL, 1, 3, 5}};
@@ -183,7 +183,7 @@ typedef struct {
     int64_t entry; /* its first; -1: none is known yet */
     double w[3], small_sum; /* the latter as csr_report counts them */
     uint8_t cell, s_index;
-} usual_row;
+} common_row;
 
 /* The bits of a value. */
 INLINE uint64_t bits_at(const double *values, int64_t i) {
@@ -224,13 +224,13 @@ INLINE int repeats(const csr_matrix *m, int64_t r, const row_place *at, const do
     return !(odd | lone);
 }
 
-/* How many rows from r on, at most n, say bit by bit the same as the usual row, which they are to follow in the
+/* How many rows from r on, at most n, say bit by bit the same as the common row, which they are to follow in the
  * pattern as well. */
-INLINE int64_t count_usual(const csr_matrix *m, int64_t r, const row_place *at, const usual_row *usual, int64_t n,
+INLINE int64_t count_common(const csr_matrix *m, int64_t r, const row_place *at, const common_row *common, int64_t n,
                            int width, int wide) {
     const int *place = places[width == 7];
     const int64_t first = get_index(m->indptr, r, wide);
-    const double *known = m->values + usual->entry;
+    const double *known = m->values + common->entry;
     int64_t base[7];
     if (get_index(m->indptr, r + 1, wide) - first != width) return 0;
     for (int f = 0; f < width; f++) {
@@ -260,27 +260,29 @@ INLINE int64_t count_usual(const csr_matrix *m, int64_t r, const row_place *at, 
     return t;
 }
 
-typedef int64_t usual_counter(const csr_matrix *, int64_t, const row_place *, const usual_row *, int64_t);
-static int64_t count_usual_3d(const csr_matrix *m, int64_t r, const row_place *at, const usual_row *usual, int64_t n) {
-    return count_usual(m, r, at, usual, n, 7, 0);
+typedef int64_t common_counter(const csr_matrix *, int64_t, const row_place *, const common_row *, int64_t);
+static int64_t count_common_3d(const csr_matrix *m, int64_t r, const row_place *at, const common_row *common,
+                               int64_t n) {
+    return count_common(m, r, at, common, n, 7, 0);
 }
-static int64_t count_usual_2d(const csr_matrix *m, int64_t r, const row_place *at, const usual_row *usual, int64_t n) {
-    return count_usual(m, r, at, usual, n, 5, 0);
+static int64_t count_common_2d(const csr_matrix *m, int64_t r, const row_place *at, const common_row *common,
+                               int64_t n) {
+    return count_common(m, r, at, common, n, 5, 0);
 }
-static int64_t count_usual_wide(const csr_matrix *m, int64_t r, const row_place *at, const usual_row *usual,
+static int64_t count_common_wide(const csr_matrix *m, int64_t r, const row_place *at, const common_row *common,
                                 int64_t n) {
-    return count_usual(m, r, at, usual, n, m->nz == 1 ? 5 : 7, 1);
+    return count_common(m, r, at, common, n, m->nz == 1 ? 5 : 7, 1);
 }
 
 /* Whether any of n rows from r on is a Dirichlet row that is not flagged. */
 static int any_hidden(const csr_matrix *m, int64_t r, int64_t n) {
     for (int64_t t = r; t < r + n; t++)
-        if (!m->dirichlet[t] && stands_alone(m, t, (int)m->wide)) return 1;
+        if (!m->dirichlet[t] && is_uncoupled(m, t, (int)m->wide)) return 1;
     return 0;
 }
 
 /* How many rows from r on, at most n, are flagged and sound. */
-static int64_t count_alone(const csr_matrix *m, int64_t r, int64_t n) {
+static int64_t count_uncoupled(const csr_matrix *m, int64_t r, int64_t n) {
     const int wide = (int)m->wide;
     int64_t t = 0;
     for (; t < n && m->dirichlet[r + t]; t++) {

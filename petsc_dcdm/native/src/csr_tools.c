@@ -3,7 +3,7 @@
 
 #include "csr.h"
 
-/* Flags of the Dirichlet rows. Rows of more than `longest` entries are not looked at: they are taken for coupled. */
+/* Flags of the Dirichlet rows. Rows of more than `longest` entries are not lookups at: they are taken for coupled. */
 INLINE void dirichlet_rows(const csr_matrix *m, uint8_t *flags, int64_t longest, int threads, int wide) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t r = 0; r < m->rows; r++) {
@@ -16,7 +16,7 @@ INLINE void dirichlet_rows(const csr_matrix *m, uint8_t *flags, int64_t longest,
             flags[r] = 1; /* whatever its value, which need not be fetched */
             continue;
         }
-        flags[r] = (uint8_t)stands_alone(m, r, wide);
+        flags[r] = (uint8_t)is_uncoupled(m, r, wide);
     }
 }
 
@@ -28,7 +28,7 @@ void dcdm_csr_dirichlet(const csr_matrix *m, uint8_t *flags, int64_t longest, in
 /* Sign of the first non-zero diagonal entry of a coupled row, 0 if there is none. */
 double dcdm_csr_sign(const csr_matrix *m) {
     for (int64_t r = 0; r < m->rows; r++) {
-        if (stands_alone(m, r, (int)m->wide)) continue;
+        if (is_uncoupled(m, r, (int)m->wide)) continue;
         for (int64_t e = get_index(m->indptr, r, (int)m->wide); e < get_index(m->indptr, r + 1, (int)m->wide); e++)
             if (get_index(m->indices, e, (int)m->wide) == r + m->shift && m->values[e] != 0)
                 return m->values[e] < 0 ? -1.0 : 1.0;
@@ -69,9 +69,9 @@ void dcdm_csr_diagonals(const csr_matrix *m, const int64_t *rows, int64_t count,
     }
 }
 
-/* Columns other than those of the local rows, in any order and with repetitions, at most `room` of them; returns how
+/* Columns other than those of the local rows, in any order and with repetitions, at most `capacity`; returns how
  * many there are. */
-int64_t dcdm_csr_outside(const csr_matrix *m, int64_t *columns, int64_t room, int threads) {
+int64_t dcdm_csr_outside(const csr_matrix *m, int64_t *columns, int64_t capacity, int threads) {
     int64_t count = 0;
     const int wide = (int)m->wide;
     const int64_t entries = get_index(m->indptr, m->rows, wide);
@@ -82,7 +82,7 @@ int64_t dcdm_csr_outside(const csr_matrix *m, int64_t *columns, int64_t room, in
         int64_t at;
 #pragma omp atomic capture
         at = count++;
-        if (at < room) columns[at] = c;
+        if (at < capacity) columns[at] = c;
     }
     return count;
 }
@@ -97,9 +97,9 @@ INLINE int64_t add_offset(int64_t *offsets, int64_t known, int64_t d) {
     return known + 1;
 }
 
-/* The distinct positive values of |column - row| over the non-zero entries, at most `room` of them, unsorted; returns
- * how many were found, room + 1 if there are more. */
-int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t room, int threads) {
+/* The distinct positive values of |column - row| over the non-zero entries, at most `capacity`, unsorted; returns
+ * how many were found, capacity + 1 if there are more. */
+int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t capacity, int threads) {
     int64_t count = 0;
     const int wide = (int)m->wide;
 #pragma omp parallel num_threads(threads)
@@ -118,9 +118,9 @@ int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t room, in
 #pragma omp critical
         for (int64_t i = 0; i < known; i++) {
             int64_t o = 0;
-            while (o < count && o < room && offsets[o] != mine[i]) o++;
-            if (o == count && count < room) offsets[count++] = mine[i];
-            else if (o == room) count = room + 1;
+            while (o < count && o < capacity && offsets[o] != mine[i]) o++;
+            if (o == count && count < capacity) offsets[count++] = mine[i];
+            else if (o == capacity) count = capacity + 1;
         }
     }
     return count;

@@ -117,20 +117,20 @@ static void evaluate_list(const dcdm_level *l, const dcdm_network *net, workspac
 
 INLINE uint32_t bucket_of(uint32_t around) { return around * 0x9E3779B1u >> 19; }
 
-/* Forget all answers but the usual one. */
+/* Forget all answers but the common one. */
 static void forget(workspace *ws) {
     memset(ws->bucket, 0, BUCKETS * sizeof *ws->bucket);
-    ws->kept = ws->usual >= 0;
+    ws->kept = ws->common >= 0;
     if (!ws->kept) return;
-    ws->answer[0] = ws->answer[ws->usual], ws->known[0] = ws->known[ws->usual], ws->class[0] = ws->class[ws->usual];
-    ws->even[0] = 1, ws->usual = 0, ws->bucket[bucket_of(ws->known[0])] = 1;
+    ws->answer[0] = ws->answer[ws->common], ws->known[0] = ws->known[ws->common], ws->class[0] = ws->class[ws->common];
+    ws->even[0] = 1, ws->common = 0, ws->bucket[bucket_of(ws->known[0])] = 1;
 }
 
 /* Before a plane: make room, and see whether answers are worth keeping. */
 static void prepare_memory(workspace *ws) {
-    if (ws->looked > 1000) {
-        ws->forgetful = ws->missed > ws->looked / 2;
-        ws->looked = ws->missed = 0;
+    if (ws->lookups > 1000) {
+        ws->forgetful = ws->misses > ws->lookups / 2;
+        ws->lookups = ws->misses = 0;
     }
     if (ws->kept > MEMORY / 2) forget(ws);
     ws->others = 0;
@@ -147,14 +147,14 @@ static int32_t find_answer(const dcdm_level *l, workspace *ws, int64_t k, int64_
         if (!even) around += 0x632BE5ABu * (uint32_t)(1 + parity_of(l, k, list));
         uint32_t b = bucket_of(around);
         while (ws->bucket[b] && ws->known[ws->bucket[b] - 1] != around) b = (b + 1) % BUCKETS;
-        ws->looked++;
+        ws->lookups++;
         if (ws->bucket[b]) return ws->bucket[b] - 1;
-        ws->missed++;
+        ws->misses++;
         if (ws->kept < MEMORY) {
             place = ws->kept++;
             ws->bucket[b] = (uint16_t)ws->kept;
             ws->known[place] = around, ws->even[place] = (uint8_t)even, ws->class[place] = 0;
-            if (even && ws->usual < 0) ws->usual = place;
+            if (even && ws->common < 0) ws->common = place;
         }
     }
     if (place < 0) place = MEMORY + ws->others++;
@@ -184,8 +184,8 @@ static int64_t sort_row(const dcdm_level *l, workspace *ws, int64_t k, int64_t j
     int64_t active = 0;
     for (int32_t block = 0; block < l->n_x; block += ALIGN) {
         const int32_t n = block + ALIGN < l->n_x ? ALIGN : (int32_t)l->n_x - block;
-        const int usual = ws->usual >= 0 && !ws->forgetful;
-        const uint32_t known = usual ? ws->known[ws->usual] : 0;
+        const int common = ws->common >= 0 && !ws->forgetful;
+        const uint32_t known = common ? ws->known[ws->common] : 0;
         uint32_t around[ALIGN] __attribute__((aligned(64))), other = 0;
         int some = 0;
         for (int t = 0; t < ALIGN; t += VL) {
@@ -195,7 +195,7 @@ static int64_t sort_row(const dcdm_level *l, workspace *ws, int64_t k, int64_t j
         }
         for (int t = 0; t < ALIGN; t++) other |= around[t] ^ known;
         for (int t = 0; t < n; t++) some += inverse[block + t] > 0;
-        kind[block / ALIGN] = !some ? EMPTY : usual && !other && n == ALIGN ? USUAL : MIXED;
+        kind[block / ALIGN] = !some ? EMPTY : common && !other && n == ALIGN ? COMMON : MIXED;
         if (!some) continue;
         if (!range[1]) range[0] = block;
         range[1] = block + ALIGN;

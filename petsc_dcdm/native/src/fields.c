@@ -39,11 +39,11 @@ static uint8_t find_class(const dcdm_level *l, dcdm_setup *s, const float *sourc
 static uint8_t class_of(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t k, int64_t j, int64_t i,
                         const faces *f) {
     const int32_t *code = ws->code + ws->origin + j * l->pitch_r + i;
-    const int usual = ws->kind[j * blocks_of(l) + i / ALIGN] == USUAL;
-    const int32_t place = usual ? ws->usual : code[0];
+    const int common = ws->kind[j * blocks_of(l) + i / ALIGN] == COMMON;
+    const int32_t place = common ? ws->common : code[0];
     if (place < 0 || place >= MEMORY || !ws->even[place]) return 0;
     int alike = 1;
-    for (int t = 0; t < ALIGN && !usual; t++) alike &= code[t] == place;
+    for (int t = 0; t < ALIGN && !common; t++) alike &= code[t] == place;
     if (!alike) return 0;
     const float source[4] = {f->c[0][i], f->c[2][i], f->c[4][i], f->c[6][i]};
     /* hashes may agree by chance, so look at the numbers too */
@@ -67,19 +67,19 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
     const int low_r = !l->half_r || !(j & 1), high_r = !l->half_r || (j & 1);
     const int low_w = !l->half_w || !(k & 1), high_w = !l->half_w || (k & 1);
     const int keep[6] = {1, 1, low_r, high_r, low_w, high_w};
-    if (ws->block + blocks_of(l) > ws->room) {
+    if (ws->block + blocks_of(l) > ws->taken_end) {
         const int64_t size = portion(l);
 #pragma omp atomic capture
         {
             ws->block = s->taken;
             s->taken += size;
         }
-        ws->room = ws->block + size;
+        ws->taken_end = ws->block + size;
     }
     l->block_start[k * l->n_r + j] = ws->block;
     for (int64_t b = range[0]; b < range[1]; b += ALIGN) {
         class[b / ALIGN] = kind[b / ALIGN] == EMPTY ? 0 : class_of(l, s, ws, k, j, b, &f);
-        const int32_t first = kind[b / ALIGN] == USUAL ? ws->usual : ws->code[ws->origin + j * l->pitch_r + b];
+        const int32_t first = kind[b / ALIGN] == COMMON ? ws->common : ws->code[ws->origin + j * l->pitch_r + b];
         if (class[b / ALIGN]) { /* the same numbers in all cells */
             const v16 answer = ws->answer[first];
             for (int a = 0; a < 7; a++) {
@@ -92,14 +92,15 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
         const int64_t to = ws->block++;
         if (kind[b / ALIGN] == MIXED) collect_block(l, ws, j, b, field);
         for (int m = 0; m < sigma + 4 && kind[b / ALIGN] != MIXED; m++)
-            for (int t = 0; t < ALIGN; t++) field[m][t] = kind[b / ALIGN] == USUAL ? ws->answer[ws->usual][m] : 0;
+            for (int t = 0; t < ALIGN; t++) field[m][t] = kind[b / ALIGN] == COMMON ? ws->answer[ws->common][m] : 0;
         for (int64_t t = 0; t < ALIGN; t += VL) {
             const int64_t i = b + t;
             const vi active = load(inverse + i) > 0;
             for (int a = 0; a < OMEGA; a++)
                 store_coef((coef *)l->blocks + (to * OMEGA + a) * ALIGN + t, load(f.c[a] + i));
             for (int m = 0; m < sigma; m++)
-                store_coef((coef *)l->omegas + (l->room * m + to) * ALIGN + t, load(field[m] + t) * load(inverse + i));
+                store_coef((coef *)l->omegas + (l->block_count * m + to) * ALIGN + t,
+                           load(field[m] + t) * load(inverse + i));
             store(ws->sum[6] + i, load(ws->sum[6] + i) + load(field[sigma] + t) * load(f.c[6] + i));
             for (int a = 0; a < 6; a++) {
                 if (!keep[a]) continue;
@@ -171,7 +172,7 @@ void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, ch
         workspace ws;
         carve(l, memory + omp_get_thread_num() * bytes, &ws);
         prepare(net, (int)l->has_r, &ws.network);
-        ws.usual = -1;
+        ws.common = -1;
         forget(&ws);
 #pragma omp for schedule(dynamic, 1)
         for (int q = 0; q < pieces; q++) {

@@ -152,11 +152,11 @@ INLINE v16 add_feature(v16 sum, const void *weights, const float *feature, const
 
 /* The network at n cells, at most DENSE. Features of cell c start at from[b] + cell[c] for row b of the convolution.
  * If `dense` the cells lie `step` floats apart, which leaves all offsets to the compiler. plain: two features less are
- * looked at. */
+ * lookups at. */
 INLINE void evaluate(const dcdm_network *net, const prepared *p, int parity, const float *const *from, int has_r,
                      const int64_t *cell, int64_t step, const int n, const int dense, const int plain, const int half,
                      v16 *to) {
-    const int size = half ? FEATURES / 2 : FEATURES, looked_at = plain ? size * (FEATURES - 2) / FEATURES : size;
+    const int size = half ? FEATURES / 2 : FEATURES, inputs = plain ? size * (FEATURES - 2) / FEATURES : size;
     v16 w, sum[DENSE];
     memcpy(&w, plain ? p->plain_bias[parity] : net->conv_bias, sizeof w);
     EACH(c, n) sum[c] = w;
@@ -164,7 +164,7 @@ INLINE void evaluate(const dcdm_network *net, const prepared *p, int parity, con
         const float *x[DENSE];
         EACH(c, n) x[c] = from[b] + (dense ? cell[0] + c * step : cell[c]);
         for (int t = 0; t < 3; t++)
-            for (int f = 0; f < looked_at; f++) {
+            for (int f = 0; f < inputs; f++) {
                 const void *weights = half ? (const void *)p->conv[parity][b][t][f]
                                            : (const void *)net->conv[parity][b][FEATURES * t + f];
                 EACH(c, n) sum[c] = add_feature(sum[c], weights, x[c] + size * t + f, half);

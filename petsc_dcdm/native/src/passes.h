@@ -150,7 +150,7 @@ typedef struct {
 INLINE row_blocks blocks_at(const dcdm_level *l, int m, int64_t k, int64_t j) {
     const int64_t start = l->block_start[k * l->n_r + j];
     return (row_blocks){classes_at(l, k, j), (const coef *)l->blocks + start * ALIGN * OMEGA,
-                        (const coef *)l->omegas + (l->room * m + start) * ALIGN};
+                        (const coef *)l->omegas + (l->block_count * m + start) * ALIGN};
 }
 
 /* The block that begins at cell i. Blocks of a row are asked for in their order. */

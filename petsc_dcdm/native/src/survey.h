@@ -20,7 +20,7 @@ typedef struct {
     int piece;                /* a row of features is made in pieces of 2^piece cells, one bit each: */
     uint64_t *made, *odd;     /* which have been made; in which of those cells have an s or are inactive */
     float *sum[7];            /* rows */
-    int32_t *code;            /* of each active cell of a plane, but for usual blocks: its place in `answer` */
+    int32_t *code;            /* of each active cell of a plane, but for common blocks: its place in `answer` */
     uint8_t *kind;            /* of each block of a plane, see below */
     int32_t *cell[4];         /* cells of a plane to evaluate, by parity along x and r: elements, ascending */
     int32_t *wanted[4];       /* their places in `answer` */
@@ -32,10 +32,10 @@ typedef struct {
     uint8_t *even;            /* [MEMORY] whether it is the same all around */
     uint8_t *class;           /* [MEMORY] the class of blocks of such cells, 0 if none yet */
     uint16_t *bucket;         /* [BUCKETS] place in `known` + 1 */
-    int kept, others, looked, missed;
-    int usual;                /* place of the first answer that is the same all around; -1 if there is none yet */
+    int kept, others, lookups, misses;
+    int common;                /* place of the first answer that is the same all around; -1 if there is none yet */
     int forgetful;            /* hardly anything comes twice here */
-    int64_t block, room;      /* where the next block without a class goes; end of the room this thread has taken */
+    int64_t block, taken_end; /* where the next block without a class goes; end of the room this thread has taken */
 } workspace;
 
 static int64_t slot_size(const dcdm_level *l) {
@@ -45,8 +45,8 @@ static int64_t slot_size(const dcdm_level *l) {
 /* Cells of a plane of one parity, at most. */
 static int64_t class_size(const dcdm_level *l) { return ((l->n_x + 1) >> l->half_x) * ((l->n_r + 1) >> l->half_r); }
 
-/* Blocks of ALIGN cells: nothing active, all cells have the usual answer, anything else. */
-enum { EMPTY, USUAL, MIXED };
+/* Blocks of ALIGN cells: nothing active, all cells have the common answer, anything else. */
+enum { EMPTY, COMMON, MIXED };
 
 INLINE int64_t blocks_of(const dcdm_level *l) { return (l->n_x + ALIGN - 1) / ALIGN; }
 
@@ -95,7 +95,7 @@ INLINE int64_t portion(const dcdm_level *l) {
 
 /* Room for as many blocks as there are, and for what may be left of each portion: less than a row, but of the last of
  * each thread. */
-int64_t dcdm_room(const dcdm_level *l, int threads) {
+int64_t dcdm_count_blocks(const dcdm_level *l, int threads) {
     const int64_t size = portion(l), all = l->n_w * l->n_r * blocks_of(l);
     return (all / (size - blocks_of(l) + 1) + 1 + threads) * size;
 }

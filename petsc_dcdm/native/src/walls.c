@@ -12,7 +12,7 @@
 #include "packed.h"
 #include "walls.h"
 
-#define SEGMENT 16 /* blocks that are looked at together */
+#define SEGMENT 16 /* blocks that are lookups at together */
 #define PIECE 1024 /* coarse cells of a line that are added up together */
 
 /* at: padded element of a cell */

@@ -188,10 +188,10 @@ class GridSteps:
             self._residual()
             source = self._r
         if self._rows.copies:
-            self._x_box, self._r_box, room = self._loop.boxes()
+            self._x_box, self._r_box, spare = self._loop.boxes()
             if nonzero:
                 self._rows.to_box(self._x, self._x_box)
-            first = self._rows.to_box(source, room)
+            first = self._rows.to_box(source, spare)
         else:
             self._x_box, self._r_box = (v.getArray().reshape(self._rows.shape) for v in (self._x, self._r))
             first = self._rows.to_box(source)
@@ -200,7 +200,7 @@ class GridSteps:
         finite = True
         if nonzero and self._loop.exact:
             if self._system.fixed.rows.size:
-                self._right = first if self._rows.copies else self._loop.room()
+                self._right = first if self._rows.copies else self._loop.spare_box()
                 finite = self._grid.without_dirichlet(self._A, self._x, first, self._right)
             self.true_residual()
             self._norm = self._norm if finite else np.nan

@@ -3,7 +3,7 @@
 
 int64_t dcdm_work_floats(const dcdm_level *l);
 int64_t dcdm_setup_bytes(const dcdm_level *l);
-int64_t dcdm_room(const dcdm_level *l, int threads);
+int64_t dcdm_count_blocks(const dcdm_level *l, int threads);
 void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, char *memory, int threads);
 void dcdm_join_shares(const dcdm_level *l, const dcdm_setup *s, int threads);
 void dcdm_down(const dcdm_level *levels, const dcdm_level *parents, float *const *work, int count, const double *input,
@@ -64,13 +64,13 @@ static void set_up(const grid_system *g, const dcdm_network *net, int threads, l
     v->level[0] = shape_level(g->n, &v->size[0]), v->level[1] = shape_level(coarse, &v->size[1]);
     dcdm_level *l = &v->level[0], *next = &v->level[1];
     l->half_x = l->half_w = 1, l->half_r = l->has_r;
-    l->room = dcdm_room(l, threads);
+    l->block_count = dcdm_count_blocks(l, threads);
     const int64_t rows = l->n_w * l->n_r, blocks = (l->n_x + ALIGN - 1) / ALIGN;
     l->block_class = keep(v, rows * blocks, 1);
     l->block_start = keep(v, rows, sizeof(int64_t));
     l->class_value = keep(v, 256 * FIELDS, sizeof(float));
-    l->blocks = keep(v, l->room * ALIGN * OMEGA, sizeof(coef));
-    l->omegas = keep(v, l->room * ALIGN * STEPS, sizeof(coef));
+    l->blocks = keep(v, l->block_count * ALIGN * OMEGA, sizeof(coef));
+    l->omegas = keep(v, l->block_count * ALIGN * STEPS, sizeof(coef));
     for (int i = 0; i < 2; i++) {
         dcdm_level *each = &v->level[i];
         each->x = keep(v, v->size[i], sizeof(float));
@@ -98,7 +98,7 @@ static void set_up(const grid_system *g, const dcdm_network *net, int threads, l
     dcdm_set_up(l, net, &s, memory, threads);
     free(memory);
     dcdm_join_shares(next, &s, threads);
-    CHECK(s.active > 0 && s.taken <= l->room && (g->varying || l->n_x < 64 || s.classes > 1));
+    CHECK(s.active > 0 && s.taken <= l->block_count && (g->varying || l->n_x < 64 || s.classes > 1));
     for (int64_t q = 0; q < next->n_w * next->n_r; q++)
         ((int32_t *)next->range)[2 * q + 1] = (int32_t)((next->n_x + ALIGN - 1) / ALIGN * ALIGN);
     int64_t *part = keep(v, threads + 1, sizeof *part);

@@ -39,7 +39,7 @@ double uniform(void);
 grid_system make_system(int64_t nx, int64_t ny, int64_t nz, int varying);
 void free_system(grid_system *g);
 
-/* The matrix of the system is read back, packed, looked at for walls. */
+/* The matrix of the system is read back, packed, lookups at for walls. */
 void check_matrix(const grid_system *g, int threads, int wide);
 /* Levels are set up and steps taken. Prints what they find after `name`, unless that is NULL; the directions are to be
  * those that `expected` has, or go there. */
