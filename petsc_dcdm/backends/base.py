@@ -26,13 +26,20 @@ Direction = TypeVar("Direction", contravariant=True)
 class Problem:
     """The stencil of a matrix on this rank's box; numbers, no PETSc.
 
-    w, s     float64 arrays (nz + 2, ny + 2, nx + 2) of the box with a halo of one cell: w[a] conductance of the low
-             face along axis a, s extra diagonal; 0 at inactive cells, the largest diagonal is near 1. Or w is all of
-             that in packed form and s is None
-    layout   this rank's box
-    scale    the matrix is ``scale`` times that operator; negative for a negative definite matrix
-    exact    whether that is the matrix to rounding, so that true residuals may be taken with it
-    closed   number of active cells of all ranks if constants on them are a null space of the matrix, else 0
+    Attributes
+    ----------
+    w, s
+        float64 arrays (nz + 2, ny + 2, nx + 2) of the box with a halo of one cell: w[a] conductance of the low
+        face along axis a, s extra diagonal; 0 at inactive cells, the largest diagonal is near 1. Or w is all of
+        that in packed form and s is None
+    layout
+        this rank's box
+    scale
+        the matrix is ``scale`` times that operator; negative for a negative definite matrix
+    exact
+        whether that is the matrix to rounding, so that true residuals may be taken with it
+    closed
+        number of active cells of all ranks if constants on them are a null space of the matrix, else 0
     """
 
     w: Sequence[np.ndarray] | PackedStencil

@@ -39,11 +39,16 @@ def make_backend(
 ) -> Backend:
     """The network on the device that was asked for, ready for the problem. Collective.
 
-    Args:
-        device: of torch, for what is not compiled.
-        threads: of this rank.
-        compiled: ``-pc_dcdm_compile``; ``off`` where any rank works on a GPU.
-        say: gets a sentence for the user where kernels that are wanted cannot be had.
+    Parameters
+    ----------
+    device
+        of torch, for what is not compiled.
+    threads
+        of this rank.
+    compiled
+        ``-pc_dcdm_compile``; ``off`` where any rank works on a GPU.
+    say
+        gets a sentence for the user where kernels that are wanted cannot be had.
 
     Raises OptionError on all ranks where they must be had, and what the network raises.
     """

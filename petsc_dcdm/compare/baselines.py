@@ -24,12 +24,19 @@ OURS = ("petsc_dcdm.KSP", "petsc_dcdm.PC")
 class Solver:
     """One entry of a comparison.
 
-    options: PETSc options; ``{levels}`` is replaced by the number of levels that halving the grid allows.
-    several: options on more than one rank, where they differ.
-    package: external package that PETSc must have been built with.
-    needs: "box" when there must be one row per cell of a DMDA; "struct" when its matrix must be of hypre's
+    Attributes
+    ----------
+    options
+        PETSc options; ``{levels}`` is replaced by the number of levels that halving the grid allows.
+    several
+        options on more than one rank, where they differ.
+    package
+        external package that PETSc must have been built with.
+    needs
+        "box" when there must be one row per cell of a DMDA; "struct" when its matrix must be of hypre's
         structured type as well.
-    ranks: the number of ranks it runs on; 0: on those of the comparison.
+    ranks
+        the number of ranks it runs on; 0: on those of the comparison.
     """
 
     name: str

@@ -84,9 +84,14 @@ class Job:
 class Measured:
     """What one process saw. Lists have one entry per solve; memory is the sum over the ranks.
 
-    apply_s: one application of the preconditioner.
-    history: (seconds since the solve began, residual / |b|) at every iteration of the last solve.
-    skipped: why the solver does not apply; everything else is then empty.
+    Attributes
+    ----------
+    apply_s
+        one application of the preconditioner.
+    history
+        (seconds since the solve began, residual / |b|) at every iteration of the last solve.
+    skipped
+        why the solver does not apply; everything else is then empty.
     """
 
     options: str = ""

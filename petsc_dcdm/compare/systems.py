@@ -25,8 +25,14 @@ TURN = 7.0  # degrees that a mesh turns about the vertical axis from one solve o
 class Problem:
     """An assembled system.
 
-    grid: value of -pc_dcdm_grid if no DMDA tells it, else empty. guess: where every solver starts (None: at 0).
-    cell_centred: whether a DMDA is to be coarsened cell-wise (Q0 interpolation) or vertex-wise (Q1).
+    Attributes
+    ----------
+    grid
+        value of -pc_dcdm_grid if no DMDA tells it, else empty
+    guess
+        where every solver starts; None: at 0
+    cell_centred
+        whether a DMDA is to be coarsened cell-wise (Q0 interpolation) or vertex-wise (Q1).
     """
 
     A: PETSc.Mat

@@ -112,8 +112,11 @@ def partition(
 ) -> BoxPartition:
     """The boxes of ``ranks`` ranks, or of those among them that are ``holders`` (increasing).
 
-    hint  cuts (z, y, x) that the rows of the matrix already have (a DMDA's); they are moved to the alignment of
-          ``plan`` and used if that leaves a box to every rank. Otherwise the split has the smallest surface.
+    Parameters
+    ----------
+    hint
+        cuts (z, y, x) that the rows of the matrix already have (a DMDA's); they are moved to the alignment of
+        ``plan`` and used if that leaves a box to every rank. Otherwise the split has the smallest surface.
     """
     if holders is not None and len(holders) < ranks:
         boxes = partition(shape, len(holders), plan)

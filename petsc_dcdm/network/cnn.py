@@ -55,8 +55,10 @@ def _convolution(x: Tensor, layer: nn.Conv3d, padding: int) -> Tensor:
 class DcdmNet(nn.Module):
     """The network of the paper, fully convolutional: any grid of at least one cell along each axis.
 
-    Args:
-        variant: ``"64"`` (97,457 parameters) or ``"128"`` (152,881).
+    Parameters
+    ----------
+    variant
+        ``"64"`` (97,457 parameters) or ``"128"`` (152,881).
     """
 
     def __init__(self, variant: str = "64") -> None:
@@ -155,12 +157,18 @@ class CnnHierarchy:
     It has one level and no coarse system. Of the matrix it uses only which cells hold an unknown: everything
     else is zero on entry and on exit.
 
-    Args:
-        file: weights of kind ``cnn``.
-        w: three arrays (nz, ny, nx), conductance of the low face along x, y, z.
-        s: (nz, ny, nx), extra diagonal.
-        layout: this rank's box; where it meets another rank's, its edges must be even.
-        device: a torch device, ``"cpu"`` or ``"cuda"``.
+    Parameters
+    ----------
+    file
+        weights of kind ``cnn``.
+    w
+        three arrays (nz, ny, nx), conductance of the low face along x, y, z.
+    s
+        (nz, ny, nx), extra diagonal.
+    layout
+        this rank's box; where it meets another rank's, its edges must be even.
+    device
+        a torch device, ``"cpu"`` or ``"cuda"``.
 
     Raises:
         WeightsError: the weights do not fit the class, or the grid is 2D.

@@ -18,8 +18,12 @@ overwrite. Collective.
 class Hierarchy(Protocol):
     """A network made ready for one matrix; classes need not derive from it.
 
-    levels        what each level is, the finest first; a network without levels has one
-    coarse_solve  set by the owner before the first `apply` where there is a coarsest system, see `coarse`
+    Attributes
+    ----------
+    levels
+        what each level is, the finest first; a network without levels has one
+    coarse_solve
+        set by the owner before the first `apply` where there is a coarsest system, see `coarse`
     """
 
     levels: list[LevelInfo]

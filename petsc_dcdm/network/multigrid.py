@@ -210,12 +210,17 @@ def operator_from_arrays(
 class TorchHierarchy:
     """The network made ready for one matrix, in eager torch; see `petsc_dcdm.network.hierarchy.Hierarchy`.
 
-    Args:
-        file: weights of kind ``multigrid``.
-        w, s: low-face conductances along x, y, z and extra diagonal, each (nz, ny, nx) of this rank's box,
-            scaled to a largest diagonal of 1.
-        layout: this rank's box.
-        device: torch device, ``"cpu"`` or ``"cuda"``.
+    Parameters
+    ----------
+    file
+        weights of kind ``multigrid``.
+    w, s
+        low-face conductances along x, y, z and extra diagonal, each (nz, ny, nx) of this rank's box,
+        scaled to a largest diagonal of 1.
+    layout
+        this rank's box.
+    device
+        torch device, ``"cpu"`` or ``"cuda"``.
 
     Collective. Raises `WeightsError` when the weights are of another kind.
     """

@@ -26,19 +26,24 @@ MakeHierarchy = Callable[["ModelFile", Sequence[np.ndarray], np.ndarray, Layout,
 class Network:
     """One kind of network.
 
-    Args:
-        hierarchy: called with (file, w, s, layout, device), returns a `Hierarchy`; a class will do. ``w`` are three
-            arrays, the conductances of the low faces along x, y, z, and ``s`` is the extra diagonal, float64
-            (nz, ny, nx) of this rank's box, views that need not be contiguous, scaled to a largest diagonal of 1, 0 at
-            inactive cells; ``layout`` is
-            this rank's box of the grid, ``device`` a torch device such as ``"cuda:0"``. Collective.
-        check: raises `WeightsError` for a file that lacks a tensor, or has another shape of one than the network
-            takes. Called when a file is read or written, on one rank.
-        levels: whether the network works on several levels, as `Layout.plan` has them, and leaves the last one to
-            another solver. Its files have the hyper-parameter ``threshold``: up to which ratio of couplings axes are
-            coarsened together. Else boxes of several ranks have even edges.
-        train: module with ``add_arguments(parser)`` and ``run(options)``, which returns the exit code, for
-            ``petsc-dcdm train KIND``; empty for a network that is trained elsewhere.
+    Parameters
+    ----------
+    hierarchy
+        called with (file, w, s, layout, device), returns a `Hierarchy`; a class will do. ``w`` are three
+        arrays, the conductances of the low faces along x, y, z, and ``s`` is the extra diagonal, float64
+        (nz, ny, nx) of this rank's box, views that need not be contiguous, scaled to a largest diagonal of 1, 0 at
+        inactive cells; ``layout`` is
+        this rank's box of the grid, ``device`` a torch device such as ``"cuda:0"``. Collective.
+    check
+        raises `WeightsError` for a file that lacks a tensor, or has another shape of one than the network
+        takes. Called when a file is read or written, on one rank.
+    levels
+        whether the network works on several levels, as `Layout.plan` has them, and leaves the last one to
+        another solver. Its files have the hyper-parameter ``threshold``: up to which ratio of couplings axes are
+        coarsened together. Else boxes of several ranks have even edges.
+    train
+        module with ``add_arguments(parser)`` and ``run(options)``, which returns the exit code, for
+        ``petsc-dcdm train KIND``; empty for a network that is trained elsewhere.
     """
 
     hierarchy: MakeHierarchy

@@ -89,12 +89,18 @@ def save(
 ) -> None:
     """Write a weights file.
 
-    Args:
-        kind: a key of `petsc_dcdm.network.registry.NETWORKS`.
-        dims: dimensions the network serves, e.g. ``(2, 3)``.
-        training_domain: one line of text on what it was trained on.
-        command: the command that makes the file again.
-        hyper: hyper-parameters, stored as text under their own names.
+    Parameters
+    ----------
+    kind
+        a key of `petsc_dcdm.network.registry.NETWORKS`.
+    dims
+        dimensions the network serves, e.g. ``(2, 3)``.
+    training_domain
+        one line of text on what it was trained on.
+    command
+        the command that makes the file again.
+    hyper
+        hyper-parameters, stored as text under their own names.
 
     Raises:
         WeightsError: unknown kind, a missing or misshapen tensor, or a value that is not finite.

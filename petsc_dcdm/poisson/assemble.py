@@ -27,8 +27,13 @@ class System:
        With ``fluid_only`` its rows are the active cells of each rank's box, x fastest, and the index set
        'dcdm_cells' (global lexicographic cell number of each local row) is composed on it; otherwise its rows
        are those of the DMDA and a cell that is not active has only a diagonal.
-    active: owned cells that are unknowns, bool (box.shape): fluid with at least one neighbour or held side.
-    singular: whether the constant over the active cells is in the null space.
+
+    Attributes
+    ----------
+    active
+        owned cells that are unknowns, bool (box.shape): fluid with at least one neighbour or held side.
+    singular
+        whether the constant over the active cells is in the null space.
     """
 
     world: World

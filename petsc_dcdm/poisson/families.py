@@ -26,10 +26,16 @@ Build = Callable[[Shape, int, Box], World]
 class Family:
     """A family of systems, and what those who measure on it have to know.
 
-    build: (global shape, seed, the box of a rank) -> that rank's part of the world.
-    limit: iterations of `petsc_dcdm.KSP` to a relative residual of 1e-6 that are promised; None: no promise.
-    more_if_smooth: how many more a smooth right-hand side may take where an axis has 128 cells or more.
-    random: whether another seed makes another world.
+    Attributes
+    ----------
+    build
+        (global shape, seed, the box of a rank) -> that rank's part of the world.
+    limit
+        iterations of `petsc_dcdm.KSP` to a relative residual of 1e-6 that are promised; None: no promise.
+    more_if_smooth
+        how many more a smooth right-hand side may take where an axis has 128 cells or more.
+    random
+        whether another seed makes another world.
     """
 
     name: str

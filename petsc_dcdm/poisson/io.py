@@ -178,9 +178,14 @@ def write_vti(
     """Write cell data on a uniform grid as a VTK image (.vti, XML with one raw appended block). Not
     collective.
 
-    fields: name -> (nz, ny, nx) scalars or (nz, ny, nx, 3) vectors, x fastest, all on the same grid.
-    spacing: edge of the cells, one for all axes or one each along x, y, z. Raises ValueError on differing
-    grids.
+    Parameters
+    ----------
+    fields
+        name -> (nz, ny, nx) scalars or (nz, ny, nx, 3) vectors, x fastest, all on the same grid.
+    spacing
+        edge of the cells, one for all axes or one each along x, y, z
+
+    Raises ValueError on differing grids.
     """
     arrays = {name: np.ascontiguousarray(values) for name, values in fields.items()}
     shapes = {values.shape[:3] for values in arrays.values()}

@@ -30,15 +30,27 @@ class World:
     """One rank's part of a pressure problem. Everything with 'padded' has one cell more on every side of the
     box.
 
-    shape: global (nz, ny, nx). box: the cells this rank owns (possibly none).
-    flags: uint8 padded, SOLID / FLUID / OPEN; behind the sides of the grid SOLID (closed) or OPEN.
-    w: for a = 0, 1, 2 (x, y, z) float64 padded: conductance of the face between a cell and its low neighbour
-    along a,
-       0 unless both are fluid. Valid on every face of an owned cell, the high ones included.
-    s: float64 (box.shape): coupling to zero pressure. 0 in cells that are not fluid.
-    sides: the six sides in the order of flags.SIDES: "closed", "open" or "inflow".
-    flow: velocity (x, y, z) whose divergence is the right-hand side called "flow".
-    axis: factor on the conductances along x, y, z. coefficient: of the cells, float64 padded; None means 1.
+    Attributes
+    ----------
+    shape
+        global (nz, ny, nx)
+    box
+        the cells this rank owns (possibly none)
+    flags
+        uint8 padded, SOLID / FLUID / OPEN; behind the sides of the grid SOLID (closed) or OPEN.
+    w
+        for a = 0, 1, 2 (x, y, z) float64 padded: conductance of the face between a cell and its low neighbour
+        along a, 0 unless both are fluid. Valid on every face of an owned cell, the high ones included.
+    s
+        float64 (box.shape): coupling to zero pressure. 0 in cells that are not fluid.
+    sides
+        the six sides in the order of flags.SIDES: "closed", "open" or "inflow".
+    flow
+        velocity (x, y, z) whose divergence is the right-hand side called "flow".
+    axis
+        factor on the conductances along x, y, z
+    coefficient
+        of the cells, float64 padded; None means 1
     """
 
     shape: Shape
@@ -73,8 +85,12 @@ def build(
     """The world of a scene: walls are written into ``flags`` (uint8 padded), then the conductances follow
     from them.
 
-    coefficient: float64 padded and positive, of the cells; a face takes the harmonic mean of its two cells.
-    axis: factor on the conductances along x, y, z.
+    Parameters
+    ----------
+    coefficient
+        float64 padded and positive, of the cells; a face takes the harmonic mean of its two cells.
+    axis
+        factor on the conductances along x, y, z.
     """
     set_walls(flags, shape, box, sides)
     world = World(

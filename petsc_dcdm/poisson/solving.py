@@ -15,8 +15,12 @@ RTOL = 1e-6
 class Result:
     """What one solve took. All seconds are wall-clock between points where all ranks were.
 
-    residual: |b - A x| / |b|, recomputed from the matrix in double precision.
-    history: (seconds since the solve began, residual norm / |b|) of every iteration, on this rank's clock.
+    Attributes
+    ----------
+    residual
+        |b - A x| / |b|, recomputed from the matrix in double precision.
+    history
+        (seconds since the solve began, residual norm / |b|) of every iteration, on this rank's clock.
     """
 
     name: str

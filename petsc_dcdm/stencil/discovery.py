@@ -26,13 +26,22 @@ from petsc_dcdm.stencil.local_csr import local_csr
 class Grid:
     """A global grid and this rank's rows on it.
 
-    shape   (nz, ny, nx), x fastest; nz = 1 in 2D.
-    cells   int64, global lexicographic cell number of each local row; None if local row i is cell ``first + i``.
-    first   the first local row.
-    rows    how many of them there are.
-    source  how the grid was found, for the view.
-    edges   of the DMDA the rows belong to, None elsewhere: a hint for the split into boxes.
-    box     offset and shape of the part of the grid that this rank's rows are, x fastest; None if they are no box.
+    Attributes
+    ----------
+    shape
+        (nz, ny, nx), x fastest; nz = 1 in 2D.
+    cells
+        int64, global lexicographic cell number of each local row; None if local row i is cell ``first + i``.
+    first
+        the first local row.
+    rows
+        how many of them there are.
+    source
+        how the grid was found, for the view.
+    edges
+        of the DMDA the rows belong to, None elsewhere: a hint for the split into boxes.
+    box
+        offset and shape of the part of the grid that this rank's rows are, x fastest; None if they are no box.
     """
 
     shape: Shape
@@ -168,8 +177,12 @@ def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
 def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None) -> Grid:
     """The grid of the square matrix ``A``. Collective.
 
-    pc     its DM is asked first, then that of ``A``.
-    shape  (nz, ny, nx) from ``-pc_dcdm_grid`` or None.
+    Parameters
+    ----------
+    pc
+        its DM is asked first, then that of ``A``.
+    shape
+        (nz, ny, nx) from ``-pc_dcdm_grid`` or None.
 
     Raises GridError, on all ranks alike, when there is none or it does not fit, MatrixError when ``A`` is of a kind
     that cannot be read.

@@ -24,14 +24,22 @@ from petsc_dcdm.stencil.packed import PackedStencil
 class RowsOnGrid:
     """The local rows of a matrix in compressed form, and where they are on a grid of cells.
 
-    indptr, indices   int32 or int64 (both the same), columns are global. As from ``Mat.getValuesCSR``.
-    values            float64
-    shape             (nz, ny, nx) of the global grid
-    first_column      local row r is column ``first_column + r`` (the start of the ownership range)
-    cells             int64 [rows], global cell number of each local row; None: local row r is cell ``first_cell + r``
-    other             where the matrix is in two blocks, that of the other ranks' columns: (indptr, indices, values,
-                      columns); its indices point into the int64 global `columns`, those of the first block are local
-                      rows
+    Attributes
+    ----------
+    indptr, indices
+        int32 or int64 (both the same), columns are global. As from ``Mat.getValuesCSR``.
+    values
+        float64
+    shape
+        (nz, ny, nx) of the global grid
+    first_column
+        local row r is column ``first_column + r`` (the start of the ownership range)
+    cells
+        int64 [rows], global cell number of each local row; None: local row r is cell ``first_cell + r``
+    other
+        where the matrix is in two blocks, that of the other ranks' columns: (indptr, indices, values,
+        columns); its indices point into the int64 global `columns`, those of the first block are local
+        rows
     """
 
     indptr: np.ndarray
@@ -210,14 +218,22 @@ class CsrRows:
         2, nx + 2): the row of cell (k, j, i) goes to element [k - offset[0] + 1, j - offset[1] + 1, i -
         offset[2] + 1], everything else is left as it is, and rows outside of the box are an error.
 
-        w_low, w_high   conductance >= 0 to the low and high neighbour along x, y, z; 0 where there is none,
-                        where that neighbour is a Dirichlet row, and in Dirichlet rows
-        s               diagonal - sum of w, which includes the coupling to Dirichlet rows; 0 in Dirichlet
-                        rows and where it is less than `rounding` times the diagonal
-        diagonal        of every row, Dirichlet rows included
-        sign, scale     all are multiplied by both; the matrix times `sign` must have a positive diagonal
-        rounding        relative to the diagonal: wrong signs up to it, of entries and of row sums, are taken for zero
-        sum_rounding    relative to the diagonal: row sums up to it are taken for zero
+        Parameters
+        ----------
+        w_low, w_high
+            conductance >= 0 to the low and high neighbour along x, y, z; 0 where there is none,
+            where that neighbour is a Dirichlet row, and in Dirichlet rows
+        s
+            diagonal - sum of w, which includes the coupling to Dirichlet rows; 0 in Dirichlet
+            rows and where it is less than `rounding` times the diagonal
+        diagonal
+            of every row, Dirichlet rows included
+        sign, scale
+            all are multiplied by both; the matrix times `sign` must have a positive diagonal
+        rounding
+            relative to the diagonal: wrong signs up to it, of entries and of row sums, are taken for zero
+        sum_rounding
+            relative to the diagonal: row sums up to it are taken for zero
 
         Raises StencilError for the first local row that does not fit; the arrays are then half filled.
         """

@@ -28,11 +28,16 @@ class Problem(IntEnum):
 class StencilError(ValueError):
     """The first local row (lowest number) that does not fit, and why.
 
-    row      local row number
-    column   column as stored in the matrix, -1 where the whole row is meant; for OUTSIDE in a row whose own
-             cell lies outside of the grid or box, the cell number
-    value    what was found, with the matrix already multiplied by its sign: the entry; for ROW_SUM, the row
-             sum
+    Attributes
+    ----------
+    row
+        local row number
+    column
+        column as stored in the matrix, -1 where the whole row is meant; for OUTSIDE in a row whose own
+        cell lies outside of the grid or box, the cell number
+    value
+        what was found, with the matrix already multiplied by its sign: the entry; for ROW_SUM, the row
+        sum
     """
 
     def __init__(self, problem: Problem, row: int, column: int, value: float) -> None:
@@ -48,20 +53,32 @@ class MoreDirichlet(Exception):
 class StencilReport:
     """What was found in the local rows; conductances as in the matrix but for the sign, not scaled.
 
-    max_diagonal     over the rows that are no Dirichlet rows
-    w_min, w_max     smallest and largest positive conductance per axis, 0 where there is none
-    w_sum, w_count   over the positive conductances per axis; each face is seen from the row on its high side,
-                     so that sums over ranks count it once
-    least_diagonal   over the same rows; infinite if there are none
-    extra            how many rows have an s
-    row_sums         the smallest and the largest over their diagonals; infinite if no row is coupled
-    small_sums       sums of those row sums over their diagonals that are at most ``rounding`` and yet count: of the
-                     negative ones, which are taken for zero, and of the positive ones
-    stiff            how many rows have an s beyond 1e6 times their couplings
-    inexact          whether more was taken for zero than the rounding of a row sum (1e-14 of the diagonal)
-    symmetry         checksum: the sum over all ranks modulo 2**64 is 0 if every coupling between two rows has
-                     bitwise the same value from both sides. Not 0 may also mean that they differ by rounding.
-                     Always 0 where the stencil was packed, see `PackedStencil.asymmetry`
+    Attributes
+    ----------
+    max_diagonal
+        over the rows that are no Dirichlet rows
+    w_min, w_max
+        smallest and largest positive conductance per axis, 0 where there is none
+    w_sum, w_count
+        over the positive conductances per axis; each face is seen from the row on its high side,
+        so that sums over ranks count it once
+    least_diagonal
+        over the same rows; infinite if there are none
+    extra
+        how many rows have an s
+    row_sums
+        the smallest and the largest over their diagonals; infinite if no row is coupled
+    small_sums
+        sums of those row sums over their diagonals that are at most ``rounding`` and yet count: of the
+        negative ones, which are taken for zero, and of the positive ones
+    stiff
+        how many rows have an s beyond 1e6 times their couplings
+    inexact
+        whether more was taken for zero than the rounding of a row sum (1e-14 of the diagonal)
+    symmetry
+        checksum: the sum over all ranks modulo 2**64 is 0 if every coupling between two rows has
+        bitwise the same value from both sides. Not 0 may also mean that they differ by rounding.
+        Always 0 where the stencil was packed, see `PackedStencil.asymmetry`
     """
 
     max_diagonal: float

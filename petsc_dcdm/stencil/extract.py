@@ -60,21 +60,34 @@ class RowStencil:
     """What the local rows say in float64, divided by ``scale``: diagonals are positive and at most 1, if their
     ratios are not beyond all measure.
 
-    box            offset and shape of the box of the grid that the rows are on every rank, or None. All that follows is
-                   on that box with a halo of one cell (nz + 2, ny + 2, nx + 2), or without one in the order of the rows
-    packed         w and s in one byte a cell, where that is possible: for voxel geometry; the arrays are then empty
-    w_low, w_high  per axis x, y, z: conductance to the low and to the high neighbour, 0 where there is none. ``w_high``
-                   is only read where the matrix is not symmetric to the last bit.
-    s              extra diagonal, coupling to Dirichlet rows included; 0 in Dirichlet rows
-    dirichlet      local rows that have only their diagonal, or one so large that it fixes the value, and that diagonal
-                   as in the matrix; 0 is possible
-    nearly_closed  there is an s, and nowhere is it more than 1e-7 of the diagonal: constants nearly are a null space
-    penalties      global count of those rows that have couplings all the same
-    mean_w         global mean conductance along x, y, z over the faces that conduct, 0 where there is none
-    active, extra  global counts of the rows that are coupled, and of those that have an s
-    ghosts         on several ranks
-    exact          every entry of the matrix is in w and s, to rounding, but those in columns of Dirichlet rows; for a
-                   packed stencil if it is symmetric
+    Attributes
+    ----------
+    box
+        offset and shape of the box of the grid that the rows are on every rank, or None. All that follows is
+        on that box with a halo of one cell (nz + 2, ny + 2, nx + 2), or without one in the order of the rows
+    packed
+        w and s in one byte a cell, where that is possible: for voxel geometry; the arrays are then empty
+    w_low, w_high
+        per axis x, y, z: conductance to the low and to the high neighbour, 0 where there is none. ``w_high``
+        is only read where the matrix is not symmetric to the last bit.
+    s
+        extra diagonal, coupling to Dirichlet rows included; 0 in Dirichlet rows
+    dirichlet
+        local rows that have only their diagonal, or one so large that it fixes the value, and that diagonal
+        as in the matrix; 0 is possible
+    nearly_closed
+        there is an s, and nowhere is it more than 1e-7 of the diagonal: constants nearly are a null space
+    penalties
+        global count of those rows that have couplings all the same
+    mean_w
+        global mean conductance along x, y, z over the faces that conduct, 0 where there is none
+    active, extra
+        global counts of the rows that are coupled, and of those that have an s
+    ghosts
+        on several ranks
+    exact
+        every entry of the matrix is in w and s, to rounding, but those in columns of Dirichlet rows; for a
+        packed stencil if it is symmetric
     """
 
     box: tuple[Shape, Shape] | None

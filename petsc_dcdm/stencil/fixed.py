@@ -25,11 +25,18 @@ class FixedRows:
     Others may couple to them, one way or both. In a transposed system it is the other way round: they couple to others
     that do not couple to them.
 
-    rows      int64, local
-    diagonal  float64, as in the matrix; 0 in rows that are all zero
-    anywhere  whether any rank has such rows
-    coupled   whether some of them have couplings all the same (penalties)
-    certain   whether this is known of the matrix that is solved; else of another that stands for it
+    Attributes
+    ----------
+    rows
+        int64, local
+    diagonal
+        float64, as in the matrix; 0 in rows that are all zero
+    anywhere
+        whether any rank has such rows
+    coupled
+        whether some of them have couplings all the same (penalties)
+    certain
+        whether this is known of the matrix that is solved; else of another that stands for it
     """
 
     rows: np.ndarray

@@ -17,11 +17,17 @@ HAS_S = 64
 class PackedStencil:
     """The stencil of this rank's box with a halo of one cell.
 
-    cells    uint8 (nz + 2, ny + 2, nx + 2), C-contiguous (while it is read one byte a row): bits 0 .. 5 where the low
-             and the high face along x, y, z conducts, HAS_S where the cell has an s; 0 at inactive cells
-    s_index  uint8, of the same shape: which of the `s_value`, where HAS_S is set
-    c        conductance along x, y, z
-    s_value  float64 [256], 0 where unused
+    Attributes
+    ----------
+    cells
+        uint8 (nz + 2, ny + 2, nx + 2), C-contiguous (while it is read one byte a row): bits 0 .. 5 where the low
+        and the high face along x, y, z conducts, HAS_S where the cell has an s; 0 at inactive cells
+    s_index
+        uint8, of the same shape: which of the `s_value`, where HAS_S is set
+    c
+        conductance along x, y, z
+    s_value
+        float64 [256], 0 where unused
 
     On several ranks it is complete after `agreed`, and halos are filled by those who use it.
     """

@@ -21,9 +21,14 @@ from petsc_dcdm.stencil.local_csr import local_csr
 class Regions:
     """Regions that are coupled within and held nowhere: each has constants as a null space of its own.
 
-    of     int64, for each local row the number of its region, -1 in rows of none
-    rows   int64, how many rows each region has, on all ranks
-    first  int64, its lowest row
+    Attributes
+    ----------
+    of
+        int64, for each local row the number of its region, -1 in rows of none
+    rows
+        int64, how many rows each region has, on all ranks
+    first
+        int64, its lowest row
     """
 
     of: np.ndarray

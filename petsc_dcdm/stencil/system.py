@@ -34,17 +34,27 @@ SYMMETRY_TOLERANCE = 1e-6
 class GridSystem:
     """The stencil of a matrix on this rank's box.
 
-    w, s           float64 arrays (nz + 2, ny + 2, nx + 2) of the box with a halo of 0, in the convention of the models:
-                   w[a] conductance of the low face along axis a, s extra diagonal; 0 at inactive cells. For voxel
-                   geometry w is all of that in packed form and s is None, see :meth:`arrays`
-    scale          the matrix is ``scale`` times that operator; negative for a negative definite matrix
-    fixed          the rows that are solved without the network
-    nearly_closed  constants nearly are a null space, see :class:`RowStencil`
-    singular       no row has an extra diagonal: constants on the active cells are a null space
-    active_cells   global number of the other rows
-    ghosts         columns of other ranks, on several
-    exact          every entry of the matrix is in w and s, to rounding; else it may lack what the tolerances of set-up
-                   let pass
+    Attributes
+    ----------
+    w, s
+        float64 arrays (nz + 2, ny + 2, nx + 2) of the box with a halo of 0, in the convention of the models:
+        w[a] conductance of the low face along axis a, s extra diagonal; 0 at inactive cells. For voxel
+        geometry w is all of that in packed form and s is None, see :meth:`arrays`
+    scale
+        the matrix is ``scale`` times that operator; negative for a negative definite matrix
+    fixed
+        the rows that are solved without the network
+    nearly_closed
+        constants nearly are a null space, see :class:`RowStencil`
+    singular
+        no row has an extra diagonal: constants on the active cells are a null space
+    active_cells
+        global number of the other rows
+    ghosts
+        columns of other ranks, on several
+    exact
+        every entry of the matrix is in w and s, to rounding; else it may lack what the tolerances of set-up
+        let pass
     """
 
     grid: Grid
@@ -133,11 +143,17 @@ def build_system(
 ) -> GridSystem:
     """Extracts, checks and distributes the stencil of ``A``. Collective; raises MatrixError on all ranks alike.
 
-    comm       a private duplicate of the matrix's communicator, used for halos as long as the system lives
-    threshold  semi-coarsening threshold of the network, see :func:`plan_coarsening`; None for a network without levels,
-               which pools blocks of two cells
-    holders    the ranks that get a box, all if None
-    previous   of a matrix with the same pattern on the same grid: what depends on that only is taken over
+    Parameters
+    ----------
+    comm
+        a private duplicate of the matrix's communicator, used for halos as long as the system lives
+    threshold
+        semi-coarsening threshold of the network, see :func:`plan_coarsening`; None for a network without levels,
+        which pools blocks of two cells
+    holders
+        the ranks that get a box, all if None
+    previous
+        of a matrix with the same pattern on the same grid: what depends on that only is taken over
     """
     stencil = extract(A, grid, threads, previous.ghosts if previous is not None else None)
     pooling = ((0, 1, 2),)

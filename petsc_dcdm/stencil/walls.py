@@ -63,9 +63,13 @@ def keep_walls(
     the smoother could not do without them; there the plan ends. Where much would be torn (``AHEAD_LIMIT``) it ends
     a level earlier, the first coarsening excepted.
 
-    w       padded float64 arrays (nz + 2, ny + 2, nx + 2) of the finest level, conductances of the low faces along
-            x, y, z, or packed; halos are filled
-    mean_w  their global means
+    Parameters
+    ----------
+    w
+        padded float64 arrays (nz + 2, ny + 2, nx + 2) of the finest level, conductances of the low faces along
+        x, y, z, or packed; halos are filled
+    mean_w
+        their global means
     """
     level = _Faces(w, threads)
     exchanged: Sequence[np.ndarray] = [w.cells] if isinstance(w, PackedStencil) else w

@@ -24,9 +24,12 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 class Recurrence:
     """Steps of the method with its last directions; fields (..., nz, ny, nx), differentiable.
 
-    Args:
-        operator: A, which must be symmetric and positive definite on what it is given.
-        history: how many of the last directions a new one is made A-orthogonal to.
+    Parameters
+    ----------
+    operator
+        A, which must be symmetric and positive definite on what it is given.
+    history
+        how many of the last directions a new one is made A-orthogonal to.
     """
 
     def __init__(self, operator: Callable[[Tensor], Tensor], history: int = HISTORY) -> None:

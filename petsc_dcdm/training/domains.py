@@ -51,12 +51,18 @@ def assemble(
 ) -> System:
     """The system of a geometry.
 
-    Args:
-        fluid: bool (nz, ny, nx), cells with an unknown. All others are solid unless `air`.
-        air: bool, cells where the pressure is given: they add their conductance to s of their neighbours.
-        sides: [3, 2] extra diagonal over conductance at the low and high side of x, y, z; one of `OPENINGS`.
-        coefficient: cell coefficients; a face gets the harmonic mean. Default 1.
-        ratio: conductances along x, y, z of a cell of coefficient 1.
+    Parameters
+    ----------
+    fluid
+        bool (nz, ny, nx), cells with an unknown. All others are solid unless `air`.
+    air
+        bool, cells where the pressure is given: they add their conductance to s of their neighbours.
+    sides
+        [3, 2] extra diagonal over conductance at the low and high side of x, y, z; one of `OPENINGS`.
+    coefficient
+        cell coefficients; a face gets the harmonic mean. Default 1.
+    ratio
+        conductances along x, y, z of a cell of coefficient 1.
 
     Unknowns that no given pressure reaches are dropped, unless that is all of them: then the largest
     connected part stays, closed.

@@ -66,11 +66,15 @@ def _transformed(a: Tensor, sines: Tensor) -> Tensor:
 class ModeSampler:
     """Makes batches of normalised training residuals, as `ritz.RitzSampler` does.
 
-    Args:
-        n: cells along an axis.
-        m: number of Ritz vectors that the residuals are to be made of, 10,000 in the paper. With as many as there
-            are modes or more, the spectrum is flat on each side of the cut.
-        low: standard deviation of the coefficients of the first m/2 + theta Ritz vectors, 1 for the others.
+    Parameters
+    ----------
+    n
+        cells along an axis.
+    m
+        number of Ritz vectors that the residuals are to be made of, 10,000 in the paper. With as many as there
+        are modes or more, the spectrum is flat on each side of the cut.
+    low
+        standard deviation of the coefficients of the first m/2 + theta Ritz vectors, 1 for the others.
     """
 
     def __init__(self, n: int, m: int, low: float = 9.0) -> None:

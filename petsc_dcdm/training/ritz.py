@@ -71,11 +71,15 @@ class Lanczos:
 def lanczos(apply: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> Lanczos:
     """Lanczos with full re-orthogonalisation.
 
-    Args:
-        apply: the symmetric operator, on tensors of the shape of `start`.
-        start: start vector of any shape; its dtype and device are those of the basis.
-        steps: m. Fewer are made when an invariant subspace is found, e.g. because m exceeds the number of
-            distinct eigenvalues.
+    Parameters
+    ----------
+    apply
+        the symmetric operator, on tensors of the shape of `start`.
+    start
+        start vector of any shape; its dtype and device are those of the basis.
+    steps
+        m. Fewer are made when an invariant subspace is found, e.g. because m exceeds the number of
+        distinct eigenvalues.
 
     Source: Golub and Van Loan, Matrix Computations, section 10.3. One pass against all earlier vectors
         follows the three-term recurrence, which is the second pass that orthogonality to rounding needs.
@@ -116,11 +120,15 @@ def box_lanczos(n: int, steps: int, seed: int, dtype: torch.dtype = torch.float3
 class RitzSampler:
     """Makes batches of normalised training residuals.
 
-    Args:
-        run: the Lanczos basis of the box.
-        n: cells along an axis.
-        low: standard deviation of the coefficients of the first m/2 + theta Ritz vectors: 9 in the paper, 1
-            for none of its bias towards low frequencies.
+    Parameters
+    ----------
+    run
+        the Lanczos basis of the box.
+    n
+        cells along an axis.
+    low
+        standard deviation of the coefficients of the first m/2 + theta Ritz vectors: 9 in the paper, 1
+        for none of its bias towards low frequencies.
     """
 
     def __init__(self, run: Lanczos, n: int, low: float = 9.0) -> None:

@@ -108,12 +108,18 @@ def train_multigrid(
 ) -> dict[str, np.ndarray]:
     """Train a `multigrid` network on random systems.
 
-    Args:
-        settings: length, seed and shape of the network.
-        report: called after every step with its number (from 1) and its loss.
-        start: tensors to start from; default: an untrained network.
-        draw: where the systems come from; default: `domains.random_system`.
-        learn: the tensors to train; default: all.
+    Parameters
+    ----------
+    settings
+        length, seed and shape of the network.
+    report
+        called after every step with its number (from 1) and its loss.
+    start
+        tensors to start from; default: an untrained network.
+    draw
+        where the systems come from; default: `domains.random_system`.
+    learn
+        the tensors to train; default: all.
 
     Returns:
         The tensors of a weights file, float32.

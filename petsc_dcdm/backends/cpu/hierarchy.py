@@ -25,13 +25,19 @@ from petsc_dcdm.stencil.packed import PackedStencil
 class CpuHierarchy:
     """The network made ready for one matrix; see `petsc_dcdm.backends.base.Directions`.
 
-    Args:
-        file: weights of kind ``multigrid``.
-        w, s: low-face conductances along x, y, z and extra diagonal, each float32 or float64 (nz, ny, nx) of this
-            rank's box, scaled to a largest diagonal of 1. Not kept. Or a `PackedStencil` and None.
-        layout: this rank's box.
-        threads: OpenMP threads of this rank.
-        half: store coefficients as bfloat16, else as float32.
+    Parameters
+    ----------
+    file
+        weights of kind ``multigrid``.
+    w, s
+        low-face conductances along x, y, z and extra diagonal, each float32 or float64 (nz, ny, nx) of this
+        rank's box, scaled to a largest diagonal of 1. Not kept. Or a `PackedStencil` and None.
+    layout
+        this rank's box.
+    threads
+        OpenMP threads of this rank.
+    half
+        store coefficients as bfloat16, else as float32.
 
     Collective. Raises `WeightsError` for weights of another kind and `KernelsUnavailable` where the kernels can not
     be compiled, or the network is wider or the box larger than they are made for.

@@ -27,14 +27,20 @@ BLOCK = 8
 class BoxOperator:
     """A matrix on this rank's box: `factor` times the operator with low-face conductances w and extra diagonal s.
 
-    Args:
-        network: the hierarchy that was set up on this operator; its finest level's layout and active cells are used.
-        w, s: a `PackedStencil` and None: one byte a cell. Or float64 arrays (nz + 2, ny + 2, nx + 2), C-contiguous, the
-            box with a halo of one cell, which is filled here for w: 32 bytes a cell, kept by reference.
-        factor: negative for a negative definite matrix.
-        exact: whether this is the matrix to rounding, so that true residuals may be taken with it; else it is near
-            enough for steps only.
-        closed: number of active cells of all ranks if constants on them are a null space of the matrix, else 0.
+    Parameters
+    ----------
+    network
+        the hierarchy that was set up on this operator; its finest level's layout and active cells are used.
+    w, s
+        a `PackedStencil` and None: one byte a cell. Or float64 arrays (nz + 2, ny + 2, nx + 2), C-contiguous, the
+        box with a halo of one cell, which is filled here for w: 32 bytes a cell, kept by reference.
+    factor
+        negative for a negative definite matrix.
+    exact
+        whether this is the matrix to rounding, so that true residuals may be taken with it; else it is near
+        enough for steps only.
+    closed
+        number of active cells of all ranks if constants on them are a null space of the matrix, else 0.
 
     Collective. See `petsc_dcdm.backends.base.Operator`.
     """
@@ -99,12 +105,17 @@ class BoxOperator:
 class DirectionLoop:
     """Takes steps from a given x and r = b - A x, both in place; see `petsc_dcdm.backends.base.Loop`.
 
-    Args:
-        network: gives the directions.
-        operator: the matrix. Where constants are a null space of it what rounding leaves of them in r grows beside what
-            is left of it; it does not count in r . d.
-        layout: this rank's box.
-        history: how many of the last directions a new one is made conjugate to, at most MAX_HISTORY.
+    Parameters
+    ----------
+    network
+        gives the directions.
+    operator
+        the matrix. Where constants are a null space of it what rounding leaves of them in r grows beside what
+        is left of it; it does not count in r . d.
+    layout
+        this rank's box.
+    history
+        how many of the last directions a new one is made conjugate to, at most MAX_HISTORY.
 
     Allocates a float32 and ``history`` float64 arrays of the padded box once, one more on several ranks. All methods
     are collective.

@@ -33,13 +33,22 @@ class CpuLevels:
     """The levels of a network for one matrix, the finest first; arguments as for
     `petsc_dcdm.backends.cpu.hierarchy.CpuHierarchy`.
 
-    stages            what the kernels see of each, the coarsest included; without the fields of the cycle
-    infos             what each is
-    box               the part (z, y, x) of this rank's box that they cover; nothing is active outside
-    coarse            the operator of the coarsest, and
-    coarse_box        the part of its box that the stages cover
-    halo              whether any rank's box is less than the grid
-    empty             whether this rank's is empty
+    Attributes
+    ----------
+    stages
+        what the kernels see of each, the coarsest included; without the fields of the cycle
+    infos
+        what each is
+    box
+        the part (z, y, x) of this rank's box that they cover; nothing is active outside
+    coarse
+        the operator of the coarsest, and
+    coarse_box
+        the part of its box that the stages cover
+    halo
+        whether any rank's box is less than the grid
+    empty
+        whether this rank's is empty
 
     Collective.
     """

@@ -89,9 +89,14 @@ class Convergence:
     def tolerances(self, first: float, left: float | None, given: float | None) -> Iterator[None]:
         """For the length of the solve: tolerances that PETSc's test measures with as this class does. With a guess:
 
-        first  norm of the first residual
-        left   that of the right-hand side once the fixed rows are solved; ``first`` without a guess (None)
-        given  that of all of it, which PETSc's test takes tolerances relative to; ``first`` without a guess (None)
+        Parameters
+        ----------
+        first
+            norm of the first residual
+        left
+            that of the right-hand side once the fixed rows are solved; ``first`` without a guess (None)
+        given
+            that of all of it, which PETSc's test takes tolerances relative to; ``first`` without a guess (None)
         """
         whole = float(self._system.b.norm())
         left, given, guessed = (first, first, False) if left is None or given is None else (left, given, True)

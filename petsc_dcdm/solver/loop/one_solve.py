@@ -38,8 +38,12 @@ class OneSolve:
         vectors: Callable[[int], list[PETSc.Vec]],
     ) -> None:
         """
-        context  of the preconditioner where that can take the steps on its grid, else None
-        vectors  gives so many work vectors
+        Parameters
+        ----------
+        context
+            of the preconditioner where that can take the steps on its grid, else None
+        vectors
+            gives so many work vectors
         """
         self._settings, self._ksp, self._context, self._system = settings, ksp, context, system
         self._transposed, self._vectors = transposed, vectors

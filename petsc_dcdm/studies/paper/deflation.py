@@ -36,8 +36,10 @@ def _eigenvalue(k: tuple[int, ...], shape: Shape) -> float:
 class DeflatedCG:
     """Set up once for a matrix: A times its deflation space, the small Gram matrix and the diagonal.
 
-    Args:
-        space: vectors that span the deflation space, 16 in the paper. They belong to this object from now on.
+    Parameters
+    ----------
+    space
+        vectors that span the deflation space, 16 in the paper. They belong to this object from now on.
     """
 
     def __init__(self, A: PETSc.Mat, space: list[PETSc.Vec]) -> None:
