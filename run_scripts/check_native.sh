@@ -56,7 +56,7 @@ build() {
     local name=$1 with=$2
     shift 2
     mkdir "$scratch/$name"
-    printf '%s\n' petsc_dcdm/native/src/*.c tests/native/driver/*.c |
+    printf '%s\n' petsc_dcdm/native/src/*.c petsc_dcdm/native/src/*/*.c tests/native/driver/*.c |
         xargs -P "$(nproc)" -I{} sh -c 'source=$1 to=$2; shift 2
             "$@" -c "$source" -o "$to/$(basename "$source" .c).o"' sh {} "$scratch/$name" \
             "$with" -std=gnu11 -O1 -ftree-vectorize -ffp-contract=fast -Ipetsc_dcdm/native/src $warnings "$@"

@@ -66,15 +66,25 @@ FAULTS = (
     ),
     Fault(
         "the sign of the matrix",
-        "native/src/csr_tools.c",
+        "native/src/entries/csr_tools.c",
         "m->values[e] < 0 ? -1.0 : 1.0",
         "m->values[e] < 0 ? 1.0 : -1.0",
         "stencil/test_entries.py stencil/test_extract.py",
     ),
     Fault(
-        "stiff springs are penalties", "native/src/csr.h", "PENALTY = 1e6", "PENALTY = 1e4", "stencil/test_extract.py"
+        "stiff springs are penalties",
+        "native/src/entries/csr.h",
+        "PENALTY = 1e6",
+        "PENALTY = 1e4",
+        "stencil/test_extract.py",
     ),
-    Fault("penalties are springs", "native/src/csr.h", "PENALTY = 1e6", "PENALTY = 1e12", "stencil/test_extract.py"),
+    Fault(
+        "penalties are springs",
+        "native/src/entries/csr.h",
+        "PENALTY = 1e6",
+        "PENALTY = 1e12",
+        "stencil/test_extract.py",
+    ),
     Fault(
         "weak springs hold nothing",
         "stencil/extract.py",

@@ -57,7 +57,7 @@ class KernelsUnavailable(RuntimeError):
 
 
 def sources() -> list[Path]:
-    return sorted(SOURCE_DIRECTORY.glob("*.c"))
+    return sorted(SOURCE_DIRECTORY.rglob("*.c"))
 
 
 def find_compiler() -> list[str]:
@@ -94,7 +94,7 @@ def _key(compiler: Sequence[str]) -> str:
     time.
     """
     digest = hashlib.sha256()
-    for path in [*sources(), *sorted(SOURCE_DIRECTORY.glob("*.h"))]:
+    for path in [*sources(), *sorted(SOURCE_DIRECTORY.rglob("*.h"))]:
         digest.update(path.name.encode() + path.read_bytes())
     binary = Path(compiler[0]).resolve()
     status = binary.stat()
@@ -111,7 +111,7 @@ def _run(compiler: Sequence[str], arguments: Sequence[str], work: Path, target: 
     message = ""
     partial = temporary_name(work, target.name)
     for flags in _flag_sets():
-        command = [*compiler, *flags, *arguments, "-o", str(partial)]
+        command = [*compiler, *flags, f"-I{SOURCE_DIRECTORY}", *arguments, "-o", str(partial)]
         ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         if ended.returncode == 0:
             partial.chmod(0o755)
@@ -128,8 +128,9 @@ def _run(compiler: Sequence[str], arguments: Sequence[str], work: Path, target: 
 def _size(source: Path) -> int:
     """Characters of a source with the headers of ours that it includes."""
     text = source.read_text(encoding="utf-8")
-    headers = re.findall(r'#include "(.+?)"', text)
-    return len(text) + sum(_size(source.with_name(name)) for name in headers if source.with_name(name).exists())
+    names = re.findall(r'#include "(.+?)"', text)
+    places = [place / name for name in names for place in (source.parent, SOURCE_DIRECTORY)]
+    return len(text) + sum(_size(header) for header in places if header.exists())
 
 
 class _Build:

@@ -42,7 +42,7 @@ def test_no_warning_and_nothing_for_the_sanitizers(sanitizers: None) -> None:
 
 def test_lines_of_c_fit_on_a_screen() -> None:
     folders = (SOURCE_DIRECTORY, ROOT / "tests" / "native" / "driver")
-    for path in (path for folder in folders for path in folder.iterdir()):
+    for path in (path for folder in folders for path in folder.rglob("*.[ch]")):
         lines = path.read_text().splitlines()
         assert len(lines) <= 350, path
         assert max(map(len, lines)) < 120, path

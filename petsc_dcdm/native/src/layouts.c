@@ -1,10 +1,10 @@
 /* Where the fields are of the structures that Python fills in or reads: compared with its own when the library is
  * loaded (petsc_dcdm/native/structures.py). */
 #include "common.h"
-#include "csr.h"
-#include "operator.h"
-#include "setup.h"
-#include "walls.h"
+#include "entries/csr.h"
+#include "cycle/operator.h"
+#include "setup/setup.h"
+#include "walls/walls.h"
 
 /* One field, or with an empty name the whole structure. */
 typedef struct {

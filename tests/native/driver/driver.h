@@ -10,11 +10,11 @@
 #include <string.h>
 
 #include "common.h"
-#include "csr.h"
-#include "operator.h"
+#include "entries/csr.h"
+#include "cycle/operator.h"
 #include "packed.h"
-#include "setup.h"
-#include "walls.h"
+#include "setup/setup.h"
+#include "walls/walls.h"
 
 #define CHECK(condition)                                                                     \
     do {                                                                                     \
