@@ -118,7 +118,8 @@ fi
 
 export XDG_CACHE_HOME=$scratch PYTHONPATH=$PWD:$PWD/tests${PYTHONPATH:+:$PYTHONPATH}
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg
-tests=(tests/stencil/test_entries.py tests/stencil/test_walls.py tests/backends tests/stencil/test_extract.py)
+tests=(tests/stencil/test_entries.py tests/stencil/test_walls.py tests/stencil/test_extract.py
+    tests/backends/test_loop.py tests/backends/test_cpu_hierarchy.py tests/backends/test_cpu_half.py)
 if [ $quick = no ]; then
     for target in "${targets[@]}"; do
         [ "$target" != -march=native ] || continue # those of the test suite
