@@ -11,6 +11,7 @@ nor MPI and does not load torch.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -24,15 +25,20 @@ def python_shows_errors() -> bool:
     return hasattr(sys.modules["__main__"], "__file__") or hasattr(sys, "ps1") or sys.argv[:1] == ["-c"]
 
 
+def _misnamed(name: str) -> None:
+    """What petsc4py calls for -ksp_python_type petsc_dcdm.ksp."""
+    misnamed = (
+        f"petsc_dcdm.{name} was named as a Python type; a Krylov solver takes -ksp_python_type petsc_dcdm.KSP, a "
+        "preconditioner takes -pc_python_type petsc_dcdm.PC"
+    )
+    if not python_shows_errors():
+        print(misnamed, file=sys.stderr)
+    raise ImportError(misnamed)
+
+
 def __getattr__(name: str) -> Any:
-    if name in ("ksp", "pc"):  # as in -ksp_python_type petsc_dcdm.ksp
-        misspelt = (
-            f"petsc_dcdm.{name} was named as a Python type; a Krylov solver takes -ksp_python_type petsc_dcdm.KSP, a "
-            "preconditioner takes -pc_python_type petsc_dcdm.PC"
-        )
-        if not python_shows_errors():
-            print(misspelt, file=sys.stderr)
-        raise ImportError(misspelt)
+    if name in ("ksp", "pc"):  # petsc4py passes over an exception here, and calls what it gets
+        return partial(_misnamed, name)
     if name in _catalogue:
         try:
             return getattr(import_module(_catalogue[name]), "load" if name == "load_model" else name)

@@ -23,7 +23,7 @@ def system():
 
 
 def network(ksp):
-    return ksp.getPC().getPythonContext()._network
+    return ksp.getPC().getPythonContext()._backend.hierarchy
 
 
 def compare(ksp, x):
