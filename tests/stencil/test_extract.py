@@ -111,6 +111,7 @@ def with_entry(row, column, value, shape=(3, 4, 5)):
         (7, 7, -20.0, "row 7.*has diagonal"),
         (7, 7, -4.0, "not diagonally dominant"),
         (7, 8, 0.5, r"not symmetric: cell \(2, 1, 0\).*high neighbour along x with -0.5 and coupled back with -1"),
+        (7, 8, 2e-6, "not symmetric"),
     ],
 )
 def test_refusals(reader, row, column, value, message):
@@ -182,6 +183,13 @@ def test_row_sums_beyond_the_rounding_of_a_sum_hold_constants(reader, size, sing
     system = system_of(A, (3, 4, 5))
     assert system.singular is singular
     assert system.nearly_closed is (not singular and size <= 1e-7)
+
+
+def test_a_sum_of_one_row_that_is_two_units_of_its_last_place_is_rounding(reader):
+    A = matrix(*conductances((3, 4, 5), walls=0.0))
+    A.setValue(17, 17, A.getValue(17, 17) * (1 + 4e-16))
+    A.assemble()
+    assert system_of(A, (3, 4, 5)).singular
 
 
 def test_a_sum_that_is_positive_in_every_row_is_no_rounding(reader):
