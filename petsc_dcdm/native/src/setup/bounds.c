@@ -4,29 +4,17 @@
 
 #include "common.h"
 
-/* Whether any of n numbers is not zero; NaN counts. */
-INLINE int any_float(const float *p, int64_t n) {
-    uint32_t bits = 0;
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t b;
-        memcpy(&b, p + i, sizeof b);
-        bits |= b;
-    }
-    return bits != 0;
-}
-
-INLINE int any_double(const double *p, int64_t n) {
-    uint64_t bits = 0;
-    for (int64_t i = 0; i < n; i++) {
-        uint64_t b;
-        memcpy(&b, p + i, sizeof b);
-        bits |= b;
-    }
-    return bits != 0;
-}
-
+/* Whether any of the n numbers from element o on is not zero; NaN counts. */
 INLINE int any(const void *p, int64_t o, int64_t n, int is_double) {
-    return is_double ? any_double((const double *)p + o, n) : any_float((const float *)p + o, n);
+    const int64_t words = is_double ? 2 : 1;
+    const uint32_t *from = (const uint32_t *)p + words * o;
+    uint32_t bits = 0;
+    for (int64_t i = 0; i < words * n; i++) {
+        uint32_t b;
+        memcpy(&b, from + i, sizeof b);
+        bits |= b;
+    }
+    return bits != 0;
 }
 
 /* Where the arrays w_x, w_y, w_z, s are not zero: found[thread] = first z, y, x, then one past the last. */
