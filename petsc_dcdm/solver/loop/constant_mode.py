@@ -80,17 +80,25 @@ class ConstantMode:
             self._image.destroy()
 
 
-def how_closed(A: PETSc.Mat, fixed: FixedRows) -> Closed:
-    """What constants on the rows that are not ``fixed`` are to a matrix with entries. Collective."""
-    ones, image = A.createVecs()
-    ones.set(1.0)
-    fixed.clear(ones)
-    A.mult(ones, image)
-    diagonal = A.getDiagonal()
+def largest_image(A: PETSc.Mat, diagonal: PETSc.Vec, n: PETSc.Vec, fixed: FixedRows) -> float:
+    """The largest of D^-1 A n in rows that are not ``fixed``, D the diagonal. Collective."""
+    image = A.createVecLeft()
+    A.mult(n, image)
     image.pointwiseDivide(image, diagonal)
     fixed.clear(image)
     largest = float(image.norm(PETSc.NormType.NORM_INFINITY))
-    for vec in (ones, image, diagonal):
+    image.destroy()
+    return largest
+
+
+def how_closed(A: PETSc.Mat, fixed: FixedRows) -> Closed:
+    """What constants on the rows that are not ``fixed`` are to a matrix with entries. Collective."""
+    ones = A.createVecRight()
+    ones.set(1.0)
+    fixed.clear(ones)
+    diagonal = A.getDiagonal()
+    largest = largest_image(A, diagonal, ones, fixed)
+    for vec in (ones, diagonal):
         vec.destroy()
     return Closed.ENTIRELY if largest <= NULL else Closed.NEARLY if largest <= NEARLY_CLOSED else Closed.NO
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from petsc4py import PETSc
 
 from petsc_dcdm.native.identity import Identity, identity
+from petsc_dcdm.solver.loop.constant_mode import largest_image
 from petsc_dcdm.solver.loop.preconditioner import GridPreconditioner
+from petsc_dcdm.stencil.fixed import no_fixed_rows
 
 TOLERANCE = 1e-8
 """Up to where n is a null vector: the largest of D^-1 A n, D the diagonal, over the largest of n. It is the square root
@@ -53,7 +55,7 @@ class KnownNullSpaces:
 
 
 def _judge(A: PETSc.Mat, P: PETSc.Mat, null_space: PETSc.NullSpace) -> Attached:
-    n, image = A.createVecs()
+    n = A.createVecRight()
     diagonal = P.getDiagonal()
     members = list(null_space.getVecs())
     if null_space.hasConstant():
@@ -64,11 +66,9 @@ def _judge(A: PETSc.Mat, P: PETSc.Mat, null_space: PETSc.NullSpace) -> Attached:
             n.set(1.0)
         else:
             member.copy(n)
-        A.mult(n, image)
-        image.pointwiseDivide(image, diagonal)
-        largest, size = (float(v.norm(PETSc.NormType.NORM_INFINITY)) for v in (image, n))
-        worst = max(worst, largest / size if size else 0.0)
-    for vec in (n, image, diagonal):
+        size = float(n.norm(PETSc.NormType.NORM_INFINITY))
+        worst = max(worst, largest_image(A, diagonal, n, no_fixed_rows()) / size if size else 0.0)
+    for vec in (n, diagonal):
         vec.destroy()
     if worst <= TOLERANCE:
         return Attached(null_space)
