@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.layout import Layout
 from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.stencil.packed import PackedStencil
@@ -53,8 +54,7 @@ class Problem:
         """w and s without their halos, views; of copies where they are packed."""
         w, s = self.w.arrays() if isinstance(self.w, PackedStencil) else (self.w, self.s)
         assert s is not None
-        inner = (slice(1, -1),) * 3
-        return [face[inner] for face in w], s[inner]
+        return [interior(face) for face in w], interior(s)
 
 
 class Directions(Hierarchy, Protocol[Residual, Direction]):

@@ -32,8 +32,8 @@ class Network:
         called with (file, w, s, layout, device), returns a `Hierarchy`; a class will do. ``w`` are three
         arrays, the conductances of the low faces along x, y, z, and ``s`` is the extra diagonal, float64
         (nz, ny, nx) of this rank's box, views that need not be contiguous, scaled to a largest diagonal of 1, 0 at
-        inactive cells; ``layout`` is
-        this rank's box of the grid, ``device`` a torch device such as ``"cuda:0"``. Collective.
+        inactive cells; ``layout`` is this rank's box of the grid, ``device`` a torch device such as ``"cuda:0"``.
+        Collective.
     check
         raises `WeightsError` for a file that lacks a tensor, or has another shape of one than the network
         takes. Called when a file is read or written, on one rank.

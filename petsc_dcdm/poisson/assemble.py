@@ -127,8 +127,7 @@ def _numbering(world: World, dm: PETSc.DMDA, active: np.ndarray, fluid_only: boo
     rows = int(active.sum()) if fluid_only else active.size
     start = dm.comm.tompi4py().exscan(rows) or 0  # None on rank 0
     padded = np.zeros([n + 2 for n in active.shape])
-    local = padded[1:-1, 1:-1, 1:-1]
-    local[...] = start + (
+    interior(padded)[...] = start + (
         np.cumsum(active).reshape(active.shape) - 1 if fluid_only else np.arange(rows).reshape(active.shape)
     )
     dmda.exchange(dm, padded)  # float64 holds row numbers up to 2^53 exactly
@@ -192,10 +191,8 @@ def _slab(
     columns, values = [interior(number)[slab][rows]], [diagonal[slab][rows]]
     place = 0
     for a, is_high, w in _faces(world):
-        index = [slice(1, -1)] * 3
-        index[2 - a] = slice(2, None) if is_high else slice(0, -2)
         place = place if is_high else place + 1
-        columns.append(number[wide][tuple(index)][rows])
+        columns.append(neighbours(number[wide], a)[is_high][rows])
         values.append(-w[slab][rows])
     # The diagonal goes between the low and the high faces, so that columns ascend within a rank.
     order = [*range(1, place + 1), 0, *range(place + 1, len(columns))]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.poisson.flags import Box
 
@@ -77,7 +78,7 @@ def exchange(dm: PETSc.DMDA, padded: np.ndarray) -> None:
     inside = ghosted(dm)
     ours, local = dm.getGlobalVec(), dm.getLocalVec()
     with ours as a:
-        a[:] = padded[1:-1, 1:-1, 1:-1].ravel()
+        a[:] = interior(padded).ravel()
     dm.globalToLocal(ours, local)
     with local as a:
         # Star stencils leave the corners of local vectors undefined: take the six faces only.

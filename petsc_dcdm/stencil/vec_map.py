@@ -15,6 +15,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.boxes import BoxPartition
+from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.native.build import KernelsUnavailable, library
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.stencil.discovery import Grid
@@ -98,7 +99,7 @@ class RowMap:
             return (place // (ny * nx) + 1) * ((ny + 2) * (nx + 2)) + (place // nx % ny + 1) * (nx + 2) + place % nx + 1
 
         if self._in_place:
-            padded[1:-1, 1:-1, 1:-1] = values.reshape(self.shape)
+            interior(padded)[...] = values.reshape(self.shape)
             return
         own, receives = self._own.copy(), self._receives.copy()
         for runs, column in ((own, 1), (receives.runs, 0)):

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.layout import Layout, Plan, SerialLayout, coarse_box
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import KernelsUnavailable, library
@@ -120,7 +121,7 @@ def _torn_ahead(
     faces = np.zeros((3, *(n + 2 for n in whole)))
     own = tuple(slice(1 + first, 1 + first + n) for first, n in zip(offset, shape, strict=True))
     for axis, face in enumerate(level.faces):
-        faces[(axis, *own)] = face[1:-1, 1:-1, 1:-1]
+        faces[(axis, *own)] = interior(face)
     return _Faces(list(layout.sum(faces)), threads).torn_share(axes, SerialLayout(whole, ()))
 
 
@@ -200,7 +201,7 @@ class _Faces:
             face = _whole_blocks(self.faces[axis], block)
             for child in np.ndindex(*block):
                 if child[2 - axis] == 0:
-                    out[1:-1, 1:-1, 1:-1] += _children(face, child, block) * (0.5 if axis in axes else 1.0)
+                    interior(out)[...] += _children(face, child, block) * (0.5 if axis in axes else 1.0)
         return _Faces(coarse, self._threads)
 
     def _c_grid(self, axes: tuple[int, ...], skinless: int = 0) -> ctypes._Pointer[_Grid]:

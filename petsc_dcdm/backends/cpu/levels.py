@@ -7,6 +7,7 @@ import itertools
 
 import numpy as np
 
+from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, kernels
 from petsc_dcdm.native.memory import aligned_zeros
@@ -188,7 +189,7 @@ def crop(source: list[np.ndarray] | PackedStencil, plan: tuple[Axes, ...], threa
     """
     if isinstance(source, PackedStencil):
         shape: tuple[int, ...] = source.shape
-        inner = source.cells[1:-1, 1:-1, 1:-1]
+        inner = interior(source.cells)
         planes = inner.any(axis=2)
         any_ = [np.flatnonzero(planes.any(axis=1)), np.flatnonzero(planes.any(axis=0))]
         any_.append(np.flatnonzero(inner.any(axis=1).any(axis=0)))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from petsc_dcdm.backends.cpu.levels import Box, Stage, coarse_crop, crop, pack_network, roles
+from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, Reach, coarse_box
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.binding import (
@@ -88,7 +89,7 @@ class CpuLevels:
         self.box = box
         if isinstance(source, PackedStencil) and not layout.plan:
             arrays, extra = source.arrays()
-            source = [a[1:-1, 1:-1, 1:-1] for a in (*arrays, extra)]
+            source = [interior(a) for a in (*arrays, extra)]
         if not isinstance(source, PackedStencil):
             source = [a[box] for a in source]
         width = _width(self._steps)
@@ -136,7 +137,7 @@ class CpuLevels:
         nz, ny, nx = stage.geometry.shape
         cells, s_index = (np.zeros((nz + 2, ny + 2, nx + 2), np.uint8) for _ in range(2))
         for wide, values in ((cells, source.cells), (s_index, source.s_index)):
-            wide[1:-1, 1:-1, 1:-1][stage.own] = values[1:-1, 1:-1, 1:-1]
+            interior(wide)[stage.own] = interior(values)
         self._fill(0, cells, s_index)
         return PackedStencil(cells, s_index, source.c, source.s_value)
 
