@@ -55,6 +55,17 @@ static uint8_t class_of(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64
     return memcmp(s->class_source[ws->class[place]], source, sizeof source) ? 0 : ws->class[place];
 }
 
+/* Whether the low and the high face of cell i of n lie between coarse cells, `half`: coarsened, `wrap`: on a ring. Of a
+ * ring of two there is one cell left, which is no neighbour of itself; the last one of an odd number is alone in its
+ * coarse cell. */
+INLINE int keeps_low(int64_t half, int64_t wrap, int64_t n, int64_t i) {
+    return !half || (!(i & 1) && !(wrap && n == 2));
+}
+
+INLINE int keeps_high(int64_t half, int64_t wrap, int64_t n, int64_t i) {
+    return !half || ((i & 1 || (wrap && i == n - 1)) && !(wrap && n == 2));
+}
+
 /* The coefficients of row (k, j), and its shares in the next level added to the sums over the rows of a coarse row. */
 static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t k, int64_t j, const int32_t *range) {
     const faces f = faces_at(l, ws, k, j);
@@ -64,8 +75,8 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
     const int sigma = (int)l->steps; /* of the fields; then gamma along x, r, w */
     float field[CHANNELS][ALIGN] __attribute__((aligned(64)));
     /* Faces inside a coarse cell vanish. Along x that is seen to when the sums are taken over. */
-    const int low_r = !l->half_r || !(j & 1), high_r = !l->half_r || (j & 1);
-    const int low_w = !l->half_w || !(k & 1), high_w = !l->half_w || (k & 1);
+    const int low_r = keeps_low(l->half_r, l->wrap_r, l->n_r, j), high_r = keeps_high(l->half_r, l->wrap_r, l->n_r, j);
+    const int low_w = keeps_low(l->half_w, l->wrap_w, l->n_w, k), high_w = keeps_high(l->half_w, l->wrap_w, l->n_w, k);
     const int keep[6] = {1, 1, low_r, high_r, low_w, high_w};
     if (ws->block + blocks_of(l) > ws->taken_end) {
         const int64_t size = portion(l);
@@ -116,7 +127,9 @@ static void add_coarse_row(const dcdm_level *l, const dcdm_setup *s, workspace *
     float *to[7] = {s->c_x, s->share_x, s->c_r, s->share_r, s->c_w, s->share_w, s->c_s};
     const int64_t o = s->c_origin + (k >> l->half_w) * s->c_pitch_w + (j >> l->half_r) * s->c_pitch_r;
     const int64_t n = l->half_x ? (l->n_x + 1) / 2 : l->n_x;
-    for (int a = 0; a < 7; a++) {
+    const int closed = l->half_x && l->wrap_x && l->n_x == 2;
+    if (l->half_x && l->wrap_x && l->n_x % 2) ws->sum[1][l->n_x] = ws->sum[1][l->n_x - 1];
+    for (int a = closed ? 2 : 0; a < 7; a++) {
         float *restrict t = to[a] + o;
         const float *restrict sum = ws->sum[a];
         if (!l->half_x)
@@ -188,10 +201,9 @@ void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, ch
     s->active = active;
 }
 
-/* The shares of the low neighbours join the coarse conductances; `l` is the next level, whose shape and layout count.
- */
+/* The shares of the low neighbours join the coarse conductances; `l` is the next level: its shape, layout and rings
+ * count. */
 void dcdm_join_shares(const dcdm_level *l, const dcdm_setup *s, int threads) {
-    const int64_t back[3] = {1, s->c_pitch_r, s->c_pitch_w};
     float *to[3] = {s->c_x, s->c_r, s->c_w};
     const float *share[3] = {s->share_x, s->share_r, s->share_w};
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -199,8 +211,11 @@ void dcdm_join_shares(const dcdm_level *l, const dcdm_setup *s, int threads) {
         for (int64_t j = 0; j < l->n_r; j++)
             for (int a = 0; a < 3; a++) {
                 if (a == 1 && !l->has_r) continue;
-                float *restrict t = to[a] + l->origin + k * l->pitch_w + j * l->pitch_r;
-                const float *restrict from = share[a] + l->origin + k * l->pitch_w + j * l->pitch_r - back[a];
+                const int64_t o = l->origin + k * l->pitch_w + j * l->pitch_r;
+                const int64_t back[3] = {-1, row_below(l, j), (plane_of(l, k - 1) - k) * l->pitch_w};
+                float *restrict t = to[a] + o;
+                const float *restrict from = share[a] + o + back[a];
                 for (int64_t i = 0; i < l->n_x; i++) t[i] += from[i];
+                if (a == 0 && l->wrap_x) t[0] += from[l->n_x];
             }
 }
