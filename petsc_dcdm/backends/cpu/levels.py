@@ -88,6 +88,7 @@ class Stage:
         c = self.level = geometry.level()
         c.half_x, c.half_r, c.half_w = (int(axis in axes) for axis in roles(geometry.flat))
         c.steps, c.halo = steps, int(halo)
+        _, c.stop_r, c.stop_x = (own.stop for own in self.own_by_role())
         self.range = np.zeros((c.n_w, c.n_r, 2), np.int32)
         c.range = self.range.ctypes.data
         if axes:
@@ -102,6 +103,21 @@ class Stage:
             c.block_class, c.block_start = self.block_class.ctypes.data, self.block_start.ctypes.data
             c.class_value = self.class_value.ctypes.data
             c.blocks, c.omegas = self.blocks.ctypes.data, self.omegas.ctypes.data
+
+    def number_places(self, shape: Shape, offset: Shape, periodic: Periodic) -> None:
+        """See place_of in common.h. `shape` and `periodic` of the whole level, `offset` of the box in it; to be called
+        where the boxes of other ranks adjoin.
+        """
+        c = self.level
+        roles = (1, 0, 2) if self.geometry.flat else (0, 1, 2)
+        self._places = []
+        for name, i in zip("wrx", roles, strict=True):
+            n, low, length = shape[i], self.low[i], self.geometry.shape[i]
+            if not (periodic[i] and not self.geometry.rings[i] and n % 2 and getattr(c, f"half_{name}")):
+                continue
+            turn, place = np.divmod(np.arange(length) + offset[i] - low, n)
+            self._places.append((place + (n + 1) * turn + low - offset[i]).astype(np.int32))
+            setattr(c, f"place_{name}", self._places[-1].ctypes.data)
 
     def own_by_role(self) -> tuple[slice, slice, slice]:
         """The box along w, r and x."""

@@ -83,6 +83,13 @@ class CpuLevels:
         """All levels from the conductances along x, y, z and s of the finest."""
         layout = self._layout
         shape, offset, global_shape = layout.shape, layout.offset, layout.global_shape
+        empty: Shape = (0, 0, 0)
+        wholes: list[tuple[Shape, Shape, Shape]] = []  # of every level: of the grid, and offset and shape of the box
+        for axes in (*layout.plan, ()):
+            wholes.append((global_shape, offset, shape))
+            global_shape, _ = coarse_box(global_shape, empty, axes)
+            shape, offset = coarse_box(shape, offset, axes)
+        shape = layout.shape
         box: Box = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
         if layout.plan and not self.halo and not self.empty:
             box = crop(source, layout.plan, layout.periodic, self._threads)
@@ -98,20 +105,21 @@ class CpuLevels:
             around = layout.around(number, width)
             size = _size(box)
             stage = Stage(size, around, rings, self._flat, axes, self._steps, half, self.halo, self._threads)
+            if self.halo and not self.empty:
+                stage.number_places(wholes[number][0], wholes[number][1], layout.periodic)
             self.stages.append(stage)
             box = coarse_crop(box, axes)
         last, box = self.stages[-1], self.box
         source = self._with_halo(source)
         for number, axes in enumerate(layout.plan):
-            stage = self.stages[number]
+            stage, (global_shape, offset, shape) = self.stages[number], wholes[number]
             stage.level.full_r = shape[2]
             stage.level.full_w = shape[2] if self._flat else shape[1] * shape[2]
             net = pack_network(file.tensors, axes, global_shape, self._flat)
             active, source = self._set_up_level(number, net, source)
             self._add_level(LevelInfo(global_shape, offset, shape, axes, active))
-            global_shape, _ = coarse_box(global_shape, (0, 0, 0), axes)
-            shape, offset = coarse_box(shape, offset, axes)
             box = coarse_crop(box, axes)
+        global_shape, offset, shape = wholes[-1]
         assert not isinstance(source, PackedStencil)
         arrays = [np.array(a[last.own], np.float64) for a in source]
         active = self._find_active(last, source)

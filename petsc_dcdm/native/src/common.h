@@ -97,6 +97,8 @@ typedef struct {
     int64_t has_r;             /* the grid has an r axis */
     int64_t wrap_w, wrap_r, wrap_x; /* the first and the last cell, two or more here, are neighbours */
     int64_t half_w, half_r, half_x; /* coarsened on the way to the next level */
+    const int32_t *place_w, *place_r, *place_x; /* of planes, rows, cells, see place_of; NULL where it is the number */
+    int64_t stop_r, stop_x;    /* end of this rank's box */
     int64_t halo;              /* 1: cells of other ranks may adjoin, so that what lies one cell outside counts */
     int64_t steps;
     uint8_t *block_class;      /* [n_w][n_r][ceil(n_x / ALIGN)] */
@@ -119,6 +121,11 @@ INLINE int64_t plane_of(const dcdm_level *l, int64_t k) {
     while (k >= l->n_w) k -= l->n_w;
     return k;
 }
+
+/* Plane, row or cell i is child number place & 1 of the coarse one place / 2, where the next level is coarser. Other
+ * places than i have cells that came round a ring from other ranks if the last cell of the ring has no sibling: beyond
+ * such a cell the next place is left out. */
+INLINE int64_t place_of(const int32_t *places, int64_t i) { return places ? places[i] : i; }
 
 /* From row j to the rows beside it. */
 INLINE int64_t row_below(const dcdm_level *l, int64_t j) {

@@ -120,14 +120,18 @@ static NOINLINE void correct(const dcdm_level *l, const dcdm_level *c, const pas
     const int clear = in_ring(&p->x[0], k);
     k = plane_of(l, k);
     const float *from = p->source + l->origin + k * l->pitch_w;
+    const float *coarse = p->coarse + c->origin + (place_of(l->place_w, k) >> l->half_w) * c->pitch_w;
     for (int64_t j = 0; j < l->n_r; j++) {
         const row_range range = range_at(l, k, j);
         const int64_t o = j * l->pitch_r;
         if (p->input) convert_row(l, p, k, j, range, r + o);
-        const float *e = p->coarse + c->origin + (k >> l->half_w) * c->pitch_w + (j >> l->half_r) * c->pitch_r;
+        const float *e = coarse + (place_of(l->place_r, j) >> l->half_r) * c->pitch_r;
         const float *restrict in = from + o;
         float *restrict out = to + o;
-        if (l->half_x) {
+        if (l->place_x)
+            for (int64_t i = range.begin; i < range.end; i++)
+                out[i] = in[i] + e[l->place_x[i < l->n_x ? i : l->n_x - 1] >> 1];
+        else if (l->half_x) {
             for (int64_t i = range.begin / 2; i < range.end / 2; i++) {
                 out[2 * i] = in[2 * i] + e[i];
                 out[2 * i + 1] = in[2 * i + 1] + e[i];
@@ -312,7 +316,7 @@ static NOINLINE void restrict_plane(const dcdm_level *l, const dcdm_level *next,
         if (coarse.begin >= coarse.end) continue;
         float *sum = p->row, *to = next->r + next->origin + (k >> l->half_w) * next->pitch_w + jc * next->pitch_r;
         memset(sum + (coarse.begin << l->half_x), 0, (size_t)((coarse.end - coarse.begin) << l->half_x) * sizeof *sum);
-        for (int64_t j = jc << l->half_r; j < l->n_r && j >> l->half_r == jc; j++) {
+        for (int64_t j = jc << l->half_r; j < l->stop_r && j >> l->half_r == jc; j++) {
             const row_range range = range_at(l, k, j);
             const row_values v = values_at(l, p, &near, j);
             const float *r = rp + j * l->pitch_r;
@@ -320,6 +324,7 @@ static NOINLINE void restrict_plane(const dcdm_level *l, const dcdm_level *next,
             for (int64_t i = range.begin; i < range.end; i += ALIGN)
                 add_residual_block(next_block(l, &blocks, i), &v, r, sum, i);
         }
+        sum[l->stop_x] = 0; /* no sibling of the last cell of our box, if that has none */
         if (l->half_x && add)
             for (int64_t i = coarse.begin; i < coarse.end; i++) to[i] += sum[2 * i] + sum[2 * i + 1];
         else if (l->half_x)

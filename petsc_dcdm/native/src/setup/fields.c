@@ -58,12 +58,13 @@ static uint8_t class_of(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64
 /* Whether the low and the high face of cell i of n lie between coarse cells, `half`: coarsened, `wrap`: on a ring. Of a
  * ring of two there is one cell left, which is no neighbour of itself; the last one of an odd number is alone in its
  * coarse cell. */
-INLINE int keeps_low(int64_t half, int64_t wrap, int64_t n, int64_t i) {
-    return !half || (!(i & 1) && !(wrap && n == 2));
+INLINE int keeps_low(int64_t half, int64_t wrap, const int32_t *places, int64_t n, int64_t i) {
+    return !half || (!(place_of(places, i) & 1) && !(wrap && n == 2));
 }
 
-INLINE int keeps_high(int64_t half, int64_t wrap, int64_t n, int64_t i) {
-    return !half || ((i & 1 || (wrap && i == n - 1)) && !(wrap && n == 2));
+INLINE int keeps_high(int64_t half, int64_t wrap, const int32_t *places, int64_t n, int64_t i) {
+    if (!half || place_of(places, i) & 1) return !(half && wrap && n == 2);
+    return i < n - 1 ? place_of(places, i + 1) > place_of(places, i) + 1 : wrap != 0;
 }
 
 /* The coefficients of row (k, j), and its shares in the next level added to the sums over the rows of a coarse row. */
@@ -75,8 +76,10 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
     const int sigma = (int)l->steps; /* of the fields; then gamma along x, r, w */
     float field[CHANNELS][ALIGN] __attribute__((aligned(64)));
     /* Faces inside a coarse cell vanish. Along x that is seen to when the sums are taken over. */
-    const int low_r = keeps_low(l->half_r, l->wrap_r, l->n_r, j), high_r = keeps_high(l->half_r, l->wrap_r, l->n_r, j);
-    const int low_w = keeps_low(l->half_w, l->wrap_w, l->n_w, k), high_w = keeps_high(l->half_w, l->wrap_w, l->n_w, k);
+    const int low_r = keeps_low(l->half_r, l->wrap_r, l->place_r, l->n_r, j);
+    const int high_r = keeps_high(l->half_r, l->wrap_r, l->place_r, l->n_r, j);
+    const int low_w = keeps_low(l->half_w, l->wrap_w, l->place_w, l->n_w, k);
+    const int high_w = keeps_high(l->half_w, l->wrap_w, l->place_w, l->n_w, k);
     const int keep[6] = {1, 1, low_r, high_r, low_w, high_w};
     if (ws->block + blocks_of(l) > ws->taken_end) {
         const int64_t size = portion(l);
@@ -125,14 +128,21 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
 /* The sums over the rows of a coarse row in plane k, taken over into the next level. */
 static void add_coarse_row(const dcdm_level *l, const dcdm_setup *s, workspace *ws, int64_t k, int64_t j) {
     float *to[7] = {s->c_x, s->share_x, s->c_r, s->share_r, s->c_w, s->share_w, s->c_s};
-    const int64_t o = s->c_origin + (k >> l->half_w) * s->c_pitch_w + (j >> l->half_r) * s->c_pitch_r;
+    const int64_t o = s->c_origin + (place_of(l->place_w, k) >> l->half_w) * s->c_pitch_w +
+                      (place_of(l->place_r, j) >> l->half_r) * s->c_pitch_r;
     const int64_t n = l->half_x ? (l->n_x + 1) / 2 : l->n_x;
     const int closed = l->half_x && l->wrap_x && l->n_x == 2;
     if (l->half_x && l->wrap_x && l->n_x % 2) ws->sum[1][l->n_x] = ws->sum[1][l->n_x - 1];
     for (int a = closed ? 2 : 0; a < 7; a++) {
         float *restrict t = to[a] + o;
         const float *restrict sum = ws->sum[a];
-        if (!l->half_x)
+        if (l->place_x)
+            for (int64_t i = 0; i < l->n_x; i++) {
+                const int inside = a == 0 ? !keeps_low(1, 0, l->place_x, l->n_x, i)
+                                          : a == 1 && !keeps_high(1, 0, l->place_x, l->n_x, i);
+                if (!inside) t[l->place_x[i] >> 1] += sum[i];
+            }
+        else if (!l->half_x)
             for (int64_t i = 0; i < n; i++) t[i] += sum[i];
         else if (a == 0)
             for (int64_t i = 0; i < n; i++) t[i] += sum[2 * i];
@@ -163,7 +173,7 @@ static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, dcdm_s
             write_row(l, s, ws, k, j, range);
             pending = 1;
         }
-        if (pending && (!l->half_r || (j & 1) || j == l->n_r - 1)) {
+        if (pending && (!l->half_r || j == l->n_r - 1 || keeps_high(1, 0, l->place_r, l->n_r, j))) {
             add_coarse_row(l, s, ws, k, j);
             pending = 0;
         }
@@ -171,13 +181,17 @@ static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, dcdm_s
     return active;
 }
 
+/* Where a piece of the planes begins that could begin with plane k: at a whole coarse cell. */
+INLINE int64_t piece_at(const dcdm_level *l, int64_t k) {
+    return k >= l->n_w ? l->n_w : k - (l->half_w && k > 0 && place_of(l->place_w, k) & 1);
+}
+
 /* Set up one level. `memory`: dcdm_setup_bytes for each thread. */
 void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, char *memory, int threads) {
     const int64_t bytes = dcdm_setup_bytes(l);
     s->classes = 1, s->taken = 0;
     int64_t active = 0, piece = l->n_w / (4 * threads);
-    /* A piece begins with three planes that its neighbour reads too; where cells are halved it begins with a whole
-     * block. */
+    /* A piece begins with three planes that its neighbour reads too. */
     piece = piece < 8 ? 8 : piece + (piece & 1);
     const int pieces = (int)((l->n_w + piece - 1) / piece);
 #pragma omp parallel num_threads(threads) reduction(+ : active)
@@ -189,7 +203,7 @@ void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, ch
         forget(&ws);
 #pragma omp for schedule(dynamic, 1)
         for (int q = 0; q < pieces; q++) {
-            const int64_t begin = q * piece, end = begin + piece < l->n_w ? begin + piece : l->n_w;
+            const int64_t begin = piece_at(l, q * piece), end = piece_at(l, (q + 1) * piece);
             load_plane(l, s, &ws, begin - 1);
             for (int64_t k = begin - 1; k <= end; k++) {
                 load_plane(l, s, &ws, k + 1);

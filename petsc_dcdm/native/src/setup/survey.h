@@ -42,8 +42,10 @@ static int64_t slot_size(const dcdm_level *l) {
     return l->has_r ? (l->n_r + 2) * l->pitch_r + 2 * ALIGN : l->pitch_r + 2 * ALIGN;
 }
 
-/* Cells of a plane of one parity, at most. */
-static int64_t class_size(const dcdm_level *l) { return ((l->n_x + 1) >> l->half_x) * ((l->n_r + 1) >> l->half_r); }
+/* Cells of a plane of one parity, at most; where places are left out that may be any. */
+static int64_t class_size(const dcdm_level *l) {
+    return (l->place_x ? l->n_x : (l->n_x + 1) >> l->half_x) * (l->place_r ? l->n_r : (l->n_r + 1) >> l->half_r);
+}
 
 /* Blocks of ALIGN cells: nothing active, all cells have the common answer, anything else. */
 enum { EMPTY, COMMON, MIXED };
