@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, SerialLayout, coarse_box
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 from petsc_dcdm.network import fields
 from petsc_dcdm.network.fields import Axes, Exchange, Operator, face_pair, high, low, pad_cells
 from petsc_dcdm.network.hierarchy import CoarseSolve, unset_coarse_solve
@@ -112,7 +112,13 @@ def spread_blocks(e: torch.Tensor, axes: Axes, shape: Sequence[int]) -> torch.Te
 
 
 def coarsen(
-    op: Operator, axes: Axes, sigma: torch.Tensor, gamma: torch.Tensor, exchange: Exchange, shape: Shape
+    op: Operator,
+    axes: Axes,
+    sigma: torch.Tensor,
+    gamma: torch.Tensor,
+    exchange: Exchange,
+    shape: Shape,
+    periodic: Periodic = NOT_PERIODIC,
 ) -> Operator:
     """The operator of the next level: 7-point again, whatever the fields are. Collective.
 
@@ -121,6 +127,12 @@ def coarsen(
     `sigma` [nz, ny, nx] scales s, `gamma` is [3, nz, ny, nx]; `shape` is the coarse level's global one.
     """
     faces = []
+    for a in axes:
+        if periodic[2 - a] and op.shape[2 - a] % 2:
+            # The last cell of an odd ring, a coarse cell alone, is as short as before: twice the conductance of others.
+            shorter = torch.ones_like(gamma)
+            shorter[a].select(2 - a, -1).fill_(2.0)
+            gamma = gamma * shorter
     padded = pad_cells(gamma, exchange)
     for a in range(3):
         below, above = face_pair(padded[a], a)
@@ -157,7 +169,7 @@ def build(
         smoothers.append(Smoother(op, axes, f[:steps] * inverse))
         shape, offset = coarse_box(shape, offset, axes)
         global_shape, _ = coarse_box(global_shape, (0, 0, 0), axes)
-        op = coarsen(op, axes, f[steps], f[steps + 1 :], exchange, global_shape)
+        op = coarsen(op, axes, f[steps], f[steps + 1 :], exchange, global_shape, layout.periodic)
     return smoothers, op, infos
 
 
