@@ -43,7 +43,7 @@ static const field_layout layouts[] = {
     WHOLE, FIELD(rows), FIELD(indptr), FIELD(indices), FIELD(values), FIELD(wide), FIELD(first_column), FIELD(shift),
     FIELD(off_indptr), FIELD(off_indices), FIELD(off_values), FIELD(cell), FIELD(ascending), FIELD(first_cell),
     FIELD(ghosts), FIELD(ghost_column), FIELD(ghost_cell), FIELD(ghost_dirichlet), FIELD(dirichlet), FIELD(nx),
-    FIELD(ny), FIELD(nz), FIELD(sign), FIELD(scale), FIELD(rounding), FIELD(sum_rounding),
+    FIELD(ny), FIELD(nz), FIELD(ring), FIELD(sign), FIELD(scale), FIELD(rounding), FIELD(sum_rounding),
 #undef OF
 #define OF csr_output
     WHOLE, FIELD(w_low), FIELD(w_high), FIELD(s), FIELD(diagonal), FIELD(single), FIELD(pitch_y), FIELD(pitch_z),
@@ -53,7 +53,7 @@ static const field_layout layouts[] = {
 #define OF csr_report
     WHOLE, FIELD(code), FIELD(row), FIELD(column), FIELD(value), FIELD(max_diagonal), FIELD(w_min), FIELD(w_max),
     FIELD(w_sum), FIELD(w_count), FIELD(extra), FIELD(stiff), FIELD(least_sum), FIELD(most_sum),
-    FIELD(least_diagonal), FIELD(small_sums), FIELD(inexact), FIELD(symmetry),
+    FIELD(least_diagonal), FIELD(small_sums), FIELD(inexact), FIELD(wrapped), FIELD(symmetry),
 #undef OF
 #define OF walls_grid
     WHOLE, FIELD(face), FIELD(pitch_y), FIELD(pitch_z), FIELD(n), FIELD(block), FIELD(weak), FIELD(skinless),
