@@ -55,16 +55,22 @@ static uint8_t class_of(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64
     return memcmp(s->class_source[ws->class[place]], source, sizeof source) ? 0 : ws->class[place];
 }
 
-/* Whether the low and the high face of cell i of n lie between coarse cells, `half`: coarsened, `wrap`: on a ring. Of a
- * ring of two there is one cell left, which is no neighbour of itself; the last one of an odd number is alone in its
- * coarse cell. */
-INLINE int keeps_low(int64_t half, int64_t wrap, const int32_t *places, int64_t n, int64_t i) {
-    return !half || (!(place_of(places, i) & 1) && !(wrap && n == 2));
+/* What the low and the high face of cell i of n count on its side in the next level: 0 inside a coarse cell, where a
+ * ring of two becomes one cell, too. `half`: coarsened, `wrap`: on a ring. The last cell of a ring of odd length is a
+ * coarse cell alone and no longer than before, with twice the conductance of others. */
+INLINE int is_alone(int64_t half, int64_t wrap, const int32_t *places, int64_t n, int64_t i) {
+    if (!half || place_of(places, i) & 1) return 0;
+    return i < n - 1 ? place_of(places, i + 1) > place_of(places, i) + 1 : wrap != 0;
 }
 
-INLINE int keeps_high(int64_t half, int64_t wrap, const int32_t *places, int64_t n, int64_t i) {
-    if (!half || place_of(places, i) & 1) return !(half && wrap && n == 2);
-    return i < n - 1 ? place_of(places, i + 1) > place_of(places, i) + 1 : wrap != 0;
+INLINE float low_share(int64_t half, int64_t wrap, const int32_t *places, int64_t n, int64_t i) {
+    if (half && (place_of(places, i) & 1 || (wrap && n == 2))) return 0;
+    return is_alone(half, wrap, places, n, i) ? 1 : 0.5f;
+}
+
+INLINE float high_share(int64_t half, int64_t wrap, const int32_t *places, int64_t n, int64_t i) {
+    if (is_alone(half, wrap, places, n, i)) return 1;
+    return half && (!(place_of(places, i) & 1) || (wrap && n == 2)) ? 0 : 0.5f;
 }
 
 /* The coefficients of row (k, j), and its shares in the next level added to the sums over the rows of a coarse row. */
@@ -75,12 +81,13 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
     uint8_t *class = classes_at(l, k, j);
     const int sigma = (int)l->steps; /* of the fields; then gamma along x, r, w */
     float field[CHANNELS][ALIGN] __attribute__((aligned(64)));
-    /* Faces inside a coarse cell vanish. Along x that is seen to when the sums are taken over. */
-    const int low_r = keeps_low(l->half_r, l->wrap_r, l->place_r, l->n_r, j);
-    const int high_r = keeps_high(l->half_r, l->wrap_r, l->place_r, l->n_r, j);
-    const int low_w = keeps_low(l->half_w, l->wrap_w, l->place_w, l->n_w, k);
-    const int high_w = keeps_high(l->half_w, l->wrap_w, l->place_w, l->n_w, k);
-    const int keep[6] = {1, 1, low_r, high_r, low_w, high_w};
+    /* Along x it is seen to when the sums are taken over which faces count, and how much. */
+    const float count[6] = {0.5f,
+                            0.5f,
+                            low_share(l->half_r, l->wrap_r, l->place_r, l->n_r, j),
+                            high_share(l->half_r, l->wrap_r, l->place_r, l->n_r, j),
+                            low_share(l->half_w, l->wrap_w, l->place_w, l->n_w, k),
+                            high_share(l->half_w, l->wrap_w, l->place_w, l->n_w, k)};
     if (ws->block + blocks_of(l) > ws->taken_end) {
         const int64_t size = portion(l);
 #pragma omp atomic capture
@@ -97,8 +104,8 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
         if (class[b / ALIGN]) { /* the same numbers in all cells */
             const v16 answer = ws->answer[first];
             for (int a = 0; a < 7; a++) {
-                if (a < 6 && !keep[a]) continue;
-                const float share = (a < 6 ? 0.5f * answer[sigma + 1 + a / 2] : answer[sigma]) * f.c[a][b];
+                if (a < 6 && count[a] == 0) continue;
+                const float share = (a < 6 ? count[a] * answer[sigma + 1 + a / 2] : answer[sigma]) * f.c[a][b];
                 for (int64_t i = b; i < b + ALIGN; i += VL) store(ws->sum[a] + i, load(ws->sum[a] + i) + share);
             }
             continue;
@@ -117,8 +124,8 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
                            load(field[m] + t) * load(inverse + i));
             store(ws->sum[6] + i, load(ws->sum[6] + i) + load(field[sigma] + t) * load(f.c[6] + i));
             for (int a = 0; a < 6; a++) {
-                if (!keep[a]) continue;
-                const vf half_gamma = 0.5f * load(field[sigma + 1 + a / 2] + t);
+                if (count[a] == 0) continue;
+                const vf half_gamma = count[a] * load(field[sigma + 1 + a / 2] + t);
                 store(ws->sum[a] + i, load(ws->sum[a] + i) + masked(half_gamma * load(f.c[a] + i), active));
             }
         }
@@ -132,15 +139,19 @@ static void add_coarse_row(const dcdm_level *l, const dcdm_setup *s, workspace *
                       (place_of(l->place_r, j) >> l->half_r) * s->c_pitch_r;
     const int64_t n = l->half_x ? (l->n_x + 1) / 2 : l->n_x;
     const int closed = l->half_x && l->wrap_x && l->n_x == 2;
-    if (l->half_x && l->wrap_x && l->n_x % 2) ws->sum[1][l->n_x] = ws->sum[1][l->n_x - 1];
+    if (l->half_x && l->wrap_x && l->n_x % 2) {
+        ws->sum[0][l->n_x - 1] *= 2;
+        ws->sum[1][l->n_x] = 2 * ws->sum[1][l->n_x - 1];
+    }
     for (int a = closed ? 2 : 0; a < 7; a++) {
         float *restrict t = to[a] + o;
         const float *restrict sum = ws->sum[a];
         if (l->place_x)
             for (int64_t i = 0; i < l->n_x; i++) {
-                const int inside = a == 0 ? !keeps_low(1, 0, l->place_x, l->n_x, i)
-                                          : a == 1 && !keeps_high(1, 0, l->place_x, l->n_x, i);
-                if (!inside) t[l->place_x[i] >> 1] += sum[i];
+                const float count = a == 0   ? low_share(1, 0, l->place_x, l->n_x, i)
+                                    : a == 1 ? high_share(1, 0, l->place_x, l->n_x, i)
+                                             : 0.5f;
+                t[l->place_x[i] >> 1] += 2 * count * sum[i];
             }
         else if (!l->half_x)
             for (int64_t i = 0; i < n; i++) t[i] += sum[i];
@@ -173,7 +184,7 @@ static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, dcdm_s
             write_row(l, s, ws, k, j, range);
             pending = 1;
         }
-        if (pending && (!l->half_r || j == l->n_r - 1 || keeps_high(1, 0, l->place_r, l->n_r, j))) {
+        if (pending && (!l->half_r || j == l->n_r - 1 || high_share(1, 0, l->place_r, l->n_r, j) > 0)) {
             add_coarse_row(l, s, ws, k, j);
             pending = 0;
         }
