@@ -198,7 +198,12 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
                 nonlocal ghosts
                 ghosts = ghosts or Ghosts(A, rows.ghost_columns(), grid)
                 rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))
-            return _couplings(rows, comm, shape, {**options, **more}, lambda problem: _explain(problem, grid, first))
+            try:
+                return _couplings(rows, comm, shape, {**options, **more}, lambda problem: _explain(problem, grid, first))
+            except MatrixError:
+                if ghosts is not None:
+                    ghosts.destroy()  # the traceback may live longer than MPI
+                raise
 
         found = None
         # Dirichlet rows mostly are short, or lie at the boundary: to look at all takes as long as a third of the rest.

@@ -185,7 +185,13 @@ def build_system(
         w, s = [on_own_box(face) for face in stencil.w_low], on_own_box(stencil.s)
         w_high = [on_own_box(face) for face in stencil.w_high or []]
         error = _check_arrays(w, w_high, layout, stencil.scale) if w_high else None
-    raise_together(comm, error)
+    try:
+        raise_together(comm, error)
+    except MatrixError:
+        layout.close()  # the traceback may live longer than MPI
+        if stencil.ghosts is not None:
+            stencil.ghosts.destroy()
+        raise
     if threshold is not None:
         layout.plan, layout.visits = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)
     return GridSystem(

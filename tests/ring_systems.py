@@ -76,3 +76,9 @@ def to_petsc(m: sparse.csr_matrix, comm: PETSc.Comm = PETSc.COMM_SELF, order: np
 def sizes(shape: Shape) -> str:
     """As ``-pc_dcdm_grid`` takes it."""
     return ",".join(map(str, shape[::-1]))
+
+
+def rings_of(shape: Shape, periodic: Periodic) -> Periodic:
+    """Those of the axes that are rings: of more than one cell."""
+    z, y, x = (ring and n > 1 for ring, n in zip(periodic, shape, strict=True))
+    return z, y, x
