@@ -111,10 +111,10 @@ def test_threads_do_not_change_the_answer(shape: Shape, plan: Plan) -> None:
     w, s = system(shape, 4, 0.1, False, (True, True, True))
     layout, outs = SerialLayout(shape, plan, 2, rings_of(shape, (True, True, True))), []
     for threads in (1, 2, 3):
-        network = CpuHierarchy(weights(4), w, s, layout, threads)
+        network = CpuHierarchy(weights(4), w, s, layout, threads, half=False)
         network.coarse_solve = damping(network.coarse)
         outs.append(applied(network, np.random.default_rng(0).standard_normal(shape)))
-    assert outs[0].any() and np.array_equal(outs[0], outs[1]) and np.array_equal(outs[0], outs[2])
+    assert outs[0].any() and max(np.abs(out - outs[0]).max() for out in outs) < 1e-6 * np.abs(outs[0]).max()
 
 
 @pytest.mark.parametrize(
