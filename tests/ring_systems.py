@@ -78,7 +78,7 @@ def sizes(shape: Shape) -> str:
     return ",".join(map(str, shape[::-1]))
 
 
-def rings_of(shape: Shape, periodic: Periodic) -> Periodic:
-    """Those of the axes that are rings: of more than one cell."""
-    z, y, x = (ring and n > 1 for ring, n in zip(periodic, shape, strict=True))
+def rings_of(shape: Shape, periodic: Periodic, least: int = 2) -> Periodic:
+    """Those of the axes that are rings: of more than one cell, or of three and more where the matrix alone tells."""
+    z, y, x = (ring and n >= least for ring, n in zip(periodic, shape, strict=True))
     return z, y, x

@@ -73,8 +73,6 @@ def _missing_kernels(file: ModelFile, problem: Problem) -> Exception | None:
     from petsc_dcdm.native.build import KernelsUnavailable
 
     try:
-        if any(problem.layout.periodic):
-            raise KernelsUnavailable("the compiled kernels do not serve periodic axes yet")
         kernels_for(file, layout=problem.layout)
     except KernelsUnavailable as problem_here:
         return problem_here

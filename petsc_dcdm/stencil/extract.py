@@ -199,7 +199,8 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
                 ghosts = ghosts or Ghosts(A, rows.ghost_columns(), grid)
                 rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))
             try:
-                return _couplings(rows, comm, shape, {**options, **more}, lambda problem: _explain(problem, grid, first))
+                every = {**options, **more}
+                return _couplings(rows, comm, shape, every, lambda problem: _explain(problem, grid, first))
             except MatrixError:
                 if ghosts is not None:
                     ghosts.destroy()  # the traceback may live longer than MPI

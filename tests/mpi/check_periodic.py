@@ -9,18 +9,19 @@ from systems import right_hand_side, solve
 
 from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 
-RANKS = (1, 2, 3, 4)
+RANKS = (2, 3, 4)
 TIMEOUT = 240
 comm = PETSc.COMM_WORLD
 X, XY, XYZ = (False, False, True), (False, True, True), (True, True, True)
-CASES: list[tuple[Shape, Periodic]] = [
-    ((32, 32, 32), XYZ),
-    ((24, 16, 40), X),
-    ((17, 21, 30), XYZ),  # odd, and cut
-    ((1, 64, 63), XY),
-    ((1, 96, 5), (False, True, False)),
-    ((3, 2, 200), XYZ),
-    ((6, 6, 6), XYZ),
+CASES: list[tuple[Shape, Periodic, float]] = [
+    ((32, 32, 32), XYZ, 0.0),
+    ((24, 16, 40), X, 2.0),
+    ((17, 21, 30), XYZ, 0.0),  # odd, and cut
+    ((17, 21, 13), XY, 0.0),
+    ((1, 64, 63), XY, 2.0),
+    ((1, 96, 5), (False, True, False), 0.0),
+    ((3, 2, 200), XYZ, 2.0),
+    ((6, 6, 6), XYZ, 0.0),
 ]
 
 
@@ -33,11 +34,11 @@ def system(shape: Shape, periodic: Periodic, walls: float):
     return m, b - b.mean() * (not s.any())
 
 
-def solved(m, b: np.ndarray, comm: PETSc.Comm, dm=None, **options):
+def solved(m, b: np.ndarray, comm: PETSc.Comm, compiled: str = "on", **options):
     A = to_petsc(m, comm)
     v = A.createVecRight()
     v.setArray(b[slice(*A.getOwnershipRange())])
-    ksp, x = solve(A, v, dm=dm, ksp_rtol=1e-10, pc_dcdm_compile="off", **options)
+    ksp, x = solve(A, v, ksp_rtol=1e-10, pc_dcdm_compile=compiled, **options)
     assert ksp.getConvergedReason() > 0
     return ksp, x
 
@@ -47,15 +48,17 @@ def on_all_ranks(x: PETSc.Vec) -> np.ndarray:
 
 
 def test_answers_and_iterations_of_one_rank() -> None:
-    for shape, periodic in CASES:
-        for walls in (2.0, 0.0):
-            m, b = system(shape, periodic, walls)
-            one, x = solved(m, b, PETSc.COMM_SELF)
-            many, y = solved(m, b, comm)
-            assert many.getPC().getPythonContext().layout.periodic == (one.getPC().getPythonContext().layout.periodic)
-            assert abs(one.getIterationNumber() - many.getIterationNumber()) <= (shape[1] == 5), (shape, walls)
+    for shape, periodic, walls in CASES:
+        m, b = system(shape, periodic, walls)
+        for compiled in ("on", "off") if min(shape) % 2 else ("on",):
+            one, x = solved(m, b, PETSc.COMM_SELF, compiled)
+            many, y = solved(m, b, comm, compiled)
+            rings = [ksp.getPC().getPythonContext().layout.periodic for ksp in (one, many)]
+            assert rings[0] == rings[1] == rings_of(shape, periodic, 3)
+            counts = one.getIterationNumber(), many.getIterationNumber()
+            assert counts[0] == counts[1], (shape, walls, compiled, counts)
             found = on_all_ranks(y)
-            want = x.getArray() - (x.sum() / x.getSize() - found.mean()) * (walls == 0.0 or periodic == XYZ)
+            want = x.getArray() - (x.sum() / x.getSize() - found.mean()) * (periodic == XYZ or walls == 0.0)
             np.testing.assert_allclose(found, want, atol=1e-7 * abs(want).max())
 
 
@@ -80,7 +83,7 @@ def test_a_dmda_with_periodic_sides() -> None:
                     column.index = tuple(there)
                     A.setValueStencil(row, column, -1.0, addv=True)
         A.assemble()
-        ksp, x = solve(A, right_hand_side(A), dm=dm, ksp_rtol=1e-6, pc_dcdm_compile="off")
+        ksp, x = solve(A, right_hand_side(A), dm=dm, ksp_rtol=1e-6)
         layout = ksp.getPC().getPythonContext().layout
         assert layout.periodic == rings_of(shape, XYZ)
         assert ksp.getConvergedReason() > 0 and ksp.getIterationNumber() <= 4, (shape, ksp.getIterationNumber())
@@ -95,7 +98,7 @@ def test_rows_in_any_order_over_the_ranks() -> None:
     A.compose("dcdm_cells", PETSc.IS().createGeneral(order[own].astype(PETSc.IntType), comm=comm))
     v = A.createVecRight()
     v.setArray(b[order][own])
-    ksp, x = solve(A, v, ksp_rtol=1e-10, pc_dcdm_grid=sizes(shape), pc_dcdm_compile="off")
+    ksp, x = solve(A, v, ksp_rtol=1e-10, pc_dcdm_grid=sizes(shape))
     _, want = solved(m, b, PETSc.COMM_SELF)
     assert ksp.getConvergedReason() > 0
     found, want = on_all_ranks(x), want.getArray()[order]

@@ -13,7 +13,7 @@ from petsc_dcdm.grid.shape import Periodic, Shape
 
 X, Y, Z = (False, False, True), (False, True, False), (True, False, False)
 XY, XYZ, NONE = (False, True, True), (True, True, True), (False, False, False)
-COMPILED = ("off",)
+COMPILED = ("off", "on")
 
 
 @pytest.fixture(params=COMPILED)
