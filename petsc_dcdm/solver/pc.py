@@ -33,6 +33,7 @@ from petsc_dcdm.solver.options import PC_OPTIONS, PCSettings, print_help, read
 from petsc_dcdm.solver.otherwise import other_pc
 from petsc_dcdm.solver.pc_view import view_text
 from petsc_dcdm.solver.petsc_build import require_real_double
+from petsc_dcdm.solver.sweeps import Sweeps
 from petsc_dcdm.solver.threads import threads_per_rank
 from petsc_dcdm.solver.together import Together
 from petsc_dcdm.stencil.discovery import find_grid
@@ -64,6 +65,7 @@ class PC:
         self._frees_constants = False
         """Whether `apply` takes constants out: a null space that the user has not attached."""
         self._threads = 1
+        self._sweeps: Sweeps | None = None
         self._operator: Operator | None = None
         self._loop: tuple[int, Loop] | None = None
         self.keep_operator = False
@@ -103,9 +105,10 @@ class PC:
             self._coarse.destroy()
         if self._system is not None:
             self._system.destroy()
-        if self.fallback is not None:
-            self.fallback.destroy()
-        self._coarse = self._system = self._backend = self.fallback = self._key = None
+        for part in (self.fallback, self._sweeps):
+            if part is not None:
+                part.destroy()
+        self._coarse = self._system = self._backend = self.fallback = self._key = self._sweeps = None
         self._operator = self._loop = self._fixed = self._given = None
 
     def destroy(self, pc: PETSc.PC) -> None:
@@ -189,7 +192,9 @@ class PC:
         if notice := take_notice():
             explain(notice)
         self._solve_coarsest(pc, self._backend.hierarchy, coarse)
-        if self.keep_operator:
+        if system.near is not None:
+            self._sweeps = Sweeps(P, system.fixed, system.near.bound, 1)
+        elif self.keep_operator:
             self._operator = self._backend.operator(problem)
         system.w, system.s = [], np.zeros(0)  # the operator has kept what it needs of them
 
@@ -228,6 +233,8 @@ class PC:
 
     def direction_loop(self, A: PETSc.Mat, history: int) -> tuple[GridSystem, Loop] | str:
         """The system and the loop that take the steps of the method with ``A``, or why there are none."""
+        if self._sweeps is not None:
+            return "the matrix is not that of the grid, which is the nearest with a 5- or 7-point stencil"
         if self._operator is None or self._system is None:
             return "the preconditioner does not run compiled on a grid of more than one level"
         if not self._knows(A):
@@ -303,6 +310,19 @@ class PC:
 
     def _apply(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
         assert self._system is not None
+        system = self._system
+        if self._sweeps is None:
+            self._network(r, z)
+        else:
+            self._sweeps.apply(self._network, r, z)
+        system.fixed.precondition(r, z)
+        if self._frees_constants:
+            assert self._comm is not None
+            remove_constant(z, system.fixed, system.active_cells, self._comm)
+
+    def _network(self, r: PETSc.Vec, z: PETSc.Vec) -> None:
+        """z = what the network makes of r."""
+        assert self._system is not None
         system, hierarchy = self._system, self.hierarchy
         norm = r.norm()  # known to PETSc already where the Krylov method tests it
         if norm == 0.0 or not np.isfinite(norm):
@@ -316,10 +336,6 @@ class PC:
         else:
             with z as values:
                 hierarchy.apply(box, values.reshape(box.shape), 1.0 / norm, norm / system.scale)
-        system.fixed.precondition(r, z)
-        if self._frees_constants:
-            assert self._comm is not None
-            remove_constant(z, system.fixed, system.active_cells, self._comm)
 
     def applyTranspose(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
         """The network for the transposed system is the network: it approximates the inverse of a symmetric matrix."""

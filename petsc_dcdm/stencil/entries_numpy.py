@@ -96,17 +96,11 @@ class NumpyRows:
         self._fail(Problem.SIGN, value > rounding * d[row], value, row, column)
         weight = np.maximum(-value, 0.0)
 
-        local = (column >= self._first) & (column < self._first + self.rows)
-        at = np.where(local, column - self._first, 0)
-        there, fixed = self._cells[at], self.dirichlet[at] > 0
-        if self._ghosts[0].size:
-            ghost = np.searchsorted(self._ghosts[0], column) % self._ghosts[0].size
-            there = np.where(local, there, self._ghosts[1][ghost])
-            fixed = np.where(local, fixed, self._ghosts[2][ghost] > 0)
+        there, fixed = self._there(column)
         nz, ny, nx = self._shape
         here = self._cells[row]
-        step = [there % nx - here % nx, there // nx % ny - here // nx % ny, there // (nx * ny) - here // (nx * ny)]
-        distance = sum(np.abs(along) for along in step)
+        step = self._steps(row, there)
+        distance = np.abs(step).sum(axis=0)
         wrapped = np.zeros(row.size, bool)
         for axis, n in enumerate((nx, ny, nz)):
             wrapped |= (np.abs(step[axis]) == n - 1) & (distance == n - 1) & (n > 2)
@@ -156,6 +150,62 @@ class NumpyRows:
             extra=int(np.count_nonzero(rest)),
             inexact=True,  # nobody asks for it without compiled kernels
             symmetry=self._symmetry(row[active], here[active], there[active], weight[active]),
+        )
+
+    def add_up(
+        self,
+        w_low: Sequence[np.ndarray],
+        w_high: Sequence[np.ndarray],
+        s: np.ndarray,
+        diagonal: np.ndarray,
+        *,
+        sign: float = 1.0,
+        scale: float = 1.0,
+    ) -> tuple[np.ndarray, float]:
+        row, column, value = self._row, self._column, sign * self._values
+        free = self.dirichlet == 0
+        self._fail(Problem.NOT_FINITE, ~np.isfinite(value), value)
+        d = sign * self.diagonals(np.arange(self.rows))
+        if (wrong := ~(d > 0) & free).any():
+            bad = int(np.flatnonzero(wrong)[0])
+            raise StencilError(Problem.DIAGONAL, bad, self._first + bad, float(d[bad]))
+        size = np.bincount(row, np.abs(value), self.rows)
+        coupled = ~self._on_diagonal & (value != 0) & free[row]
+        row, column, value = row[coupled], column[coupled], value[coupled]
+        there, fixed = self._there(column)
+        step = self._steps(row, there)
+        far = np.max(np.abs(step), axis=0) > 1
+        self._fail(Problem.NOT_NEIGHBOUR, far, value, row, column)
+        row, value, step = row[~fixed], value[~fixed], step[:, ~fixed]
+        for axis in range(3):
+            for target, direction in ((w_low[axis], -1), (w_high[axis], 1)):
+                chosen = step[axis] == direction
+                target[:] = -scale * np.bincount(row[chosen], value[chosen], self.rows)
+        s[:] = scale * np.where(free, d + np.bincount(row, value, self.rows), 0.0)
+        diagonal[:] = np.where(free, scale * d, 0.0)
+        mixture = np.zeros(3)
+        for pair, (a, b) in enumerate(((0, 1), (0, 2), (1, 2))):
+            mixed = np.abs(np.bincount(row, value * step[a] * step[b], self.rows))
+            mixture[pair] = np.sum(mixed[free] / d[free])
+        return mixture, float(np.max(size[free] / d[free], initial=0.0))
+
+    def _there(self, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The cells of columns, and whether they are those of Dirichlet rows."""
+        local = (column >= self._first) & (column < self._first + self.rows)
+        at = np.where(local, column - self._first, 0)
+        there, fixed = self._cells[at], self.dirichlet[at] > 0
+        if self._ghosts[0].size:
+            ghost = np.searchsorted(self._ghosts[0], column) % self._ghosts[0].size
+            there = np.where(local, there, self._ghosts[1][ghost])
+            fixed = np.where(local, fixed, self._ghosts[2][ghost] > 0)
+        return there, fixed
+
+    def _steps(self, row: np.ndarray, there: np.ndarray) -> np.ndarray:
+        """int64 [3, entries]: from the cells of rows to others, along x, y, z."""
+        nz, ny, nx = self._shape
+        here = self._cells[row]
+        return np.stack(
+            [there % nx - here % nx, there // nx % ny - here // nx % ny, there // (nx * ny) - here // (nx * ny)]
         )
 
     def _symmetry(self, row: np.ndarray, here: np.ndarray, there: np.ndarray, weight: np.ndarray) -> int:

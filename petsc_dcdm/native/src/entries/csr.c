@@ -229,6 +229,7 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
                 regular = count(m, r + n, &at, &common, SHORTEST) > 0 ? -1 : 0;
             }
         }
+        if (report->code != CSR_OK) return;
         int loose = 0;
         if (evaluate_run(m, &run, s, r, cell, n, !out->cells, report, &loose)) {
             /* Once more with all checks: rounding is cleaned away, anything worse is reported. */
@@ -285,7 +286,7 @@ void dcdm_csr_extract(const csr_matrix *m, csr_output *out, csr_report *report, 
             useless = out->misfits;
 #pragma omp atomic read
             hidden = out->hidden;
-            if (!useless && !hidden) extract_rows(m, out, &mine, a, b);
+            if (!useless && !hidden && mine.code == CSR_OK) extract_rows(m, out, &mine, a, b);
         }
 #pragma omp critical
         {
