@@ -105,9 +105,8 @@ class PC:
             self._coarse.destroy()
         if self._system is not None:
             self._system.destroy()
-        for part in (self.fallback, self._sweeps):
-            if part is not None:
-                part.destroy()
+        if self.fallback is not None:
+            self.fallback.destroy()
         self._coarse = self._system = self._backend = self.fallback = self._key = self._sweeps = None
         self._operator = self._loop = self._fixed = self._given = None
 
@@ -193,7 +192,7 @@ class PC:
             explain(notice)
         self._solve_coarsest(pc, self._backend.hierarchy, coarse)
         if system.near is not None:
-            self._sweeps = Sweeps(P, system.fixed, system.near.bound, 1)
+            self._sweeps = Sweeps(system.near, system.layout, threads) if system.near.differs else None
         elif self.keep_operator:
             self._operator = self._backend.operator(problem)
         system.w, system.s = [], np.zeros(0)  # the operator has kept what it needs of them
@@ -233,7 +232,7 @@ class PC:
 
     def direction_loop(self, A: PETSc.Mat, history: int) -> tuple[GridSystem, Loop] | str:
         """The system and the loop that take the steps of the method with ``A``, or why there are none."""
-        if self._sweeps is not None:
+        if self._system is not None and self._system.near is not None:
             return "the matrix is not that of the grid, which is the nearest with a 5- or 7-point stencil"
         if self._operator is None or self._system is None:
             return "the preconditioner does not run compiled on a grid of more than one level"
@@ -310,32 +309,27 @@ class PC:
 
     def _apply(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
         assert self._system is not None
-        system = self._system
-        if self._sweeps is None:
-            self._network(r, z)
-        else:
-            self._sweeps.apply(self._network, r, z)
-        system.fixed.precondition(r, z)
-        if self._frees_constants:
-            assert self._comm is not None
-            remove_constant(z, system.fixed, system.active_cells, self._comm)
-
-    def _network(self, r: PETSc.Vec, z: PETSc.Vec) -> None:
-        """z = what the network makes of r."""
-        assert self._system is not None
-        system, hierarchy = self._system, self.hierarchy
+        system, hierarchy, sweeps = self._system, self.hierarchy, self._sweeps
         norm = r.norm()  # known to PETSc already where the Krylov method tests it
         if norm == 0.0 or not np.isfinite(norm):
             r.copy(z)
             return
         box = system.rows.to_box(r)
-        if system.rows.copies:
+        if sweeps is not None:
+            out = sweeps.apply(lambda left, into: hierarchy.apply(left, into, 1.0, 1.0), box, 1.0 / norm)
+            out *= norm / system.scale
+            system.rows.from_box(out, z)
+        elif system.rows.copies:
             out = np.empty(box.shape)
             hierarchy.apply(box, out, 1.0 / norm, norm / system.scale)
             system.rows.from_box(out, z)
         else:
             with z as values:
                 hierarchy.apply(box, values.reshape(box.shape), 1.0 / norm, norm / system.scale)
+        system.fixed.precondition(r, z)
+        if self._frees_constants:
+            assert self._comm is not None
+            remove_constant(z, system.fixed, system.active_cells, self._comm)
 
     def applyTranspose(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
         """The network for the transposed system is the network: it approximates the inverse of a symmetric matrix."""

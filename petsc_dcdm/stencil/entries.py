@@ -17,6 +17,7 @@ from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import library
 from petsc_dcdm.stencil.entries_binding import Matrix, Output, Report, pointer, set_box
 from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
+from petsc_dcdm.stencil.forms.axis_sums import AxisSums
 from petsc_dcdm.stencil.packed import PackedStencil
 
 
@@ -279,48 +280,35 @@ class CsrRows:
 
     def add_up(
         self,
-        w_low: Sequence[np.ndarray],
-        w_high: Sequence[np.ndarray],
-        s: np.ndarray,
-        diagonal: np.ndarray,
+        sums: AxisSums,
         *,
         sign: float = 1.0,
         scale: float = 1.0,
         box: tuple[Shape, Shape] | None = None,
-    ) -> tuple[np.ndarray, float]:
-        """Of a compact 9- or 27-point matrix: what its rows add up to, in float64 arrays as those of `extract`.
+    ) -> None:
+        """Of a compact 9- or 27-point matrix: what its rows add up to. The arrays of ``sums`` are as those of `extract`.
 
-        Entries in the columns of Dirichlet rows are left out, and so are Dirichlet rows. What was 0 in the arrays
-        stays so in the other elements.
-
-        Parameters
-        ----------
-        w_low, w_high
-            along x, y, z: the sum of all entries one to the low (high) side, whatever their other steps, with the
-            other sign: what the row gives a linear function
-        s
-            the sum of the row, of any sign
-
-        Returns the sums over the rows of what mixes two axes (xy, xz, yz): the magnitude of the sum of a row's entries
-        times both of their steps, over the diagonal; and the largest sum of the magnitudes of a row, over its diagonal.
-        Raises StencilError.
+        sign, scale: all arrays are multiplied by both; the matrix times ``sign`` must have a positive diagonal.
+        Raises StencilError for a local row that does not fit; the arrays are then half filled.
         """
-        out = Output(s=pointer(s), diagonal=pointer(diagonal))
+        out = Output(s=pointer(sums.s), diagonal=pointer(sums.diagonal))
         for axis in range(3):
-            out.w_low[axis], out.w_high[axis] = pointer(w_low[axis]), pointer(w_high[axis])
+            out.w_low[axis], out.w_high[axis] = pointer(sums.low[axis]), pointer(sums.high[axis])
         if box is not None:
             set_box(out, *box)
         self._c.sign, self._c.scale = sign, scale
-        mixture, magnitude, report = np.zeros(3), ctypes.c_double(0.0), Report()
+        magnitude, report = ctypes.c_double(0.0), Report()
         self._library.dcdm_csr_nearest(
             *(ctypes.byref(structure) for structure in (self._c, out)),
-            ctypes.c_void_p(pointer(mixture)),
+            ctypes.c_void_p(pointer(sums.couplings)),
+            *(ctypes.c_int64(n) for n in (len(sums.couplings), sums.s.size)),
+            ctypes.c_void_p(pointer(sums.mixture)),
             *(ctypes.byref(structure) for structure in (magnitude, report)),
             self._threads,
         )
         if report.code:
             raise StencilError(Problem(report.code), report.row, report.column, report.value)
-        return mixture, magnitude.value
+        sums.magnitude, sums.symmetry = magnitude.value, report.symmetry
 
     def _extract(self, out: Output, sign: float, scale: float, rounding: float, sum_rounding: float) -> StencilReport:
         self._c.sign, self._c.scale, self._c.rounding, self._c.sum_rounding = sign, scale, rounding, sum_rounding

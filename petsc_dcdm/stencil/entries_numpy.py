@@ -11,6 +11,7 @@ from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import KernelsUnavailable, library
 from petsc_dcdm.stencil.entries import CsrRows, RowsOnGrid
 from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, Problem, StencilError, StencilReport
+from petsc_dcdm.stencil.forms.axis_sums import AxisSums, forward_places
 from petsc_dcdm.stencil.local_csr import LocalRows
 
 PENALTY = 1e6
@@ -152,42 +153,39 @@ class NumpyRows:
             symmetry=self._symmetry(row[active], here[active], there[active], weight[active]),
         )
 
-    def add_up(
-        self,
-        w_low: Sequence[np.ndarray],
-        w_high: Sequence[np.ndarray],
-        s: np.ndarray,
-        diagonal: np.ndarray,
-        *,
-        sign: float = 1.0,
-        scale: float = 1.0,
-    ) -> tuple[np.ndarray, float]:
+    def add_up(self, sums: AxisSums, *, sign: float = 1.0, scale: float = 1.0) -> None:
         row, column, value = self._row, self._column, sign * self._values
         free = self.dirichlet == 0
         self._fail(Problem.NOT_FINITE, ~np.isfinite(value), value)
         d = sign * self.diagonals(np.arange(self.rows))
-        if (wrong := ~(d > 0) & free).any():
+        wrong = ~(d > 0) & free
+        if wrong.any():
             bad = int(np.flatnonzero(wrong)[0])
             raise StencilError(Problem.DIAGONAL, bad, self._first + bad, float(d[bad]))
-        size = np.bincount(row, np.abs(value), self.rows)
         coupled = ~self._on_diagonal & (value != 0) & free[row]
         row, column, value = row[coupled], column[coupled], value[coupled]
         there, fixed = self._there(column)
         step = self._steps(row, there)
-        far = np.max(np.abs(step), axis=0) > 1
-        self._fail(Problem.NOT_NEIGHBOUR, far, value, row, column)
+        self._fail(Problem.NOT_NEIGHBOUR, np.max(np.abs(step), axis=0) > 1, value, row, column)
         row, value, step = row[~fixed], value[~fixed], step[:, ~fixed]
+
+        def total(chosen: np.ndarray, what: np.ndarray = value) -> np.ndarray:
+            return np.bincount(row[chosen], what[chosen], self.rows)
+
+        everything = np.ones(row.size, bool)
         for axis in range(3):
-            for target, direction in ((w_low[axis], -1), (w_high[axis], 1)):
-                chosen = step[axis] == direction
-                target[:] = -scale * np.bincount(row[chosen], value[chosen], self.rows)
-        s[:] = scale * np.where(free, d + np.bincount(row, value, self.rows), 0.0)
-        diagonal[:] = np.where(free, scale * d, 0.0)
-        mixture = np.zeros(3)
+            sums.low[axis][:] = -scale * total(step[axis] == -1)
+            sums.high[axis][:] = -scale * total(step[axis] == 1)
+        sums.s[:] = np.where(free, scale * (d + total(everything)), 0.0)
+        sums.diagonal[:] = np.where(free, scale * d, 0.0)
         for pair, (a, b) in enumerate(((0, 1), (0, 2), (1, 2))):
-            mixed = np.abs(np.bincount(row, value * step[a] * step[b], self.rows))
-            mixture[pair] = np.sum(mixed[free] / d[free])
-        return mixture, float(np.max(size[free] / d[free], initial=0.0))
+            mixed = np.abs(total(everything, value * step[a] * step[b]))
+            sums.mixture[pair] = np.sum(mixed[free] / d[free])
+        sums.couplings[0] = sums.diagonal
+        for number, place in enumerate(forward_places(3 if len(sums.couplings) > 5 else 2)[1:], start=1):
+            sums.couplings[number] = scale * total(np.all(step == np.array(place)[:, None], axis=0))
+        size = d + total(everything, np.abs(value))
+        sums.magnitude, sums.symmetry = float(np.max(size[free] / d[free], initial=0.0)), 1
 
     def _there(self, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The cells of columns, and whether they are those of Dirichlet rows."""

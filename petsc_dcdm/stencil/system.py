@@ -191,6 +191,7 @@ def build_system(
         w_high = [on_own_box(face) for face in stencil.w_high or []]
         if near is not None:
             join_sides(w, w_high, layout)
+            near.move(on_own_box, layout)
         error = _check_arrays(w, w_high, layout, stencil.scale) if w_high and near is None else None
     raise_together(comm, error)
     if threshold is not None:

@@ -13,7 +13,9 @@ that carries is measured in docs/measurements/compact.md, which the limits below
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -22,7 +24,7 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.errors import FormError, MatrixError, raise_together
 from petsc_dcdm.grid.faces import interior, neighbours
 from petsc_dcdm.grid.layout import Layout
-from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries import CsrRows
 from petsc_dcdm.stencil.entries_numpy import NumpyRows, read, row_reader
@@ -37,6 +39,7 @@ from petsc_dcdm.stencil.extract import (
     range_factor,
     sign_and_scale,
 )
+from petsc_dcdm.stencil.forms.axis_sums import AxisSums, forward_places
 from petsc_dcdm.stencil.forms.symmetry import check_symmetry
 from petsc_dcdm.stencil.local_csr import local_csr
 
@@ -49,40 +52,55 @@ POSITIVE = 0.1
 REACTION = 1.0
 """The mean negative row sum relative to the lowest eigenvalue of a grid whose sides are all Dirichlet sides."""
 
-PENALTY = 1e6
-"""As in csr.h."""
+NO_SUM = 4 * SUM_ROUNDING
+"""Relative to the diagonal: what rounding leaves of the sum of 27 entries that is meant to be 0."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Nearness:
     """What is known of the matrix whose nearest operator the network is set up on.
 
     Attributes
     ----------
+    couplings
+        of the matrix on this rank's box, in units of the operator: see :class:`AxisSums`; padded, with their halo
     bound
         no eigenvalue of D^-1 A is larger, D the diagonal of the matrix
     mixed
         mixed derivatives relative to the others, the largest of xy, xz, yz
+    differs
+        whether couplings differ from the operator's: else only row sums do
     """
 
+    couplings: np.ndarray
     bound: float
     mixed: float
+    differs: bool
+
+    def move(self, on_own_box: Callable[[np.ndarray], np.ndarray], layout: Layout) -> None:
+        """The couplings from the rows to the padded box, by what moves one array; halos are filled. Collective."""
+        if not self.differs:
+            self.couplings = self.couplings[:0]
+            return
+        moved = [on_own_box(coupling) for coupling in self.couplings]
+        if any(new is not old for new, old in zip(moved, self.couplings, strict=True)):
+            self.couplings = np.stack(moved)
+        for coupling in self.couplings:
+            layout.exchange(coupling, corners=True)
 
 
 @dataclass
-class _Sums:
-    """What the local rows add up to, in the arrays of a :class:`RowStencil` that is not cleaned yet; global numbers."""
+class _Rows:
+    """What was read of the local rows; ``penalties`` is a global number."""
 
-    w_low: list[np.ndarray]
-    w_high: list[np.ndarray]
-    s: np.ndarray
-    diagonal: np.ndarray
-    mixture: np.ndarray
-    bound: float
+    sums: AxisSums
     ghosts: Ghosts | None
     dirichlet: np.ndarray
     dirichlet_diagonal: np.ndarray
     penalties: int
+
+
+Place = tuple[Shape, Shape]
 
 
 def nearest(A: PETSc.Mat, grid: Grid, threads: int, refusal: FormError) -> tuple[RowStencil, Nearness]:
@@ -96,163 +114,166 @@ def nearest(A: PETSc.Mat, grid: Grid, threads: int, refusal: FormError) -> tuple
     kind = row_reader(comm)
     if not comm.allreduce(kind is CsrRows and box is not None, op=MPI.LAND):
         box = None
-    first = A.getOwnershipRange()[0]
     with local_csr(A, kind is CsrRows) as local:
-        rows = read(kind, local, grid.shape, first, grid.cells, threads)
+        rows = read(kind, local, grid.shape, A.getOwnershipRange()[0], grid.cells, threads)
         sign, scale = sign_and_scale(rows, comm)
-        found = _add_up(A, rows, grid, sign, scale, box, refusal)
-    check_symmetry(A, found.dirichlet)
+        found = _read(A, rows, grid, sign, scale, box, refusal)
+    if comm.allreduce(found.sums.symmetry) % 2**64:
+        check_symmetry(A, found.dirichlet)
     return _clean(found, comm, grid, box, sign, scale, refusal)
 
 
-def _add_up(
+def _read(
     A: PETSc.Mat,
     rows: CsrRows | NumpyRows,
     grid: Grid,
     sign: float,
     scale: float,
-    box: tuple[tuple[int, ...], tuple[int, ...]] | None,
+    box: Place | None,
     refusal: FormError,
-) -> _Sums:
+) -> _Rows:
     comm, first = A.getComm().tompi4py(), A.getOwnershipRange()[0]
     shape = (rows.rows,) if box is None else tuple(size + 2 for size in box[1])
+    options: dict[str, Any] = {"sign": sign, "scale": scale} | ({} if box is None else {"box": box})
     rows.find_dirichlet()
     penalties, ghosts = 0, None
     while True:
         if comm.Get_size() > 1:
             ghosts = ghosts or Ghosts(A, rows.ghost_columns(), grid)
             rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))
-        low, high, (s, diagonal) = ([_zeros(shape) for _ in range(count)] for count in (3, 3, 2))
+        sums = AxisSums.zeros(shape, grid.dimension)
         error: MatrixError | None = None
-        mixture, bound = np.zeros(3), 0.0
         try:
-            on_box = {} if box is None else {"box": box}
-            mixture, bound = rows.add_up(low, high, s, diagonal, sign=sign, scale=scale, **on_box)
+            rows.add_up(sums, **options)
         except StencilError as problem:
             error = refusal if problem.problem is Problem.NOT_NEIGHBOUR else explain_row(problem, grid, first)
         raise_together(comm, error)
-        couplings = sum(np.abs(face) for face in (*low, *high))
-        stiff = np.any((s > PENALTY * couplings) & (couplings > 0))
-        if penalties or not comm.allreduce(bool(stiff), op=MPI.LOR):
+        # A row whose sum is nearly its diagonal may be one whose value a penalty fixes.
+        stiff = bool(np.any((sums.s > 0.9 * sums.diagonal) & (sums.diagonal > 0)))
+        if penalties or not comm.allreduce(stiff, op=MPI.LOR):
             break
+        diagonal = sums.diagonal
         least = comm.allreduce(float(diagonal[diagonal > 0].min(initial=np.inf)), op=MPI.MIN)
         penalties = comm.allreduce(rows.find_penalties(least / scale))
         if not penalties:
             break
     dirichlet = np.flatnonzero(rows.dirichlet.view(bool))
-    return _Sums(
-        low,
-        high,
-        s,
-        diagonal,
-        comm.allreduce(mixture),
-        comm.allreduce(bound, op=MPI.MAX),
-        ghosts,
-        dirichlet,
-        rows.diagonals(dirichlet),
-        penalties,
-    )
+    return _Rows(sums, ghosts, dirichlet, rows.diagonals(dirichlet), penalties)
 
 
 def _clean(
-    found: _Sums,
+    found: _Rows,
     comm: MPI.Intracomm,
     grid: Grid,
-    box: tuple[tuple[int, ...], tuple[int, ...]] | None,
+    box: Place | None,
     sign: float,
     scale: float,
     refusal: FormError,
 ) -> tuple[RowStencil, Nearness]:
     """Signs and row sums made those of a stencil, where they are near enough."""
-    low, high, s, diagonal = found.w_low, found.w_high, found.s, found.diagonal
-    active = diagonal > 0
-    relative = s[active] / diagonal[active]
+    sums = found.sums
+    s, diagonal = sums.s, sums.diagonal
+    inverse = np.divide(1.0, diagonal, out=np.zeros(diagonal.shape), where=diagonal > 0)
+    relative = s * inverse
     total = np.zeros(diagonal.shape)
-    along, faces, wrong = np.zeros(3), np.zeros(3), 0.0
-    sums = np.zeros(3)
+    along, weight, faces, wrong = np.zeros(3), np.zeros(3), np.zeros(3), 0.0
     for axis in range(3):
-        for side in (low[axis], high[axis]):
-            part = side[active] / diagonal[active]
-            along[axis] += part.sum()
-            wrong -= float(part[part < 0].sum())
-            np.maximum(side, 0.0, out=side)
+        for side in (sums.low[axis], sums.high[axis]):
+            if not side.any():
+                continue
+            along[axis] += np.vdot(side, inverse)
+            if side.min() < 0:
+                wrong -= float(np.vdot(np.minimum(side, 0.0), inverse))
+                np.maximum(side, 0.0, out=side)
             total += side
-        sums[axis], faces[axis] = low[axis].sum(), np.count_nonzero(low[axis])
-    small = relative[(np.abs(relative) > 4 * SUM_ROUNDING) & (relative <= ROUNDING)]
-    below = relative[relative < -ROUNDING]
-    numbers = [active.sum(), wrong, small[small < 0].sum(), small[small > 0].sum(), below.sum(), s[s < 0].sum()]
-    totals = comm.allreduce(np.array([*along, *sums, *faces, *numbers, s.sum()], float))
-    along, sums, faces = totals[:3], totals[3:6], totals[6:9]
-    count, wrong, negative, positive, below_sum, s_below, s_sum = totals[9:]
-    mean_w = tuple(float(a / b) if b else 0.0 for a, b in zip(sums, faces, strict=True))
-    near = _near_enough(found, grid, along, mean_w, (count, wrong, below_sum, s_below, s_sum), refusal)
+        weight[axis], faces[axis] = sums.low[axis].sum(), np.count_nonzero(sums.low[axis])
+    small = relative[(np.abs(relative) > NO_SUM) & (relative <= ROUNDING)]
+    numbers = [np.count_nonzero(diagonal), wrong, small[small < 0].sum(), small[small > 0].sum()]
+    numbers += [s[relative < -ROUNDING].sum(), s.sum()]
+    totals = comm.allreduce(np.array([*along, *weight, *faces, *sums.mixture, *numbers], float))
+    along, weight, faces, mixture = totals[:3], totals[3:6], totals[6:9], totals[9:12]
+    active, wrong, negative, positive, below, s_sum = totals[12:]
+    mean_w = tuple(float(a / b) if b else 0.0 for a, b in zip(weight, faces, strict=True))
+    mixed = _largest_mixture(mixture, along)
+    _refuse_far(refusal, grid, mean_w, mixed, wrong / max(active, 1), below / max(active, 1), s_sum)
 
-    least_sum = comm.allreduce(float(relative.min(initial=np.inf)), op=MPI.MIN)
-    noise = 4 * SUM_ROUNDING
+    total += np.maximum(s, 0.0)
+    there = diagonal > 0
+    ends = np.empty(5)
+    own = [-relative[there].min(initial=np.inf), relative.max(initial=0.0), sums.magnitude]
+    comm.Allreduce(np.array([*own, -total[there].min(initial=np.inf), total.max(initial=0.0)]), ends, op=MPI.MAX)
+    noise = NO_SUM
     if positive > 0 and -negative >= NOISE * positive:
         noise = ROUNDING
-    elif 0 < least_sum <= noise:
+    elif 0 < -ends[0] <= NO_SUM:
         noise = 0.0
     s[s <= noise * diagonal] = 0.0
-    total += s
-    most_sum = comm.allreduce(float(relative.max(initial=0.0)), op=MPI.MAX)
-    least = comm.allreduce(float(total[active].min(initial=np.inf)), op=MPI.MIN)
-    largest = comm.allreduce(float(total.max(initial=0.0)), op=MPI.MAX)
-    factor = range_factor(least, largest, 1.0)
-    for array in (*low, *high, s):
-        array *= factor
-    extra = comm.allreduce(int(np.count_nonzero(s)))
+    factor = range_factor(float(-ends[3]), float(ends[4]), 1.0)
+    if factor != 1.0:
+        for array in (*sums.low, *sums.high, s, sums.couplings):
+            array *= factor
+    beside = [number for number, place in enumerate(forward_places(grid.dimension)) if sum(map(abs, place)) > 1]
+    far = any(sums.couplings[number].any() for number in beside)
+    extra, differs = comm.allreduce(np.array([np.count_nonzero(s), far or wrong > 0], np.int64))
     stencil = RowStencil(
         box=box,
         packed=None,
-        w_low=low,
-        w_high=high,
+        w_low=sums.low,
+        w_high=sums.high,
         s=s,
         dirichlet=found.dirichlet,
         dirichlet_diagonal=found.dirichlet_diagonal,
         mean_w=tuple(factor * w for w in mean_w),
         scale=sign / (scale * factor),
-        active=int(count),
-        extra=extra,
-        nearly_closed=bool(extra > 0 and most_sum <= NEARLY_CLOSED),
+        active=int(active),
+        extra=int(extra),
+        nearly_closed=bool(extra > 0 and ends[1] <= NEARLY_CLOSED),
         penalties=found.penalties,
         ghosts=found.ghosts,
         exact=False,
     )
-    return stencil, near
+    return stencil, Nearness(sums.couplings, float(ends[2]), mixed, bool(differs))
 
 
-def _near_enough(
-    found: _Sums,
-    grid: Grid,
-    along: np.ndarray,
-    mean_w: tuple[float, ...],
-    numbers: tuple[float, ...],
-    refusal: FormError,
-) -> Nearness:
-    """Raises MatrixError, on all ranks alike, where the matrix is too far from its nearest operator."""
-    count, wrong, below, s_below, s_sum = numbers
+def _largest_mixture(mixture: np.ndarray, along: np.ndarray) -> float:
+    """Of xy, xz, yz the largest relative to the geometric mean of both axes; infinite where one axis has nothing."""
     mixed = 0.0
     for pair, (a, b) in enumerate(((0, 1), (0, 2), (1, 2))):
-        scale = np.sqrt(max(along[a], 0.0) * max(along[b], 0.0))
-        mixed = max(mixed, float(found.mixture[pair] / scale) if scale else np.inf if found.mixture[pair] else 0.0)
+        mean = float(np.sqrt(max(along[a], 0.0) * max(along[b], 0.0)))
+        if mixture[pair]:
+            mixed = max(mixed, float(mixture[pair]) / mean if mean else np.inf)
+    return mixed
+
+
+def _refuse_far(
+    refusal: FormError,
+    grid: Grid,
+    mean_w: tuple[float, ...],
+    mixed: float,
+    wrong: float,
+    below: float,
+    s_sum: float,
+) -> None:
+    """Raises MatrixError, on all ranks alike, where the matrix is too far from its nearest operator.
+
+    wrong, below: means over the rows, of the first relative to the diagonal
+    """
     why = ""
     if mixed > MIXED:
-        why = f"its mixed derivatives are {mixed:.2g} of the others, of which at most {MIXED:g} can be made up for"
-    elif wrong > POSITIVE * count:
-        why = f"entries of the wrong sign are {wrong / count:.2g} of the diagonal, of which {POSITIVE:g} can be made up for"
+        why = f"its mixed derivatives are {mixed:.2g} of the others, of which {MIXED:g} can be made up for"
+    elif wrong > POSITIVE:
+        why = f"entries of the wrong sign are {wrong:.2g} of the diagonal, of which {POSITIVE:g} can be made up for"
     elif below < 0:
         lowest = sum(w * (np.pi / n) ** 2 for w, n in zip(mean_w, grid.shape[::-1], strict=True) if n > 1)
         if s_sum <= 0:
             why = "its entries add up to a negative number, so that it is not positive definite"
-        elif -s_below > REACTION * lowest * count:
+        elif -below > REACTION * lowest:
             why = (
-                f"its negative row sums are {-s_below / (lowest * count):.2g} of the lowest eigenvalue that the "
-                "grid can have, so that it hardly is positive definite"
+                f"its negative row sums are {-below / lowest:.2g} of the lowest eigenvalue that the grid can have with "
+                "all sides fixed, so that it hardly is positive definite"
             )
     if why:
         raise MatrixError(f"{refusal}; {why}: -pc_dcdm_fallback gamg, or another PC, serves this matrix")
-    return Nearness(found.bound, mixed)
 
 
 def join_sides(w_low: list[np.ndarray], w_high: list[np.ndarray], layout: Layout) -> None:
@@ -264,7 +285,3 @@ def join_sides(w_low: list[np.ndarray], w_high: list[np.ndarray], layout: Layout
         here, there = interior(own), neighbours(other, axis)[0]
         here[...] = np.where((here > 0) & (there > 0), 0.5 * (here + there), 0.0)
         layout.exchange(own)
-
-
-def _zeros(shape: tuple[int, ...]) -> np.ndarray:
-    return aligned_zeros(int(np.prod(shape)), np.float64).reshape(shape)
