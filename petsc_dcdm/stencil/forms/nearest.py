@@ -82,8 +82,9 @@ class Nearness:
         if not self.differs:
             self.couplings = self.couplings[:0]
             return
-        moved = [on_own_box(coupling) for coupling in self.couplings]
-        if any(new is not old for new, old in zip(moved, self.couplings, strict=True)):
+        read = list(self.couplings)
+        moved = [on_own_box(coupling) for coupling in read]
+        if any(new is not old for new, old in zip(moved, read, strict=True)):
             self.couplings = np.stack(moved)
         for coupling in self.couplings:
             layout.exchange(coupling, corners=True)

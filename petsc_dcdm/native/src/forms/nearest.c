@@ -7,11 +7,12 @@
 
 enum { RUN = 64 };
 
-/* Where a row's neighbours are: place 9 (dz + 1) + 3 (dy + 1) + (dx + 1); distances are in cells, and a place that is
- * outside of the grid is not inside. */
+/* Where a row's neighbours are, by place: distances are in cells, and a place that is outside of the grid is not
+ * inside. Entries are mostly in the order of the places: the search for one begins after the last. */
 typedef struct {
     int64_t distance[PLACES];
     uint8_t inside[PLACES];
+    int next;
 } neighbourhood;
 
 static int64_t find_ghost_column(const csr_matrix *m, int64_t column) {
@@ -30,14 +31,18 @@ static void report_first(csr_report *p, int64_t code, int64_t row, int64_t colum
 }
 
 /* The place of a cell so far away, -1 if it is none of the neighbourhood. */
-INLINE int find_place(const neighbourhood *around, int64_t distance) {
-    for (int q = 0; q < PLACES; q++)
-        if (around->inside[q] && around->distance[q] == distance) return q;
+INLINE int find_place(neighbourhood *around, int64_t distance) {
+    for (int n = 0, q = around->next; n < PLACES; n++, q++) {
+        if (q >= PLACES) q -= PLACES;
+        if (around->distance[q] != distance || !around->inside[q]) continue;
+        around->next = q + 1;
+        return q;
+    }
     return -1;
 }
 
 /* One entry off the diagonal: to a local row, or (local < 0) to a ghost. */
-INLINE void add_entry(const csr_matrix *m, int64_t r, int64_t cell, const neighbourhood *around, double value,
+INLINE void add_entry(const csr_matrix *m, int64_t r, int64_t cell, neighbourhood *around, double value,
                       int64_t local, int64_t ghost, int64_t column, double (*v)[RUN], int t, csr_report *report) {
     if (value == 0) return;
     if (!isfinite(value)) report_first(report, CSR_NOT_FINITE, r, column, value);
@@ -53,10 +58,10 @@ INLINE void add_entry(const csr_matrix *m, int64_t r, int64_t cell, const neighb
 
 /* Any row, with all checks: place t of v gets the entries, without those in the columns of Dirichlet rows, and zeros
  * for those rows. */
-static void read_any(const csr_matrix *m, int64_t r, int64_t cell, const neighbourhood *around, double (*v)[RUN],
+static void read_any(const csr_matrix *m, int64_t r, int64_t cell, neighbourhood *around, double (*v)[RUN],
                      int t, csr_report *report) {
     const int wide = (int)m->wide;
-    for (int q = 0; q < PLACES; q++) v[q][t] = 0;
+    around->next = 0;
     for (int64_t e = get_index(m->indptr, r, wide); e < get_index(m->indptr, r + 1, wide); e++) {
         const int64_t local = get_index(m->indices, e, wide) - m->shift, column = local + m->first_column;
         const double value = m->sign * m->values[e];
@@ -74,28 +79,55 @@ static void read_any(const csr_matrix *m, int64_t r, int64_t cell, const neighbo
         }
 }
 
-/* Which of n rows from r on, whose cells follow each other, have a Dirichlet row among their neighbours: rows are cells,
- * and all neighbours are rows. */
-static void find_lone(const csr_matrix *m, int64_t r, const neighbourhood *around, int first, int width, int n,
-                      uint8_t *lone) {
-    for (int t = 0; t < n; t++) lone[t] = 0;
-    for (int q = first; q < first + width; q++) {
-        const uint8_t *restrict flag = m->dirichlet + r + around->distance[q];
-        for (int t = 0; t < n; t++) lone[t] |= flag[t];
-    }
-}
-
-/* A row with all neighbours, in their order, where rows are cells. Returns 0 for any other. */
-INLINE int read_inner(const csr_matrix *m, int64_t r, const int64_t *distance, int first, int width, double (*v)[RUN],
-                      int t, int wide) {
+/* A row that has the places of the row before it, `places` of its entries in order, none of them a Dirichlet row or one
+ * of another rank. Returns 0 for any other. Both rows are inner ones of the same grid line. */
+INLINE int read_alike(const csr_matrix *m, int64_t r, int64_t cell, const neighbourhood *around, const int8_t *places,
+                      int64_t width, double (*v)[RUN], int t, int wide) {
     const int64_t e = get_index(m->indptr, r, wide);
     if (get_index(m->indptr, r + 1, wide) - e != width) return 0;
     if (m->off_indptr && get_index(m->off_indptr, r + 1, wide) != get_index(m->off_indptr, r, wide)) return 0;
     int64_t odd = 0;
-    for (int q = 0; q < width; q++) odd |= (get_index(m->indices, e + q, wide) - m->shift) ^ (r + distance[first + q]);
+    for (int64_t q = 0; q < width; q++)
+        odd |= (get_index(m->indices, e + q, wide) - get_index(m->indices, e + q - width, wide)) ^ 1;
     if (odd) return 0;
-    for (int q = 0; q < width; q++) v[first + q][t] = m->sign * m->values[e + q];
+    for (int64_t q = 0; q < width; q++) {
+        const int64_t local = get_index(m->indices, e + q, wide) - m->shift;
+        if (local >= m->rows) return 0;
+        odd |= m->dirichlet[local];
+        if (m->cell) odd |= m->cell[local] ^ (cell + around->distance[places[q]]);
+    }
+    if (odd) return 0;
+    for (int64_t q = 0; q < width; q++) v[places[q]][t] = m->sign * m->values[e + q];
     return 1;
+}
+
+typedef int alike_reader(const csr_matrix *, int64_t, int64_t, const neighbourhood *, const int8_t *, int64_t,
+                         double (*)[RUN], int);
+static int read_alike_narrow(const csr_matrix *m, int64_t r, int64_t cell, const neighbourhood *around,
+                             const int8_t *places, int64_t width, double (*v)[RUN], int t) {
+    return read_alike(m, r, cell, around, places, width, v, t, 0);
+}
+static int read_alike_wide(const csr_matrix *m, int64_t r, int64_t cell, const neighbourhood *around,
+                           const int8_t *places, int64_t width, double (*v)[RUN], int t) {
+    return read_alike(m, r, cell, around, places, width, v, t, 1);
+}
+
+/* The places of the entries of a row that has been read, for `read_alike`; returns how many, 0 if some are not local or
+ * more than there are places. */
+static int64_t list_places(const csr_matrix *m, int64_t r, int64_t cell, neighbourhood *around, int8_t *places) {
+    const int wide = (int)m->wide;
+    const int64_t e = get_index(m->indptr, r, wide), width = get_index(m->indptr, r + 1, wide) - e;
+    if (m->dirichlet[r] || width > PLACES) return 0;
+    if (m->off_indptr && get_index(m->off_indptr, r + 1, wide) != get_index(m->off_indptr, r, wide)) return 0;
+    around->next = 0;
+    for (int64_t q = 0; q < width; q++) {
+        const int64_t local = get_index(m->indices, e + q, wide) - m->shift;
+        if (local < 0 || local >= m->rows) return 0;
+        const int place = find_place(around, (m->cell ? m->cell[local] : m->first_cell + local) - cell);
+        if (place < 0) return 0;
+        places[q] = (int8_t)place;
+    }
+    return width;
 }
 
 /* What a run of rows adds up to. */
@@ -178,14 +210,11 @@ static void write_run(const csr_matrix *m, run_sums *s, int64_t r, int64_t to, i
 static void sum_rows(const csr_matrix *m, target *into, csr_report *report, int64_t begin_row, int64_t end_row) {
     const csr_output *out = into->out;
     const int64_t nx = m->nx, ny = m->ny, nz = m->nz, plane = nx * ny, cells = plane * nz;
-    const int first = nz > 1 ? 0 : 9, width = nz > 1 ? 27 : 9, wide = (int)m->wide;
     neighbourhood around;
     run_sums s;
-    uint8_t lone[RUN];
-    for (int q = 0; q < PLACES; q++) {
-        around.distance[q] = (q / 9 - 1) * plane + (q / 3 % 3 - 1) * nx + q % 3 - 1;
-        for (int t = 0; t < RUN; t++) s.v[q][t] = 0;
-    }
+    alike_reader *read = m->wide ? read_alike_wide : read_alike_narrow;
+    int8_t places[PLACES];
+    for (int q = 0; q < PLACES; q++) around.distance[q] = (q / 9 - 1) * plane + (q / 3 % 3 - 1) * nx + q % 3 - 1;
     for (int64_t r = begin_row; r < end_row && report->code == CSR_OK;) {
         const int64_t cell = m->cell ? m->cell[r] : m->first_cell + r;
         if (cell < 0 || cell >= cells) {
@@ -206,19 +235,19 @@ static void sum_rows(const csr_matrix *m, target *into, csr_report *report, int6
         if (n > end_row - r) n = end_row - r;
         for (int64_t t = 1; m->cell && t < n; t++)
             if (m->cell[r + t] != cell + t) n = t;
-        /* the neighbours of the inner cells of a line, where they are local rows in the same order */
-        const int64_t a = i > 0 ? 0 : 1, b = i + n < nx ? n : n - 1, end = first + width - 1;
-        const int inner = !m->cell && a < b && j > 0 && j + 1 < ny && (nz == 1 || (k > 0 && k + 1 < nz)) &&
-                          r + a + around.distance[first] >= 0 && r + b - 1 + around.distance[end] < m->rows;
-        if (inner) find_lone(m, r + a, &around, first, width, (int)(b - a), lone + a);
+        memset(s.v, 0, sizeof s.v);
+        int known = -1; /* whether the row is at the low or the high end of the line, of which the places are known */
+        int64_t width = 0;
         for (int t = 0; t < n; t++) {
-            if (inner && t >= a && t < b && !lone[t] && read_inner(m, r + t, around.distance, first, width, s.v, t, wide))
-                continue;
-            for (int q = 0; q < PLACES; q++) {
+            const int end = (i + t == 0) + 2 * (i + t + 1 == nx);
+            if (width && !end && read(m, r + t, cell + t, &around, places, width, s.v, t)) continue;
+            for (int q = 0; end != known && q < PLACES; q++) {
                 const int64_t x = i + t + q % 3 - 1, y = j + q / 3 % 3 - 1, z = k + q / 9 - 1;
                 around.inside[q] = x >= 0 && x < nx && y >= 0 && y < ny && z >= 0 && z < nz;
             }
+            known = end;
             read_any(m, r + t, cell + t, &around, s.v, t, report);
+            width = end ? 0 : list_places(m, r + t, cell + t, &around, places);
         }
         add_up(&s, (int)n);
         report->symmetry += checksum(&s, &around, cell, (int)n);
