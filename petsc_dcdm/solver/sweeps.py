@@ -23,7 +23,7 @@ from petsc_dcdm.stencil.forms.nearest import Nearness
 RATIO = 5.0
 """Of the largest eigenvalue of D^-1 A to the smallest that sweeps are to reduce."""
 
-SWEEPS = 1
+SWEEPS = 2
 """Before the network, and as many after: what takes least time (docs/measurements/compact.md)."""
 
 Cycle = Callable[[np.ndarray, np.ndarray], None]

@@ -43,13 +43,15 @@ from petsc_dcdm.stencil.forms.axis_sums import AxisSums, forward_places
 from petsc_dcdm.stencil.forms.symmetry import check_symmetry
 from petsc_dcdm.stencil.local_csr import local_csr
 
-MIXED = 0.6
+MIXED = 0.8
 """Mixed derivatives relative to the geometric mean of the second derivatives of both axes, up to which it pays."""
 
 POSITIVE = 0.1
-"""The mean over the rows of what they give linear functions with the wrong sign, relative to the diagonal."""
+"""The mean over the rows of what they give linear functions with the wrong sign, relative to the diagonal, unless their
+sums, as those of mass matrices, are more.
+"""
 
-REACTION = 1.0
+REACTION = 1.5
 """The mean negative row sum relative to the lowest eigenvalue of a grid whose sides are all Dirichlet sides."""
 
 NO_SUM = 4 * SUM_ROUNDING
@@ -182,21 +184,22 @@ def _clean(
         for side in (sums.low[axis], sums.high[axis]):
             if not side.any():
                 continue
-            along[axis] += np.vdot(side, inverse)
             if side.min() < 0:
                 wrong -= float(np.vdot(np.minimum(side, 0.0), inverse))
                 np.maximum(side, 0.0, out=side)
+            along[axis] += np.vdot(side, inverse)
             total += side
         weight[axis], faces[axis] = sums.low[axis].sum(), np.count_nonzero(sums.low[axis])
     small = relative[(np.abs(relative) > NO_SUM) & (relative <= ROUNDING)]
     numbers = [np.count_nonzero(diagonal), wrong, small[small < 0].sum(), small[small > 0].sum()]
-    numbers += [s[relative < -ROUNDING].sum(), s.sum()]
+    numbers += [s[relative < -ROUNDING].sum(), s.sum(), np.maximum(relative, 0.0).sum()]
     totals = comm.allreduce(np.array([*along, *weight, *faces, *sums.mixture, *numbers], float))
     along, weight, faces, mixture = totals[:3], totals[3:6], totals[6:9], totals[9:12]
-    active, wrong, negative, positive, below, s_sum = totals[12:]
+    active, wrong, negative, positive, below, s_sum, held = totals[12:]
     mean_w = tuple(float(a / b) if b else 0.0 for a, b in zip(weight, faces, strict=True))
     mixed = _largest_mixture(mixture, along)
-    _refuse_far(refusal, grid, mean_w, mixed, wrong / max(active, 1), below / max(active, 1), s_sum)
+    wrong, below, held = (value / max(active, 1.0) for value in (wrong, below, held))
+    _refuse_far(refusal, grid, mean_w, mixed, 0.0 if wrong <= held else wrong, below, s_sum)
 
     total += np.maximum(s, 0.0)
     there = diagonal > 0
@@ -237,12 +240,11 @@ def _clean(
 
 
 def _largest_mixture(mixture: np.ndarray, along: np.ndarray) -> float:
-    """Of xy, xz, yz the largest relative to the geometric mean of both axes; infinite where one axis has nothing."""
+    """Of xy, xz, yz the largest relative to the geometric mean of both axes; 0 where one axis has nothing."""
     mixed = 0.0
     for pair, (a, b) in enumerate(((0, 1), (0, 2), (1, 2))):
         mean = float(np.sqrt(max(along[a], 0.0) * max(along[b], 0.0)))
-        if mixture[pair]:
-            mixed = max(mixed, float(mixture[pair]) / mean if mean else np.inf)
+        mixed = max(mixed, float(mixture[pair]) / mean if mean else 0.0)
     return mixed
 
 
@@ -260,10 +262,10 @@ def _refuse_far(
     wrong, below: means over the rows, of the first relative to the diagonal
     """
     why = ""
-    if mixed > MIXED:
-        why = f"its mixed derivatives are {mixed:.2g} of the others, of which {MIXED:g} can be made up for"
-    elif wrong > POSITIVE:
+    if wrong > POSITIVE:
         why = f"entries of the wrong sign are {wrong:.2g} of the diagonal, of which {POSITIVE:g} can be made up for"
+    elif mixed > MIXED:
+        why = f"its mixed derivatives are {mixed:.2g} of the others, of which {MIXED:g} can be made up for"
     elif below < 0:
         lowest = sum(w * (np.pi / n) ** 2 for w, n in zip(mean_w, grid.shape[::-1], strict=True) if n > 1)
         if s_sum <= 0:
