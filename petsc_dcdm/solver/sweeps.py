@@ -1,15 +1,17 @@
 """Chebyshev sweeps of the matrix before and after the network, where that is set up on the nearest operator.
 
-The nearest 5- or 7-point operator (:mod:`petsc_dcdm.stencil.forms.nearest`) has the smooth part of a compact matrix and
-not the rest, which a sweep or two reduce. Sweeps before and after are the same polynomial of D^-1 A on [lmax / 5, lmax],
-so that the whole is as symmetric as the network. They run on the grid in single precision, as the network does: half of
-the couplings and no column numbers are a sixth of the matrix, and a sweep takes a quarter of the time of a MatMult.
+The nearest 5- or 7-point operator (:mod:`petsc_dcdm.stencil.forms.nearest`) has the smooth part of a compact matrix
+and not the rest, which a sweep or two reduce. Sweeps before and after are the same polynomial of D^-1 A on
+[lmax / 5, lmax], so that the whole is as symmetric as the network. They run on the grid in single precision, as the
+network does: half of the couplings and no column numbers are a sixth of the matrix, and a sweep takes a quarter of the
+time of a MatMult.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 
@@ -41,10 +43,9 @@ class Sweeps:
         padded = tuple(n + 2 for n in shape)
         self._r, self._z, self._out = (aligned_zeros(int(np.prod(shape)), np.float64).reshape(shape) for _ in range(3))
         self._p, self._q = (aligned_zeros(int(np.prod(padded)), np.float32).reshape(padded) for _ in range(2))
-        try:
+        self._step: Callable[..., None] | None = None
+        with suppress(KernelsUnavailable):
             self._step = library().dcdm_compact_step
-        except KernelsUnavailable:
-            self._step = None
 
     def apply(self, cycle: Cycle, r: np.ndarray, scale: float) -> np.ndarray:
         """Sweeps, ``cycle(left, out)`` on what they leave of ``scale r``, sweeps. Collective.

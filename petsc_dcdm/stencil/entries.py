@@ -286,7 +286,7 @@ class CsrRows:
         scale: float = 1.0,
         box: tuple[Shape, Shape] | None = None,
     ) -> None:
-        """Of a compact 9- or 27-point matrix: what its rows add up to. The arrays of ``sums`` are as those of `extract`.
+        """What the rows of a compact 9- or 27-point matrix add up to. Arrays of ``sums`` are as those of `extract`.
 
         sign, scale: all arrays are multiplied by both; the matrix times ``sign`` must have a positive diagonal.
         Raises StencilError for a local row that does not fit; the arrays are then half filled.

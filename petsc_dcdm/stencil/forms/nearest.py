@@ -51,6 +51,9 @@ POSITIVE = 0.1
 sums, as those of mass matrices, are more.
 """
 
+NEGATIVE = 0.25
+"""The lowest row sum relative to its diagonal, with the other sign: beyond it is no small violation."""
+
 REACTION = 1.5
 """The mean negative row sum relative to the lowest eigenvalue of a grid whose sides are all Dirichlet sides."""
 
@@ -197,15 +200,15 @@ def _clean(
     along, weight, faces, mixture = totals[:3], totals[3:6], totals[6:9], totals[9:12]
     active, wrong, negative, positive, below, s_sum, held = totals[12:]
     mean_w = tuple(float(a / b) if b else 0.0 for a, b in zip(weight, faces, strict=True))
-    mixed = _largest_mixture(mixture, along)
-    wrong, below, held = (value / max(active, 1.0) for value in (wrong, below, held))
-    _refuse_far(refusal, grid, mean_w, mixed, 0.0 if wrong <= held else wrong, below, s_sum)
-
     total += np.maximum(s, 0.0)
     there = diagonal > 0
     ends = np.empty(5)
     own = [-relative[there].min(initial=np.inf), relative.max(initial=0.0), sums.magnitude]
     comm.Allreduce(np.array([*own, -total[there].min(initial=np.inf), total.max(initial=0.0)]), ends, op=MPI.MAX)
+    mixed = _largest_mixture(mixture, along)
+    wrong, below, held = (value / max(active, 1.0) for value in (wrong, below, held))
+    _refuse_far(refusal, grid, mean_w, mixed, 0.0 if wrong <= held else wrong, below, float(ends[0]), s_sum)
+
     noise = NO_SUM
     if positive > 0 and -negative >= NOISE * positive:
         noise = ROUNDING
@@ -255,11 +258,13 @@ def _refuse_far(
     mixed: float,
     wrong: float,
     below: float,
+    lowest: float,
     s_sum: float,
 ) -> None:
     """Raises MatrixError, on all ranks alike, where the matrix is too far from its nearest operator.
 
     wrong, below: means over the rows, of the first relative to the diagonal
+    lowest: minus the lowest row sum, relative to its diagonal
     """
     why = ""
     if wrong > POSITIVE:
@@ -267,12 +272,14 @@ def _refuse_far(
     elif mixed > MIXED:
         why = f"its mixed derivatives are {mixed:.2g} of the others, of which {MIXED:g} can be made up for"
     elif below < 0:
-        lowest = sum(w * (np.pi / n) ** 2 for w, n in zip(mean_w, grid.shape[::-1], strict=True) if n > 1)
-        if s_sum <= 0:
+        wave = sum(w * (np.pi / n) ** 2 for w, n in zip(mean_w, grid.shape[::-1], strict=True) if n > 1)
+        if lowest > NEGATIVE:
+            why = f"row sums go down to -{lowest:.2g} of the diagonal, of which {NEGATIVE:g} can be made up for"
+        elif s_sum <= 0:
             why = "its entries add up to a negative number, so that it is not positive definite"
-        elif -below > REACTION * lowest:
+        elif -below > REACTION * wave:
             why = (
-                f"its negative row sums are {-below / lowest:.2g} of the lowest eigenvalue that the grid can have with "
+                f"its negative row sums are {-below / wave:.2g} of the lowest eigenvalue that the grid can have with "
                 "all sides fixed, so that it hardly is positive definite"
             )
     if why:

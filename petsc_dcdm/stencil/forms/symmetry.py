@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import MatrixError, raise_together
@@ -16,7 +15,7 @@ LEAST = 1e-12
 """Relative to the geometric mean of both diagonals: differences that are smaller do not count."""
 
 BILINEAR = 1e-9
-"""How far y . A x and x . A y may be apart without a look at the entries, of A scaled to a diagonal of ones. Rounding is
+"""How far y . A x and x . A y may be apart without a look at the entries, of A scaled to diagonals of 1. Rounding is
 1e-12; one entry off by the tolerance, of the size of the diagonal, is 1e-6.
 """
 
