@@ -124,9 +124,14 @@ def nearest(A: PETSc.Mat, grid: Grid, threads: int, refusal: FormError) -> tuple
         rows = read(kind, local, grid.shape, A.getOwnershipRange()[0], grid.cells, threads)
         sign, scale = sign_and_scale(rows, comm)
         found = _read(A, rows, grid, sign, scale, box, refusal)
-    if comm.allreduce(found.sums.symmetry) % 2**64:
-        check_symmetry(A, found.dirichlet)
-    return _clean(found, comm, grid, box, sign, scale, refusal)
+    try:
+        if comm.allreduce(found.sums.symmetry) % 2**64:
+            check_symmetry(A, found.dirichlet)
+        return _clean(found, comm, grid, box, sign, scale, refusal)
+    except MatrixError:
+        if found.ghosts is not None:
+            found.ghosts.destroy()
+        raise
 
 
 def _read(

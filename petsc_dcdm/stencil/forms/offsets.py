@@ -7,6 +7,9 @@ from collections.abc import Sequence
 COMPACT_OFFSETS = 13
 """As many distances column - row > 0 has a 27-point stencil."""
 
+FEWEST = 3
+"""As few has a 9-point stencil whose couplings along one axis are 0, as bilinear elements of one aspect ratio have it."""
+
 
 def _reached(offset: int, nx: int, plane: int) -> bool:
     """Whether it is one step or none along each of x, y, z; there is no z where plane is 0."""
@@ -25,6 +28,8 @@ def compact_strides(offsets: Sequence[int], rows: int) -> tuple[int, int] | None
 
     offsets: distinct, positive, sorted.
     """
+    if len(offsets) < FEWEST:
+        return None
     last = offsets[-1]
     near = sorted({offset + step for offset in offsets for step in (-1, 0, 1)})
     flat = {nx for nx in (last - 1, last, last + 1) if nx > 1 and rows % nx == 0 and rows > nx}
