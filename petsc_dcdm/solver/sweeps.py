@@ -34,11 +34,11 @@ Cycle = Callable[[np.ndarray, np.ndarray], None]
 class Sweeps:
     """Holds arrays of this rank's box: a symmetric matrix by its couplings, and what a residual goes through."""
 
-    def __init__(self, near: Nearness, layout: BoxLayout, threads: int, count: int = SWEEPS) -> None:
+    def __init__(self, near: Nearness, layout: BoxLayout, threads: int) -> None:
         """``near`` is kept by reference."""
-        self._c, self._layout, self._threads, self.count = near.couplings, layout, threads, count
+        self._c, self._layout, self._threads, self._count = near.couplings, layout, threads, SWEEPS
         self._places = forward_places(3 if len(self._c) > 5 else 2)
-        self.centre, self._radius = 0.5 * near.bound * (1 + 1 / RATIO), 0.5 * near.bound * (1 - 1 / RATIO)
+        self._centre, self._radius = 0.5 * near.bound * (1 + 1 / RATIO), 0.5 * near.bound * (1 - 1 / RATIO)
         shape = layout.shape
         padded = tuple(n + 2 for n in shape)
         self._r, self._z, self._out = (aligned_zeros(int(np.prod(shape)), np.float64).reshape(shape) for _ in range(3))
@@ -67,11 +67,11 @@ class Sweeps:
         """``left -= A p`` and then z += c(D^-1 A) D^-1 left, the last step of which is left in `_p`, not yet taken off
         ``left``. Saad, Iterative Methods for Sparse Linear Systems (2003), algorithm 12.1.
         """
-        rho = self._radius / self.centre
-        self._advance(p, left, self._q, z, 0.0, 1.0 / self.centre)
+        rho = self._radius / self._centre
+        self._advance(p, left, self._q, z, 0.0, 1.0 / self._centre)
         self._p, self._q = self._q, self._p
-        for _ in range(1, self.count):
-            before, rho = rho, 1.0 / (2 * self.centre / self._radius - rho)
+        for _ in range(1, self._count):
+            before, rho = rho, 1.0 / (2 * self._centre / self._radius - rho)
             self._advance(self._p, left, self._q, z, rho * before, 2 * rho / self._radius)
             self._p, self._q = self._q, self._p
 

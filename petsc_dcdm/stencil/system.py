@@ -157,13 +157,14 @@ def build_system(
     previous
         of a matrix with the same pattern on the same grid: what depends on that only is taken over
     """
+    known = previous.ghosts if previous is not None else None
     refusal = near = None
     try:
-        stencil = extract(A, grid, threads, previous.ghosts if previous is not None else None)
-    except FormError as error:
-        refusal = error.with_traceback(None)  # whose frames hold what is collectively destroyed
+        stencil = extract(A, grid, threads, known)
+    except FormError as found:
+        refusal = found.with_traceback(None)  # whose frames hold what is collectively destroyed
     if refusal is not None:
-        stencil, near = nearest(A, grid, threads, refusal)
+        stencil, near = nearest(A, grid, threads, refusal, known)
     pooling = ((0, 1, 2),)
     limit = max(coarse_limit(grid.shape), COARSE_CELLS_PER_RANK * comm.Get_size())
     plan = pooling if threshold is None else plan_coarsening(grid.shape, stencil.mean_w, threshold, limit)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse.linalg as spl
-from compact_systems import eliminated, elements, identity_rows, sides, to_petsc
+from compact_systems import identity_rows, to_petsc
 from mpi4py import MPI
 from petsc4py import PETSc
 from systems import relative_residual, right_hand_side, solve
+
+from petsc_dcdm.studies.compact import elements, eliminated, sides
 
 RANKS = (2, 3)
 COMM = PETSc.COMM_WORLD
@@ -70,7 +72,9 @@ def test_a_dmda_cut_along_any_axis():
     matrix = identity_rows(elements(cells, variable(cells)), sides(cells))
     for axis in range(3):
         procs = [COMM.getSize() if a == axis else 1 for a in range(3)]
-        dm = PETSc.DMDA().create(sizes, stencil_type=PETSc.DMDA.StencilType.BOX, stencil_width=1, dof=1, proc_sizes=procs)
+        dm = PETSc.DMDA().create(
+            sizes, stencil_type=PETSc.DMDA.StencilType.BOX, stencil_width=1, dof=1, proc_sizes=procs
+        )
         A = dm.createMatrix()
         new = dm.getAO().app2petsc(np.arange(matrix.shape[0], dtype=PETSc.IntType))
         order = np.argsort(new)

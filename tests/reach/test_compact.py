@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import scipy.sparse.linalg as spl
-from compact_systems import eliminated, elements, identity_rows, mehrstellen, sides, to_petsc
+from compact_systems import identity_rows, to_petsc
 from petsc4py import PETSc
 from systems import poisson, relative_residual, right_hand_side, solve
 
 from petsc_dcdm.native import build
 from petsc_dcdm.solver import sweeps as sweeps_module
+from petsc_dcdm.studies.compact import elements, eliminated, mehrstellen, sides
 
 
 def variable(cells, seed=0, spread=0.5):

@@ -85,7 +85,7 @@ class Nearness:
     def move(self, on_own_box: Callable[[np.ndarray], np.ndarray], layout: Layout) -> None:
         """The couplings from the rows to the padded box, by what moves one array; halos are filled. Collective."""
         if not self.differs:
-            self.couplings = self.couplings[:0]
+            self.couplings = np.zeros((0, 0, 0, 0), np.float32)  # a view would keep them
             return
         read = list(self.couplings)
         moved = [on_own_box(coupling) for coupling in read]
@@ -109,8 +109,11 @@ class _Rows:
 Place = tuple[Shape, Shape]
 
 
-def nearest(A: PETSc.Mat, grid: Grid, threads: int, refusal: FormError) -> tuple[RowStencil, Nearness]:
+def nearest(
+    A: PETSc.Mat, grid: Grid, threads: int, refusal: FormError, ghosts: Ghosts | None = None
+) -> tuple[RowStencil, Nearness]:
     """The nearest operator of what was refused; w_high is always there, and :func:`join_sides` makes one of both.
+    ``ghosts``: those of a matrix with this pattern, if they are known.
 
     Collective; raises MatrixError on all ranks alike where there is none, the ``refusal`` where the matrix is of
     another kind.
@@ -123,7 +126,7 @@ def nearest(A: PETSc.Mat, grid: Grid, threads: int, refusal: FormError) -> tuple
     with local_csr(A, kind is CsrRows) as local:
         rows = read(kind, local, grid.shape, A.getOwnershipRange()[0], grid.cells, threads)
         sign, scale = sign_and_scale(rows, comm)
-        found = _read(A, rows, grid, sign, scale, box, refusal)
+        found = _read(A, rows, grid, sign, scale, box, refusal, ghosts)
     try:
         if comm.allreduce(found.sums.symmetry) % 2**64:
             check_symmetry(A, found.dirichlet)
@@ -142,12 +145,13 @@ def _read(
     scale: float,
     box: Place | None,
     refusal: FormError,
+    ghosts: Ghosts | None,
 ) -> _Rows:
     comm, first = A.getComm().tompi4py(), A.getOwnershipRange()[0]
     shape = (rows.rows,) if box is None else tuple(size + 2 for size in box[1])
     options: dict[str, Any] = {"sign": sign, "scale": scale} | ({} if box is None else {"box": box})
     rows.find_dirichlet()
-    penalties, ghosts = 0, None
+    penalties = 0
     while True:
         if comm.Get_size() > 1:
             ghosts = ghosts or Ghosts(A, rows.ghost_columns(), grid)

@@ -8,7 +8,7 @@ COMPACT_OFFSETS = 13
 """As many distances column - row > 0 has a 27-point stencil."""
 
 FEWEST = 3
-"""As few has a 9-point stencil whose couplings along one axis are 0, as bilinear elements of one aspect ratio have it."""
+"""As few has a 9-point stencil whose couplings along one axis are 0: bilinear elements stretched by the root of 2."""
 
 
 def _reached(offset: int, nx: int, plane: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from compact_systems import eliminated, elements, identity_rows, mehrstellen, sides, to_petsc
+from compact_systems import identity_rows, to_petsc
 from mpi4py import MPI
 from petsc4py import PETSc
 from systems import poisson
@@ -17,6 +17,7 @@ from petsc_dcdm.stencil.entries_numpy import NumpyRows
 from petsc_dcdm.stencil.forms import nearest as nearest_module
 from petsc_dcdm.stencil.forms.offsets import compact_strides
 from petsc_dcdm.stencil.system import build_system
+from petsc_dcdm.studies.compact import elements, eliminated, mehrstellen, sides
 
 
 @pytest.fixture(params=["compiled", "numpy"])
@@ -29,9 +30,7 @@ def reader(request, monkeypatch):
 
 def system_of(A, shape, cells=None):
     A = A if isinstance(A, PETSc.Mat) else to_petsc(A, PETSc.COMM_SELF)
-    return build_system(
-        A, Grid(shape, cells, 0, A.getSize()[0], "test"), MPI.COMM_SELF, threshold=2.5, threads=1
-    )
+    return build_system(A, Grid(shape, cells, 0, A.getSize()[0], "test"), MPI.COMM_SELF, threshold=2.5, threads=1)
 
 
 def operator(system):
@@ -133,7 +132,10 @@ NINE = eliminated(elements(CELLS), sides(CELLS))
 LARGE = eliminated(elements((24, 24)), sides((24, 24)))
 SHAPES = {42: (1, 6, 7), 72: (1, 8, 9), 529: (1, 23, 23)}
 WRONG = {
-    "asymmetric": (changed(NINE, (10, 18, -0.3)), r"row 10, column 18 is -0.3 and that in row 18, column 10 is -0.333333"),
+    "asymmetric": (
+        changed(NINE, (10, 18, -0.3)),
+        r"row 10, column 18 is -0.3 and that in row 18, column 10 is -0.333333",
+    ),
     "one way": (changed(NINE, (10, 18, 0.0)), "not symmetric: the entry in row 1"),
     "not a number": (changed(NINE, (10, 18, np.nan)), "nan in row 10"),
     "diagonal": (changed(NINE, (10, 10, -1.0)), "row 10 .* has diagonal -1"),
