@@ -162,7 +162,12 @@ def _read(
             rows.add_up(sums, **options)
         except StencilError as problem:
             error = refusal if problem.problem is Problem.NOT_NEIGHBOUR else explain_row(problem, grid, first)
-        raise_together(comm, error)
+        try:
+            raise_together(comm, error)
+        except MatrixError:
+            if ghosts is not None:
+                ghosts.destroy()
+            raise
         # A row whose sum is nearly its diagonal may be one whose value a penalty fixes.
         stiff = bool(np.any((sums.s > 0.9 * sums.diagonal) & (sums.diagonal > 0)))
         if penalties or not comm.allreduce(stiff, op=MPI.LOR):
