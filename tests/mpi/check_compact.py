@@ -14,7 +14,7 @@ from petsc_dcdm.studies.compact import elements, eliminated, sides
 
 RANKS = (3, 4)
 COMM = PETSc.COMM_WORLD
-DIFFERENCE = 2e-4
+DIFFERENCE = 1e-4
 """Of the results on one rank and on several, relative: single precision, and another order of sums."""
 FLAT, SOLID = (27, 33), (12, 10, 15)
 
@@ -69,42 +69,50 @@ def test_identity_rows_that_others_couple_to():
     assert abs(check(matrix, to_petsc(matrix)) - one) <= 1
 
 
+def on_dmda(matrix, sizes, procs):
+    """The matrix of all nodes on a DMDA, and the node of each global row."""
+    box = PETSc.DMDA.StencilType.BOX
+    dm = PETSc.DMDA().create(sizes, stencil_type=box, stencil_width=1, dof=1, proc_sizes=procs)
+    A = dm.createMatrix()
+    order = np.argsort(dm.getAO().app2petsc(np.arange(matrix.shape[0], dtype=PETSc.IntType)))
+    first, last = A.getOwnershipRange()
+    given = matrix[order][:, order].tocoo()
+    own = (given.row >= first) & (given.row < last)
+    for row, column, value in zip(given.row[own], given.col[own], given.data[own], strict=True):
+        A.setValue(row, column, value)
+    A.assemble()
+    return dm, A, order
+
+
 def test_a_dmda_cut_along_any_axis():
-    cells = SOLID
-    sizes = [n + 1 for n in cells[::-1]]
-    matrix = identity_rows(elements(cells, variable(cells)), sides(cells))
+    sizes = [n + 1 for n in SOLID[::-1]]
+    matrix = identity_rows(elements(SOLID, variable(SOLID)), sides(SOLID))
     for axis in range(3):
-        procs = [COMM.getSize() if a == axis else 1 for a in range(3)]
-        dm = PETSc.DMDA().create(
-            sizes, stencil_type=PETSc.DMDA.StencilType.BOX, stencil_width=1, dof=1, proc_sizes=procs
-        )
-        A = dm.createMatrix()
-        new = dm.getAO().app2petsc(np.arange(matrix.shape[0], dtype=PETSc.IntType))
-        order = np.argsort(new)
-        first, last = A.getOwnershipRange()
-        given = matrix[order][:, order].tocoo()
-        own = (given.row >= first) & (given.row < last)
-        for row, column, value in zip(given.row[own], given.col[own], given.data[own], strict=True):
-            A.setValue(row, column, value)
-        A.assemble()
+        dm, A, order = on_dmda(matrix, sizes, [COMM.getSize() if a == axis else 1 for a in range(3)])
         check(matrix, A, order, dm=dm)
 
 
 def test_the_preconditioner_is_that_of_one_rank():
-    """Sweeps on boxes that meet at edges and corners are those on the whole grid."""
+    """Sweeps on boxes that meet at edges are those on the whole grid."""
     matrix = elements((15, 15, 15), variable((15, 15, 15)))
-    matrix = matrix + 0.1 * sp.diags(matrix.diagonal())
+    matrix = (matrix + 0.1 * sp.diags(matrix.diagonal())).tocsr()
+    _, A, order = on_dmda(matrix, (16,) * 3, [2, 2, 1] if COMM.getSize() == 4 else [1, 1, COMM.getSize()])
     answers = []
-    for comm in (COMM, PETSc.COMM_SELF):
-        A = to_petsc(matrix, comm)
-        pc = PETSc.PC().create(comm)
-        pc.setOperators(A)
+    for B in (A, to_petsc(matrix[order][:, order], PETSc.COMM_SELF)):
+        if B is not A:
+            cells = PETSc.IS().createGeneral(order.astype(PETSc.IntType), comm=PETSc.COMM_SELF)
+            B.compose("dcdm_cells", cells)
+            PETSc.Options()["pc_dcdm_grid"] = "16,16,16"
+        pc = PETSc.PC().create(B.getComm())
+        pc.setOperators(B)
         pc.setType("python")
         pc.setPythonType("petsc_dcdm.PC")
+        pc.setFromOptions()
         pc.setUp()
-        r, z = right_hand_side(A), A.createVecRight()
+        r, z = right_hand_side(B), B.createVecRight()
         pc.apply(r, z)
-        answers.append(np.concatenate(comm.tompi4py().allgather(z.getArray().copy())))
+        answers.append(np.concatenate(B.getComm().tompi4py().allgather(z.getArray().copy())))
+        assert B is not A or COMM.getSize() != 4 or pc.getPythonContext().layout.boxes.procs == (1, 2, 2)
     difference = np.abs(answers[0] - answers[1]).max() / np.abs(answers[1]).max()
     assert difference < DIFFERENCE, difference
 
