@@ -19,6 +19,10 @@ class MatrixError(UnsupportedSystem):
     """The matrix is not one the network can serve."""
 
 
+class FormError(MatrixError):
+    """Its entries are not those of a 5- or 7-point stencil with one sign, but it may be near one that is."""
+
+
 class BuildError(UnsupportedSystem):
     """PETSc was configured in a way that the network cannot work with."""
 

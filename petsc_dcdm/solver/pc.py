@@ -33,6 +33,7 @@ from petsc_dcdm.solver.options import PC_OPTIONS, PCSettings, print_help, read
 from petsc_dcdm.solver.otherwise import other_pc
 from petsc_dcdm.solver.pc_view import view_text
 from petsc_dcdm.solver.petsc_build import require_real_double
+from petsc_dcdm.solver.sweeps import Sweeps
 from petsc_dcdm.solver.threads import threads_per_rank
 from petsc_dcdm.solver.together import Together
 from petsc_dcdm.stencil.discovery import find_grid
@@ -64,6 +65,7 @@ class PC:
         self._frees_constants = False
         """Whether `apply` takes constants out: a null space that the user has not attached."""
         self._threads = 1
+        self._sweeps: Sweeps | None = None
         self._operator: Operator | None = None
         self._loop: tuple[int, Loop] | None = None
         self.keep_operator = False
@@ -105,7 +107,7 @@ class PC:
             self._system.destroy()
         if self.fallback is not None:
             self.fallback.destroy()
-        self._coarse = self._system = self._backend = self.fallback = self._key = None
+        self._coarse = self._system = self._backend = self.fallback = self._key = self._sweeps = None
         self._operator = self._loop = self._fixed = self._given = None
 
     def destroy(self, pc: PETSc.PC) -> None:
@@ -189,7 +191,9 @@ class PC:
         if notice := take_notice():
             explain(notice)
         self._solve_coarsest(pc, self._backend.hierarchy, coarse)
-        if self.keep_operator:
+        if system.near is not None:
+            self._sweeps = Sweeps(system.near, system.layout, threads) if system.near.differs else None
+        elif self.keep_operator:
             self._operator = self._backend.operator(problem)
         system.w, system.s = [], np.zeros(0)  # the operator has kept what it needs of them
 
@@ -228,6 +232,8 @@ class PC:
 
     def direction_loop(self, A: PETSc.Mat, history: int) -> tuple[GridSystem, Loop] | str:
         """The system and the loop that take the steps of the method with ``A``, or why there are none."""
+        if self._system is not None and self._system.near is not None:
+            return "the matrix is not that of the grid, which is the nearest with a 5- or 7-point stencil"
         if self._operator is None or self._system is None:
             return "the preconditioner does not run compiled on a grid of more than one level"
         if not self._knows(A):
@@ -303,13 +309,17 @@ class PC:
 
     def _apply(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
         assert self._system is not None
-        system, hierarchy = self._system, self.hierarchy
+        system, hierarchy, sweeps = self._system, self.hierarchy, self._sweeps
         norm = r.norm()  # known to PETSc already where the Krylov method tests it
         if norm == 0.0 or not np.isfinite(norm):
             r.copy(z)
             return
         box = system.rows.to_box(r)
-        if system.rows.copies:
+        if sweeps is not None:
+            out = sweeps.apply(lambda left, into: hierarchy.apply(left, into, 1.0, 1.0), box, 1.0 / norm)
+            out *= norm / system.scale
+            system.rows.from_box(out, z)
+        elif system.rows.copies:
             out = np.empty(box.shape)
             hierarchy.apply(box, out, 1.0 / norm, norm / system.scale)
             system.rows.from_box(out, z)

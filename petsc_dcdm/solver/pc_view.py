@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from petsc_dcdm.backends.base import Backend
 from petsc_dcdm.network.weights import ModelFile
+from petsc_dcdm.solver.sweeps import SWEEPS
 from petsc_dcdm.stencil.discovery import size_text
 from petsc_dcdm.stencil.system import GridSystem
 
@@ -18,6 +19,10 @@ def view_text(file: ModelFile, system: GridSystem, backend: Backend) -> str:
         f"grid {size} from {grid.source}, {system.active_cells} active cells; boxes {size_text(layout.boxes.procs)}",
         f"{backend.description}; applied in single precision",
     ]
+    if system.near is not None:
+        sweeps = f"between {SWEEPS} sweeps of the matrix and {SWEEPS} more" if system.near.differs else "no sweeps"
+        lines.append(f"the matrix is not of 5- or 7-point form: set up on the nearest operator that is, {sweeps}")
+        lines.append(f"its mixed derivatives are {system.near.mixed:.2g} of the others")
     for number, level in enumerate(backend.hierarchy.levels):
         axes = "".join("xyz"[a] for a in level.coarsened) or "-"
         lines.append(

@@ -19,6 +19,7 @@ from petsc_dcdm.grid.errors import GridError, MatrixError, raise_together
 from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape, size_text
 from petsc_dcdm.stencil.entries import CsrRows
 from petsc_dcdm.stencil.entries_numpy import read, row_reader
+from petsc_dcdm.stencil.forms.offsets import COMPACT_OFFSETS, compact_strides
 from petsc_dcdm.stencil.local_csr import local_csr
 
 
@@ -156,24 +157,28 @@ def _refuse(A: PETSc.Mat) -> MatrixError | None:
 
 def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
     """The grid that a lexicographic matrix shows in its offsets column - row: {1, nx} or {1, nx, nx ny}, and of the
-    lines that are closed to rings nx - 1, nx (ny - 1) or nx ny (nz - 1).
+    lines that are closed to rings nx - 1, nx (ny - 1) or nx ny (nz - 1); or those of a compact 9- or 27-point stencil.
     """
     first, last = A.getOwnershipRange()
     rows = A.getSize()[0]
     kind = row_reader(comm)
     with local_csr(A, kind is CsrRows) as local:
-        found = read(kind, local, (1, 1, rows), first).offsets(8)
+        found = read(kind, local, (1, 1, rows), first).offsets(COMPACT_OFFSETS)
     parts = comm.allgather(None if found is None else found.tolist())
     offsets = sorted({offset for part in parts for offset in part or ()})
     failure = (
         "no grid could be found: there is no DMDA, no index set 'dcdm_cells' and no -pc_dcdm_grid, and the matrix is "
-        f"not that of a lexicographic 5- or 7-point grid ({rows} rows, off-diagonals at "
+        f"not that of a lexicographic grid of 5-, 7-, 9- or 27-point stencils ({rows} rows, off-diagonals at "
         f"{'many distances' if None in parts else 'distance ' + (', '.join(map(str, offsets)) or 'none')}); "
         f"give -pc_dcdm_grid nx,ny[,nz]"
     )
     shape = None if None in parts else _shape_of(offsets, rows)
     if shape is None:
-        raise GridError(failure)
+        compact = None if None in parts else compact_strides(offsets, rows)
+        if compact is None:
+            raise GridError(failure)
+        nx, plane = compact
+        shape = (rows // plane, plane // nx, nx)
     box = _whole_planes(shape, first, last - first)
     return Grid(shape, None, first, last - first, "offsets of the matrix", box=box)
 

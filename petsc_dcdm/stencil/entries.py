@@ -17,6 +17,7 @@ from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 from petsc_dcdm.native.build import library
 from petsc_dcdm.stencil.entries_binding import Matrix, Output, Report, pointer, set_box
 from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
+from petsc_dcdm.stencil.forms.axis_sums import AxisSums
 from petsc_dcdm.stencil.packed import PackedStencil
 
 
@@ -281,6 +282,38 @@ class CsrRows:
             return None
         x, y, z = out.c
         return PackedStencil(cells, index, (x, y, z), values).scaled(scale), report
+
+    def add_up(
+        self,
+        sums: AxisSums,
+        *,
+        sign: float = 1.0,
+        scale: float = 1.0,
+        box: tuple[Shape, Shape] | None = None,
+    ) -> None:
+        """What the rows of a compact 9- or 27-point matrix add up to. Arrays of ``sums`` are as those of `extract`.
+
+        sign, scale: all arrays are multiplied by both; the matrix times ``sign`` must have a positive diagonal.
+        Raises StencilError for a local row that does not fit; the arrays are then half filled.
+        """
+        out = Output(s=pointer(sums.s), diagonal=pointer(sums.diagonal))
+        for axis in range(3):
+            out.w_low[axis], out.w_high[axis] = pointer(sums.low[axis]), pointer(sums.high[axis])
+        if box is not None:
+            set_box(out, *box)
+        self._c.sign, self._c.scale = sign, scale
+        magnitude, report = ctypes.c_double(0.0), Report()
+        self._library.dcdm_csr_nearest(
+            *(ctypes.byref(structure) for structure in (self._c, out)),
+            ctypes.c_void_p(pointer(sums.couplings)),
+            *(ctypes.c_int64(n) for n in (len(sums.couplings), sums.s.size)),
+            ctypes.c_void_p(pointer(sums.mixture)),
+            *(ctypes.byref(structure) for structure in (magnitude, report)),
+            self._threads,
+        )
+        if report.code:
+            raise StencilError(Problem(report.code), report.row, report.column, report.value)
+        sums.magnitude, sums.symmetry = magnitude.value, report.symmetry
 
     def _extract(self, out: Output, sign: float, scale: float, rounding: float, sum_rounding: float) -> StencilReport:
         self._c.sign, self._c.scale, self._c.rounding, self._c.sum_rounding = sign, scale, rounding, sum_rounding

@@ -11,6 +11,7 @@ from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 from petsc_dcdm.native.build import KernelsUnavailable, library
 from petsc_dcdm.stencil.entries import CsrRows, RowsOnGrid
 from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, Problem, StencilError, StencilReport
+from petsc_dcdm.stencil.forms.axis_sums import AxisSums, forward_places
 from petsc_dcdm.stencil.local_csr import LocalRows
 
 PENALTY = 1e6
@@ -96,17 +97,11 @@ class NumpyRows:
         self._fail(Problem.SIGN, value > rounding * d[row], value, row, column)
         weight = np.maximum(-value, 0.0)
 
-        local = (column >= self._first) & (column < self._first + self.rows)
-        at = np.where(local, column - self._first, 0)
-        there, fixed = self._cells[at], self.dirichlet[at] > 0
-        if self._ghosts[0].size:
-            ghost = np.searchsorted(self._ghosts[0], column) % self._ghosts[0].size
-            there = np.where(local, there, self._ghosts[1][ghost])
-            fixed = np.where(local, fixed, self._ghosts[2][ghost] > 0)
+        there, fixed = self._there(column)
         nz, ny, nx = self._shape
         here = self._cells[row]
-        step = [there % nx - here % nx, there // nx % ny - here // nx % ny, there // (nx * ny) - here // (nx * ny)]
-        distance = sum(np.abs(along) for along in step)
+        step = self._steps(row, there)
+        distance = np.abs(step).sum(axis=0)
         active = ~fixed
         wrapped, both = [False] * 3, np.zeros(row.size, bool)  # of two cells on a ring each is on both sides
         for axis, n in enumerate((nx, ny, nz)):
@@ -162,6 +157,59 @@ class NumpyRows:
             wrapped=(wrapped[0], wrapped[1], wrapped[2]),
             inexact=True,  # nobody asks for it without compiled kernels
             symmetry=self._symmetry(row[active], here[active], there[active], weight[active]),
+        )
+
+    def add_up(self, sums: AxisSums, *, sign: float = 1.0, scale: float = 1.0) -> None:
+        row, column, value = self._row, self._column, sign * self._values
+        free = self.dirichlet == 0
+        self._fail(Problem.NOT_FINITE, ~np.isfinite(value), value)
+        d = sign * self.diagonals(np.arange(self.rows))
+        wrong = ~(d > 0) & free
+        if wrong.any():
+            bad = int(np.flatnonzero(wrong)[0])
+            raise StencilError(Problem.DIAGONAL, bad, self._first + bad, float(d[bad]))
+        coupled = ~self._on_diagonal & (value != 0) & free[row]
+        row, column, value = row[coupled], column[coupled], value[coupled]
+        there, fixed = self._there(column)
+        step = self._steps(row, there)
+        self._fail(Problem.NOT_NEIGHBOUR, np.max(np.abs(step), axis=0) > 1, value, row, column)
+        row, value, step = row[~fixed], value[~fixed], step[:, ~fixed]
+
+        def total(chosen: np.ndarray, what: np.ndarray = value) -> np.ndarray:
+            return np.bincount(row[chosen], what[chosen], self.rows)
+
+        everything = np.ones(row.size, bool)
+        for axis in range(3):
+            sums.low[axis][:] = -scale * total(step[axis] == -1)
+            sums.high[axis][:] = -scale * total(step[axis] == 1)
+        sums.s[:] = np.where(free, scale * (d + total(everything)), 0.0)
+        sums.diagonal[:] = np.where(free, scale * d, 0.0)
+        for pair, (a, b) in enumerate(((0, 1), (0, 2), (1, 2))):
+            mixed = np.abs(total(everything, value * step[a] * step[b]))
+            sums.mixture[pair] = np.sum(mixed[free] / d[free])
+        sums.couplings[0] = sums.diagonal
+        for number, place in enumerate(forward_places(3 if len(sums.couplings) > 5 else 2)[1:], start=1):
+            sums.couplings[number] = scale * total(np.all(step == np.array(place)[:, None], axis=0))
+        size = d + total(everything, np.abs(value))
+        sums.magnitude, sums.symmetry = float(np.max(size[free] / d[free], initial=0.0)), 1
+
+    def _there(self, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The cells of columns, and whether they are those of Dirichlet rows."""
+        local = (column >= self._first) & (column < self._first + self.rows)
+        at = np.where(local, column - self._first, 0)
+        there, fixed = self._cells[at], self.dirichlet[at] > 0
+        if self._ghosts[0].size:
+            ghost = np.searchsorted(self._ghosts[0], column) % self._ghosts[0].size
+            there = np.where(local, there, self._ghosts[1][ghost])
+            fixed = np.where(local, fixed, self._ghosts[2][ghost] > 0)
+        return there, fixed
+
+    def _steps(self, row: np.ndarray, there: np.ndarray) -> np.ndarray:
+        """int64 [3, entries]: from the cells of rows to others, along x, y, z."""
+        nz, ny, nx = self._shape
+        here = self._cells[row]
+        return np.stack(
+            [there % nx - here % nx, there // nx % ny - here // nx % ny, there // (nx * ny) - here // (nx * ny)]
         )
 
     def _symmetry(self, row: np.ndarray, here: np.ndarray, there: np.ndarray, weight: np.ndarray) -> int:

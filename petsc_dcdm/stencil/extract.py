@@ -21,7 +21,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.errors import MatrixError, raise_together
+from petsc_dcdm.grid.errors import FormError, MatrixError, raise_together
 from petsc_dcdm.grid.shape import Periodic, Shape, size_text
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.stencil.discovery import Grid
@@ -115,14 +115,15 @@ def _cell_text(cell: int, shape: Shape) -> str:
     return f"({cell % nx}, {cell // nx % ny}, {cell // (nx * ny)})"
 
 
-def _explain(error: StencilError, grid: Grid, first: int) -> MatrixError:
+def explain_row(error: StencilError, grid: Grid, first: int) -> MatrixError:
     """The sentence for the first row that does not fit."""
     row, value = error.row + first, error.value
     entry = f"row {row}, column {error.column}"
     cell = int(grid.cells[error.row]) if grid.cells is not None else row
     where = f"row {row} (cell {_cell_text(cell, grid.shape)} of the {size_text(grid.shape)} grid from {grid.source})"
     serves = "petsc_dcdm serves 5- and 7-point stencils"
-    return MatrixError(
+    kind = FormError if error.problem in (Problem.SIGN, Problem.ROW_SUM, Problem.NOT_NEIGHBOUR) else MatrixError
+    return kind(
         {
             Problem.NOT_FINITE: f"the matrix has {value} in row {row}; check its assembly",
             Problem.DIAGONAL: f"{where} has diagonal {value:g} after the sign of the first row is taken out: a Poisson "
@@ -172,13 +173,13 @@ class Ghosts:
         self._sf.destroy()
 
 
-def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None) -> RowStencil:
+def extract(A: PETSc.Mat, grid: Grid, threads: int, known: Ghosts | None = None) -> RowStencil:
     """Reads and checks the local rows of ``A``. Collective; raises MatrixError on all ranks alike.
 
-    ``ghosts``: those of a matrix with this pattern, if they are known.
+    ``known``: ghosts of a matrix with this pattern, if there are any; they stay the caller's.
     The symmetry of couplings is settled in :mod:`petsc_dcdm.stencil.system` if it is packed or w_high is set.
     """
-    comm = A.getComm().tompi4py()
+    comm, ghosts = A.getComm().tompi4py(), known
     first, last = A.getOwnershipRange()
     n = last - first
     kind = row_reader(comm)
@@ -188,7 +189,7 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
     shape = (n,) if box is None else tuple(size + 2 for size in box[1])
     with local_csr(A, kind is CsrRows) as local:
         rows = read(kind, local, grid.shape, first, grid.cells, threads, grid.periodic)
-        sign, scale = _size(rows, comm)
+        sign, scale = sign_and_scale(rows, comm)
         options: dict[str, Any] = {"sign": sign, "scale": scale, "rounding": ROUNDING}
         if box is not None:
             options["box"] = box
@@ -200,9 +201,9 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
                 rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))
             try:
                 every = {**options, **more}
-                return _couplings(rows, comm, shape, every, lambda problem: _explain(problem, grid, first))
+                return _couplings(rows, comm, shape, every, lambda problem: explain_row(problem, grid, first))
             except MatrixError:
-                if ghosts is not None:
+                if ghosts is not None and ghosts is not known:
                     ghosts.destroy()  # the traceback may live longer than MPI
                 raise
 
@@ -230,16 +231,7 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
     totals = comm.allreduce(np.array([*report.w_sum, *report.w_count, *counts], dtype=float))
     mean_w = tuple(float(total / count) if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
     largest, least, most_sum = _extremes(report, comm)
-    if 0 < least < TOO_WIDE * largest:
-        raise MatrixError(
-            f"the diagonals of coupled rows range from {least:.1e} to {largest:.1e}; the network works in single "
-            "precision, which holds ratios up to 1e24: -pc_dcdm_fallback gamg, or another PC, serves this matrix"
-        )
-    largest, least = scale * largest, scale * least
-    if 0 < least < WIDE * largest:
-        largest *= float(np.sqrt(least / largest))  # as many powers of ten above 1 as below
-    if largest > 0 and not 0.5 <= largest <= 1.0:
-        factor = _power_of_two(largest)
+    if (factor := range_factor(least, largest, scale)) != 1.0:
         scale *= factor
         for array in (*w_low, *(w_high or ()), s):
             array *= factor
@@ -264,7 +256,7 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
     )
 
 
-def _size(rows: CsrRows | NumpyRows, comm: MPI.Intracomm) -> tuple[float, float]:
+def sign_and_scale(rows: CsrRows | NumpyRows, comm: MPI.Intracomm) -> tuple[float, float]:
     """The sign of the matrix, and a scale, a power of two lest anything be rounded, that makes its diagonals at most 1.
 
     Collective. The scale only has to be of the right size: a few diagonals will do, the rest is settled by the largest.
@@ -274,6 +266,22 @@ def _size(rows: CsrRows | NumpyRows, comm: MPI.Intracomm) -> tuple[float, float]
     largest = max(size for _, size in known)
     scale = _power_of_two(largest) if np.isfinite(largest) and largest > 0 else 1.0
     return next((s for s, _ in known if s), 1.0), scale
+
+
+def range_factor(least: float, largest: float, scale: float) -> float:
+    """A power of two that brings diagonals of this range, times ``scale``, to at most 1, or to both sides of 1.
+
+    Raises MatrixError where single precision cannot hold them.
+    """
+    if 0 < least < TOO_WIDE * largest:
+        raise MatrixError(
+            f"the diagonals of coupled rows range from {least:.1e} to {largest:.1e}; the network works in single "
+            "precision, which holds ratios up to 1e24: -pc_dcdm_fallback gamg, or another PC, serves this matrix"
+        )
+    largest, least = scale * largest, scale * least
+    if 0 < least < WIDE * largest:
+        largest *= float(np.sqrt(least / largest))  # as many powers of ten above 1 as below
+    return _power_of_two(largest) if largest > 0 and not 0.5 <= largest <= 1.0 else 1.0
 
 
 def _extremes(report: StencilReport, comm: MPI.Intracomm) -> tuple[float, float, float]:

@@ -10,13 +10,15 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.boxes import partition
-from petsc_dcdm.grid.errors import MatrixError, raise_together
+from petsc_dcdm.grid.errors import FormError, MatrixError, raise_together
 from petsc_dcdm.grid.faces import interior, neighbours
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries import CsrRows, RowsOnGrid
 from petsc_dcdm.stencil.extract import Ghosts, extract
 from petsc_dcdm.stencil.fixed import FixedRows
+from petsc_dcdm.stencil.forms.nearest import Nearness, join_sides, nearest
+from petsc_dcdm.stencil.forms.symmetry import TOLERANCE
 from petsc_dcdm.stencil.local_csr import local_csr
 from petsc_dcdm.stencil.packed import PackedStencil
 from petsc_dcdm.stencil.plan import coarse_limit, plan_coarsening
@@ -25,9 +27,6 @@ from petsc_dcdm.stencil.walls import keep_walls
 
 COARSE_CELLS_PER_RANK = 64
 """Where there are so many ranks that the coarsest grid would leave some without a cell, it grows with them."""
-
-SYMMETRY_TOLERANCE = 1e-6
-"""Relative to the couplings: how far a_ij and a_ji may be apart."""
 
 
 @dataclass
@@ -55,6 +54,8 @@ class GridSystem:
     exact
         every entry of the matrix is in w and s, to rounding; else it may lack what the tolerances of set-up
         let pass
+    near
+        set where the stencil is not that of the matrix but of the nearest operator that has one
     """
 
     grid: Grid
@@ -70,6 +71,7 @@ class GridSystem:
     ghosts: Ghosts | None
     exact: bool
     threads: int
+    near: Nearness | None = None
 
     def arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
         """w and s as arrays whatever the form; copies where they are packed."""
@@ -125,7 +127,7 @@ def _check_arrays(w: list[np.ndarray], w_high: list[np.ndarray], layout: BoxLayo
         layout.exchange(w[axis])
         there, here = neighbours(w[axis], axis)[1], interior(w_high[axis])
         difference = np.abs(there - here)
-        wrong = difference > SYMMETRY_TOLERANCE * np.maximum(there, here)
+        wrong = difference > TOLERANCE * np.maximum(there, here)
         if error is None and wrong.any():
             at = np.unravel_index(int(np.argmax(difference * wrong)), wrong.shape)
             error = _not_symmetric(layout, scale, axis, [int(i) for i in at], float(here[at]), float(there[at]))
@@ -156,7 +158,14 @@ def build_system(
     previous
         of a matrix with the same pattern on the same grid: what depends on that only is taken over
     """
-    stencil = extract(A, grid, threads, previous.ghosts if previous is not None else None)
+    known = previous.ghosts if previous is not None else None
+    refusal = near = None
+    try:
+        stencil = extract(A, grid, threads, known)
+    except FormError as found:
+        refusal = found.with_traceback(None)  # whose frames hold what is collectively destroyed
+    if refusal is not None:
+        stencil, near = nearest(A, grid, threads, refusal, known)
     pooling = ((0, 1, 2),)
     limit = max(coarse_limit(grid.shape), COARSE_CELLS_PER_RANK * comm.Get_size())
     plan = pooling if threshold is None else plan_coarsening(grid.shape, stencil.mean_w, threshold, limit)
@@ -184,7 +193,10 @@ def build_system(
     else:
         w, s = [on_own_box(face) for face in stencil.w_low], on_own_box(stencil.s)
         w_high = [on_own_box(face) for face in stencil.w_high or []]
-        error = _check_arrays(w, w_high, layout, stencil.scale) if w_high else None
+        if near is not None:
+            join_sides(w, w_high, layout)
+            near.move(on_own_box, layout)
+        error = _check_arrays(w, w_high, layout, stencil.scale) if w_high and near is None else None
     try:
         raise_together(comm, error)
     except MatrixError:
@@ -213,4 +225,5 @@ def build_system(
         ghosts=stencil.ghosts,
         exact=stencil.exact,
         threads=threads,
+        near=near,
     )

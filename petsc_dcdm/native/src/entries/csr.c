@@ -12,18 +12,6 @@
 /* Relative to the diagonal: what row sums that are meant to be 0 may differ by. */
 static const double SUM_ROUNDING = 1e-14;
 
-static const uint64_t FACE = 0x9E3779B97F4A7C15u;
-
-/* One face, its number times FACE, as one of its cells sees it. A coupling that both rows agree on adds and subtracts
- * the same number; none counts 0. Both factors are mixed: else a difference that is the same on all faces, or in the
- * exponent uncoupled, would add up to 0. */
-INLINE uint64_t face_hash(uint64_t face, double value) {
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    bits ^= bits >> 32, bits ^= bits >> 13;
-    return bits * ((face ^ face >> 29) | 1);
-}
-
 /* The sum of a row, relative to its diagonal, if it is neither rounding nor more than may be, else 0.
  * In conductances. */
 INLINE double small_sum(const csr_matrix *m, const row_run *run, int t) {
@@ -237,6 +225,7 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
                 regular = count(m, r + n, &at, &common, SHORTEST) > 0 ? -1 : 0;
             }
         }
+        if (report->code != CSR_OK) return;
         int loose = 0;
         if (evaluate_run(m, &run, s, r, cell, n, !out->cells, report, &loose)) {
             /* Once more with all checks: rounding is cleaned away, anything worse is reported. */
@@ -293,7 +282,7 @@ void dcdm_csr_extract(const csr_matrix *m, csr_output *out, csr_report *report, 
             useless = out->misfits;
 #pragma omp atomic read
             hidden = out->hidden;
-            if (!useless && !hidden) extract_rows(m, out, &mine, a, b);
+            if (!useless && !hidden && mine.code == CSR_OK) extract_rows(m, out, &mine, a, b);
         }
 #pragma omp critical
         {

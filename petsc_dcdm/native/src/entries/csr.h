@@ -85,6 +85,18 @@ INLINE int64_t get_index(const void *p, int64_t i, int wide) {
     return wide ? ((const int64_t *)p)[i] : (int64_t)((const int32_t *)p)[i];
 }
 
+static const uint64_t FACE = 0x9E3779B97F4A7C15u;
+
+/* One face, its number times FACE, as one of its cells sees it. A coupling that both rows agree on adds and subtracts
+ * the same number; none counts 0. Both factors are mixed: else a difference that is the same on all faces, or in the
+ * exponent uncoupled, would add up to 0. */
+INLINE uint64_t face_hash(uint64_t face, double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits ^= bits >> 32, bits ^= bits >> 13;
+    return bits * ((face ^ face >> 29) | 1);
+}
+
 /* Whether all off-diagonal entries of a row are zero: it is a Dirichlet row. Only rows with fewer than two non-zeros
  * need a look at their columns. */
 INLINE int is_uncoupled(const csr_matrix *m, int64_t r, int wide) {

@@ -97,6 +97,19 @@ INLINE int64_t add_offset(int64_t *offsets, int64_t known, int64_t d) {
     return known + 1;
 }
 
+/* Whether a row has no distance but those of the row before it, as in the inner rows of a grid line. */
+INLINE int follows(const csr_matrix *m, int64_t r, int wide) {
+    const int64_t e = get_index(m->indptr, r, wide), width = get_index(m->indptr, r + 1, wide) - e;
+    if (r == 0 || e - get_index(m->indptr, r - 1, wide) != width) return 0;
+    if (m->off_indptr && get_index(m->off_indptr, r + 1, wide) != get_index(m->off_indptr, r, wide)) return 0;
+    int64_t odd = 0;
+    for (int64_t q = e; q < e + width; q++) {
+        odd |= (get_index(m->indices, q, wide) - get_index(m->indices, q - width, wide)) ^ 1;
+        odd |= (m->values[q] != 0) & (m->values[q - width] == 0);
+    }
+    return !odd;
+}
+
 /* The distinct positive values of |column - row| over the non-zero entries, at most `capacity`, unsorted; returns
  * how many were found, capacity + 1 if there are more. */
 int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t capacity, int threads) {
@@ -107,6 +120,7 @@ int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t capacity
         int64_t mine[16], known = 0;
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < m->rows; r++) {
+            if (wide ? follows(m, r, 1) : follows(m, r, 0)) continue; /* perhaps another thread's row, which finds them */
             for (int64_t e = get_index(m->indptr, r, wide); e < get_index(m->indptr, r + 1, wide); e++)
                 if (m->values[e] != 0) known = add_offset(mine, known, get_index(m->indices, e, wide) - m->shift - r);
             if (m->off_indptr)
