@@ -22,6 +22,7 @@ from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.native.petsc_library import petsc_library
 from petsc_dcdm.solver.at_exit import forget, watch
 from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
+from petsc_dcdm.solver.loop.constant_mode import Weights
 from petsc_dcdm.solver.loop.convergence import PC_FAILED
 from petsc_dcdm.solver.loop.null_spaces import KnownNullSpaces
 from petsc_dcdm.solver.loop.one_solve import OneSolve, Settings
@@ -224,10 +225,12 @@ class KSP:
             if known.ignored:
                 self._say_once(ksp, known.ignored)
                 b = context.given(b) if context is not None else b
-            projected = known.without(b, A)
+            projected = known.without(b, A, transposed)
             fixed = context.fixed_rows(A) if context is not None else find_fixed_rows(A)
             mult = A.multTranspose if transposed else A.mult
-            system = System(mult, projected or b, x, fixed, known.null_space)
+            factors = context.factors if context is not None else None
+            weights = None if factors is None else Weights(factors, transposed)
+            system = System(mult, projected or b, x, fixed, known.of(transposed), weights=weights)
             solve = OneSolve(self.settings, ksp, context, system, transposed, partial(self._vectors, b))
             try:
                 solve.run()

@@ -37,6 +37,7 @@ from petsc_dcdm.solver.threads import threads_per_rank
 from petsc_dcdm.solver.together import Together
 from petsc_dcdm.stencil.discovery import find_grid
 from petsc_dcdm.stencil.fixed import FixedRows, find_fixed_rows
+from petsc_dcdm.stencil.forms.row_scaling import RowFactors
 from petsc_dcdm.stencil.system import GridSystem, build_system
 
 
@@ -241,7 +242,7 @@ class PC:
     def constant_part(self, b: PETSc.Vec) -> float:
         """Norm of the part of ``b`` along constants on the coupled rows of the matrix that was set up. Collective."""
         assert self._comm is not None and self._system is not None
-        return constant_part(b, self._system.fixed, self._system.active_cells, self._comm)
+        return constant_part(b, self._system.fixed, self._system.active_cells, self._comm, self.factors)
 
     def constants_are_null(self, A: PETSc.Mat) -> bool:
         """Whether ``A`` was set up and takes the constant vector to zero, to rounding. Collective."""
@@ -254,6 +255,11 @@ class PC:
             near = Closed.NEARLY if system.nearly_closed and kept else Closed.NO
             return Closed.ENTIRELY if system.singular else near
         return how_closed(A, self.fixed_rows(A)) if kept else Closed.NO
+
+    @property
+    def factors(self) -> RowFactors | None:
+        """What the rows of the matrix are of those of a symmetric one, None if they are these; after set-up."""
+        return None if self._system is None else self._system.factors
 
     def fixed_rows(self, A: PETSc.Mat) -> FixedRows:
         """The rows of ``A`` that are solved before the loop; for a matrix without entries those of the matrix that was
@@ -299,16 +305,21 @@ class PC:
             self.fallback.apply(r, z)
             return
         with self.together():
-            self._apply(pc, r, z)
+            self._apply(r, z, transposed=False)
 
-    def _apply(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
+    def _apply(self, r: PETSc.Vec, z: PETSc.Vec, transposed: bool) -> None:
+        """Of A = D S: z = f(D^-1 r), or D^-1 f(r) of A' = S D."""
         assert self._system is not None
-        system, hierarchy = self._system, self.hierarchy
-        norm = r.norm()  # known to PETSc already where the Krylov method tests it
+        system, hierarchy, factors = self._system, self.hierarchy, self.factors
+        given = r
+        if factors is not None and not transposed:
+            given = r.copy()
+            factors.divide(given)
+        norm = given.norm()  # known to PETSc already where the Krylov method tests it
         if norm == 0.0 or not np.isfinite(norm):
             r.copy(z)
             return
-        box = system.rows.to_box(r)
+        box = system.rows.to_box(given)
         if system.rows.copies:
             out = np.empty(box.shape)
             hierarchy.apply(box, out, 1.0 / norm, norm / system.scale)
@@ -316,14 +327,21 @@ class PC:
         else:
             with z as values:
                 hierarchy.apply(box, values.reshape(box.shape), 1.0 / norm, norm / system.scale)
+        if factors is not None and transposed:
+            factors.divide(z)
         system.fixed.precondition(r, z)
-        if self._frees_constants:
+        if self._frees_constants and not (factors is not None and transposed):
             assert self._comm is not None
             remove_constant(z, system.fixed, system.active_cells, self._comm)
 
     def applyTranspose(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
         """The network for the transposed system is the network: it approximates the inverse of a symmetric matrix."""
-        self.apply(pc, r, z)
+        self.ready(pc)
+        if self.fallback is not None:
+            self.fallback.apply(r, z)
+            return
+        with self.together():
+            self._apply(r, z, transposed=True)
 
     def view(self, pc: PETSc.PC, viewer: PETSc.Viewer) -> None:
         if viewer.getType() != PETSc.Viewer.Type.ASCII:

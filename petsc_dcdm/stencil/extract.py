@@ -28,6 +28,7 @@ from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries import CsrRows
 from petsc_dcdm.stencil.entries_numpy import NumpyRows, read, row_reader
 from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
+from petsc_dcdm.stencil.forms.row_scaling import RowFactors
 from petsc_dcdm.stencil.local_csr import local_csr
 from petsc_dcdm.stencil.packed import PackedStencil
 
@@ -171,10 +172,12 @@ class Ghosts:
         self._sf.destroy()
 
 
-def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None) -> RowStencil:
+def extract(
+    A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None, factors: RowFactors | None = None
+) -> RowStencil:
     """Reads and checks the local rows of ``A``. Collective; raises MatrixError on all ranks alike.
 
-    ``ghosts``: those of a matrix with this pattern, if they are known.
+    ``ghosts``: those of a matrix with this pattern, if they are known. ``factors``: what rows are divided by first.
     The symmetry of couplings is settled in :mod:`petsc_dcdm.stencil.system` if it is packed or w_high is set.
     """
     comm = A.getComm().tompi4py()
@@ -186,7 +189,8 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
         box = None
     shape = (n,) if box is None else tuple(size + 2 for size in box[1])
     with local_csr(A, kind is CsrRows) as local:
-        rows = read(kind, local, grid.shape, first, grid.cells, threads)
+        given = local if factors is None else factors.divided(local, threads)
+        rows = read(kind, given, grid.shape, first, grid.cells, threads)
         sign, scale = _size(rows, comm)
         options: dict[str, Any] = {"sign": sign, "scale": scale, "rounding": ROUNDING}
         if box is not None:
@@ -216,7 +220,7 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
         found = found if sum_rounding is None else couplings(sum_rounding=sum_rounding)
         packed, w_low, w_high, s, report = found
         dirichlet = np.flatnonzero(rows.dirichlet.view(bool))
-        diagonal = rows.diagonals(dirichlet)
+        diagonal = rows.diagonals(dirichlet) * (1.0 if factors is None else factors.values[dirichlet])
     # A row that is all zero has no solution that any stencil could be asked about; a penalty's couplings are not read.
     inexact = report.inexact or not diagonal.all() or penalties
     counts = [n - dirichlet.size, report.extra, inexact]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from mpi4py import MPI
@@ -17,6 +19,7 @@ from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries import CsrRows, RowsOnGrid
 from petsc_dcdm.stencil.extract import Ghosts, extract
 from petsc_dcdm.stencil.fixed import FixedRows
+from petsc_dcdm.stencil.forms.row_scaling import RowFactors, find_row_factors, looks_scaled, weighted_square
 from petsc_dcdm.stencil.local_csr import local_csr
 from petsc_dcdm.stencil.packed import PackedStencil
 from petsc_dcdm.stencil.plan import coarse_limit, plan_coarsening
@@ -55,6 +58,8 @@ class GridSystem:
     exact
         every entry of the matrix is in w and s, to rounding; else it may lack what the tolerances of set-up
         let pass
+    factors
+        the rows of the matrix are so many times those of the operator and ``scale``, which are symmetric; None: once
     """
 
     grid: Grid
@@ -70,6 +75,8 @@ class GridSystem:
     ghosts: Ghosts | None
     exact: bool
     threads: int
+    factors: RowFactors | None = None
+    _weights: np.ndarray | None = None
 
     def arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
         """w and s as arrays whatever the form; copies where they are packed."""
@@ -87,6 +94,18 @@ class GridSystem:
             rows = CsrRows(given, self.threads)
             return rows.without_dirichlet(self.fixed.rows, x.getArray(readonly=True), b, to)
 
+    def norm_of_scaled(self, r: np.ndarray) -> float:
+        """|D r| of a vector on this rank's box, D the ``factors``, fixed rows left out. Collective."""
+        assert self.factors is not None
+        if self._weights is None:
+            d = self.factors.values.copy()
+            d[self.fixed.rows] = 0.0
+            padded = np.zeros(tuple(n + 2 for n in self.layout.shape))
+            self.rows.fill(d, padded)
+            self._weights = np.ascontiguousarray(interior(padded))
+        square = weighted_square(self._weights, r, self.threads)
+        return float(np.sqrt(self.layout.sum(np.array([square]))[0]))
+
     def destroy(self) -> None:
         """Collective."""
         self.layout.close()
@@ -94,15 +113,19 @@ class GridSystem:
             self.ghosts.destroy()
 
 
+class NotSymmetric(MatrixError):
+    """Two cells are not coupled alike from both sides."""
+
+
 def _not_symmetric(
     layout: BoxLayout, scale: float, axis: int, cell: Sequence[int], here: float, there: float
-) -> MatrixError:
+) -> NotSymmetric:
     """``cell`` (z, y, x) of the box has ``here`` for its high neighbour along ``axis``, which has ``there`` for it."""
     z, y, x = (int(o + i) for o, i in zip(layout.offset, cell, strict=True))
-    return MatrixError(
+    return NotSymmetric(
         f"the matrix is not symmetric: cell ({x}, {y}, {z}) is coupled to its high neighbour along {'xyz'[axis]} with "
-        f"{-here * scale:g} and coupled back with {-there * scale:g}; petsc_dcdm needs a symmetric matrix (only "
-        "Dirichlet rows may couple one way)"
+        f"{-here * scale:g} and coupled back with {-there * scale:g}, and no scaling of its rows makes it symmetric, "
+        "which petsc_dcdm needs (only Dirichlet rows may couple one way)"
     )
 
 
@@ -143,6 +166,8 @@ def build_system(
 ) -> GridSystem:
     """Extracts, checks and distributes the stencil of ``A``. Collective; raises MatrixError on all ranks alike.
 
+    A matrix whose rows are multiples of those of a symmetric one is read as that one, and their factors are kept.
+
     Parameters
     ----------
     comm
@@ -155,7 +180,36 @@ def build_system(
     previous
         of a matrix with the same pattern on the same grid: what depends on that only is taken over
     """
-    stencil = extract(A, grid, threads, previous.ghosts if previous is not None else None)
+    read = partial(_read, A, grid, comm, threshold, threads, holders, previous)
+    known = previous is not None and previous.factors is not None
+    if known or looks_scaled(A, SYMMETRY_TOLERANCE):
+        factors = find_row_factors(A)
+        if factors is not None:
+            with suppress(MatrixError):
+                return read(factors)
+        return read(None)  # which refuses it in terms of its own entries
+    try:
+        return read(None)
+    except NotSymmetric as refusal:
+        factors = find_row_factors(A)
+        if factors is not None:
+            with suppress(MatrixError):
+                return read(factors)
+        raise refusal
+
+
+def _read(
+    A: PETSc.Mat,
+    grid: Grid,
+    comm: MPI.Intracomm,
+    threshold: float | None,
+    threads: int,
+    holders: tuple[int, ...] | None,
+    previous: GridSystem | None,
+    factors: RowFactors | None,
+) -> GridSystem:
+    """:func:`build_system` for rows that are divided by ``factors``."""
+    stencil = extract(A, grid, threads, previous.ghosts if previous is not None else None, factors)
     pooling = ((0, 1, 2),)
     limit = max(coarse_limit(grid.shape), COARSE_CELLS_PER_RANK * comm.Get_size())
     plan = pooling if threshold is None else plan_coarsening(grid.shape, stencil.mean_w, threshold, limit)
@@ -184,7 +238,11 @@ def build_system(
         w, s = [on_own_box(face) for face in stencil.w_low], on_own_box(stencil.s)
         w_high = [on_own_box(face) for face in stencil.w_high or []]
         error = _check_arrays(w, w_high, layout, stencil.scale) if w_high else None
-    raise_together(comm, error)
+    try:
+        raise_together(comm, error)
+    except NotSymmetric:
+        layout.close()
+        raise
     if threshold is not None:
         layout.plan, layout.visits = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)
     return GridSystem(
@@ -204,6 +262,7 @@ def build_system(
         singular=stencil.active > 0 and stencil.extra == 0,
         active_cells=stencil.active,
         ghosts=stencil.ghosts,
-        exact=stencil.exact,
+        exact=stencil.exact and factors is None,
         threads=threads,
+        factors=factors,
     )
