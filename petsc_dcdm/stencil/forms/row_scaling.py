@@ -31,9 +31,12 @@ class RowFactors:
     values
         float64 [local rows], positive; 1 in rows that are coupled to none. Among rows that are coupled their geometric
         mean is between 1/2 and 2
+    spread
+        the largest over the smallest, on all ranks
     """
 
     values: np.ndarray
+    spread: float
 
     def divide(self, v: PETSc.Vec) -> None:
         """v = D^-1 v."""
@@ -102,8 +105,10 @@ def find_row_factors(A: PETSc.Mat) -> RowFactors | None:
                 d *= factor[0]
             elif (factor != 1.0).any():
                 d *= factor[label]
-    sound = bool(d.size == 0 or (np.isfinite(d.max()) and d.min() > 0))
-    return RowFactors(d) if comm.allreduce(sound, op=MPI.LAND) else None
+    ends = np.empty(2)
+    comm.Allreduce(np.array([d.max(initial=0.0), -d.min(initial=np.inf)]), ends, op=MPI.MAX)
+    largest, least = ends[0], -ends[1]
+    return RowFactors(d, float(largest / least)) if 0 < least and largest < np.inf else None  # NaN: neither
 
 
 def _kernels() -> ctypes.CDLL | None:
