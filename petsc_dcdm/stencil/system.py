@@ -124,8 +124,9 @@ def _not_symmetric(
     z, y, x = (int(o + i) for o, i in zip(layout.offset, cell, strict=True))
     return NotSymmetric(
         f"the matrix is not symmetric: cell ({x}, {y}, {z}) is coupled to its high neighbour along {'xyz'[axis]} with "
-        f"{-here * scale:g} and coupled back with {-there * scale:g}, and no scaling of its rows makes it symmetric, "
-        "which petsc_dcdm needs (only Dirichlet rows may couple one way)"
+        f"{-here * scale:g} and coupled back with {-there * scale:g}, and no moderate scaling of its rows makes it "
+        "symmetric, which petsc_dcdm needs (only Dirichlet rows may couple one way): -pc_dcdm_fallback bjacobi, or "
+        "another PC, serves this matrix"
     )
 
 
@@ -242,6 +243,8 @@ def _read(
         raise_together(comm, error)
     except NotSymmetric:
         layout.close()
+        if stencil.ghosts is not None and (previous is None or stencil.ghosts is not previous.ghosts):
+            stencil.ghosts.destroy()
         raise
     if threshold is not None:
         layout.plan, layout.visits = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)

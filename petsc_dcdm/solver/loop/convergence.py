@@ -198,6 +198,9 @@ class Convergence:
 
     def _nothing_more(self, norm: float, recurrence: float) -> bool:
         """The true residual stays where it is: rounding, noise of the operator, or there is no solution."""
+        none = self._no_solution(self._below) if norm > self._first else ""
+        if none:  # then x grows without bounds, and what it holds with it
+            return self.stop(Reason.DIVERGED_BREAKDOWN, none)
         part, level = self.relative(norm), rounding(self._ksp, self._system.b, self._system.x)
         if norm <= ROUNDINGS * level or self._best <= ROUNDINGS * level:
             if self._own_test and norm <= self._rtol * self._left:  # of all of b it is less than rounding
