@@ -27,6 +27,7 @@ from petsc_dcdm.solver.at_exit import forget, watch
 from petsc_dcdm.solver.coarse import CoarseSolver
 from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.foreign_guess import ForeignGuess
+from petsc_dcdm.solver.loop.applied import apply_network
 from petsc_dcdm.solver.loop.constant_mode import Closed, constant_part, how_closed, remove_constant
 from petsc_dcdm.solver.loop.convergence import PC_FAILED
 from petsc_dcdm.solver.options import PC_OPTIONS, PCSettings, print_help, read
@@ -308,29 +309,10 @@ class PC:
             self._apply(r, z, transposed=False)
 
     def _apply(self, r: PETSc.Vec, z: PETSc.Vec, transposed: bool) -> None:
-        """Of A = D S: z = f(D^-1 r), or D^-1 f(r) of A' = S D."""
         assert self._system is not None
-        system, hierarchy, factors = self._system, self.hierarchy, self.factors
-        given = r
-        if factors is not None and not transposed:
-            given = r.copy()
-            factors.divide(given)
-        norm = given.norm()  # known to PETSc already where the Krylov method tests it
-        if norm == 0.0 or not np.isfinite(norm):
-            r.copy(z)
-            return
-        box = system.rows.to_box(given)
-        if system.rows.copies:
-            out = np.empty(box.shape)
-            hierarchy.apply(box, out, 1.0 / norm, norm / system.scale)
-            system.rows.from_box(out, z)
-        else:
-            with z as values:
-                hierarchy.apply(box, values.reshape(box.shape), 1.0 / norm, norm / system.scale)
-        if factors is not None and transposed:
-            factors.divide(z)
-        system.fixed.precondition(r, z)
-        if self._frees_constants and not (factors is not None and transposed):
+        system = self._system
+        apply_network(system, self.hierarchy, r, z, transposed)
+        if self._frees_constants and not (transposed and self.factors is not None):
             assert self._comm is not None
             remove_constant(z, system.fixed, system.active_cells, self._comm)
 
