@@ -17,6 +17,11 @@ def view_text(file: ModelFile, system: GridSystem, backend: Backend) -> str:
         f"{size_text(layout.boxes.procs)}",
         f"{backend.description}; applied in single precision",
     ]
+    if system.factors is not None:
+        lines.append(
+            f"rows were scaled one by one, by factors 1 : {system.factors.spread:.3g}: the network has the symmetric "
+            "matrix behind them, norms are those of the matrix as it is"
+        )
     for number, level in enumerate(backend.hierarchy.levels):
         axes = "".join("xyz"[a] for a in level.coarsened) or "-"
         lines.append(

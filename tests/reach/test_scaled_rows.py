@@ -138,8 +138,18 @@ def test_scaled_rows_that_a_look_at_a_few_does_not_show():
     assert relative_residual(M, x, b) < 1.01e-8
 
 
+def test_the_view_tells_of_it(tmp_path):
+    shape, _, volume, A = divided_by_r()
+    M = aij(A)
+    ksp, _ = solve(M, vector(M, random_vector(volume.size)), pc_dcdm_grid=grid(shape))
+    viewer = PETSc.Viewer().createASCII(str(tmp_path / "view"))
+    ksp.view(viewer)
+    viewer.destroy()
+    assert "rows were scaled one by one, by factors 1 : 95:" in (tmp_path / "view").read_text()
+
+
 def test_values_change():
-    """Another stretching, none, Dirichlet walls become closed ones but one: one solver, one pattern."""
+    """Another stretching, none at all, the first again: one solver, one pattern."""
     shape = (1, 40, 48)
     systems = [finite_volumes([stretched(48, q), stretched(40, 1.1), even(1)]) for q in (1.15, 1.02)]
     systems.append((systems[0][0], np.ones(48 * 40)))

@@ -132,7 +132,9 @@ class OneSolve:
             )
             if not isinstance(offer, str):
                 grid, loop = offer
-                return GridSteps(self._A, grid, loop, self._system, self._vectors(1)[0])
+                if grid.factors is None or loop.in_place:
+                    return GridSteps(self._A, grid, loop, self._system, self._vectors(1)[0])
+                offer = "rows were scaled, and the steps on this device know the residual of the symmetric matrix only"
             why = offer
         if self._settings.operator == "stencil":
             raise OptionError(f"-ksp_dcdm_operator stencil: {why}; use auto or mat")
