@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -201,7 +202,8 @@ def extract(
                 nonlocal ghosts
                 ghosts = ghosts or Ghosts(A, rows.ghost_columns(), grid)
                 rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))
-            return _couplings(rows, comm, shape, {**options, **more}, lambda problem: _explain(problem, grid, first))
+            explain = partial(_explain, grid=grid, first=first)
+            return _couplings(rows, comm, shape, {**options, **more}, explain, factors is not None)
 
         found = None
         # Dirichlet rows mostly are short, or lie at the boundary: to look at all takes as long as a third of the rest.
@@ -303,9 +305,10 @@ def _couplings(
     shape: tuple[int, ...],
     options: dict[str, Any],
     explain: Callable[[StencilError], MatrixError],
+    both: bool,
 ) -> Found:
-    """The stencil packed if all ranks can, else w_low, w_high if it matters, and s in arrays of this shape. Collective;
-    raises MatrixError on all ranks alike, and MoreDirichlet.
+    """The stencil packed if all ranks can, else w_low, w_high if it matters or ``both`` are wanted, and s in arrays of
+    this shape. Collective; raises MatrixError on all ranks alike, and MoreDirichlet.
     """
     error: MatrixError | None = None
     found = None
@@ -318,15 +321,14 @@ def _couplings(
     if packed is not None and found is not None:
         return packed, [], None, np.zeros(0), found[1]
     w_low, s = _zeros(shape, 3), _zeros(shape, 1)[0]
-    report = None
+    w_high, report = _zeros(shape, 3) if both else None, None
     try:
-        report = rows.extract(w_low, s, **options)
+        report = rows.extract(w_low, s, w_high=w_high or (None,) * 3, **options)
     except StencilError as problem:
         error = explain(problem)
     raise_together(comm, error)
     assert report is not None
-    w_high = None
-    if comm.allreduce(report.symmetry) % 2**64:
+    if w_high is None and comm.allreduce(report.symmetry) % 2**64:
         w_high = _zeros(shape, 3)
         rows.extract(w_low, s, w_high=w_high, **options)
     return None, w_low, w_high, s, report
