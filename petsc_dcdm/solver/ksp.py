@@ -22,11 +22,11 @@ from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.native.petsc_library import petsc_library
 from petsc_dcdm.solver.at_exit import forget, watch
 from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
-from petsc_dcdm.solver.loop.constant_mode import Weights
 from petsc_dcdm.solver.loop.convergence import PC_FAILED
 from petsc_dcdm.solver.loop.null_spaces import KnownNullSpaces
 from petsc_dcdm.solver.loop.one_solve import OneSolve, Settings
 from petsc_dcdm.solver.loop.preconditioner import GridPreconditioner
+from petsc_dcdm.solver.loop.scaled_rows import Weights
 from petsc_dcdm.solver.loop.steps import System
 from petsc_dcdm.solver.options import KSP_OPTIONS, print_help, read
 from petsc_dcdm.solver.otherwise import Otherwise

@@ -27,9 +27,9 @@ from petsc_dcdm.solver.at_exit import forget, watch
 from petsc_dcdm.solver.coarse import CoarseSolver
 from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.foreign_guess import ForeignGuess
-from petsc_dcdm.solver.loop.applied import apply_network
 from petsc_dcdm.solver.loop.constant_mode import Closed, constant_part, how_closed, remove_constant
 from petsc_dcdm.solver.loop.convergence import PC_FAILED
+from petsc_dcdm.solver.loop.scaled_rows import apply_scaled
 from petsc_dcdm.solver.options import PC_OPTIONS, PCSettings, print_help, read
 from petsc_dcdm.solver.otherwise import other_pc
 from petsc_dcdm.solver.pc_view import view_text
@@ -259,7 +259,7 @@ class PC:
 
     @property
     def factors(self) -> RowFactors | None:
-        """What the rows of the matrix are of those of a symmetric one, None if they are these; after set-up."""
+        """How many times its rows are those of a symmetric matrix, where they are not such rows; after set-up."""
         return None if self._system is None else self._system.factors
 
     def fixed_rows(self, A: PETSc.Mat) -> FixedRows:
@@ -301,29 +301,39 @@ class PC:
         """z = c A^-1 r approximately, with c near 1. Collective; linear in r for the multigrid network, homogeneous
         for any.
         """
+        self._serve(pc, r, z, transposed=False)
+
+    def _serve(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec, transposed: bool) -> None:
         self.ready(pc)  # a second setFromOptions makes a new context without a set-up
         if self.fallback is not None:
             self.fallback.apply(r, z)
             return
         with self.together():
-            self._apply(r, z, transposed=False)
+            apply_scaled(self.factors, partial(self._apply, pc), r, z, transposed)
 
-    def _apply(self, r: PETSc.Vec, z: PETSc.Vec, transposed: bool) -> None:
+    def _apply(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
         assert self._system is not None
-        system = self._system
-        apply_network(system, self.hierarchy, r, z, transposed)
-        if self._frees_constants and not (transposed and self.factors is not None):
+        system, hierarchy = self._system, self.hierarchy
+        norm = r.norm()  # known to PETSc already where the Krylov method tests it
+        if norm == 0.0 or not np.isfinite(norm):
+            r.copy(z)
+            return
+        box = system.rows.to_box(r)
+        if system.rows.copies:
+            out = np.empty(box.shape)
+            hierarchy.apply(box, out, 1.0 / norm, norm / system.scale)
+            system.rows.from_box(out, z)
+        else:
+            with z as values:
+                hierarchy.apply(box, values.reshape(box.shape), 1.0 / norm, norm / system.scale)
+        system.fixed.precondition(r, z)
+        if self._frees_constants:
             assert self._comm is not None
             remove_constant(z, system.fixed, system.active_cells, self._comm)
 
     def applyTranspose(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
         """The network for the transposed system is the network: it approximates the inverse of a symmetric matrix."""
-        self.ready(pc)
-        if self.fallback is not None:
-            self.fallback.apply(r, z)
-            return
-        with self.together():
-            self._apply(r, z, transposed=True)
+        self._serve(pc, r, z, transposed=True)
 
     def view(self, pc: PETSc.PC, viewer: PETSc.Viewer) -> None:
         if viewer.getType() != PETSc.Viewer.Type.ASCII:

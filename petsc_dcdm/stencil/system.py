@@ -181,21 +181,22 @@ def build_system(
     previous
         of a matrix with the same pattern on the same grid: what depends on that only is taken over
     """
-    read = partial(_read, A, grid, comm, threshold, threads, holders, previous)
+    read = partial(_read, A, grid, comm, threshold, threads, holders)
     known = previous is not None and previous.factors is not None
     if known or looks_scaled(A, SYMMETRY_TOLERANCE):
         factors = find_row_factors(A)
         if factors is not None:
             with suppress(MatrixError):
-                return read(factors)
-        return read(None)  # which refuses it in terms of its own entries
+                return read(previous, factors)
+            previous = None  # an attempt that fails leaves nothing of it
+        return read(previous, None)  # which refuses it in terms of its own entries
     try:
-        return read(None)
+        return read(previous, None)
     except NotSymmetric as refusal:
         factors = find_row_factors(A)
         if factors is not None:
             with suppress(MatrixError):
-                return read(factors)
+                return read(None, factors)
         raise refusal
 
 
@@ -241,11 +242,13 @@ def _read(
         error = _check_arrays(w, w_high, layout, stencil.scale) if w_high else None
     try:
         raise_together(comm, error)
-    except NotSymmetric:
-        layout.close()
-        if stencil.ghosts is not None and (previous is None or stencil.ghosts is not previous.ghosts):
+    except MatrixError:
+        layout.close()  # the traceback may live longer than MPI
+        if stencil.ghosts is not None:
             stencil.ghosts.destroy()
         raise
+    if factors is not None:
+        factors.values[stencil.dirichlet] = 1.0
     if threshold is not None:
         layout.plan, layout.visits = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)
     return GridSystem(

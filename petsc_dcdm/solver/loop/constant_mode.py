@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from petsc_dcdm.solver.loop.scaled_rows import Weights
 from petsc_dcdm.stencil.extract import NEARLY_CLOSED
 from petsc_dcdm.stencil.fixed import LAST_BITS, FixedRows
 from petsc_dcdm.stencil.forms.row_scaling import RowFactors
@@ -24,21 +24,6 @@ class Closed(Enum):
     NO = 0
     NEARLY = 1
     ENTIRELY = 2
-
-
-@dataclass(frozen=True)
-class Weights:
-    """W of the inner product u . W v in which a matrix is symmetric: D^-1 for A = D S, D for the transposed one."""
-
-    factors: RowFactors
-    transposed: bool
-
-    def apply(self, v: PETSc.Vec) -> None:
-        """v = W v."""
-        if self.transposed:
-            self.factors.multiply(v)
-        else:
-            self.factors.divide(v)
 
 
 class ConstantMode:

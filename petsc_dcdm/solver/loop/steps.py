@@ -16,7 +16,8 @@ import numpy as np
 from petsc4py import PETSc
 
 from petsc_dcdm.backends.base import Loop
-from petsc_dcdm.solver.loop.constant_mode import ConstantMode, Weights
+from petsc_dcdm.solver.loop.constant_mode import ConstantMode
+from petsc_dcdm.solver.loop.scaled_rows import Weights
 from petsc_dcdm.stencil.fixed import FixedRows
 from petsc_dcdm.stencil.system import GridSystem
 

@@ -29,8 +29,8 @@ class RowFactors:
     Attributes
     ----------
     values
-        float64 [local rows], positive; 1 in rows that are coupled to none. Among rows that are coupled their geometric
-        mean is between 1/2 and 2
+        float64 [local rows], positive; 1 in rows that are coupled to none, or turn out to be fixed. Among rows that are
+        coupled their geometric mean is between 1/2 and 2
     spread
         the largest over the smallest, on all ranks
     """
