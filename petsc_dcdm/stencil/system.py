@@ -182,22 +182,27 @@ def build_system(
         of a matrix with the same pattern on the same grid: what depends on that only is taken over
     """
     read = partial(_read, A, grid, comm, threshold, threads, holders)
-    known = previous is not None and previous.factors is not None
-    if known or looks_scaled(A, SYMMETRY_TOLERANCE):
+
+    def read_scaled(previous: GridSystem | None) -> GridSystem | None:
         factors = find_row_factors(A)
         if factors is not None:
             with suppress(MatrixError):
                 return read(previous, factors)
-            previous = None  # an attempt that fails leaves nothing of it
-        return read(previous, None)  # which refuses it in terms of its own entries
+        return None
+
+    known = previous is not None and previous.factors is not None
+    looks = known or looks_scaled(A, SYMMETRY_TOLERANCE)
+    system = read_scaled(previous) if looks else None
+    if system is not None:
+        return system
     try:
-        return read(previous, None)
-    except NotSymmetric as refusal:
-        factors = find_row_factors(A)
-        if factors is not None:
-            with suppress(MatrixError):
-                return read(None, factors)
+        return read(None if looks else previous, None)  # a reading that failed leaves nothing of the previous one
+    except NotSymmetric as problem:
+        refusal = MatrixError(str(problem))  # in terms of the matrix as it is
+    system = None if looks else read_scaled(None)
+    if system is None:
         raise refusal
+    return system
 
 
 def _read(
