@@ -26,6 +26,7 @@ from petsc_dcdm.solver.loop.convergence import PC_FAILED
 from petsc_dcdm.solver.loop.null_spaces import KnownNullSpaces
 from petsc_dcdm.solver.loop.one_solve import OneSolve, Settings
 from petsc_dcdm.solver.loop.preconditioner import GridPreconditioner
+from petsc_dcdm.solver.loop.scaled_rows import Weights
 from petsc_dcdm.solver.loop.steps import System
 from petsc_dcdm.solver.options import KSP_OPTIONS, print_help, read
 from petsc_dcdm.solver.otherwise import Otherwise
@@ -224,10 +225,12 @@ class KSP:
             if known.ignored:
                 self._say_once(ksp, known.ignored)
                 b = context.given(b) if context is not None else b
-            projected = known.without(b, A)
+            projected = known.without(b, A, transposed)
             fixed = context.fixed_rows(A) if context is not None else find_fixed_rows(A)
             mult = A.multTranspose if transposed else A.mult
-            system = System(mult, projected or b, x, fixed, known.null_space)
+            factors = context.factors if context is not None else None
+            weights = None if factors is None else Weights(factors, transposed)
+            system = System(mult, projected or b, x, fixed, known.of(transposed), weights=weights)
             solve = OneSolve(self.settings, ksp, context, system, transposed, partial(self._vectors, b))
             try:
                 solve.run()

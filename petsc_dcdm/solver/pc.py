@@ -29,6 +29,7 @@ from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.foreign_guess import ForeignGuess
 from petsc_dcdm.solver.loop.constant_mode import Closed, constant_part, how_closed, remove_constant
 from petsc_dcdm.solver.loop.convergence import PC_FAILED
+from petsc_dcdm.solver.loop.scaled_rows import apply_scaled
 from petsc_dcdm.solver.options import PC_OPTIONS, PCSettings, print_help, read
 from petsc_dcdm.solver.otherwise import other_pc
 from petsc_dcdm.solver.pc_view import view_text
@@ -38,6 +39,7 @@ from petsc_dcdm.solver.threads import threads_per_rank
 from petsc_dcdm.solver.together import Together
 from petsc_dcdm.stencil.discovery import find_grid
 from petsc_dcdm.stencil.fixed import FixedRows, find_fixed_rows
+from petsc_dcdm.stencil.forms.row_scaling import RowFactors
 from petsc_dcdm.stencil.system import GridSystem, build_system
 
 
@@ -247,7 +249,7 @@ class PC:
     def constant_part(self, b: PETSc.Vec) -> float:
         """Norm of the part of ``b`` along constants on the coupled rows of the matrix that was set up. Collective."""
         assert self._comm is not None and self._system is not None
-        return constant_part(b, self._system.fixed, self._system.active_cells, self._comm)
+        return constant_part(b, self._system.fixed, self._system.active_cells, self._comm, self.factors)
 
     def constants_are_null(self, A: PETSc.Mat) -> bool:
         """Whether ``A`` was set up and takes the constant vector to zero, to rounding. Collective."""
@@ -260,6 +262,11 @@ class PC:
             near = Closed.NEARLY if system.nearly_closed and kept else Closed.NO
             return Closed.ENTIRELY if system.singular else near
         return how_closed(A, self.fixed_rows(A)) if kept else Closed.NO
+
+    @property
+    def factors(self) -> RowFactors | None:
+        """How many times its rows are those of a symmetric matrix, where they are not such rows; after set-up."""
+        return None if self._system is None else self._system.factors
 
     def fixed_rows(self, A: PETSc.Mat) -> FixedRows:
         """The rows of ``A`` that are solved before the loop; for a matrix without entries those of the matrix that was
@@ -300,12 +307,15 @@ class PC:
         """z = c A^-1 r approximately, with c near 1. Collective; linear in r for the multigrid network, homogeneous
         for any.
         """
+        self._serve(pc, r, z, transposed=False)
+
+    def _serve(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec, transposed: bool) -> None:
         self.ready(pc)  # a second setFromOptions makes a new context without a set-up
         if self.fallback is not None:
             self.fallback.apply(r, z)
             return
         with self.together():
-            self._apply(pc, r, z)
+            apply_scaled(self.factors, partial(self._apply, pc), r, z, transposed)
 
     def _apply(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
         assert self._system is not None
@@ -333,7 +343,7 @@ class PC:
 
     def applyTranspose(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
         """The network for the transposed system is the network: it approximates the inverse of a symmetric matrix."""
-        self.apply(pc, r, z)
+        self._serve(pc, r, z, transposed=True)
 
     def view(self, pc: PETSc.PC, viewer: PETSc.Viewer) -> None:
         if viewer.getType() != PETSc.Viewer.Type.ASCII:

@@ -23,6 +23,11 @@ def view_text(file: ModelFile, system: GridSystem, backend: Backend) -> str:
         sweeps = f"between {SWEEPS} sweeps of the matrix and {SWEEPS} more" if system.near.differs else "no sweeps"
         lines.append(f"the matrix is not of 5- or 7-point form: set up on the nearest operator that is, {sweeps}")
         lines.append(f"its mixed derivatives are {system.near.mixed:.2g} of the others")
+    if system.factors is not None:
+        lines.append(
+            f"rows were scaled one by one, by factors 1 : {system.factors.spread:.3g}: the network has the symmetric "
+            "matrix behind them, norms are those of the matrix as it is"
+        )
     for number, level in enumerate(backend.hierarchy.levels):
         axes = "".join("xyz"[a] for a in level.coarsened) or "-"
         lines.append(

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -28,6 +29,7 @@ from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries import CsrRows
 from petsc_dcdm.stencil.entries_numpy import NumpyRows, read, row_reader
 from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
+from petsc_dcdm.stencil.forms.row_scaling import RowFactors
 from petsc_dcdm.stencil.local_csr import local_csr
 from petsc_dcdm.stencil.packed import PackedStencil
 
@@ -173,10 +175,13 @@ class Ghosts:
         self._sf.destroy()
 
 
-def extract(A: PETSc.Mat, grid: Grid, threads: int, known: Ghosts | None = None) -> RowStencil:
+def extract(
+    A: PETSc.Mat, grid: Grid, threads: int, known: Ghosts | None = None, factors: RowFactors | None = None
+) -> RowStencil:
     """Reads and checks the local rows of ``A``. Collective; raises MatrixError on all ranks alike.
 
-    ``known``: ghosts of a matrix with this pattern, if there are any; they stay the caller's.
+    ``known``: ghosts of a matrix with this pattern, if there are any; they stay the caller's. ``factors``: what rows
+    are divided by first.
     The symmetry of couplings is settled in :mod:`petsc_dcdm.stencil.system` if it is packed or w_high is set.
     """
     comm, ghosts = A.getComm().tompi4py(), known
@@ -188,7 +193,8 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, known: Ghosts | None = None)
         box = None
     shape = (n,) if box is None else tuple(size + 2 for size in box[1])
     with local_csr(A, kind is CsrRows) as local:
-        rows = read(kind, local, grid.shape, first, grid.cells, threads, grid.periodic)
+        given = local if factors is None else factors.divided(local, threads)
+        rows = read(kind, given, grid.shape, first, grid.cells, threads, grid.periodic)
         sign, scale = sign_and_scale(rows, comm)
         options: dict[str, Any] = {"sign": sign, "scale": scale, "rounding": ROUNDING}
         if box is not None:
@@ -200,8 +206,8 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, known: Ghosts | None = None)
                 ghosts = ghosts or Ghosts(A, rows.ghost_columns(), grid)
                 rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))
             try:
-                every = {**options, **more}
-                return _couplings(rows, comm, shape, every, lambda problem: explain_row(problem, grid, first))
+                explain = partial(explain_row, grid=grid, first=first)
+                return _couplings(rows, comm, shape, {**options, **more}, explain, factors is not None)
             except MatrixError:
                 if ghosts is not None and ghosts is not known:
                     ghosts.destroy()  # the traceback may live longer than MPI
@@ -224,7 +230,7 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, known: Ghosts | None = None)
         found = found if sum_rounding is None else couplings(sum_rounding=sum_rounding)
         packed, w_low, w_high, s, report = found
         dirichlet = np.flatnonzero(rows.dirichlet.view(bool))
-        diagonal = rows.diagonals(dirichlet)
+        diagonal = rows.diagonals(dirichlet) * (1.0 if factors is None else factors.values[dirichlet])
     # A row that is all zero has no solution that any stencil could be asked about; a penalty's couplings are not read.
     inexact = report.inexact or not diagonal.all() or penalties
     counts = [n - dirichlet.size, report.extra, inexact, *report.wrapped]
@@ -315,9 +321,10 @@ def _couplings(
     shape: tuple[int, ...],
     options: dict[str, Any],
     explain: Callable[[StencilError], MatrixError],
+    both: bool,
 ) -> Found:
-    """The stencil packed if all ranks can, else w_low, w_high if it matters, and s in arrays of this shape. Collective;
-    raises MatrixError on all ranks alike, and MoreDirichlet.
+    """The stencil packed if all ranks can, else w_low, w_high if it matters or ``both`` are wanted, and s in arrays of
+    this shape. Collective; raises MatrixError on all ranks alike, and MoreDirichlet.
     """
     error: MatrixError | None = None
     found = None
@@ -330,15 +337,14 @@ def _couplings(
     if packed is not None and found is not None:
         return packed, [], None, np.zeros(0), found[1]
     w_low, s = _zeros(shape, 3), _zeros(shape, 1)[0]
-    report = None
+    w_high, report = _zeros(shape, 3) if both else None, None
     try:
-        report = rows.extract(w_low, s, **options)
+        report = rows.extract(w_low, s, w_high=w_high or (None,) * 3, **options)
     except StencilError as problem:
         error = explain(problem)
     raise_together(comm, error)
     assert report is not None
-    w_high = None
-    if comm.allreduce(report.symmetry) % 2**64:
+    if w_high is None and comm.allreduce(report.symmetry) % 2**64:
         w_high = _zeros(shape, 3)
         rows.extract(w_low, s, w_high=w_high, **options)
     return None, w_low, w_high, s, report

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from mpi4py import MPI
@@ -18,6 +20,7 @@ from petsc_dcdm.stencil.entries import CsrRows, RowsOnGrid
 from petsc_dcdm.stencil.extract import Ghosts, extract
 from petsc_dcdm.stencil.fixed import FixedRows
 from petsc_dcdm.stencil.forms.nearest import Nearness, join_sides, nearest
+from petsc_dcdm.stencil.forms.row_scaling import RowFactors, find_row_factors, looks_scaled, weighted_square
 from petsc_dcdm.stencil.forms.symmetry import TOLERANCE
 from petsc_dcdm.stencil.local_csr import local_csr
 from petsc_dcdm.stencil.packed import PackedStencil
@@ -56,6 +59,8 @@ class GridSystem:
         let pass
     near
         set where the stencil is not that of the matrix but of the nearest operator that has one
+    factors
+        the rows of the matrix are so many times those of the operator and ``scale``, which are symmetric; None: once
     """
 
     grid: Grid
@@ -72,6 +77,8 @@ class GridSystem:
     exact: bool
     threads: int
     near: Nearness | None = None
+    factors: RowFactors | None = None
+    _weights: np.ndarray | None = None
 
     def arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
         """w and s as arrays whatever the form; copies where they are packed."""
@@ -90,6 +97,18 @@ class GridSystem:
             rows = CsrRows(given, self.threads)
             return rows.without_dirichlet(self.fixed.rows, x.getArray(readonly=True), b, to)
 
+    def norm_of_scaled(self, r: np.ndarray) -> float:
+        """|D r| of a vector on this rank's box, D the ``factors``, fixed rows left out. Collective."""
+        assert self.factors is not None
+        if self._weights is None:
+            d = self.factors.values.copy()
+            d[self.fixed.rows] = 0.0
+            padded = np.zeros(tuple(n + 2 for n in self.layout.shape))
+            self.rows.fill(d, padded)
+            self._weights = np.ascontiguousarray(interior(padded))
+        square = weighted_square(self._weights, r, self.threads)
+        return float(np.sqrt(self.layout.sum(np.array([square]))[0]))
+
     def destroy(self) -> None:
         """Collective."""
         self.layout.close()
@@ -97,15 +116,20 @@ class GridSystem:
             self.ghosts.destroy()
 
 
+class NotSymmetric(MatrixError):
+    """Two cells are not coupled alike from both sides."""
+
+
 def _not_symmetric(
     layout: BoxLayout, scale: float, axis: int, cell: Sequence[int], here: float, there: float
-) -> MatrixError:
+) -> NotSymmetric:
     """``cell`` (z, y, x) of the box has ``here`` for its high neighbour along ``axis``, which has ``there`` for it."""
     z, y, x = (int(o + i) for o, i in zip(layout.offset, cell, strict=True))
-    return MatrixError(
+    return NotSymmetric(
         f"the matrix is not symmetric: cell ({x}, {y}, {z}) is coupled to its high neighbour along {'xyz'[axis]} with "
-        f"{-here * scale:g} and coupled back with {-there * scale:g}; petsc_dcdm needs a symmetric matrix (only "
-        "Dirichlet rows may couple one way)"
+        f"{-here * scale:g} and coupled back with {-there * scale:g}, and no moderate scaling of its rows makes it "
+        "symmetric, which petsc_dcdm needs (only Dirichlet rows may couple one way): -pc_dcdm_fallback bjacobi, or "
+        "another PC, serves this matrix"
     )
 
 
@@ -146,6 +170,8 @@ def build_system(
 ) -> GridSystem:
     """Extracts, checks and distributes the stencil of ``A``. Collective; raises MatrixError on all ranks alike.
 
+    A matrix whose rows are multiples of those of a symmetric one is read as that one, and their factors are kept.
+
     Parameters
     ----------
     comm
@@ -158,13 +184,50 @@ def build_system(
     previous
         of a matrix with the same pattern on the same grid: what depends on that only is taken over
     """
+    read = partial(_read, A, grid, comm, threshold, threads, holders)
+
+    def read_scaled(previous: GridSystem | None) -> GridSystem | None:
+        factors = find_row_factors(A)
+        if factors is not None:
+            with suppress(MatrixError):
+                return read(previous, factors)
+        return None
+
+    known = previous is not None and previous.factors is not None
+    looks = known or looks_scaled(A, TOLERANCE)
+    system = read_scaled(previous) if looks else None
+    if system is not None:
+        return system
+    try:
+        return read(None if looks else previous, None)  # a reading that failed leaves nothing of the previous one
+    except NotSymmetric as problem:
+        refusal = MatrixError(str(problem))  # in terms of the matrix as it is
+    system = None if looks else read_scaled(None)
+    if system is None:
+        raise refusal
+    return system
+
+
+def _read(
+    A: PETSc.Mat,
+    grid: Grid,
+    comm: MPI.Intracomm,
+    threshold: float | None,
+    threads: int,
+    holders: tuple[int, ...] | None,
+    previous: GridSystem | None,
+    factors: RowFactors | None,
+) -> GridSystem:
+    """:func:`build_system` for rows that are divided by ``factors``."""
     known = previous.ghosts if previous is not None else None
     refusal = near = None
     try:
-        stencil = extract(A, grid, threads, known)
+        stencil = extract(A, grid, threads, known, factors)
     except FormError as found:
         refusal = found.with_traceback(None)  # whose frames hold what is collectively destroyed
     if refusal is not None:
+        if factors is not None:
+            raise refusal
         stencil, near = nearest(A, grid, threads, refusal, known)
     pooling = ((0, 1, 2),)
     limit = max(coarse_limit(grid.shape), COARSE_CELLS_PER_RANK * comm.Get_size())
@@ -204,6 +267,8 @@ def build_system(
         if stencil.ghosts is not None:
             stencil.ghosts.destroy()
         raise
+    if factors is not None:
+        factors.values[stencil.dirichlet] = 1.0
     if threshold is not None:
         layout.plan, layout.visits = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)
     return GridSystem(
@@ -223,7 +288,8 @@ def build_system(
         singular=stencil.active > 0 and stencil.extra == 0,
         active_cells=stencil.active,
         ghosts=stencil.ghosts,
-        exact=stencil.exact,
+        exact=stencil.exact and factors is None,
         threads=threads,
         near=near,
+        factors=factors,
     )

@@ -109,11 +109,14 @@ class Convergence:
         self.reference = self.reference or first
         reachable = min(self._rtol * left, 32 * EPS * left)  # of all of b it may be less than rounding
         self._below = max(self._rtol * self.reference, self._atol, reachable)
-        as_petsc_has_it = self._below == max(self._rtol * given, self._atol) and first <= given
+        weights = self._system.weights
+        as_petsc_has_it = self._below == max(self._rtol * given, self._atol) and first <= given and weights is None
         if as_petsc_has_it or not np.isfinite(self._below):
             yield
             return
         grown = max(self.reference, first) / (given or first or 1.0)
+        if weights is not None:  # what a step lessens is the energy, in which rows of large factors count little
+            grown *= weights.factors.spread
         self._ksp.setTolerances(0.0, self._below, self._divtol * grown, self._max_it)
         try:
             yield
@@ -195,6 +198,9 @@ class Convergence:
 
     def _nothing_more(self, norm: float, recurrence: float) -> bool:
         """The true residual stays where it is: rounding, noise of the operator, or there is no solution."""
+        none = self._no_solution(self._below) if norm > self._first else ""
+        if none:  # then x grows without bounds, and what it holds with it
+            return self.stop(Reason.DIVERGED_BREAKDOWN, none)
         part, level = self.relative(norm), rounding(self._ksp, self._system.b, self._system.x)
         if norm <= ROUNDINGS * level or self._best <= ROUNDINGS * level:
             if self._own_test and norm <= self._rtol * self._left:  # of all of b it is less than rounding
