@@ -31,12 +31,13 @@ from petsc_dcdm.solver.loop.constant_mode import Closed, constant_part, how_clos
 from petsc_dcdm.solver.loop.convergence import PC_FAILED
 from petsc_dcdm.solver.options import PC_OPTIONS, PCSettings, print_help, read
 from petsc_dcdm.solver.otherwise import other_pc
-from petsc_dcdm.solver.pc_view import view_text
+from petsc_dcdm.solver.pc_view import text_without_network, view_text
 from petsc_dcdm.solver.petsc_build import require_real_double
 from petsc_dcdm.solver.threads import threads_per_rank
 from petsc_dcdm.solver.together import Together
 from petsc_dcdm.stencil.discovery import find_grid
 from petsc_dcdm.stencil.fixed import FixedRows, find_fixed_rows
+from petsc_dcdm.stencil.local_csr import all_zero
 from petsc_dcdm.stencil.system import GridSystem, build_system
 
 
@@ -51,6 +52,8 @@ class PC:
         self._system: GridSystem | None = None
         self._backend: Backend | None = None
         self._coarse: CoarseSolver | None = None
+        self._waits = False
+        """For the values of a matrix that was all zero at set-up."""
         self.fallback: PETSc.PC | None = None
         """What serves the matrix where the network cannot."""
         self._refusal = ""
@@ -124,6 +127,10 @@ class PC:
         _, P = pc.getOperators()
         if self._knows(P):
             return
+        self._waits = all_zero(P)
+        if self._waits:
+            self.reset(pc)
+            return
         pattern = pattern_identity(P, (P.query("dcdm_cells"), pc.getDM(), P.getDM()))
         kept: tuple[GridSystem | None, CoarseSolver | None] = None, None
         same = self._system is not None and None not in pattern and pattern == self._pattern
@@ -146,6 +153,9 @@ class PC:
                 if part is not None:
                     part.destroy()
             self.reset(pc)
+            if kept[0] is not None:  # what were stored zeros, which say nothing of the grid, may be couplings now
+                self._set_up(pc)
+                return
             if self._settings.fallback == "none":
                 raise
             self._fall_back(pc, self._settings.fallback, str(problem))
@@ -302,12 +312,12 @@ class PC:
             self._apply(pc, r, z)
 
     def _apply(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
-        assert self._system is not None
-        system, hierarchy = self._system, self.hierarchy
         norm = r.norm()  # known to PETSc already where the Krylov method tests it
-        if norm == 0.0 or not np.isfinite(norm):
+        if norm == 0.0 or not np.isfinite(norm) or self._waits:
             r.copy(z)
             return
+        assert self._system is not None
+        system, hierarchy = self._system, self.hierarchy
         box = system.rows.to_box(r)
         if system.rows.copies:
             out = np.empty(box.shape)
@@ -328,13 +338,10 @@ class PC:
     def view(self, pc: PETSc.PC, viewer: PETSc.Viewer) -> None:
         if viewer.getType() != PETSc.Viewer.Type.ASCII:
             return
-        if self.fallback is not None:
-            viewer.printfASCII(f"    the network cannot serve this matrix: {self._refusal}\n    fallback:\n")
-            self.fallback.view(viewer)
-            return
         if self._system is None or self._backend is None or self._file is None:
-            viewer.printfASCII("    not set up yet\n")
-            return
-        viewer.printfASCII(view_text(self._file, self._system, self._backend))
-        if self._coarse is not None:
-            self._coarse.view(viewer)
+            viewer.printfASCII(text_without_network(self._refusal if self.fallback is not None else "", self._waits))
+        else:
+            viewer.printfASCII(view_text(self._file, self._system, self._backend))
+        for part in (self.fallback, self._coarse):
+            if part is not None:
+                part.view(viewer)

@@ -163,7 +163,7 @@ def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
         f"{'many distances' if None in parts else 'distance ' + (', '.join(map(str, offsets)) or 'none')}); "
         f"give -pc_dcdm_grid nx,ny[,nz]"
     )
-    if None in parts or not 1 <= len(offsets) <= 3 or offsets[0] != 1:
+    if None in parts or len(offsets) > 3 or offsets[:1] not in ([], [1]):  # without any coupling every grid is right
         raise GridError(failure)
     nx = offsets[1] if len(offsets) > 1 else rows
     plane = offsets[2] if len(offsets) > 2 else rows
