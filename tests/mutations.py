@@ -193,7 +193,7 @@ def caught(fault: Fault) -> bool:
     """Whether a test fails."""
     with tempfile.TemporaryDirectory(prefix="petsc_dcdm-fault-") as name:
         tree = Path(name)
-        for part in ("petsc_dcdm", "tests", "meshes", "pyproject.toml"):
+        for part in ("petsc_dcdm", "tests", "meshes", "pyproject.toml", "setup.py"):
             copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
             copy(ROOT / part, tree / part)
         apply(fault, tree)

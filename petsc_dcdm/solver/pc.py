@@ -21,6 +21,7 @@ from petsc_dcdm.grid.errors import UnsupportedSystem
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.native.build import take_notice
 from petsc_dcdm.native.identity import Identity, identity, object_at, pattern_identity
+from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of
 from petsc_dcdm.solver.at_exit import forget, watch
@@ -41,6 +42,7 @@ from petsc_dcdm.stencil.local_csr import all_zero
 from petsc_dcdm.stencil.system import GridSystem, build_system
 
 
+@with_traps_masked
 class PC:
     """Python type ``petsc_dcdm.PC``. Options: :mod:`petsc_dcdm.solver.options`. All methods are collective."""
 
