@@ -1,4 +1,4 @@
-"""A Fortran program that calls PETSc as ground-water codes do: set-up on zeros, own test on x and r, traps, two models."""
+"""A Fortran program that calls PETSc as ground-water codes do: set-up on zeros, own test, traps, two models."""
 
 from __future__ import annotations
 
