@@ -126,7 +126,8 @@ contains
   end function head
 
   subroutine run_model(number, mx, my, mz)
-    PetscInt, intent(in) :: number, mx, my, mz
+    integer, intent(in) :: number
+    PetscInt, intent(in) :: mx, my, mz
     Mat :: A
     Vec :: x, b, exact, difference
     KSP :: ksp
