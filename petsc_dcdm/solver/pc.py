@@ -21,6 +21,7 @@ from petsc_dcdm.grid.errors import UnsupportedSystem
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.native.build import take_notice
 from petsc_dcdm.native.identity import Identity, identity, object_at, pattern_identity
+from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of
 from petsc_dcdm.solver.at_exit import forget, watch
@@ -32,7 +33,7 @@ from petsc_dcdm.solver.loop.convergence import PC_FAILED
 from petsc_dcdm.solver.loop.scaled_rows import apply_scaled
 from petsc_dcdm.solver.options import PC_OPTIONS, PCSettings, print_help, read
 from petsc_dcdm.solver.otherwise import other_pc
-from petsc_dcdm.solver.pc_view import view_text
+from petsc_dcdm.solver.pc_view import text_without_network, view_text
 from petsc_dcdm.solver.petsc_build import require_real_double
 from petsc_dcdm.solver.sweeps import Sweeps
 from petsc_dcdm.solver.threads import threads_per_rank
@@ -40,9 +41,11 @@ from petsc_dcdm.solver.together import Together
 from petsc_dcdm.stencil.discovery import find_grid
 from petsc_dcdm.stencil.fixed import FixedRows, find_fixed_rows
 from petsc_dcdm.stencil.forms.row_scaling import RowFactors
+from petsc_dcdm.stencil.local_csr import all_zero
 from petsc_dcdm.stencil.system import GridSystem, build_system
 
 
+@with_traps_masked
 class PC:
     """Python type ``petsc_dcdm.PC``. Options: :mod:`petsc_dcdm.solver.options`. All methods are collective."""
 
@@ -54,6 +57,8 @@ class PC:
         self._system: GridSystem | None = None
         self._backend: Backend | None = None
         self._coarse: CoarseSolver | None = None
+        self._waits = False
+        """For the values of a matrix that was all zero at set-up."""
         self.fallback: PETSc.PC | None = None
         """What serves the matrix where the network cannot."""
         self._refusal = ""
@@ -128,6 +133,10 @@ class PC:
         _, P = pc.getOperators()
         if self._knows(P):
             return
+        self._waits = all_zero(P)
+        if self._waits:
+            self.reset(pc)
+            return
         pattern = pattern_identity(P, (P.query("dcdm_cells"), pc.getDM(), P.getDM()))
         kept: tuple[GridSystem | None, CoarseSolver | None] = None, None
         same = self._system is not None and None not in pattern and pattern == self._pattern
@@ -150,6 +159,9 @@ class PC:
                 if part is not None:
                     part.destroy()
             self.reset(pc)
+            if kept[0] is not None:  # what were stored zeros, which say nothing of the grid, may be couplings now
+                self._set_up(pc)
+                return
             if self._settings.fallback == "none":
                 raise
             self._fall_back(pc, self._settings.fallback, str(problem))
@@ -318,12 +330,12 @@ class PC:
             apply_scaled(self.factors, partial(self._apply, pc), r, z, transposed)
 
     def _apply(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
-        assert self._system is not None
-        system, hierarchy, sweeps = self._system, self.hierarchy, self._sweeps
         norm = r.norm()  # known to PETSc already where the Krylov method tests it
-        if norm == 0.0 or not np.isfinite(norm):
+        if norm == 0.0 or not np.isfinite(norm) or self._waits:
             r.copy(z)
             return
+        assert self._system is not None
+        system, hierarchy, sweeps = self._system, self.hierarchy, self._sweeps
         box = system.rows.to_box(r)
         if sweeps is not None:
             out = sweeps.apply(lambda left, into: hierarchy.apply(left, into, 1.0, 1.0), box, 1.0 / norm)
@@ -348,13 +360,10 @@ class PC:
     def view(self, pc: PETSc.PC, viewer: PETSc.Viewer) -> None:
         if viewer.getType() != PETSc.Viewer.Type.ASCII:
             return
-        if self.fallback is not None:
-            viewer.printfASCII(f"    the network cannot serve this matrix: {self._refusal}\n    fallback:\n")
-            self.fallback.view(viewer)
-            return
         if self._system is None or self._backend is None or self._file is None:
-            viewer.printfASCII("    not set up yet\n")
-            return
-        viewer.printfASCII(view_text(self._file, self._system, self._backend))
-        if self._coarse is not None:
-            self._coarse.view(viewer)
+            viewer.printfASCII(text_without_network(self._refusal if self.fallback is not None else "", self._waits))
+        else:
+            viewer.printfASCII(view_text(self._file, self._system, self._backend))
+        for part in (self.fallback, self._coarse):
+            if part is not None:
+                part.view(viewer)

@@ -35,3 +35,12 @@ def view_text(file: ModelFile, system: GridSystem, backend: Backend) -> str:
             + (f", visited {layout.visits} times" if number == 1 < layout.visits else "")
         )
     return "".join(f"    {line}\n" for line in lines)
+
+
+def text_without_network(refusal: str, waits: bool) -> str:
+    """The same where there is none: a fallback serves the matrix after a ``refusal``, or set-up is still to come, since
+    it ``waits`` for the values of a matrix that was all zero.
+    """
+    if refusal:
+        return f"    the network cannot serve this matrix: {refusal}\n    fallback:\n"
+    return "    not set up yet: the matrix was all zero, the solve will do it\n" if waits else "    not set up yet\n"

@@ -185,6 +185,8 @@ def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
 
 def _shape_of(offsets: list[int], rows: int) -> Shape | None:
     """The one shape (tried for all up to 9^3) of that many cells whose lines and rings have these offsets."""
+    if not offsets:
+        return 1, 1, rows  # without any coupling every grid is right
     lengths = [*offsets, rows]
     for nx, plane in ((nx, plane) for plane in reversed(lengths) for nx in lengths if nx > 1):
         if plane % nx or rows % plane or (plane == nx and plane < rows):

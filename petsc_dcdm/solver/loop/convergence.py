@@ -127,7 +127,8 @@ class Convergence:
         """Report iteration ``its``; True when the solve is over. ``exact``: r is b - A x, not its recurrence.
 
         The test is asked once. It is PETSc's own: then the true residual is taken where that would claim convergence,
-        and the test is told of it. An application's: then its word counts if the true residual bears it out.
+        and the test is told of it. An application's: then its word counts if the true residual bears it out; it is told
+        of that one where the recurrence falls below rounding, which no true residual would bear out.
         """
         ksp, steps = self._ksp, self._steps
         ksp.setIterationNumber(its)
@@ -136,11 +137,12 @@ class Convergence:
             ksp.monitor(its, 0.0)
             return False
         norm = recurrence = steps.norm()
-        claimed = self._own_test and not exact and norm <= self._below
-        if claimed:
+        told = not exact and self._is_to_be_true(norm)
+        if told:
             steps.true_residual()
             norm = steps.norm()
-        steps.store(freed=not self._own_test or exact or claimed)
+        claimed = told and self._own_test
+        steps.store(freed=not self._own_test or exact or told)
         ksp.logConvergenceHistory(norm)
         if not np.isfinite(norm):
             ksp.monitor(its, norm)
@@ -148,7 +150,7 @@ class Convergence:
             return self.stop(Reason.DIVERGED_NANORINF, f"{what} NaN or Inf")
         ksp.setResidualNorm(norm)
         reason = self._reason(ksp.callConvergenceTest(its, norm), norm)
-        if reason > 0 and not exact and not claimed:
+        if reason > 0 and not exact and not told:
             steps.true_residual()
             claimed = not steps.norm() <= BORNE_OUT * norm
             reason, norm = (0, steps.norm()) if claimed else (reason, norm)
@@ -156,11 +158,19 @@ class Convergence:
         ksp.monitor(its, norm)
         if claimed and not reason and self._is_noise(norm):
             return self.stop(Reason.CONVERGED_RTOL)
-        if claimed and not reason and self._floor.reached_at(norm):
+        if (told or claimed) and not reason and self._floor.reached_at(norm):
             return self._nothing_more(norm, recurrence)
         if self._own_test and reason == Reason.DIVERGED_DTOL:
             return self.gone_wrong(reason)
         return bool(reason) or self._stands_still(norm)
+
+    def _is_to_be_true(self, norm: float) -> bool:
+        """Whether a test that is told of this norm has to be told of that of b - A x instead."""
+        if self._own_test:
+            return norm <= self._below
+        if not norm < SMALL * self._first:
+            return False
+        return norm <= ROUNDINGS * rounding(self._ksp, self._system.b, self._system.x)
 
     def _reason(self, reason: int, norm: float) -> int:
         """The reason in the terms of the user's tolerances."""
