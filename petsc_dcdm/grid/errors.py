@@ -19,6 +19,10 @@ class MatrixError(UnsupportedSystem):
     """The matrix is not one the network can serve."""
 
 
+class NeighbourError(MatrixError):
+    """The matrix couples cells that share no face: perhaps its rows are other cells than was thought."""
+
+
 class BuildError(UnsupportedSystem):
     """PETSc was configured in a way that the network cannot work with."""
 

@@ -101,6 +101,7 @@ KSP_OPTIONS = (
 PC_OPTIONS = (
     Option("pc_dcdm_model", "multigrid", "network: multigrid, cnn, cnn-64, or a weights file", str),
     Option("pc_dcdm_grid", None, "cells of the grid as nx,ny[,nz] where no DMDA tells it", parse_shape),
+    Option("pc_dcdm_cells", None, "file with the cell of each row: a PETSc binary index set, or .npy", str),
     Option("pc_dcdm_device", "auto", "where the network runs: auto, cpu, cuda or cuda:N", _device),
     Option(
         "pc_dcdm_compile",
@@ -123,6 +124,7 @@ class PCSettings:
 
     model: str
     grid: tuple[int, int, int] | None
+    cells: str | None
     device: str
     compile: str
     fallback: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,10 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.boxes import partition
-from petsc_dcdm.grid.errors import MatrixError, raise_together
+from petsc_dcdm.grid.errors import MatrixError, NeighbourError, raise_together
 from petsc_dcdm.grid.faces import interior, neighbours
 from petsc_dcdm.grid.halo import BoxLayout
-from petsc_dcdm.stencil.discovery import Grid
+from petsc_dcdm.stencil.discovery import Grid, other_grids
 from petsc_dcdm.stencil.entries import CsrRows, RowsOnGrid
 from petsc_dcdm.stencil.extract import Ghosts, extract
 from petsc_dcdm.stencil.fixed import FixedRows
@@ -143,6 +144,8 @@ def build_system(
 ) -> GridSystem:
     """Extracts, checks and distributes the stencil of ``A``. Collective; raises MatrixError on all ranks alike.
 
+    Where its couplings are not those of ``grid`` the rows may be other cells, see `other_grids`.
+
     Parameters
     ----------
     comm
@@ -155,6 +158,27 @@ def build_system(
     previous
         of a matrix with the same pattern on the same grid: what depends on that only is taken over
     """
+    try:
+        return _build_on(A, grid, comm, threshold, threads, holders, previous)
+    except NeighbourError as problem:
+        for other in other_grids(A, grid):
+            with suppress(NeighbourError):
+                system = _build_on(A, other, comm, threshold, threads, holders, None)
+                if previous is not None and previous.ghosts is not None:
+                    previous.ghosts.destroy()
+                return system
+        raise problem
+
+
+def _build_on(
+    A: PETSc.Mat,
+    grid: Grid,
+    comm: MPI.Intracomm,
+    threshold: float | None,
+    threads: int,
+    holders: tuple[int, ...] | None,
+    previous: GridSystem | None,
+) -> GridSystem:
     stencil = extract(A, grid, threads, previous.ghosts if previous is not None else None)
     pooling = ((0, 1, 2),)
     limit = max(coarse_limit(grid.shape), COARSE_CELLS_PER_RANK * comm.Get_size())

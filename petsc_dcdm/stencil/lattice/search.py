@@ -25,10 +25,10 @@ from petsc_dcdm.stencil.local_csr import local_csr
 MOST_ROWS = 2**31 - 1
 """Rows that the search can number."""
 
-EFFORT, LEAST_EFFORT = 4, 200_000
+EFFORT, LEAST_EFFORT = 4, 20_000
 """Placements that may be taken back for each row, and at least, before the search gives up."""
 
-NO_GRID = "no grid could be found: there is no DMDA, no index set 'dcdm_cells' and no -pc_dcdm_grid, and"
+NO_GRID = "no grid could be found:"
 REMEDY = (
     "tell the cell of each row with -pc_dcdm_cells FILE or an index set 'dcdm_cells', or the grid with a DMDA or "
     "-pc_dcdm_grid nx,ny[,nz]"
@@ -76,16 +76,13 @@ def search(graph: np.ndarray, one_way: bool) -> Embedding:
 
 def _reason(outcome: Outcome, rows: int, row: int, other: int) -> str:
     if outcome is Outcome.CROWDED:
-        return f"row {row} of the matrix is coupled to more than six others, so it is no 5- or 7-point stencil"
+        return f"row {row} of the {rows} rows is coupled to more than six others, so this is no 5- or 7-point stencil"
     if outcome is Outcome.NO_MEMORY:
-        return f"there is not enough memory to look for one in the couplings of its {rows} rows"
+        return f"there is not enough memory to look for one in the couplings of the {rows} rows"
     if outcome is Outcome.TOO_LARGE:
-        return f"that which the couplings of its {rows} rows show is far larger than these"
+        return f"that which the couplings of the {rows} rows show has far more cells than there are rows"
     clash = f"row {row} has no place beside those it is coupled to" if other < 0 else f"rows {row} and {other} clash"
-    return (
-        f"its {rows} rows could not be given cells such that those that are coupled share a face: {clash} (a periodic "
-        "grid shows so, and so does a stencil with more neighbours)"
-    )
+    return f"the {rows} rows could not be given cells such that those that are coupled share a face: {clash}"
 
 
 def embed(A: PETSc.Mat, comm: MPI.Intracomm, threads: int = 1) -> tuple[Shape, np.ndarray]:
@@ -97,9 +94,9 @@ def embed(A: PETSc.Mat, comm: MPI.Intracomm, threads: int = 1) -> tuple[Shape, n
     kind = row_reader(comm)
     error = None
     if kind is not CsrRows:
-        error = GridError(f"{NO_GRID} to find one in the couplings of the matrix takes a C compiler; {REMEDY}")
+        error = GridError(f"{NO_GRID} to look for one in the couplings of the matrix takes a C compiler; {REMEDY}")
     elif rows > MOST_ROWS:
-        error = GridError(f"{NO_GRID} its {rows} rows are too many to find one in their couplings; {REMEDY}")
+        error = GridError(f"{NO_GRID} the {rows} rows are too many to look for one in their couplings; {REMEDY}")
     raise_together(comm, error)
     first, last = A.getOwnershipRange()
     graph = aligned_zeros(WORDS * (last - first), np.int32).reshape(last - first, WORDS)
@@ -128,6 +125,19 @@ def embed(A: PETSc.Mat, comm: MPI.Intracomm, threads: int = 1) -> tuple[Shape, n
     sent = [found.cells, (sizes, np.cumsum(sizes) - sizes), MPI.INT64_T] if found is not None else None
     comm.Scatterv(sent, [cells, MPI.INT64_T])
     return shape, cells
+
+
+def box_of(cells: np.ndarray, shape: Shape) -> tuple[Shape, Shape] | None:
+    """Offset and shape (z, y, x) of the box that cells, int64, are one by one with x fastest; None if they are none."""
+    if not cells.size:
+        return (0, 0, 0), (0, 0, 0)
+    _, ny, nx = shape
+    low, high = ((int(c) // (nx * ny), int(c) // nx % ny, int(c) % nx) for c in cells[[0, -1]])
+    size = (high[0] - low[0] + 1, high[1] - low[1] + 1, high[2] - low[2] + 1)
+    if min(size) < 1 or size[0] * size[1] * size[2] != cells.size:
+        return None
+    z, y, x = np.ix_(*(np.arange(begin, begin + n) for begin, n in zip(low, size, strict=True)))
+    return (low, size) if (((z * ny + y) * nx + x).ravel() == cells).all() else None
 
 
 def _gather(graph: np.ndarray, counts: list[int], comm: MPI.Intracomm) -> np.ndarray:

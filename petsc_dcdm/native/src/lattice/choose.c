@@ -123,7 +123,7 @@ int rank_sides(search *s, int32_t u, int32_t v, int sides, uint8_t *order, int *
     float votes[SIDES] = {0}, score[SIDES];
     int count = 0, first_strangers = 0;
     const int64_t here = s->row[v].place;
-    int32_t all = 1, waiting = 0;
+    int32_t all = 16, waiting = 0;
     const int kind = kind_of(v, u);
     for (int d = 0; d < SIDES; d++) all += s->seen[d][kind];
     for (int q = 0; q < SIDES && s->row[u].beside[q] >= 0; q++) waiting += s->row[s->row[u].beside[q]].place < 0;

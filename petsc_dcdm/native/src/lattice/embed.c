@@ -127,16 +127,25 @@ static int choose(search *s, int32_t u, int32_t from, int sides, int only_sure) 
     return FITS;
 }
 
+/* How much a choice for this row tells: rows with many neighbours and few places fit nowhere else. */
+static int weight_of(const search *s, int32_t u, int sides) {
+    int neighbours = 0;
+    while (neighbours < SIDES && s->row[u].beside[neighbours] >= 0) neighbours++;
+    return SIDES * neighbours - __builtin_popcount((unsigned)sides);
+}
+
 /* One round through the rows that have a choice: settle those that have none any more; with `most` > 0 choose for so
- * many others. Returns how many were settled, -1 for a clash. */
-static int64_t go_round(search *s, int64_t most, int only_sure) {
+ * many others, of at least this weight, or only where it is sure. Returns how many were settled, -1 for a clash. */
+static int64_t go_round(search *s, int64_t most, int only_sure, int least, int *heaviest) {
     int64_t kept = 0, settled = 0, i = 0;
     int fits = 1;
     for (; i < s->open.count && fits; i++) {
         const int32_t u = s->open.row[i];
         int32_t from;
         int sides, found = look(s, u, &from, &sides);
-        if (found == CHOICE && most > 0) {
+        const int weight = found == CHOICE ? weight_of(s, u, sides) : 0;
+        if (weight > *heaviest) *heaviest = weight;
+        if (found == CHOICE && most > 0 && weight >= least) {
             found = choose(s, u, from, sides, only_sure);
             most -= found == FITS;
         }
@@ -145,6 +154,7 @@ static int64_t go_round(search *s, int64_t most, int only_sure) {
         fits = found != CLASH && spread(s);
     }
     for (; i < s->open.count; i++) s->open.row[kept++] = s->open.row[i];
+    s->budget -= s->choice_count ? s->open.count / 8 : 0;
     s->open.count = kept;
     return fits ? settled : -1;
 }
@@ -223,9 +233,10 @@ static int settle_all(search *s) {
         }
         s->first.count = s->first_head = 0;
         if (!s->open.count) return seat_leaves(s);
-        int64_t settled = go_round(s, 0, 0);
-        if (!settled) settled = go_round(s, s->open.count, 1);
-        if (!settled) settled = go_round(s, 1 + s->open.count / 16, 0);
+        int heaviest = 0;
+        int64_t settled = go_round(s, 0, 0, 0, &heaviest);
+        if (!settled) settled = go_round(s, s->open.count, 1, 0, &heaviest);
+        if (!settled) settled = go_round(s, 1 + s->open.count / 64, 0, heaviest, &heaviest);
         if (settled < 0) return 0;
     }
 }

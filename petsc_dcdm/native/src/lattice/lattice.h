@@ -104,7 +104,7 @@ typedef struct {
     int solid;           /* a row has more neighbours than there are in a plane */
     int32_t clash[2];    /* rows that do not fit, the second may be -1 */
     int64_t low[3], high[3], boxed; /* extent of the component up to this place in the trail */
-    int64_t budget;      /* how many placements may still be taken back */
+    int64_t budget;      /* how many placements may still be taken back, or eight times as many looks be taken */
     int32_t seen[SIDES][KINDS]; /* how often rows at such a distance were found in a direction */
     component *components;
     int64_t component_count, component_room;
