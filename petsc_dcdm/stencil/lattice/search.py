@@ -25,7 +25,7 @@ from petsc_dcdm.stencil.local_csr import local_csr
 MOST_ROWS = 2**31 - 1
 """Rows that the search can number."""
 
-EFFORT, LEAST_EFFORT = 4, 20_000
+EFFORT, LEAST_EFFORT = 4, 100_000
 """Placements that may be taken back for each row, and at least, before the search gives up."""
 
 NO_GRID = "no grid could be found:"

@@ -179,7 +179,7 @@ static int seat(search *s, int32_t u, int32_t *moved, int *count, int most) {
     for (int d = 0; d < 2 * s->axes && *count < most; d++) {
         const int64_t place = s->row[v].place + step_along(d);
         const int32_t other = who(s, place);
-        if (other < 0 || other == u || other == v || s->row[other].beside[1] >= 0) continue;
+        if (other < 0 || other == u || other == s->trail[s->begin] || s->row[other].beside[1] >= 0) continue;
         int known = 0;
         for (int k = 0; k < *count; k++) known |= moved[k] == other;
         if (known) continue;
@@ -207,6 +207,7 @@ static int seat_leaves(search *s) {
         if (s->row[u].place >= 0 || s->row[s->row[u].beside[0]].place < 0) continue;
         if (!seat(s, u, moved, &count, 64)) {
             s->clash[0] = u, s->clash[1] = EMPTY;
+            s->any_choice = 1; /* those that were moved depend on others */
             return 0;
         }
     }

@@ -66,10 +66,17 @@ typedef struct {
     int64_t count, room;
 } row_list;
 
+/* Choices by their numbers from 1 on: the latest ones, and whether there may be earlier ones. */
+enum { REASONS = 12 };
+typedef struct {
+    int32_t level[REASONS]; /* descending */
+    int count, more;
+} reasons;
+
 /* A choice among several places for a row. */
 typedef struct {
     int32_t row, from;   /* its neighbour that the sides are those of */
-    int32_t below;       /* latest choice before this one that some of its failures are due to */
+    reasons before;      /* choices before this one that its failures are due to as well */
     int64_t trail;       /* how many rows had a place before */
     uint8_t side[SIDES]; /* best first */
     int tried, count, axes;
@@ -103,6 +110,7 @@ typedef struct {
     int strict;          /* rows in cells that touch are coupled, as far as has been seen: so they have to be */
     int solid;           /* a row has more neighbours than there are in a plane */
     int32_t clash[2];    /* rows that do not fit, the second may be -1 */
+    int any_choice;      /* they may be due to any choice before */
     int64_t low[3], high[3], boxed; /* extent of the component up to this place in the trail */
     int64_t budget;      /* how many placements may still be taken back, or eight times as many looks be taken */
     int32_t seen[SIDES][KINDS]; /* how often rows at such a distance were found in a direction */
@@ -132,7 +140,7 @@ void take_back(search *s, int64_t trail);
 int retreat(search *s);
 
 /* sweep.c */
-int sweep(search *s);
+int sweep(search *s, int folded);
 
 /* pack.c */
 int pack_components(search *s);

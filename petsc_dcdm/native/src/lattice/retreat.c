@@ -48,25 +48,30 @@ void take_back(search *s, int64_t trail) {
     s->budget -= tail - trail;
 }
 
-/* The two latest of the choices that keep a row from its place. */
-INLINE void blame(int32_t level, int32_t *latest, int32_t *before) {
-    if (level > *latest) *before = *latest, *latest = level;
-    else if (level < *latest && level > *before) *before = level;
+static void blame(reasons *to, int32_t level) {
+    int at = to->count;
+    while (at > 0 && to->level[at - 1] < level) at--;
+    if (level <= 0 || (at > 0 && to->level[at - 1] == level)) return;
+    if (to->count == REASONS) to->more = 1;
+    else to->count++;
+    for (int k = to->count - 1; k > at; k--) to->level[k] = to->level[k - 1];
+    if (at < REASONS) to->level[at] = level;
 }
 
-static void blame_around(search *s, int32_t u, int32_t *latest, int32_t *before) {
-    if (s->row[u].place >= 0) blame(s->level[u], latest, before);
+/* What keeps a row from its place: its neighbours, and who is where it could be or beside that. */
+static void blame_around(search *s, int32_t u, reasons *to) {
+    if (s->row[u].place >= 0) blame(to, s->level[u]);
     for (int q = 0; q < SIDES && s->row[u].beside[q] >= 0; q++) {
         const int32_t v = s->row[u].beside[q];
         if (s->row[v].place < 0) continue;
-        blame(s->level[v], latest, before);
+        blame(to, s->level[v]);
         for (int d = 0; d < SIDES && s->row[u].place < 0; d++) {
             const int64_t place = s->row[v].place + step_along(d);
             const int32_t w = who(s, place);
-            if (w >= 0) blame(s->level[w], latest, before);
-            for (int e = 0; e < SIDES && w < 0 && s->strict; e++) {
+            if (w >= 0) blame(to, s->level[w]);
+            for (int e = 0; e < SIDES && w < 0; e++) {
                 const int32_t t = who(s, place + step_along(e));
-                if (t >= 0) blame(s->level[t], latest, before);
+                if (t >= 0) blame(to, s->level[t]);
             }
         }
     }
@@ -74,23 +79,28 @@ static void blame_around(search *s, int32_t u, int32_t *latest, int32_t *before)
 
 /* Another way for the latest choice that the clash is due to; 0 if there is none. */
 int retreat(search *s) {
-    int32_t latest = 0, before = 0;
+    reasons due = {.more = s->any_choice};
+    if (s->any_choice) blame(&due, (int32_t)s->choice_count);
     for (int k = 0; k < 2; k++)
-        if (s->clash[k] >= 0) blame_around(s, s->clash[k], &latest, &before);
-    while (latest > 0 && s->budget > 0 && !s->failed) {
+        if (s->clash[k] >= 0) blame_around(s, s->clash[k], &due);
+    s->any_choice = 0;
+    while (due.count && s->budget > 0 && !s->failed) {
+        const int32_t latest = due.level[0];
         choice *c = &s->choices[latest - 1];
         take_back(s, c->trail);
         s->choice_count = latest, s->axes = c->axes;
-        if (before > c->below) c->below = before;
+        for (int k = 1; k < due.count; k++) blame(&c->before, due.level[k]);
+        c->before.more |= due.more;
         if (c->tried < c->count) {
-            settle(s, c->row, s->row[c->from].place + step_along(c->side[c->tried++]), latest);
+            const int side = c->side[c->tried++];
+            if (side / 2 >= s->axes) s->axes = side / 2 + 1;
+            settle(s, c->row, s->row[c->from].place + step_along(side), latest);
             return 1;
         }
         s->choice_count = latest - 1;
-        const int32_t row = c->row, below = c->below;
-        latest = before = 0;
-        blame(below, &latest, &before);
-        blame_around(s, row, &latest, &before);
+        due = c->before;
+        blame_around(s, c->row, &due);
+        if (due.more && !due.count) blame(&due, latest - 1);
     }
     return 0;
 }

@@ -128,7 +128,8 @@ void dcdm_lattice_search(lattice_search *g, int64_t budget) {
     s.trail = malloc(rows * sizeof *s.trail);
     s.level = calloc(rows, sizeof *s.level);
     s.failed = !s.trail || !s.level;
-    if (!s.failed && !sweep(&s)) embed_all(&s);
+    if (!s.failed && !sweep(&s, 0)) embed_all(&s);
+    if (!s.failed && g->code == LATTICE_STUCK && sweep(&s, 1)) g->code = LATTICE_OK;
     if (s.failed) g->code = LATTICE_MEMORY;
     g->components = s.component_count;
     free_table(&s.at);

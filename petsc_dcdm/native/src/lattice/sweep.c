@@ -71,7 +71,25 @@ INLINE int fits_above(search *s, pieces *p, int32_t r, int32_t v, int64_t step) 
     return 1;
 }
 
-static int place_rows(search *s, pieces *p) {
+/* Pairs of axes (x y, x z, y z) as bits: those of which a row has two low neighbours that share another. A plane in
+ * another order may look like one that is folded: then there is no square across the fold. */
+INLINE int squares_at(const search *s, int32_t r, const int32_t *low) {
+    int found = 0;
+    for (int pair = 0; pair < 3; pair++) {
+        const int32_t a = low[pair == 2], b = low[pair == 0 ? 1 : 2];
+        found |= (a >= 0 && b >= 0 && share_another(s, a, b, r)) << pair;
+    }
+    return found;
+}
+
+/* Of the squares that there should be by the axes (bits) that couplings lie along: whether all have been seen. */
+static int all_squares(int axes, int squares) {
+    const int expected = ((axes & 3) == 3) | ((axes & 5) == 5) << 1 | ((axes & 6) == 6) << 2;
+    return squares == expected;
+}
+
+static int place_rows(search *s, pieces *p, int folded) {
+    int axes = 0, squares = 0;
     int32_t last_y = -1; /* the greatest low neighbour along y so far */
     for (int32_t r = 0; r < s->given->rows; r++) {
         int32_t low[3], either;
@@ -89,6 +107,8 @@ static int place_rows(search *s, pieces *p) {
             low[along] = either;
         }
         if (low[1] > last_y) last_y = low[1];
+        axes |= (low[0] >= 0) | (low[1] >= 0) << 1 | (low[2] >= 0) << 2;
+        if (squares != 7) squares |= squares_at(s, r, low);
         const int axis = low[0] >= 0 ? 0 : low[1] >= 0 ? 1 : 2;
         if (low[axis] < 0) {
             s->row[r].place = MIDDLE;
@@ -101,7 +121,7 @@ static int place_rows(search *s, pieces *p) {
         for (int other = axis + 1; other < 3; other++)
             if (low[other] >= 0 && !fits_above(s, p, r, low[other], STEP[other])) return 0;
     }
-    return 1;
+    return folded || all_squares(axes, squares);
 }
 
 /* Rows component by component into the trail, with their places in these. */
@@ -136,14 +156,20 @@ static int sort_components(search *s, pieces *p) {
     return 1;
 }
 
-/* Cells for rows in lexicographic order; 0 if they are in another. */
-int sweep(search *s) {
-    pieces p = {0};
-    int found = place_rows(s, &p) && sort_components(s, &p) && pack_components(s);
-    free(p.parent), free(p.shift);
-    if (found) return 1;
+/* As if nothing had been looked for. */
+static void forget_all(search *s) {
     for (int64_t r = 0; r < s->given->rows; r++) s->row[r].place = UNTOUCHED, s->level[r] = 0;
     free(s->components);
     s->components = NULL, s->component_count = s->component_room = s->tail = 0;
+}
+
+/* Cells for rows in lexicographic order; 0 if they are in another, or may be if what is found may be `folded`. */
+int sweep(search *s, int folded) {
+    pieces p = {0};
+    if (folded) forget_all(s);
+    int found = place_rows(s, &p, folded) && sort_components(s, &p) && pack_components(s);
+    free(p.parent), free(p.shift);
+    if (found) return 1;
+    forget_all(s);
     return 0;
 }
