@@ -107,6 +107,7 @@ PC_OPTIONS = (
         "axes that are periodic, as x,y: seen in the matrix, but for axes of two cells",
         parse_axes,
     ),
+    Option("pc_dcdm_cells", None, "file with the cell of each row: a PETSc binary index set, or .npy", str),
     Option("pc_dcdm_device", "auto", "where the network runs: auto, cpu, cuda or cuda:N", _device),
     Option(
         "pc_dcdm_compile",
@@ -130,6 +131,7 @@ class PCSettings:
     model: str
     grid: Shape | None
     periodic: Periodic | None
+    cells: str | None
     device: str
     compile: str
     fallback: str

@@ -12,10 +12,10 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.boxes import partition
-from petsc_dcdm.grid.errors import FormError, MatrixError, raise_together
+from petsc_dcdm.grid.errors import FormError, MatrixError, NeighbourError, raise_together
 from petsc_dcdm.grid.faces import interior, neighbours
 from petsc_dcdm.grid.halo import BoxLayout
-from petsc_dcdm.stencil.discovery import Grid
+from petsc_dcdm.stencil.discovery import Grid, other_grids
 from petsc_dcdm.stencil.entries import CsrRows, RowsOnGrid
 from petsc_dcdm.stencil.extract import Ghosts, extract
 from petsc_dcdm.stencil.fixed import FixedRows
@@ -170,7 +170,8 @@ def build_system(
 ) -> GridSystem:
     """Extracts, checks and distributes the stencil of ``A``. Collective; raises MatrixError on all ranks alike.
 
-    A matrix whose rows are multiples of those of a symmetric one is read as that one, and their factors are kept.
+    A matrix whose rows are multiples of those of a symmetric one is read as that one, and their factors are kept. Where
+    its couplings are not those of ``grid`` the rows may be other cells, see `other_grids`.
 
     Parameters
     ----------
@@ -184,6 +185,34 @@ def build_system(
     previous
         of a matrix with the same pattern on the same grid: what depends on that only is taken over
     """
+    build = partial(_build, A, comm=comm, threshold=threshold, threads=threads, holders=holders)
+    system = None
+    try:
+        system = build(grid, previous)
+    except NeighbourError as problem:
+        refusal = problem.with_traceback(None)  # whose frames hold what is collectively destroyed
+    others = other_grids(A, grid) if system is None else iter(())
+    while system is None and (other := next(others, None)) is not None:
+        with suppress(NeighbourError):
+            system = build(other, None)
+    if system is None:
+        raise refusal
+    if previous is not None and previous.ghosts is not None and system.ghosts is not previous.ghosts:
+        previous.ghosts.destroy()
+    return system
+
+
+def _build(
+    A: PETSc.Mat,
+    grid: Grid,
+    previous: GridSystem | None,
+    *,
+    comm: MPI.Intracomm,
+    threshold: float | None,
+    threads: int,
+    holders: tuple[int, ...] | None,
+) -> GridSystem:
+    """:func:`build_system` on this grid, for rows as they are or divided by factors that make them symmetric."""
     read = partial(_read, A, grid, comm, threshold, threads, holders)
 
     def read_scaled(previous: GridSystem | None) -> GridSystem | None:
@@ -199,7 +228,7 @@ def build_system(
     if system is not None:
         return system
     try:
-        return read(None if looks else previous, None)  # a reading that failed leaves nothing of the previous one
+        return read(None if looks else previous, None)
     except NotSymmetric as problem:
         refusal = MatrixError(str(problem))  # in terms of the matrix as it is
     system = None if looks else read_scaled(None)

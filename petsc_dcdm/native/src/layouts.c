@@ -3,6 +3,7 @@
 #include "common.h"
 #include "entries/csr.h"
 #include "cycle/operator.h"
+#include "lattice/lattice.h"
 #include "setup/setup.h"
 #include "walls/walls.h"
 
@@ -54,6 +55,13 @@ static const field_layout layouts[] = {
     WHOLE, FIELD(code), FIELD(row), FIELD(column), FIELD(value), FIELD(max_diagonal), FIELD(w_min), FIELD(w_max),
     FIELD(w_sum), FIELD(w_count), FIELD(extra), FIELD(stiff), FIELD(least_sum), FIELD(most_sum),
     FIELD(least_diagonal), FIELD(small_sums), FIELD(inexact), FIELD(wrapped), FIELD(symmetry),
+#undef OF
+#define OF lattice_row
+    WHOLE, FIELD(beside), FIELD(place),
+#undef OF
+#define OF lattice_search
+    WHOLE, FIELD(rows), FIELD(row), FIELD(one_way), FIELD(cell), FIELD(shape), FIELD(components), FIELD(guesses),
+    FIELD(undone), FIELD(code), FIELD(bad),
 #undef OF
 #define OF walls_grid
     WHOLE, FIELD(face), FIELD(pitch_y), FIELD(pitch_z), FIELD(n), FIELD(block), FIELD(weak), FIELD(skinless),
