@@ -50,7 +50,7 @@ def test_gradients_go_round(shape: Shape) -> None:
     b = torch.from_numpy(np.random.default_rng(5).standard_normal((2, *shape))) * op.active
     b = b - op.active * (b.sum(dim=(1, 2, 3), keepdim=True) / op.active.sum())
     weights = {name: torch.from_numpy(a).double() for name, a in initial_tensors(2, 4, 3).items()}
-    layout = SerialLayout(shape, ((0, 1, 2), (0, 1))[shape[0] == 1 :][:1], periodic=XYZ)
+    layout = SerialLayout(shape, ((0, 1, 2),) * 2 if shape[0] > 1 else ((0, 1),) * 2, periodic=XYZ)
 
     def loss() -> torch.Tensor:
         smoothers, coarse, _ = build(weights, op, layout, exchange)
