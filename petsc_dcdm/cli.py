@@ -88,7 +88,8 @@ def main(argv: list[str] | None = None) -> int:
         if missing not in EXTRAS:
             _abort_if_parallel()
             raise
-        _complain(ImportError(f"this command needs {missing}, which is not installed here: pip install {EXTRAS[missing]}"))
+        install = f"pip install {EXTRAS[missing]}"
+        _complain(ImportError(f"this command needs {missing}, which is not installed here: {install}"))
         return 2
     except Exception:
         _abort_if_parallel()

@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from petsc4py import PETSc
 
     from petsc_dcdm.commands.files import system_of_files
+    from petsc_dcdm.commands.petsc_options import say_unused
     from petsc_dcdm.grid.errors import UnsupportedSystem
     from petsc_dcdm.solver.petsc_build import require_real_double
 
@@ -71,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         facts["fallback"] = {"pc": args.fallback, **_solved(other, b)}
         other.destroy()
     ksp.destroy()
+    say_unused(args.petsc_options, A.comm)
     if A.comm.rank == 0:
         print(json.dumps(facts, indent=1) if args.json else _text(facts))
     return code

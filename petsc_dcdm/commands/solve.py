@@ -25,7 +25,7 @@ def add_solve_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
     parser = subparsers.add_parser("solve", help="solve one pressure system", epilog=EPILOG)
     what = parser.add_argument_group("what to solve").add_mutually_exclusive_group(required=True)
     what.add_argument("--mesh", metavar="FILE", help="flow past a closed surface (OBJ, STL, PLY, ...)")
-    what.add_argument("--family", metavar="NAME", help="a scene of petsc_dcdm.poisson.families, such as dam_break")
+    what.add_argument("--family", metavar="NAME", help="a scene, such as dam_break; --family list names them")
     what.add_argument("--matrix", metavar="A.bin", help="a matrix written with -ksp_view_mat binary:A.bin")
     grid = parser.add_argument_group("grid and right-hand side")
     grid.add_argument("--size", default="64", metavar="N | NX,NY[,NZ]", help="cells of a scene (default 64)")
@@ -57,12 +57,18 @@ def _triple(text: str) -> tuple[float, float, float]:
 
 def run(args: argparse.Namespace) -> int:
     """Solve and report. Collective. Exit code 0, or 1 when the solver did not converge; ValueError on bad input."""
+    if args.family == "list":
+        from petsc_dcdm.poisson.families import families
+
+        print("\n".join(f"{name:15} {family.about}" for name, family in families.items()))
+        return 0
     import petsc4py
 
     petsc4py.init(["petsc-dcdm", *args.petsc_options])
     from petsc4py import PETSc
 
     from petsc_dcdm.commands.files import system_of_files
+    from petsc_dcdm.commands.petsc_options import say_unused
     from petsc_dcdm.poisson.solving import RTOL, print_table, result_json, solve
     from petsc_dcdm.solver.petsc_build import require_real_double
 
@@ -92,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         PETSc.Sys.Print(result_json(title, result, A.comm), comm=A.comm)
     else:
         print_table(f"{title}, {A.comm.size} rank{'s' * (A.comm.size > 1)}", [result], A.comm)
+    say_unused(args.petsc_options, A.comm)
     _write(args, system, A, x)
     return 0 if result.converged else 1
 

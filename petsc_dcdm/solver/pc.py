@@ -199,7 +199,7 @@ class PC:
         system.layout.gpu_aware = device != "cpu" and mpi_reads_gpus()
         self._frees_constants = system.singular and not P.getNullSpace()
         closed = system.active_cells if system.singular else 0
-        system.exact &= is_aij(pc.getOperators()[1])  # of a copy in another format residuals are taken with the original
+        system.exact &= is_aij(pc.getOperators()[1])  # else it is a copy: residuals are taken with the original
         problem = Problem(system.w, system.s, system.layout, system.scale, system.exact, closed)
         explain = partial(say, pc.getComm(), "PC")
         compiled = settings.compile if holders is None else "off"
@@ -209,7 +209,7 @@ class PC:
         if notice := take_notice():
             explain(notice)
         how = "kept from the last set-up" if previous is not None else f"from {grid.source}"
-        inform(pc, f"grid {size_text(grid.shape)} {how}, {system.active_cells} active cells, {self._backend.description}")
+        inform(pc, f"grid {size_text(grid.shape)} {how}, {system.active_cells} active; {self._backend.description}")
         self._solve_coarsest(pc, self._backend.hierarchy, coarse)
         if self.keep_operator:
             self._operator = self._backend.operator(problem)

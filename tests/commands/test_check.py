@@ -67,3 +67,12 @@ def test_results_and_facts_as_json(served):
     facts = json.loads(run_program([*COMMAND, "info", "--json", "multigrid"]))
     (weights,) = facts["weights"].values()
     assert weights["kind"] == "multigrid" and facts["PETSc"].startswith("3.")
+
+
+def test_a_misspelt_petsc_option_is_said(served):
+    said = run_program([*COMMAND, "check", served, "-ksp_rtoll", "1e-3", "-ksp_max_it", "50"])
+    assert said.count("nobody has read the option") == 1 and "-ksp_rtoll: is it misspelt?" in said
+
+
+def test_the_families_by_name():
+    assert "dam_break" in run_program([*COMMAND, "solve", "--family", "list"])

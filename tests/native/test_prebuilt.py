@@ -1,4 +1,4 @@
-"""Kernels compiled ahead: found without a compiler, right for the processor, never from a place that others write to."""
+"""Kernels compiled ahead: found without a compiler, right for the processor, not from where others can write."""
 
 from __future__ import annotations
 

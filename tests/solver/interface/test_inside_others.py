@@ -1,4 +1,4 @@
-"""petsc_dcdm inside PETSc's own composite solvers: blocks, coarse solvers, sub-communicators, several right-hand sides."""
+"""petsc_dcdm inside PETSc's composite solvers: blocks, coarse solvers, sub-communicators, many right-hand sides."""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ def test_a_misspelt_option_is_named_with_the_nearest(system, capfd, name, said):
 
 
 def test_options_of_inner_solvers_and_of_other_prefixes_are_not_misspelt(system, capfd):
-    names = ("pc_dcdm_coarse_pc_type", "pc_dcdm_fallback_pc_gamg_x", "ksp_dcdm_fallback_ksp_type", "other_pc_dcdm_modell")
+    inner = ("pc_dcdm_coarse_pc_type", "pc_dcdm_fallback_pc_gamg_x", "ksp_dcdm_fallback_ksp_type")
+    names = (*inner, "other_pc_dcdm_modell")
     solve(*system, pc_dcdm_grid="8,8,4", **dict.fromkeys(names, "cholesky"))
     assert "there is no option" not in capfd.readouterr().err
 
