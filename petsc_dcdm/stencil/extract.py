@@ -22,7 +22,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.errors import FormError, MatrixError, NeighbourError, raise_together
+from petsc_dcdm.grid.errors import BrokenMatrix, FormError, MatrixError, NeighbourError, raise_together
 from petsc_dcdm.grid.shape import Periodic, Shape, size_text
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.stencil.discovery import Grid
@@ -124,7 +124,7 @@ def explain_row(error: StencilError, grid: Grid, first: int) -> MatrixError:
     cell = int(grid.cells[error.row]) if grid.cells is not None else row
     where = f"row {row} (cell {_cell_text(cell, grid.shape)} of the {size_text(grid.shape)} grid from {grid.source})"
     serves = "petsc_dcdm serves 5- and 7-point stencils"
-    kinds = {Problem.SIGN: FormError, Problem.ROW_SUM: FormError}
+    kinds = {Problem.NOT_FINITE: BrokenMatrix, Problem.SIGN: FormError, Problem.ROW_SUM: FormError}
     kinds |= {Problem.NOT_NEIGHBOUR: NeighbourError, Problem.OUTSIDE: NeighbourError}
     kind = kinds.get(error.problem, MatrixError)
     return kind(
