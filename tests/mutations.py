@@ -47,14 +47,14 @@ FAULTS = (
     ),
     Fault(
         "small s is dropped",
-        "stencil/entries_report.py",
+        "stencil/entries/report.py",
         "SUM_ROUNDING = 8 *",
         "SUM_ROUNDING = 1e7 *",
         "stencil/test_extract.py",
     ),
     Fault(
         "rounding is an s",
-        "stencil/entries_report.py",
+        "stencil/entries/report.py",
         "SUM_ROUNDING = 8 *",
         "SUM_ROUNDING = 1e-3 *",
         "stencil/test_extract.py",

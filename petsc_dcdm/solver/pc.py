@@ -7,7 +7,6 @@ allows.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,14 +14,13 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.backends.base import Backend, Loop, Operator, Problem
+from petsc_dcdm.backends.base import Backend, Problem
 from petsc_dcdm.backends.choice import load_weights, make_backend
 from petsc_dcdm.backends.devices import choose_device, mpi_reads_gpus
 from petsc_dcdm.grid.errors import UnsupportedSystem
-from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.shape import size_text
 from petsc_dcdm.native.build import take_notice
-from petsc_dcdm.native.identity import Identity, identity, object_at, pattern_identity
+from petsc_dcdm.native.identity import identity, object_at, pattern_identity
 from petsc_dcdm.native.petsc_library import inform
 from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.network.hierarchy import Hierarchy
@@ -31,7 +29,8 @@ from petsc_dcdm.solver.at_exit import forget, watch
 from petsc_dcdm.solver.coarse import CoarseSolver
 from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.foreign_guess import ForeignGuess
-from petsc_dcdm.solver.loop.constant_mode import Closed, constant_part, how_closed, remove_constant
+from petsc_dcdm.solver.loop.answers import Answers
+from petsc_dcdm.solver.loop.constant_mode import Closed, remove_constant
 from petsc_dcdm.solver.loop.convergence import PC_FAILED
 from petsc_dcdm.solver.loop.scaled_rows import apply_scaled
 from petsc_dcdm.solver.options import PC_OPTIONS, PCSettings, checked, misspelt, print_help, read
@@ -42,24 +41,21 @@ from petsc_dcdm.solver.sweeps import Sweeps
 from petsc_dcdm.solver.threads import threads_per_rank
 from petsc_dcdm.solver.together import Together
 from petsc_dcdm.stencil.discovery import find_grid
-from petsc_dcdm.stencil.fixed import FixedRows, find_fixed_rows
-from petsc_dcdm.stencil.forms.conversion import as_aij, has_entries, is_aij
-from petsc_dcdm.stencil.forms.row_scaling import RowFactors
+from petsc_dcdm.stencil.forms.conversion import as_aij, is_aij
 from petsc_dcdm.stencil.local_csr import all_zero
 from petsc_dcdm.stencil.system import GridSystem, build_system
 
 
 @with_traps_masked
-class PC:
+class PC(Answers):
     """Python type ``petsc_dcdm.PC``. Options: :mod:`petsc_dcdm.solver.options`. All methods are collective."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._settings: PCSettings | None = None
         self._set: dict[str, Any] = {}
-        self._comm: MPI.Intracomm | None = None
         self._alarm: MPI.Intracomm | None = None
         self._file: ModelFile | None = None
-        self._system: GridSystem | None = None
         self._backend: Backend | None = None
         self._coarse: CoarseSolver | None = None
         self._waits = False
@@ -67,10 +63,7 @@ class PC:
         self.fallback: PETSc.PC | None = None
         """What serves the matrix where the network cannot."""
         self._refusal = ""
-        self._key: Identity | None = None
         self._pattern: tuple[int | None, ...] | None = None
-        self._fixed: tuple[Identity, FixedRows] | None = None
-        self._given: PETSc.Vec | None = None
         self.owner: int | None = None
         """Handle of the petsc_dcdm.KSP that this preconditioner belongs to; its converged reason tells of a failure."""
         self._guess = ForeignGuess()
@@ -78,8 +71,6 @@ class PC:
         """Whether `apply` takes constants out: a null space that the user has not attached."""
         self._threads = 1
         self._sweeps: Sweeps | None = None
-        self._operator: Operator | None = None
-        self._loop: tuple[int, Loop] | None = None
         self.keep_operator = False
         """Set by petsc_dcdm.KSP before set-up: it will ask for :meth:`direction_loop`."""
 
@@ -185,11 +176,6 @@ class PC:
             self._fall_back(pc, self._settings.fallback, str(problem))
         self._key = identity(P)
 
-    def _knows(self, P: PETSc.Mat) -> bool:
-        """Whether this very matrix, with these values, is the one that was set up. Collective."""
-        same = self._key is not None and identity(P) == self._key
-        return same if self._comm is None else bool(self._comm.allreduce(same, op=MPI.LAND))
-
     def _fall_back(self, pc: PETSc.PC, kind: str, refusal: str) -> None:
         if refusal != self._refusal:
             say(pc.getComm(), "PC", f"using -pc_type {kind} instead (-pc_dcdm_fallback): {refusal}")
@@ -256,72 +242,10 @@ class PC:
         return Together(self._alarm)
 
     @property
-    def system(self) -> GridSystem:
-        """What was found in the matrix; after set-up without the fallback."""
-        assert self._system is not None
-        return self._system
-
-    @property
-    def layout(self) -> BoxLayout:
-        """The boxes of the ranks, which count what they exchange; after set-up without the fallback."""
-        return self.system.layout
-
-    @property
     def hierarchy(self) -> Hierarchy:
         """The network made ready for the matrix; after set-up without the fallback."""
         assert self._backend is not None
         return self._backend.hierarchy
-
-    def direction_loop(self, A: PETSc.Mat, history: int) -> tuple[GridSystem, Loop] | str:
-        """The system and the loop that take the steps of the method with ``A``, or why there are none."""
-        if self._system is not None and self._system.near is not None:
-            return "the matrix is not that of the grid, which is the nearest with a 5- or 7-point stencil"
-        if self._operator is None or self._system is None:
-            return "the preconditioner does not run compiled on a grid of more than one level"
-        if not self._knows(A):
-            return "the preconditioner was set up on another matrix or on other values"
-        if history > self._operator.max_history:
-            return f"the compiled loop keeps at most {self._operator.max_history} directions"
-        if self._loop is None or self._loop[0] != history:
-            self._loop = history, self._operator.loop(history)
-        return self._system, self._loop[1]
-
-    def constant_part(self, b: PETSc.Vec) -> float:
-        """Norm of the part of ``b`` along constants on the coupled rows of the matrix that was set up. Collective."""
-        assert self._comm is not None and self._system is not None
-        return constant_part(b, self._system.fixed, self._system.active_cells, self._comm, self.factors)
-
-    def constants_are_null(self, A: PETSc.Mat) -> bool:
-        """Whether ``A`` was set up and takes the constant vector to zero, to rounding. Collective."""
-        return self._knows(A) and self._system is not None and self._system.singular and not self._system.fixed.anywhere
-
-    def closed(self, A: PETSc.Mat) -> Closed:
-        """What constants are to ``A``; for a matrix without entries that which was set up stands for it. Collective."""
-        system, kept = self._system, has_entries(A)
-        if system is not None and (not kept or self._knows(A)):
-            near = Closed.NEARLY if system.nearly_closed and kept else Closed.NO
-            return Closed.ENTIRELY if system.singular else near
-        return how_closed(A, self.fixed_rows(A)) if is_aij(A) else Closed.NO
-
-    @property
-    def factors(self) -> RowFactors | None:
-        """How many times its rows are those of a symmetric matrix, where they are not such rows; after set-up."""
-        return None if self._system is None else self._system.factors
-
-    def fixed_rows(self, A: PETSc.Mat) -> FixedRows:
-        """The rows of ``A`` that are solved before the loop; for a matrix without entries those of the matrix that was
-        set up stand for them. Collective.
-        """
-        if self._system is not None and (not is_aij(A) or self._knows(A)):
-            fixed = self._system.fixed
-            return fixed if self._knows(A) else replace(fixed, certain=False)
-        if self._fixed is None or self._fixed[0] != identity(A):
-            self._fixed = identity(A), find_fixed_rows(A)
-        return self._fixed[1]
-
-    def given(self, b: PETSc.Vec) -> PETSc.Vec:
-        """The user's right-hand side, of which PETSc has made ``b`` by taking the null space out."""
-        return b if self._given is None else self._given
 
     # Apply --------------------------------------------------------------------------------------------------------
 

@@ -20,8 +20,8 @@ from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import BrokenMatrix, GridError, MatrixError, raise_together
 from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape, size_text
-from petsc_dcdm.stencil.entries import CsrRows
-from petsc_dcdm.stencil.entries_numpy import read, row_reader
+from petsc_dcdm.stencil.entries.numpy_rows import read, row_reader
+from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.forms.offsets import COMPACT_OFFSETS, compact_strides
 from petsc_dcdm.stencil.lattice.cells import load_cells, size_of
 from petsc_dcdm.stencil.lattice.search import box_of, embed

@@ -26,10 +26,11 @@ from petsc_dcdm.grid.errors import BrokenMatrix, FormError, MatrixError, Neighbo
 from petsc_dcdm.grid.shape import Periodic, Shape, size_text
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.stencil.discovery import Grid
-from petsc_dcdm.stencil.entries import CsrRows
-from petsc_dcdm.stencil.entries_numpy import NumpyRows, read, row_reader
-from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
+from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows, read, row_reader
+from petsc_dcdm.stencil.entries.report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
+from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.forms.row_scaling import RowFactors
+from petsc_dcdm.stencil.ghosts import Ghosts
 from petsc_dcdm.stencil.local_csr import local_csr
 from petsc_dcdm.stencil.packed import PackedStencil
 
@@ -140,41 +141,6 @@ def explain_row(error: StencilError, grid: Grid, first: int) -> MatrixError:
             Problem.OUTSIDE: f"{where} is coupled to column {error.column}, which has no cell of the grid; {serves}",
         }[error.problem]
     )
-
-
-class Ghosts:
-    """The columns of this rank's rows that are rows of other ranks: which they are, their cells, and whether they are
-    Dirichlet rows. It depends on the pattern of the matrix only.
-    """
-
-    def __init__(self, A: PETSc.Mat, columns: np.ndarray, grid: Grid) -> None:
-        """Collective. ``columns``: int64, sorted."""
-        comm = A.getComm().tompi4py()
-        ranges = np.asarray(A.getOwnershipRanges(), np.int64)
-        owner = np.searchsorted(ranges, columns, side="right") - 1
-        self._sf = PETSc.SF().create(A.getComm())
-        remote = np.stack([owner, columns - ranges[owner]], axis=1).astype(PETSc.IntType)
-        self._sf.setGraph(grid.rows, None, remote)
-        self.columns = self.cells = columns
-        if comm.allreduce(grid.cells is not None, op=MPI.LOR):
-            cells = np.arange(grid.first, grid.first + grid.rows) if grid.cells is None else grid.cells
-            self.cells = self.fetch(cells)
-
-    def dirichlet(self, flags: np.ndarray) -> np.ndarray:
-        """uint8: the flags of these columns from those of everybody's rows. Collective."""
-        return self.fetch(flags)
-
-    def fetch(self, values: np.ndarray) -> np.ndarray:
-        """int64 or uint8: what these columns have, from what everybody's rows have. Collective."""
-        unit = MPI.INT64_T if values.dtype == np.int64 else MPI.UNSIGNED_CHAR
-        found = np.empty(self.columns.size, values.dtype)
-        self._sf.bcastBegin(unit, values, found, MPI.REPLACE)
-        self._sf.bcastEnd(unit, values, found, MPI.REPLACE)
-        return found
-
-    def destroy(self) -> None:
-        """Collective."""
-        self._sf.destroy()
 
 
 def extract(

@@ -10,8 +10,8 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.stencil.entries import CsrRows
-from petsc_dcdm.stencil.entries_numpy import read, row_reader
+from petsc_dcdm.stencil.entries.numpy_rows import read, row_reader
+from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.forms.conversion import is_aij
 from petsc_dcdm.stencil.local_csr import local_csr
 

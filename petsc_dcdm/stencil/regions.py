@@ -11,10 +11,10 @@ import numpy as np
 from petsc4py import PETSc
 
 from petsc_dcdm.stencil.discovery import Grid
-from petsc_dcdm.stencil.entries_report import SUM_ROUNDING
-from petsc_dcdm.stencil.extract import Ghosts
+from petsc_dcdm.stencil.entries.report import SUM_ROUNDING
 from petsc_dcdm.stencil.fixed import find_fixed_rows
 from petsc_dcdm.stencil.forms.row_scaling import RowFactors
+from petsc_dcdm.stencil.ghosts import Ghosts
 from petsc_dcdm.stencil.local_csr import local_csr
 
 

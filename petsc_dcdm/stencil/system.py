@@ -16,12 +16,14 @@ from petsc_dcdm.grid.errors import FormError, MatrixError, NeighbourError, raise
 from petsc_dcdm.grid.faces import interior, neighbours
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.stencil.discovery import Grid, other_grids
-from petsc_dcdm.stencil.entries import CsrRows, RowsOnGrid
-from petsc_dcdm.stencil.extract import Ghosts, extract
+from petsc_dcdm.stencil.entries.given import RowsOnGrid
+from petsc_dcdm.stencil.entries.rows import CsrRows
+from petsc_dcdm.stencil.extract import extract
 from petsc_dcdm.stencil.fixed import FixedRows
 from petsc_dcdm.stencil.forms.nearest import Nearness, join_sides, nearest
 from petsc_dcdm.stencil.forms.row_scaling import RowFactors, find_row_factors, looks_scaled, weighted_square
 from petsc_dcdm.stencil.forms.symmetry import TOLERANCE
+from petsc_dcdm.stencil.ghosts import Ghosts
 from petsc_dcdm.stencil.local_csr import local_csr
 from petsc_dcdm.stencil.packed import PackedStencil
 from petsc_dcdm.stencil.plan import coarse_limit, plan_coarsening

@@ -9,7 +9,8 @@ import pytest
 from petsc_dcdm.native import structures
 from petsc_dcdm.native.binding import Geometry, Level, kernels
 from petsc_dcdm.native.build import KernelsUnavailable, library
-from petsc_dcdm.stencil import entries_binding, walls
+from petsc_dcdm.stencil import walls
+from petsc_dcdm.stencil.entries import binding as entries_binding
 
 
 @pytest.fixture

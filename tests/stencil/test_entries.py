@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from petsc_dcdm.grid.shape import Shape
-from petsc_dcdm.stencil.entries_report import MoreDirichlet, Problem, StencilError
+from petsc_dcdm.stencil.entries.report import MoreDirichlet, Problem, StencilError
 
 sizes = st.tuples(st.integers(1, 6), st.integers(1, 7), st.integers(1, 70))
 

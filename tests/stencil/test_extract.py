@@ -15,7 +15,7 @@ from systems import conductances, matrix, poisson, random_solids
 from petsc_dcdm.grid.errors import MatrixError
 from petsc_dcdm.stencil import extract as extract_module
 from petsc_dcdm.stencil.discovery import Grid
-from petsc_dcdm.stencil.entries_numpy import NumpyRows
+from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows
 from petsc_dcdm.stencil.forms import nearest as nearest_module
 from petsc_dcdm.stencil.system import build_system
 

@@ -18,8 +18,8 @@ from petsc_dcdm.grid.faces import interior, padded
 from petsc_dcdm.grid.layout import SerialLayout, coarse_box
 from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 from petsc_dcdm.stencil.discovery import Grid, find_grid
-from petsc_dcdm.stencil.entries import RowsOnGrid
-from petsc_dcdm.stencil.entries_numpy import NumpyRows
+from petsc_dcdm.stencil.entries.given import RowsOnGrid
+from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows
 from petsc_dcdm.stencil.system import build_system
 from petsc_dcdm.stencil.walls import _Faces, keep_walls, skinless_cells
 

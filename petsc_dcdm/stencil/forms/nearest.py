@@ -26,9 +26,9 @@ from petsc_dcdm.grid.faces import interior, neighbours
 from petsc_dcdm.grid.layout import Layout
 from petsc_dcdm.grid.shape import NOT_PERIODIC, Shape
 from petsc_dcdm.stencil.discovery import Grid
-from petsc_dcdm.stencil.entries import CsrRows
-from petsc_dcdm.stencil.entries_numpy import NumpyRows, read, row_reader
-from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, Problem, StencilError
+from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows, read, row_reader
+from petsc_dcdm.stencil.entries.report import SUM_ROUNDING, Problem, StencilError
+from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.extract import (
     NEARLY_CLOSED,
     NOISE,

@@ -11,8 +11,8 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.errors import GridError, raise_together
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.memory import aligned_zeros
-from petsc_dcdm.stencil.entries import CsrRows
-from petsc_dcdm.stencil.entries_numpy import read, row_reader
+from petsc_dcdm.stencil.entries.numpy_rows import read, row_reader
+from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.lattice.binding import WORDS
 from petsc_dcdm.stencil.local_csr import local_csr
 

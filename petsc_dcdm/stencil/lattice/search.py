@@ -17,8 +17,8 @@ from petsc_dcdm.grid.errors import GridError, raise_together
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import library
 from petsc_dcdm.native.memory import aligned_zeros
-from petsc_dcdm.stencil.entries import CsrRows
-from petsc_dcdm.stencil.entries_numpy import read, row_reader
+from petsc_dcdm.stencil.entries.numpy_rows import read, row_reader
+from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.lattice.binding import WORDS, Outcome, Search
 from petsc_dcdm.stencil.local_csr import local_csr
 

@@ -1,4 +1,4 @@
-/* An AIJ matrix as PETSc hands it out; mirrored by petsc_dcdm/stencil/entries_binding.py. */
+/* An AIJ matrix as PETSc hands it out; mirrored by petsc_dcdm/stencil/entries/binding.py. */
 #ifndef DCDM_CSR_H
 #define DCDM_CSR_H
 
@@ -21,7 +21,7 @@ enum {
     CSR_OUTSIDE = 6         /* a cell number or column outside what was described */
 };
 
-/* The matrix as PETSc hands it out; shared with the ctypes Structure in petsc_dcdm/stencil/entries_binding.py. */
+/* The matrix as PETSc hands it out; shared with the ctypes Structure in petsc_dcdm/stencil/entries/binding.py. */
 typedef struct {
     int64_t rows;
     const void *indptr, *indices; /* int32 or int64, see wide */

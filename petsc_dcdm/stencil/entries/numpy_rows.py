@@ -9,8 +9,9 @@ from mpi4py import MPI
 
 from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 from petsc_dcdm.native.build import KernelsUnavailable, library
-from petsc_dcdm.stencil.entries import CsrRows, RowsOnGrid
-from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, Problem, StencilError, StencilReport
+from petsc_dcdm.stencil.entries.given import RowsOnGrid
+from petsc_dcdm.stencil.entries.report import SUM_ROUNDING, Problem, StencilError, StencilReport
+from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.forms.axis_sums import AxisSums, forward_places
 from petsc_dcdm.stencil.local_csr import LocalRows
 
