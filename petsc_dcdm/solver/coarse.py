@@ -105,6 +105,7 @@ class CoarseSolver:
         if self._everywhere:
             pc.setType(PETSc.PC.Type.CHOLESKY)
             pc.setFactorOrdering("nd")
+            pc.setFactorPivot(zeropivot=np.finfo(float).tiny)  # regions may be of any size: theirs are no zeros
             return {}
         if not PETSc.Sys.hasExternalPackage("hypre"):
             pc.setType(PETSc.PC.Type.GAMG)
