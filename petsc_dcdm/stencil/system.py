@@ -303,7 +303,7 @@ def _read(
     if threshold is not None:
         layout.plan, layout.visits = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)
     return GridSystem(
-        grid=replace(grid, periodic=boxes.periodic),
+        grid=grid if grid.periodic == boxes.periodic else replace(grid, periodic=boxes.periodic),
         layout=layout,
         rows=rows,
         w=w,
