@@ -26,6 +26,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "solve": Command("petsc_dcdm.commands.solve", "add_solve_parser", "solve one pressure system", True),
+    "flow": Command("petsc_dcdm.commands.flow", "add_flow_parser", "simulate smoke or water", True),
     "compare": Command("petsc_dcdm.compare.cli", "add_compare_parser", "time any solvers on any system"),
     "train": Command("petsc_dcdm.training.cli", "add_train_parser", "train a network and write its weights file"),
     "info": Command("petsc_dcdm.commands.info", "add_info_parser", "show weights, kernels and what this machine has"),
