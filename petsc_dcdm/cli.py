@@ -1,6 +1,7 @@
 """The command `petsc-dcdm`: finds the subcommand and imports only what that one needs.
 
-Bad input is one sentence on stderr and exit code 2; a solver that did not converge is exit code 1.
+Bad input is one sentence on stderr and exit code 2; a solver that did not converge is exit code 1, a matrix that
+`check` finds refused is exit code 3.
 """
 
 from __future__ import annotations
@@ -27,11 +28,21 @@ class Command(NamedTuple):
 COMMANDS = {
     "solve": Command("petsc_dcdm.commands.solve", "add_solve_parser", "solve one pressure system", True),
     "flow": Command("petsc_dcdm.commands.flow", "add_flow_parser", "simulate smoke or water", True),
+    "check": Command("petsc_dcdm.commands.check", "add_check_parser", "will a matrix be served, and how", True),
     "compare": Command("petsc_dcdm.compare.cli", "add_compare_parser", "time any solvers on any system"),
     "train": Command("petsc_dcdm.training.cli", "add_train_parser", "train a network and write its weights file"),
     "info": Command("petsc_dcdm.commands.info", "add_info_parser", "show weights, kernels and what this machine has"),
     "warmup": Command("petsc_dcdm.commands.info", "add_warmup_parser", "compile the kernels ahead of the first solve"),
 }
+
+EXTRAS = {
+    "rich": "rich",
+    "trimesh": '"petsc-dcdm[mesh]"',
+    "scipy": '"petsc-dcdm[mesh]"',
+    "matplotlib": '"petsc-dcdm[plot]"',
+    "torch": "torch",
+}
+"""Packages that a solve does without, and what brings them."""
 
 PATIENCE = 5.0  # seconds that a rank with an error waits for the others to have it too
 
@@ -73,11 +84,13 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:  # what the package raises for bad input is a ValueError with a sentence
         _complain(error)
         return 2
-    except ModuleNotFoundError as error:  # the commands print with rich, which solves do without
-        if (error.name or "").partition(".")[0] != "rich":
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRAS:
             _abort_if_parallel()
             raise
-        _complain(ImportError("this command prints with rich, which is not installed here: pip install rich"))
+        install = f"pip install {EXTRAS[missing]}"
+        _complain(ImportError(f"this command needs {missing}, which is not installed here: {install}"))
         return 2
     except Exception:
         _abort_if_parallel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from pathlib import Path
@@ -14,24 +15,36 @@ def add_info_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentPars
     """Add ``info``; the parsed arguments carry the function to call as ``run``."""
     parser = subparsers.add_parser("info", help="show weights, kernels and what this machine has")
     parser.add_argument("weights", nargs="*", metavar="WEIGHTS", help="multigrid, cnn, cnn-64 or a file (default: all)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=info)
 
 
 def add_warmup_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``warmup``; the parsed arguments carry the function to call as ``run``."""
     parser = subparsers.add_parser("warmup", help="compile the kernels ahead of the first solve")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="into DIR, for all processors of this kind: for machines without a compiler, where the environment "
+        "variable PETSC_DCDM_KERNELS names the directory",
+    )
     parser.set_defaults(run=warmup)
 
 
 def info(args: argparse.Namespace) -> int:
-    """Print the facts as two tables."""
-    from rich.console import Console
-    from rich.table import Table
-
+    """Print the facts as tables, or as JSON."""
     from petsc_dcdm.network import weights
 
     facts = [*_petsc(), *_processor(), *_kernels()]
     files = [weights.load(name) for name in args.weights or _shipped()]
+    if args.json:
+        known = {file.source: {"kind": file.kind, "dims": file.dims, **file.meta} for file in files}
+        print(json.dumps({"petsc_dcdm": __version__, **dict(facts), "weights": known}, indent=1))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=f"petsc_dcdm {__version__}", title_justify="left", show_header=False, title_style="bold")
     for fact in facts:
         table.add_row(*fact)
@@ -115,11 +128,17 @@ def _state_of(directory: Path) -> str:
 
 
 def warmup(args: argparse.Namespace) -> int:
-    """Compile the kernels into the user's cache; exit code 1 where that cannot be done or nothing can be kept."""
+    """Compile the kernels into the user's cache or a directory; exit code 1 where that cannot be done or nothing can be
+    kept.
+    """
     from petsc_dcdm.native import build, cache
 
     start = time.perf_counter()
     try:
+        if args.out:
+            for library in build.compile_for_all(args.out):
+                print(library)
+            return 0
         build.library()
     except build.KernelsUnavailable as error:
         print(f"petsc-dcdm: {error}; solves run in plain torch instead.")

@@ -25,7 +25,7 @@ def add_solve_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
     parser = subparsers.add_parser("solve", help="solve one pressure system", epilog=EPILOG)
     what = parser.add_argument_group("what to solve").add_mutually_exclusive_group(required=True)
     what.add_argument("--mesh", metavar="FILE", help="flow past a closed surface (OBJ, STL, PLY, ...)")
-    what.add_argument("--family", metavar="NAME", help="a scene of petsc_dcdm.poisson.families, such as dam_break")
+    what.add_argument("--family", metavar="NAME", help="a scene, such as dam_break; --family list names them")
     what.add_argument("--matrix", metavar="A.bin", help="a matrix written with -ksp_view_mat binary:A.bin")
     grid = parser.add_argument_group("grid and right-hand side")
     grid.add_argument("--size", default="64", metavar="N | NX,NY[,NZ]", help="cells of a scene (default 64)")
@@ -41,6 +41,7 @@ def add_solve_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
     mesh.add_argument("--position", type=_triple, default=(0.4, 0.5, 0.5), metavar="X,Y,Z", help="its centre, 0 to 1")
     mesh.add_argument("--rotate", type=_triple, default=(0.0, 0.0, 0.0), metavar="X,Y,Z", help="degrees, x first")
     out = parser.add_argument_group("output")
+    out.add_argument("--json", action="store_true", help="print the result as one JSON object")
     out.add_argument("--output", metavar="x.bin", help="the solution as a PETSc binary vector")
     out.add_argument("--vti", metavar="x.vti", help="pressure (and flags and velocity of a scene) for ParaView")
     parser.set_defaults(run=run)
@@ -56,18 +57,25 @@ def _triple(text: str) -> tuple[float, float, float]:
 
 def run(args: argparse.Namespace) -> int:
     """Solve and report. Collective. Exit code 0, or 1 when the solver did not converge; ValueError on bad input."""
+    if args.family == "list":
+        from petsc_dcdm.poisson.families import families
+
+        print("\n".join(f"{name:15} {family.about}" for name, family in families.items()))
+        return 0
     import petsc4py
 
     petsc4py.init(["petsc-dcdm", *args.petsc_options])
     from petsc4py import PETSc
 
-    from petsc_dcdm.poisson.solving import RTOL, print_table, solve
+    from petsc_dcdm.commands.files import system_of_files
+    from petsc_dcdm.commands.petsc_options import say_unused
+    from petsc_dcdm.poisson.solving import RTOL, print_table, result_json, solve
     from petsc_dcdm.solver.petsc_build import require_real_double
 
     require_real_double(PETSc.COMM_WORLD, "KSP")
     system: System | None = None
     if args.matrix:
-        A, b = _from_files(args)
+        A, b = system_of_files(args)
         title = args.matrix
     else:
         system, b, title = _scene(args)
@@ -86,7 +94,11 @@ def run(args: argparse.Namespace) -> int:
         result = solve(ksp, b, x, unknowns=system.unknowns if system else None)
     finally:
         ksp.destroy()
-    print_table(f"{title}, {A.comm.size} rank{'s' * (A.comm.size > 1)}", [result], A.comm)
+    if args.json:
+        PETSc.Sys.Print(result_json(title, result, A.comm), comm=A.comm)
+    else:
+        print_table(f"{title}, {A.comm.size} rank{'s' * (A.comm.size > 1)}", [result], A.comm)
+    say_unused(args.petsc_options, A.comm)
     _write(args, system, A, x)
     return 0 if result.converged else 1
 
@@ -132,31 +144,6 @@ def _scene(args: argparse.Namespace) -> tuple[System, PETSc.Vec, str]:
     if b.norm() == 0:
         raise ValueError("A uniform stream passes this scene without a source: take --rhs random or smooth.")
     return system, b, f"{args.mesh or args.family}, {size_text(shape)}"
-
-
-def _from_files(args: argparse.Namespace) -> tuple[PETSc.Mat, PETSc.Vec]:
-    """The matrix and right-hand side of the files. Collective."""
-    from petsc4py import PETSc
-
-    from petsc_dcdm.poisson import io
-    from petsc_dcdm.poisson.flags import normal
-
-    A = io.load_matrix(args.matrix)
-    if A.getSize()[0] != A.getSize()[1]:
-        raise ValueError(f"{args.matrix} is not square: {A.getSize()[0]} rows, {A.getSize()[1]} columns.")
-    if args.cells:
-        if not args.grid:
-            raise ValueError("--cells needs --grid NX,NY[,NZ].")
-        cells = io.load_cells(args.cells, A)
-        A.compose("dcdm_cells", cells)
-    if args.grid:
-        PETSc.Options()["pc_dcdm_grid"] = size_text(shape_option("grid", args.grid), ",")
-    if args.rhs and args.rhs != "random":
-        return A, io.load_vector(args.rhs, A.createVecLeft())
-    b = A.createVecLeft()
-    with b as values:
-        values[:] = normal(args.seed, 0, np.arange(*b.getOwnershipRange()))
-    return A, b
 
 
 def _write(args: argparse.Namespace, system: System | None, A: PETSc.Mat, x: PETSc.Vec) -> None:

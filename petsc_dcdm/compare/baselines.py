@@ -1,9 +1,10 @@
 """The solvers of a comparison by name, as PETSc options: ours, and the rivals tuned for Poisson systems.
 
-Every solver runs with ``-ksp_norm_type unpreconditioned``, so that all stop at the same true residual. A user's own
-solver is written as its options, with a name in front if wanted: ``-ksp_type cg -pc_type gamg`` or ``"my gamg=-ksp_type
-cg -pc_type gamg -pc_gamg_threshold 0.02"``; one that is wanted often is an entry here, or is registered by a program
-(:func:`register`). ``@2`` after a name: on 2 ranks, whatever the others run on.
+Every solver runs with ``-ksp_norm_type unpreconditioned``, a user's own as well unless it names another norm, so that
+all stop at the same true residual. A user's own is written as its options, with a name in front if wanted:
+``-ksp_type cg -pc_type gamg`` or ``"my gamg=-ksp_type cg -pc_type gamg -pc_gamg_threshold 0.02"``; one that is wanted
+often is an entry here, or is registered by a program (:func:`register`). ``@2`` after a name: on 2 ranks, whatever the
+others run on.
 """
 
 from __future__ import annotations
@@ -158,4 +159,6 @@ def resolve(text: str) -> Solver:
             "such as 'mine=-ksp_type cg -pc_type gamg'."
         )
     needs = "struct" if "pfmg" in options or "smg" in options else ""
+    if "-ksp_norm_type" not in options:
+        options = f"{options.strip()} -ksp_norm_type unpreconditioned"
     return Solver(name.strip(), options.strip(), needs=needs)

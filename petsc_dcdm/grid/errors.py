@@ -19,6 +19,10 @@ class MatrixError(UnsupportedSystem):
     """The matrix is not one the network can serve."""
 
 
+class BrokenMatrix(MatrixError):
+    """No solver could do anything with it."""
+
+
 class BuildError(UnsupportedSystem):
     """PETSc was configured in a way that the network cannot work with."""
 

@@ -32,6 +32,7 @@ from petsc_dcdm.native.cache import (
     temporary_name,
     touch,
 )
+from petsc_dcdm.native.prebuilt import DIRECTORY_VARIABLE, find, library_name, targets
 from petsc_dcdm.native.structures import difference
 
 SOURCE_DIRECTORY = Path(__file__).parent / "src"
@@ -60,6 +61,10 @@ def sources() -> list[Path]:
     return sorted(SOURCE_DIRECTORY.rglob("*.c"))
 
 
+def _all_files() -> list[Path]:
+    return [*sources(), *sorted(SOURCE_DIRECTORY.rglob("*.h"))]
+
+
 def find_compiler() -> list[str]:
     """``$CC``, or the first of cc, gcc and clang on the path; KernelsUnavailable if there is none."""
     wanted = shlex.split(os.environ.get("CC", ""))
@@ -68,10 +73,16 @@ def find_compiler() -> list[str]:
         if path:
             return [path, *command[1:]]
     named = f"the C compiler '{wanted[0]}' that CC names" if wanted else "a C compiler (cc, gcc or clang)"
-    raise KernelsUnavailable(f"{named} was not found, so the C kernels can not be compiled")
+    raise KernelsUnavailable(
+        f"{named} was not found, so the C kernels can not be compiled; {DIRECTORY_VARIABLE} may name a directory that "
+        "`petsc-dcdm warmup --out` has made"
+    )
 
 
-def _flag_sets() -> list[tuple[str, ...]]:
+def _flag_sets(family: Sequence[str] = ()) -> list[tuple[str, ...]]:
+    """Flags to try in turn; ``family``: those of a family of processors, in place of this one."""
+    if family:
+        return [(*FLAG_SETS[0][: -len(NATIVE)], *family, "-fopenmp"), (*FLAG_SETS[2], *family)]
     return [(*flags, *shlex.split(os.environ.get(FLAGS_VARIABLE, ""))) for flags in FLAG_SETS]
 
 
@@ -94,7 +105,7 @@ def _key(compiler: Sequence[str]) -> str:
     time.
     """
     digest = hashlib.sha256()
-    for path in [*sources(), *sorted(SOURCE_DIRECTORY.rglob("*.h"))]:
+    for path in _all_files():
         digest.update(path.name.encode() + path.read_bytes())
     binary = Path(compiler[0]).resolve()
     status = binary.stat()
@@ -104,13 +115,15 @@ def _key(compiler: Sequence[str]) -> str:
     return digest.hexdigest()[:24]
 
 
-def _run(compiler: Sequence[str], arguments: Sequence[str], work: Path, target: Path) -> None:
+def _run(
+    compiler: Sequence[str], arguments: Sequence[str], work: Path, target: Path, family: Sequence[str] = ()
+) -> None:
     """Run the compiler with the first flags that it accepts; `target` appears whole or not at all, for its owner alone
     to write to. What a process that is killed was making stays in the directory `work`.
     """
     message = ""
     partial = temporary_name(work, target.name)
-    for flags in _flag_sets():
+    for flags in _flag_sets(family):
         command = [*compiler, *flags, f"-I{SOURCE_DIRECTORY}", *arguments, "-o", str(partial)]
         ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         if ended.returncode == 0:
@@ -136,8 +149,8 @@ def _size(source: Path) -> int:
 class _Build:
     """The making of one library, shared with other processes that are at it."""
 
-    def __init__(self, compiler: Sequence[str], target: Path) -> None:
-        self._compiler, self._target = compiler, target
+    def __init__(self, compiler: Sequence[str], target: Path, family: Sequence[str] = ()) -> None:
+        self._compiler, self._target, self._family = compiler, target, family
         self._objects = target.with_suffix(".build")
         # the largest take longest: they come first
         self._sources = sorted(sources(), key=_size, reverse=True)
@@ -158,7 +171,7 @@ class _Build:
             self._lock(len(self._sources), wait=True)
             if not self._target.exists():
                 files = [str(self._object(number)) for number in everything]
-                _run(self._compiler, ["-shared", *files, "-lm"], self._objects, self._target)
+                _run(self._compiler, ["-shared", *files, "-lm"], self._objects, self._target, self._family)
                 shutil.rmtree(self._objects, ignore_errors=True)
 
     def _object(self, number: int) -> Path:
@@ -172,7 +185,8 @@ class _Build:
             # in this order: objects go when the library is there
             if not self._object(number).exists() and not self._target.exists():
                 self._objects.mkdir(mode=0o700, exist_ok=True)
-                _run(self._compiler, ["-c", str(self._sources[number])], self._objects, self._object(number))
+                source, object_ = str(self._sources[number]), self._object(number)
+                _run(self._compiler, ["-c", source], self._objects, object_, self._family)
         finally:
             self._lock(number, unlock=True)
         return True
@@ -213,6 +227,9 @@ _notices: list[str] = []
 @functools.cache
 def _load(half: bool) -> ctypes.CDLL | KernelsUnavailable:
     try:
+        prebuilt = find(_all_files(), half)
+        if prebuilt is not None:
+            return ctypes.CDLL(str(prebuilt))
         compiler = [*find_compiler(), f"-DHALF={int(half)}"]
         key = _key(compiler)
         directory = cache_directory()
@@ -237,6 +254,22 @@ def _explain(directory: Path, error: Exception) -> str:
         f"the compiled C kernels can not be kept in {directory}, so that every process compiles them anew, for seconds "
         f"({error}): {advice}or set XDG_CACHE_HOME to another place"
     )
+
+
+def compile_for_all(directory: Path) -> list[Path]:
+    """The kernels for every family of processors of this kind of machine, into `directory`, which is made; returns the
+    libraries. Raises KernelsUnavailable where there is no compiler or none of its flags serve, OSError.
+    """
+    compiler = [*find_compiler(), "-DHALF=1"]
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    made = []
+    for family in targets():
+        library = directory / library_name(_all_files(), True, family)
+        if not library.exists():
+            _Build(compiler, library, family.flags).run()
+        library.with_suffix(".lock").unlink(missing_ok=True)
+        made.append(library)
+    return made
 
 
 def take_notice() -> str | None:

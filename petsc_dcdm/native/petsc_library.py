@@ -6,6 +6,8 @@ import ctypes
 from functools import cache
 from pathlib import Path
 
+from petsc4py import PETSc
+
 _LANDMARK = "MatSeqAIJGetArrayRead"
 """A function that no other library has."""
 
@@ -29,3 +31,24 @@ def petsc_library() -> ctypes.CDLL | None:
             if hasattr(library, _LANDMARK):
                 return library
     return None
+
+
+@cache
+def cite(entry: str) -> None:
+    """Register a BibTeX entry for ``-citations``, once per process. Not collective; rank 0's count. Nothing where PETSc
+    cannot be asked. (PetscCitationsRegister is no function of the library: this is what it does.)
+    """
+    library = petsc_library()
+    if library is None or not hasattr(library, "PetscCitationsList"):
+        return
+    text, room = entry.encode(), ctypes.c_void_p()
+    entries = ctypes.c_void_p.in_dll(library, "PetscCitationsList")
+    if entries and not library.PetscSegBufferGet(entries, ctypes.c_size_t(len(text)), ctypes.byref(room)):
+        ctypes.memmove(room, text, len(text))
+
+
+def inform(thing: PETSc.Object, text: str) -> None:
+    """A line for ``-info``, on this rank, about a PETSc object. Not collective."""
+    library = petsc_library()
+    if library is not None and hasattr(library, "PetscInfo_Private"):
+        library.PetscInfo_Private(b"petsc_dcdm", ctypes.c_void_p(thing.handle), b"%s\n", text.encode())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from petsc4py import PETSc
 
@@ -98,6 +99,12 @@ def solve(ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec, name: str = "", unknowns: 
         reason_name(ksp.getConvergedReason()),
         history,
     )
+
+
+def result_json(title: str, result: Result, comm: PETSc.Comm) -> str:
+    """One JSON object: the system's title, ranks, and the fields of the result, its history included."""
+    facts = {"system": title, "ranks": comm.getSize(), **asdict(result), "converged": result.converged}
+    return json.dumps(facts, indent=1)
 
 
 def print_table(title: str, results: Sequence[Result], comm: PETSc.Comm) -> None:

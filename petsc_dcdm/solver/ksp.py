@@ -12,14 +12,16 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import OptionError
 from petsc_dcdm.native.memory import aligned_zeros
-from petsc_dcdm.native.petsc_library import petsc_library
+from petsc_dcdm.native.petsc_library import cite, petsc_library
 from petsc_dcdm.solver.at_exit import forget, watch
 from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.loop.convergence import PC_FAILED
@@ -27,7 +29,7 @@ from petsc_dcdm.solver.loop.null_spaces import KnownNullSpaces
 from petsc_dcdm.solver.loop.one_solve import OneSolve, Settings
 from petsc_dcdm.solver.loop.preconditioner import GridPreconditioner
 from petsc_dcdm.solver.loop.steps import System
-from petsc_dcdm.solver.options import KSP_OPTIONS, print_help, read
+from petsc_dcdm.solver.options import KSP_OPTIONS, checked, misspelt, print_help, read
 from petsc_dcdm.solver.otherwise import Otherwise
 from petsc_dcdm.solver.petsc_build import require_real_double
 from petsc_dcdm.stencil.fixed import find_fixed_rows
@@ -35,6 +37,18 @@ from petsc_dcdm.stencil.fixed import find_fixed_rows
 _UNSET_PC = (None, PETSc.PC.Type.NONE, PETSc.PC.Type.ILU, PETSc.PC.Type.ICC, PETSc.PC.Type.BJACOBI)
 """PC types that count as not chosen: none, and PETSc's defaults, which KSPSetFromOptions has set before ours is
 called.
+"""
+
+
+PAPER = """@inproceedings{kaneda2023dcdm,
+  title = {A Deep Conjugate Direction Method for Iteratively Solving Linear Systems},
+  author = {Kaneda, Ayano and Akar, Osman and Chen, Jingyu and Kala, Victoria Alicia Trevino and Hyde, David and
+            Teran, Joseph},
+  booktitle = {Proceedings of the 40th International Conference on Machine Learning},
+  series = {Proceedings of Machine Learning Research},
+  volume = {202},
+  year = {2023}
+}
 """
 
 
@@ -53,6 +67,7 @@ class KSP:
 
     def __init__(self) -> None:
         self.settings = Settings()
+        self._set: dict[str, Any] = {}
         self._work: list[PETSc.Vec] = []
         self._problem: OptionError | None = None
         """What is wrong with the options: there is no solve with them."""
@@ -67,6 +82,7 @@ class KSP:
             raise_misplaced(ksp, "petsc_dcdm.KSP", "a preconditioner", "-pc_python_type petsc_dcdm.PC")
         watch(ksp)
         require_real_double(ksp.getComm(), "KSP")
+        cite(PAPER)
         library, norms = petsc_library(), PETSc.KSP.NormType
         if library is not None:  # petsc4py declares what it takes for support
             for side in (PETSc.PC.Side.LEFT, PETSc.PC.Side.RIGHT):
@@ -97,11 +113,21 @@ class KSP:
         self._problem = None
         with self._or_failed(ksp):
             try:
-                self.settings = read(KSP_OPTIONS, prefix, Settings)
+                self.settings = read(KSP_OPTIONS, prefix, Settings, self._set)
             except OptionError as problem:
                 self._problem = problem
                 raise
+        for sentence in misspelt(KSP_OPTIONS, prefix):
+            self._say_once(ksp, sentence)
         self._install_pc(ksp, prefix)
+
+    def set(self, **settings: Any) -> None:
+        """Defaults of this solver, by the options' names without ``ksp_dcdm_``, as
+        ``ksp.getPythonContext().set(history=1)``; options on the command line go before. Raises OptionError. The same
+        on all ranks.
+        """
+        self._set.update(checked(KSP_OPTIONS, settings))
+        self.settings = replace(self.settings, **self._set)
 
     @contextmanager
     def _or_failed(self, ksp: PETSc.KSP) -> Iterator[None]:

@@ -19,6 +19,9 @@ from petsc_dcdm.grid.shape import parse_shape
 
 Settings = TypeVar("Settings")
 
+OF_OTHERS = ("pc_dcdm_coarse_", "pc_dcdm_fallback_", "ksp_dcdm_fallback_", "dcdm_fallback_")
+"""Prefixes of the solvers of PETSc's that work inside ours; what follows them is PETSc's."""
+
 
 @dataclass(frozen=True)
 class Option:
@@ -128,9 +131,11 @@ class PCSettings:
     fallback: str
 
 
-def read(options: Sequence[Option], prefix: str | None, settings: type[Settings]) -> Settings:
-    """The values of ``options`` after ``prefix`` in the options database, defaults where unset, in a class whose fields
-    have the options' names without ``ksp_dcdm_`` or ``pc_dcdm_``.
+def read(
+    options: Sequence[Option], prefix: str | None, settings: type[Settings], given: dict[str, Any] | None = None
+) -> Settings:
+    """The values of ``options`` after ``prefix`` in the options database, where unset those ``given`` or the defaults,
+    in a class whose fields have the options' names without ``ksp_dcdm_`` or ``pc_dcdm_``.
 
     Raises OptionError naming the option and what it may be. Not collective: PETSc's database is the same on all ranks.
     """
@@ -139,7 +144,7 @@ def read(options: Sequence[Option], prefix: str | None, settings: type[Settings]
     for option in options:
         key = (prefix or "") + option.name
         name = option.name.partition("_dcdm_")[2]
-        values[name] = option.default
+        values[name] = (given or {}).get(name, option.default)
         if not database.hasName(key):
             continue
         text = database.getString(key, "")
@@ -148,6 +153,38 @@ def read(options: Sequence[Option], prefix: str | None, settings: type[Settings]
         except ValueError as problem:
             raise OptionError(f"-{key} is {text!r}; it must be {problem}") from None
     return settings(**values)
+
+
+def misspelt(options: Sequence[Option], prefix: str | None) -> list[str]:
+    """A sentence for each name in the database that begins like one of ``options`` and is none. Not collective."""
+    begin = (prefix or "") + options[0].name.partition("_dcdm_")[0] + "_dcdm_"
+    known = [(prefix or "") + option.name for option in options]
+    others = tuple((prefix or "") + other for other in OF_OTHERS)
+    sentences = []
+    for name in sorted(PETSc.Options().getAll()):
+        if name.startswith(begin) and name not in known and not name.startswith(others):
+            near = difflib.get_close_matches(name, known, 1, 0.5)
+            meant = f"did you mean -{near[0]}?" if near else "there are " + ", ".join(f"-{one}" for one in known)
+            sentences.append(f"there is no option -{name}, it has no effect; {meant}")
+    return sentences
+
+
+def checked(options: Sequence[Option], given: dict[str, Any]) -> dict[str, Any]:
+    """Values set from Python, by the options' names without ``ksp_dcdm_`` or ``pc_dcdm_``: parsed as if they had come
+    from the command line. A grid may be a tuple (nx, ny[, nz]). Raises OptionError.
+    """
+    known = {option.name.partition("_dcdm_")[2]: option for option in options}
+    values = {}
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise OptionError(f"there is no setting {name!r}; " + (f"{near[0]}?" if near else ", ".join(known)))
+        text = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+        try:
+            values[name] = known[name].default if value is None else known[name].parse(text)
+        except ValueError as problem:
+            raise OptionError(f"the setting {name} is {value!r}; it must be {problem}") from None
+    return values
 
 
 def print_help(options: Sequence[Option], prefix: str | None, title: str, comm: PETSc.Comm) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.errors import BrokenMatrix, BuildError, UnsupportedSystem
 from petsc_dcdm.solver.explained import say
 from petsc_dcdm.solver.loop.convergence import BORNE_OUT, Reason, rounding
 
@@ -29,6 +30,14 @@ def other_pc(pc: PETSc.PC, kind: str) -> PETSc.PC:
     other.setFromOptions()
     other.setUp()
     return other
+
+
+def with_remedy(problem: UnsupportedSystem, prefix: str | None) -> UnsupportedSystem:
+    """The same error, whose sentence names the fallback where that would serve the matrix."""
+    option = f"-{prefix or ''}pc_dcdm_fallback"
+    if isinstance(problem, (BrokenMatrix, BuildError)) or "-pc_dcdm_fallback" in str(problem):
+        return problem
+    return type(problem)(f"{problem}; {option} gamg would solve it with another preconditioner")
 
 
 class Otherwise:

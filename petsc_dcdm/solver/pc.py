@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -19,8 +20,10 @@ from petsc_dcdm.backends.choice import load_weights, make_backend
 from petsc_dcdm.backends.devices import choose_device, mpi_reads_gpus
 from petsc_dcdm.grid.errors import UnsupportedSystem
 from petsc_dcdm.grid.halo import BoxLayout
+from petsc_dcdm.grid.shape import size_text
 from petsc_dcdm.native.build import take_notice
 from petsc_dcdm.native.identity import Identity, identity, object_at, pattern_identity
+from petsc_dcdm.native.petsc_library import inform
 from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of
 from petsc_dcdm.solver.at_exit import forget, watch
@@ -29,14 +32,15 @@ from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.foreign_guess import ForeignGuess
 from petsc_dcdm.solver.loop.constant_mode import Closed, constant_part, how_closed, remove_constant
 from petsc_dcdm.solver.loop.convergence import PC_FAILED
-from petsc_dcdm.solver.options import PC_OPTIONS, PCSettings, print_help, read
-from petsc_dcdm.solver.otherwise import other_pc
+from petsc_dcdm.solver.options import PC_OPTIONS, PCSettings, checked, misspelt, print_help, read
+from petsc_dcdm.solver.otherwise import other_pc, with_remedy
 from petsc_dcdm.solver.pc_view import view_text
 from petsc_dcdm.solver.petsc_build import require_real_double
 from petsc_dcdm.solver.threads import threads_per_rank
 from petsc_dcdm.solver.together import Together
 from petsc_dcdm.stencil.discovery import find_grid
 from petsc_dcdm.stencil.fixed import FixedRows, find_fixed_rows
+from petsc_dcdm.stencil.forms.conversion import as_aij, has_entries, is_aij
 from petsc_dcdm.stencil.system import GridSystem, build_system
 
 
@@ -45,6 +49,7 @@ class PC:
 
     def __init__(self) -> None:
         self._settings: PCSettings | None = None
+        self._set: dict[str, Any] = {}
         self._comm: MPI.Intracomm | None = None
         self._alarm: MPI.Intracomm | None = None
         self._file: ModelFile | None = None
@@ -82,8 +87,18 @@ class PC:
         print_help(PC_OPTIONS, prefix, "Deep conjugate direction preconditioner (petsc_dcdm.PC)", pc.getComm())
         with Explained(pc.getComm(), "PC"):
             self._settings = None
-            self._settings = read(PC_OPTIONS, prefix, PCSettings)
+            self._settings = read(PC_OPTIONS, prefix, PCSettings, self._set)
+        for sentence in misspelt(PC_OPTIONS, prefix):
+            say(pc.getComm(), "PC", sentence)
         self._file = self._pattern = None  # all is read anew
+
+    def set(self, **settings: Any) -> None:
+        """Defaults of this preconditioner, by the options' names without ``pc_dcdm_``, as
+        ``pc.getPythonContext().set(grid=(64, 32), fallback="gamg")``; options on the command line go before. It counts
+        from the next set-up of a matrix that was not set up yet. Raises OptionError. The same on all ranks.
+        """
+        self._set.update(checked(PC_OPTIONS, settings))
+        self._settings = self._file = self._pattern = self._key = None
 
     def setUp(self, pc: PETSc.PC) -> None:
         """Once per matrix: nothing is done again while the matrix and its values stay the same, and where only values
@@ -134,12 +149,15 @@ class PC:
             self._system = self._coarse = None
         self.reset(pc)
         if self._settings is None:
-            self._settings = read(PC_OPTIONS, pc.getOptionsPrefix(), PCSettings)
+            self._settings = read(PC_OPTIONS, pc.getOptionsPrefix(), PCSettings, self._set)
         if self._comm is None:
             self._comm, self._alarm = (pc.getComm().tompi4py().Dup() for _ in range(2))
         try:
             with self.together():
-                self._build(pc, P, *kept)
+                matrix = as_aij(P)
+                self._build(pc, matrix, *kept)
+                if matrix is not P:
+                    matrix.destroy()
             self._pattern = pattern
         except UnsupportedSystem as problem:
             for part in kept:
@@ -147,7 +165,7 @@ class PC:
                     part.destroy()
             self.reset(pc)
             if self._settings.fallback == "none":
-                raise
+                raise with_remedy(problem, pc.getOptionsPrefix()) from None
             self._fall_back(pc, self._settings.fallback, str(problem))
         self._key = identity(P)
 
@@ -160,6 +178,7 @@ class PC:
         if refusal != self._refusal:
             say(pc.getComm(), "PC", f"using -pc_type {kind} instead (-pc_dcdm_fallback): {refusal}")
         self._refusal = refusal
+        inform(pc, f"{kind} in place of the network: {refusal}")
         self.fallback = other_pc(pc, kind)
 
     def _build(self, pc: PETSc.PC, P: PETSc.Mat, previous: GridSystem | None, coarse: CoarseSolver | None) -> None:
@@ -180,6 +199,7 @@ class PC:
         system.layout.gpu_aware = device != "cpu" and mpi_reads_gpus()
         self._frees_constants = system.singular and not P.getNullSpace()
         closed = system.active_cells if system.singular else 0
+        system.exact &= is_aij(pc.getOperators()[1])  # else it is a copy: residuals are taken with the original
         problem = Problem(system.w, system.s, system.layout, system.scale, system.exact, closed)
         explain = partial(say, pc.getComm(), "PC")
         compiled = settings.compile if holders is None else "off"
@@ -188,6 +208,8 @@ class PC:
         )
         if notice := take_notice():
             explain(notice)
+        how = "kept from the last set-up" if previous is not None else f"from {grid.source}"
+        inform(pc, f"grid {size_text(grid.shape)} {how}, {system.active_cells} active; {self._backend.description}")
         self._solve_coarsest(pc, self._backend.hierarchy, coarse)
         if self.keep_operator:
             self._operator = self._backend.operator(problem)
@@ -215,10 +237,15 @@ class PC:
         return Together(self._alarm)
 
     @property
+    def system(self) -> GridSystem:
+        """What was found in the matrix; after set-up without the fallback."""
+        assert self._system is not None
+        return self._system
+
+    @property
     def layout(self) -> BoxLayout:
         """The boxes of the ranks, which count what they exchange; after set-up without the fallback."""
-        assert self._system is not None
-        return self._system.layout
+        return self.system.layout
 
     @property
     def hierarchy(self) -> Hierarchy:
@@ -249,19 +276,19 @@ class PC:
 
     def closed(self, A: PETSc.Mat) -> Closed:
         """What constants are to ``A``; for a matrix without entries that which was set up stands for it. Collective."""
-        system, kept = self._system, "aij" in A.getType()
+        system, kept = self._system, has_entries(A)
         if system is not None and (not kept or self._knows(A)):
             near = Closed.NEARLY if system.nearly_closed and kept else Closed.NO
             return Closed.ENTIRELY if system.singular else near
-        return how_closed(A, self.fixed_rows(A)) if kept else Closed.NO
+        return how_closed(A, self.fixed_rows(A)) if is_aij(A) else Closed.NO
 
     def fixed_rows(self, A: PETSc.Mat) -> FixedRows:
         """The rows of ``A`` that are solved before the loop; for a matrix without entries those of the matrix that was
         set up stand for them. Collective.
         """
-        if self._system is not None and ("aij" not in A.getType() or self._knows(A)):
+        if self._system is not None and (not is_aij(A) or self._knows(A)):
             fixed = self._system.fixed
-            return fixed if "aij" in A.getType() else replace(fixed, certain=False)
+            return fixed if self._knows(A) else replace(fixed, certain=False)
         if self._fixed is None or self._fixed[0] != identity(A):
             self._fixed = identity(A), find_fixed_rows(A)
         return self._fixed[1]

@@ -15,7 +15,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.errors import GridError, MatrixError, raise_together
+from petsc_dcdm.grid.errors import BrokenMatrix, GridError, MatrixError, raise_together
 from petsc_dcdm.grid.shape import Shape, size_text
 from petsc_dcdm.stencil.entries import CsrRows
 from petsc_dcdm.stencil.entries_numpy import read, row_reader
@@ -136,14 +136,10 @@ def _refuse(A: PETSc.Mat) -> MatrixError | None:
     """What can be told without looking at the entries."""
     rows, columns = A.getSize()
     if rows != columns:
-        return MatrixError(f"the matrix is {rows} x {columns}; petsc_dcdm solves square systems")
+        return BrokenMatrix(f"the matrix is {rows} x {columns}; petsc_dcdm solves square systems")
     if A.getBlockSize() > 1:
         return MatrixError(
             f"the matrix has block size {A.getBlockSize()}; petsc_dcdm solves scalar systems, with one unknown per cell"
-        )
-    if "aij" not in A.getType() or "baij" in A.getType():
-        return MatrixError(
-            f"the matrix is of type {A.getType()}; petsc_dcdm reads its stencil from an AIJ matrix (-mat_type aij)"
         )
     return None
 

@@ -21,7 +21,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.errors import MatrixError, raise_together
+from petsc_dcdm.grid.errors import BrokenMatrix, MatrixError, raise_together
 from petsc_dcdm.grid.shape import Shape, size_text
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.stencil.discovery import Grid
@@ -119,7 +119,8 @@ def _explain(error: StencilError, grid: Grid, first: int) -> MatrixError:
     cell = int(grid.cells[error.row]) if grid.cells is not None else row
     where = f"row {row} (cell {_cell_text(cell, grid.shape)} of the {size_text(grid.shape)} grid from {grid.source})"
     serves = "petsc_dcdm serves 5- and 7-point stencils"
-    return MatrixError(
+    kind = BrokenMatrix if error.problem is Problem.NOT_FINITE else MatrixError
+    return kind(
         {
             Problem.NOT_FINITE: f"the matrix has {value} in row {row}; check its assembly",
             Problem.DIAGONAL: f"{where} has diagonal {value:g} after the sign of the first row is taken out: a Poisson "

@@ -12,6 +12,7 @@ from petsc4py import PETSc
 
 from petsc_dcdm.stencil.entries import CsrRows
 from petsc_dcdm.stencil.entries_numpy import read, row_reader
+from petsc_dcdm.stencil.forms.conversion import is_aij
 from petsc_dcdm.stencil.local_csr import local_csr
 
 LAST_BITS = 4 * float(np.finfo(np.float64).eps)
@@ -113,7 +114,7 @@ def no_fixed_rows() -> FixedRows:
 def find_fixed_rows(A: PETSc.Mat) -> FixedRows:
     """Those of an AIJ matrix, whatever else it is; none of another kind. Collective."""
     comm = A.getComm().tompi4py()
-    if "aij" not in A.getType() or "baij" in A.getType() or A.getSize()[0] != A.getSize()[1]:
+    if not is_aij(A) or A.getSize()[0] != A.getSize()[1]:
         return no_fixed_rows()
     kind = row_reader(comm)
     with local_csr(A, kind is CsrRows) as local:

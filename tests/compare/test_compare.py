@@ -23,6 +23,7 @@ CONTRACT = [
     *("true_relative_residual", "converged_reason", "peak_rss_mb"),
 ]
 BOX = SystemSpec("family", "box", (12, 12, 12))
+NORM = "-ksp_norm_type unpreconditioned"
 JACOBI = baselines.resolve("jacobi")
 
 
@@ -38,8 +39,10 @@ def parse(*argv: str) -> argparse.Namespace:
 def test_solvers_by_name_or_options():
     assert baselines.resolve("gamg").options.endswith("-pc_type gamg")
     own = baselines.resolve("mine=-ksp_type cg -pc_type sor")
-    assert (own.name, own.options, own.ours) == ("mine", "-ksp_type cg -pc_type sor", False)
-    assert baselines.resolve("-ksp_type cg").options == "-ksp_type cg"
+    assert (own.name, own.options, own.ours) == ("mine", f"-ksp_type cg -pc_type sor {NORM}", False)
+    assert baselines.resolve("-ksp_type cg").options == f"-ksp_type cg {NORM}"
+    natural = "-ksp_type cg -ksp_norm_type natural"
+    assert baselines.resolve(natural).options == natural
     assert baselines.resolve("x=-ksp_python_type petsc_dcdm.KSP -pc_dcdm_model cnn").ours
     assert baselines.resolve("dcdm@2") == replace(baselines.resolve("dcdm"), ranks=2)
     for wrong in ("bomeramg", "a=b", "", "dcdm@", "dcdm@0", "dcdm@x"):

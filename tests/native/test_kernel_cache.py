@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -152,7 +153,7 @@ def test_a_file_system_that_nothing_runs_from(fresh: Path, monkeypatch: pytest.M
 def test_a_full_file_system(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = build._run
 
-    def full(compiler: object, arguments: object, work: Path, target: Path) -> None:
+    def full(compiler: object, arguments: object, work: Path, target: Path, family: object) -> None:
         if target.is_relative_to(fresh):
             raise build.KernelsUnavailable("the C kernels could not be compiled: No space left on device")
         run(compiler, arguments, work, target)  # type: ignore[arg-type]
@@ -237,12 +238,12 @@ def test_what_an_administrator_has_filled_is_loaded(sources: Path, fresh: Path) 
 
 def test_warmup_and_info_tell_the_truth(fresh: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert dict(info._kernels())["kernel cache"].endswith("not there yet")
-    assert info.warmup(None) == 0  # type: ignore[arg-type]
+    assert info.warmup(argparse.Namespace(out=None)) == 0
     assert "ready" in capsys.readouterr().out
     assert "1 compiled" in dict(info._kernels())["kernel cache"]
     fresh.chmod(0o777)
     build._load.cache_clear()
-    assert info.warmup(None) == 1  # type: ignore[arg-type]
+    assert info.warmup(argparse.Namespace(out=None)) == 1
     out = capsys.readouterr().out
     assert "can not be kept" in out and "ready" not in out
     assert "not used, as others may write to" in dict(info._kernels())["kernel cache"]

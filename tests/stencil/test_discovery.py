@@ -9,6 +9,7 @@ from systems import conductances, matrix, poisson, random_solids
 
 from petsc_dcdm.grid.errors import GridError, MatrixError
 from petsc_dcdm.stencil.discovery import find_grid
+from petsc_dcdm.stencil.forms.conversion import as_aij
 
 
 def pc_for(A, dm=None):
@@ -92,11 +93,11 @@ def test_other_matrix_types_are_refused():
     shell = PETSc.Mat().createPython([4, 4], context=object())
     for A, message in [
         (shell, "type python"),
-        (PETSc.Mat().createDense([4, 4]), "dense"),
+        (PETSc.Mat().createBAIJ([4, 4], bsize=2, nnz=1), "block size 2"),
         (PETSc.Mat().createAIJ([4, 5], nnz=1), "4 x 5"),
         (PETSc.Mat().createAIJ([4, 4], bsize=2, nnz=1), "block size 2"),
     ]:
         A.setUp()
         A.assemble()
         with pytest.raises(MatrixError, match=message):
-            find_grid(pc_for(A), A, None)
+            find_grid(pc_for(A), as_aij(A), None)

@@ -13,6 +13,7 @@ from petsc_dcdm.solver.loop.constant_mode import Closed, ConstantMode, how_close
 from petsc_dcdm.solver.loop.convergence import EPS, Convergence, Reason
 from petsc_dcdm.solver.loop.preconditioner import GridPreconditioner
 from petsc_dcdm.solver.loop.steps import GridSteps, Steps, System, VectorSteps
+from petsc_dcdm.stencil.forms.conversion import has_entries
 from petsc_dcdm.stencil.regions import find_regions
 
 
@@ -48,7 +49,7 @@ class OneSolve:
         self._settings, self._ksp, self._context, self._system = settings, ksp, context, system
         self._transposed, self._vectors = transposed, vectors
         self._A, self._P = ksp.getOperators()
-        self._has_entries = "aij" in self._A.getType() or "baij" in self._A.getType()
+        self._has_entries = has_entries(self._A)
         self.measured = ""
         """A line for the view: what tolerances were relative to, where that is not all of the right-hand side."""
 

@@ -1,0 +1,84 @@
+"""Kernels compiled ahead for whole families of processors: for machines without a compiler, and wheels.
+
+A directory of them is made by ``petsc-dcdm warmup --out DIR`` where there is a compiler and named by the environment
+variable PETSC_DCDM_KERNELS where there is none. The names tell what a library was made from and which processors run
+it, not which compiler made it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from petsc_dcdm.native.cache import require_private
+
+DIRECTORY_VARIABLE = "PETSC_DCDM_KERNELS"
+
+
+class Target(NamedTuple):
+    """A family of processors: its name in file names, the compiler's flags for it, what /proc/cpuinfo must list."""
+
+    name: str
+    flags: tuple[str, ...]
+    needs: frozenset[str]
+
+
+_V2 = frozenset({"cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"})
+_V3 = _V2 | {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"}
+_V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+TARGETS = {
+    "x86_64": (
+        Target("x86-64-v4-bf16", ("-march=x86-64-v4", "-mavx512bf16"), frozenset(_V4 | {"avx512_bf16"})),
+        Target("x86-64-v4", ("-march=x86-64-v4",), frozenset(_V4)),
+        Target("x86-64-v3", ("-march=x86-64-v3",), frozenset(_V3)),
+        Target("x86-64-v2", ("-march=x86-64-v2",), _V2),
+    ),
+    "aarch64": (Target("armv8-a", ("-march=armv8-a",), frozenset({"asimd"})),),
+}
+"""By machine, the best first; levels as in the psABI of x86-64."""
+
+
+def targets() -> tuple[Target, ...]:
+    """Those of this kind of machine, the best first."""
+    return TARGETS.get(platform.machine(), ())
+
+
+def library_name(sources: Sequence[Path], half: bool, target: Target) -> str:
+    """The file name of a library made from these sources. `half`: with bfloat16 coefficients."""
+    digest = hashlib.sha256(bytes([half]))
+    for path in sources:
+        digest.update(path.name.encode() + path.read_bytes())
+    return f"kernels-{digest.hexdigest()[:16]}-{target.name}.so"
+
+
+def find(sources: Sequence[Path], half: bool) -> Path | None:
+    """The best library for this processor in the directory that PETSC_DCDM_KERNELS names; None where the variable is
+    not set or there is none of these sources.
+
+    Raises OSError where others than this user and root may write there.
+    """
+    named = os.environ.get(DIRECTORY_VARIABLE)
+    if not named:
+        return None
+    directory, features = Path(named), processor_features()
+    for target in targets():
+        library = directory / library_name(sources, half, target)
+        if target.needs <= features and library.exists():
+            require_private(directory)
+            require_private(library)
+            return library
+    return None
+
+
+def processor_features() -> frozenset[str]:
+    """What the first processor of this machine can do, in the kernel's words; empty where there is no /proc."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    listed = (line.split(":", 1) for line in lines if ":" in line)
+    return next((frozenset(v.split()) for k, v in listed if k.strip() in ("flags", "Features")), frozenset())

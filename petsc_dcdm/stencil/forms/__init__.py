@@ -1,0 +1,1 @@
+"""What brings a matrix to the form that the network knows."""
