@@ -83,7 +83,7 @@ def tunnel(wishes: Wishes) -> Smoke:
     smoke.u[0][...] = speed
     smoke.projection.hold_solids(smoke.u)
     smoke.projection.project(smoke.u)
-    smoke.before = smoke.u
+    smoke.before = [component.copy() for component in smoke.u]
     return smoke
 
 

@@ -131,12 +131,19 @@ class Grid:
         """Halo of one component: across a closed side its own velocity, beyond which what is inside is mirrored; along
         it as inside, or without slip such that the mean is the side's; beyond an open side as in its last face.
         """
-        n = self.box.shape[2 - component]
-        last = self.layer(component, n, n + 1)  # this face is its own where the grid ends, and no cell of the DMDA
-        kept = field[last].copy() if self.at_end(component, True) else None
-        self.exchange(field)
-        if kept is not None:
-            field[last] = kept
+        n, end = self.box.shape[2 - component], self.at_end(component, True)
+        last = self.layer(component, n, n + 1)
+        if self.sides[2 * component + 1].kind == "open":
+            # The faces of this side are no cells of the DMDA: they travel in the place of the last ones before them.
+            lent = field.copy()
+            if end:
+                lent[self.layer(component, n - 1, n)] = field[last]
+            self.exchange(lent)
+            self.exchange(field)
+            if end:
+                field[last] = lent[self.layer(component, n - 1, n)]
+        else:
+            self.exchange(field)
         for a in self.axes:
             for high in (False, True):
                 if self.at_end(a, high):

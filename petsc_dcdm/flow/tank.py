@@ -59,7 +59,7 @@ class Tank:
         self._keep_volume()
         moved = grid.velocity()
         for a in grid.axes:
-            moved[a] = advected(grid, way, self.u[a], partial(grid.fill_component, component=a), a)
+            moved[a] = advected(grid, way, self.u[a], partial(grid.fill_component, component=a), a, limited=False)
             moved[a] += dt * self.gravity[a]
             grid.fill_component(moved[a], a)
         cut = tuple(slice(h - 1 if h else None, 1 - h if h > 1 else None) for h in grid.halo)
@@ -120,23 +120,24 @@ class Tank:
 
     def _extrapolate(self, u: Velocity) -> None:
         """Continue the velocity of the water into the air, layer by layer, in place."""
-        flags_water = self.level < 0
+        water = self.level < 0
         for a in self.grid.axes:
-            known = np.zeros(self.level.shape, bool)
-            all_but_first(known, a)[...] = all_but_last(flags_water, a) | all_but_first(flags_water, a)
+            known = np.zeros(self.level.shape)
+            all_but_first(known, a)[...] = all_but_last(water, a) | all_but_first(water, a)
             field = u[a]
             for _ in range(HALO + 1):
+                self.grid.fill_cells(known)
                 total, count = np.zeros(field.shape), np.zeros(field.shape)
                 for b in self.grid.axes:
                     for shift in (1, -1):
                         beside = np.roll(known, shift, 2 - b)
-                        total += np.where(beside, np.roll(field, shift, 2 - b), 0.0)
+                        total += beside * np.roll(field, shift, 2 - b)
                         count += beside
-                new = ~known & (count > 0)
+                new = (known == 0) & (count > 0)
                 field[new] = total[new] / count[new]
-                known |= new
+                known[new] = 1.0
                 self.grid.fill_component(field, a)
-            field[~known] = 0.0
+            field[known == 0] = 0.0
         self.grid.fill_faces(u)
 
     def destroy(self) -> None:
