@@ -14,7 +14,7 @@ from thread_ranks import in_threads
 
 from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
 from petsc_dcdm.backends.cpu.loop import BoxOperator, DirectionLoop
-from petsc_dcdm.grid.faces import padded
+from petsc_dcdm.grid.faces import interior, padded
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.layout import Layout, Plan, SerialLayout
 from petsc_dcdm.grid.shape import Periodic, Shape
@@ -55,6 +55,12 @@ def stencil(w: list[np.ndarray], s: np.ndarray, layout: Layout) -> PackedStencil
     found = packed([padded(a, layout) for a in w], padded(s))
     assert found is not None
     return found
+
+
+def part_of(whole: PackedStencil | None, mine: tuple[slice, ...]) -> PackedStencil:
+    assert whole is not None
+    cells, s_index = (padded(interior(a)[mine]) for a in (whole.cells, whole.s_index))
+    return PackedStencil(cells, s_index, whole.c, whole.s_value)
 
 
 @settings(max_examples=60, deadline=None)
@@ -133,6 +139,21 @@ def test_a_grid_that_is_turned_round_gives_an_answer_turned_round(shape: Shape, 
         network.coarse_solve = lambda coarse: (0.7 * coarse).astype(np.float32)
         outs.append(np.roll(applied(network, np.roll(r, turn, (0, 1, 2))), [-t for t in turn], (0, 1, 2)))
     assert np.abs(outs[0] - outs[1]).max() < 1e-5 * np.abs(outs[0]).max()
+
+
+@pytest.mark.parametrize("at", [(0, 0, 0), (19, 10, 13)])
+def test_nan_leaves_no_trace(at: Shape) -> None:
+    shape: Shape = (20, 11, 14)
+    w, s = system(shape, 3, 0.0, True, (True, True, True))
+    layout = SerialLayout(shape, ((0, 1, 2), (0, 1)), 2, (True, True, True))
+    network = CpuHierarchy(weights(3), w, s, layout, 1)
+    network.coarse_solve = lambda r: r
+    bad = np.random.default_rng(0).standard_normal(shape)
+    want = applied(network, bad)
+    good = bad.copy()
+    bad[at] = np.nan
+    assert np.isnan(applied(network, bad)[at])
+    assert np.array_equal(applied(network, good), want)
 
 
 @pytest.mark.parametrize("at", [(0, 0, 0), (8, 8, 40), (0, 8, 64)])
@@ -230,7 +251,8 @@ def test_boxes_give_the_answer_of_one(
     want, out, found = applied(serial, b), np.full(shape, np.nan), np.full(shape, np.nan)
 
     def solve(network: CpuHierarchy, layout: Layout, mine: tuple[slice, ...]) -> np.ndarray:
-        operator = BoxOperator(network, [padded(a[mine]) for a in w], padded(s[mine]), layout, -3.0, 1)
+        faces = [padded(a[mine]) for a in w] if varying else part_of(whole, mine)
+        operator = BoxOperator(network, faces, padded(s[mine]) if varying else None, layout, -3.0, 1)
         loop, r = operator.loop(2), b[mine].copy()
         x, norm = np.zeros(r.shape), float(np.linalg.norm(b))
         loop.start(x, r)
@@ -238,11 +260,13 @@ def test_boxes_give_the_answer_of_one(
             norm = loop.step(norm).norm
         return x
 
+    whole = None if varying else stencil(w, s, serial_layout)
     x = solve(serial, serial_layout, (slice(None),) * 3)
 
     def work(layout: BoxLayout, mine: tuple[slice, ...]) -> None:
         layout.visits = visits
-        network = CpuHierarchy(file, [a[mine] for a in w], s[mine], layout, 2)
+        source: Any = ([a[mine] for a in w], s[mine]) if varying else (part_of(whole, mine), None)
+        network = CpuHierarchy(file, *source, layout, 2)
         assert [level.unknowns for level in network.levels] == [level.unknowns for level in serial.levels]
         network.coarse_solve = serial.coarse_solve
         for _ in range(2):

@@ -109,9 +109,9 @@ class Stage:
         where the boxes of other ranks adjoin.
         """
         c = self.level
-        roles = (1, 0, 2) if self.geometry.flat else (0, 1, 2)
         self._places = []
-        for name, i in zip("wrx", roles, strict=True):
+        for name, axis in zip("xrw", roles(self.geometry.flat), strict=True):
+            i = 2 - axis
             n, low, length = shape[i], self.low[i], self.geometry.shape[i]
             if not (periodic[i] and not self.geometry.rings[i] and n % 2 and getattr(c, f"half_{name}")):
                 continue
