@@ -176,9 +176,9 @@ def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid | None:
     return Grid(shape, None, first, last - first, "offsets of the matrix", box=box)
 
 
-def _from_graph(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
+def _from_graph(A: PETSc.Mat, comm: MPI.Intracomm, threads: int) -> Grid:
     """The grid that the couplings show, whatever the order of the rows and however many cells have none."""
-    shape, cells = embed(A, comm)
+    shape, cells = embed(A, comm, threads)
     box = box_of(cells, shape)
     in_order = box is not None and box == _whole_planes(shape, A.getOwnershipRange()[0], cells.size)
     if comm.allreduce(in_order, op=MPI.LAND):
@@ -186,7 +186,7 @@ def _from_graph(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
     return Grid(shape, cells, A.getOwnershipRange()[0], cells.size, GRAPH, box=box)
 
 
-def other_grids(A: PETSc.Mat, grid: Grid) -> Iterator[Grid]:
+def other_grids(A: PETSc.Mat, grid: Grid, threads: int) -> Iterator[Grid]:
     """What the rows may be where the couplings of ``A`` are not those of ``grid``: the cells of a DMDA in natural
     order, and what the graph shows. Nothing where the user has told each cell. Collective.
     """
@@ -198,10 +198,10 @@ def other_grids(A: PETSc.Mat, grid: Grid) -> Iterator[Grid]:
             grid, cells=None, source="DMDA, natural order", edges=None, box=_whole_planes(grid.shape, first, rows)
         )
     with suppress(GridError):
-        yield _from_graph(A, A.getComm().tompi4py())
+        yield _from_graph(A, A.getComm().tompi4py(), threads)
 
 
-def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None, cells: str | None = None) -> Grid:
+def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None, cells: str | None = None, threads: int = 1) -> Grid:
     """The grid of the square matrix ``A``. Collective.
 
     Parameters
@@ -244,4 +244,4 @@ def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None, cells: str | None
     raise_together(comm, error)
     if grid is None and shape is None:
         grid = _from_offsets(A, comm)
-    return grid if grid is not None else _from_graph(A, comm)
+    return grid if grid is not None else _from_graph(A, comm, threads)

@@ -161,7 +161,7 @@ def build_system(
     try:
         return _build_on(A, grid, comm, threshold, threads, holders, previous)
     except NeighbourError as problem:
-        for other in other_grids(A, grid):
+        for other in other_grids(A, grid, threads):
             with suppress(NeighbourError):
                 system = _build_on(A, other, comm, threshold, threads, holders, None)
                 if previous is not None and previous.ghosts is not None:
