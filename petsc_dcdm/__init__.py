@@ -40,8 +40,11 @@ def __getattr__(name: str) -> Any:
     if name in ("ksp", "pc"):  # petsc4py passes over an exception here, and calls what it gets
         return partial(_misnamed, name)
     if name in _catalogue:
+        from petsc_dcdm.native.traps import traps_masked
+
         try:
-            return getattr(import_module(_catalogue[name]), "load" if name == "load_model" else name)
+            with traps_masked():
+                return getattr(import_module(_catalogue[name]), "load" if name == "load_model" else name)
         except ImportError as problem:
             needs = (
                 f"petsc_dcdm.{name} cannot be loaded by {sys.executable or 'the embedded Python'}: {problem}; put the "

@@ -8,7 +8,8 @@ import numpy as np
 from scipy import sparse
 
 from petsc_dcdm.grid.shape import Shape
-from petsc_dcdm.stencil.entries import CsrRows, RowsOnGrid
+from petsc_dcdm.stencil.entries.given import RowsOnGrid
+from petsc_dcdm.stencil.entries.rows import CsrRows
 
 System = tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]
 

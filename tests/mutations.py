@@ -47,22 +47,32 @@ FAULTS = (
     ),
     Fault(
         "small s is dropped",
-        "stencil/entries_report.py",
+        "stencil/entries/report.py",
         "SUM_ROUNDING = 8 *",
         "SUM_ROUNDING = 1e7 *",
         "stencil/test_extract.py",
     ),
     Fault(
         "rounding is an s",
-        "stencil/entries_report.py",
+        "stencil/entries/report.py",
         "SUM_ROUNDING = 8 *",
         "SUM_ROUNDING = 1e-3 *",
         "stencil/test_extract.py",
     ),
     Fault("noise is an s", "stencil/extract.py", "NOISE = 0.1", "NOISE = 1e3", "stencil/test_extract.py"),
-    Fault("asymmetry passes", "stencil/system.py", "TOLERANCE = 1e-6", "TOLERANCE = 1e-2", "stencil/test_extract.py"),
     Fault(
-        "rounding is asymmetry", "stencil/system.py", "TOLERANCE = 1e-6", "TOLERANCE = 1e-15", "stencil/test_extract.py"
+        "asymmetry passes",
+        "stencil/forms/symmetry.py",
+        "TOLERANCE = 1e-6",
+        "TOLERANCE = 1e-2",
+        "stencil/test_extract.py",
+    ),
+    Fault(
+        "rounding is asymmetry",
+        "stencil/forms/symmetry.py",
+        "TOLERANCE = 1e-6",
+        "TOLERANCE = 1e-15",
+        "stencil/test_extract.py",
     ),
     Fault(
         "the sign of the matrix",
@@ -156,6 +166,34 @@ FAULTS = (
         "solver/test_identity_rows.py",
     ),
     Fault(
+        "zero rows lose their guess",
+        "stencil/fixed.py",
+        "self._quotient(values, unknowns[self.rows])",
+        "self._quotient(values)",
+        "reach/test_decoupled_rows.py",
+    ),
+    Fault(
+        "zeros at set-up are taken for the matrix",
+        "solver/pc.py",
+        "self._waits = all_zero(P)",
+        "self._waits = False",
+        "reach/test_set_up_on_zeros.py",
+    ),
+    Fault(
+        "a grid that stored zeros have shown is kept",
+        "solver/pc.py",
+        "if kept[0] is not None:",
+        "if False:",
+        "reach/test_decoupled_rows.py",
+    ),
+    Fault(
+        "an application's claim below rounding is refused",
+        "solver/loop/convergence.py",
+        "return norm <= ROUNDINGS * rounding(",
+        "return 0 > ROUNDINGS * rounding(",
+        "hosts/test_ground_water.py",
+    ),
+    Fault(
         "line search",
         "solver/loop/steps.py",
         "alpha = slope / energy",
@@ -163,6 +201,20 @@ FAULTS = (
         "solver/test_ksp.py",
     ),
     Fault("conjugation", "solver/loop/steps.py", "-beta / pAp", "beta / pAp", "solver/test_ksp.py"),
+    Fault(
+        "the first plane of a ring takes steps beside one of zeros",
+        "native/src/cycle/outer.c",
+        "if (part > 0 || l->wrap_w) orthogonalise",
+        "if (part > 0) orthogonalise",
+        "backends/test_cpu_rings.py",
+    ),
+    Fault(
+        "cells that came round a ring of odd length have the wrong parents",
+        "backends/cpu/levels.py",
+        "place + (n + 1) * turn",
+        "place + n * turn",
+        "backends/test_cpu_rings.py",
+    ),
     Fault(
         "the compiled line search",
         "backends/cpu/loop.py",
@@ -193,7 +245,7 @@ def caught(fault: Fault) -> bool:
     """Whether a test fails."""
     with tempfile.TemporaryDirectory(prefix="petsc_dcdm-fault-") as name:
         tree = Path(name)
-        for part in ("petsc_dcdm", "tests", "meshes", "pyproject.toml"):
+        for part in ("petsc_dcdm", "tests", "meshes", "pyproject.toml", "setup.py"):
             copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
             copy(ROOT / part, tree / part)
         apply(fault, tree)

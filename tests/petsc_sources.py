@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,8 @@ def compile_program(source: Path, folder: Path) -> Path:
     compiler, *options = ["mpicc"] if source.suffix == ".c" else ["mpif90", "-ffree-line-length-none"]
     program = folder / source.stem
     if not program.exists():
-        if shutil.which(compiler) is None:
-            pytest.skip(f"no {compiler} here")
-        run_program([compiler, *options, source, "-o", program, *flags(), "-lm"])
+        if shutil.which(compiler) is None or subprocess.run([compiler, "--version"], capture_output=True).returncode:
+            pytest.skip(f"no {compiler} here, or no compiler behind it")
+        command = [compiler, *options, source, "-o", program, *flags(), "-lm"]
+        run_program(command, cwd=folder)  # where Fortran modules go
     return program

@@ -81,6 +81,16 @@ def poisson(shape, comm=PETSc.COMM_WORLD, **options):
     return matrix(*conductances(shape), comm=comm, **options)
 
 
+def triangles(count, comm=PETSc.COMM_WORLD):
+    """Three rows each that are all coupled, at distances of ``count``: nothing that has a place on a grid."""
+    A = PETSc.Mat().createAIJ([3 * count, 3 * count], nnz=3, comm=comm)
+    for row in range(*A.getOwnershipRange()):
+        for column in ((row + count * k) % (3 * count) for k in range(3)):
+            A.setValue(row, column, 3.0 if column == row else -1.0)
+    A.assemble()
+    return A
+
+
 def random_solids(shape, seed=0, fraction=0.2):
     return np.random.default_rng(seed).random(shape) > fraction
 

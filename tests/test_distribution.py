@@ -78,8 +78,10 @@ def files(*folders: str) -> set[str]:
 
 @pytest.mark.slow
 def test_files_of_the_wheel(archives: dict[str, Path]) -> None:
-    """All of the package but the studies, and nothing else; the sdist gives the same wheel."""
-    wanted = {name for name in files("petsc_dcdm") if not name.startswith("petsc_dcdm/studies/")}
+    """All of the package but the studies, the file that Python reads when it starts, and nothing else; the sdist gives
+    the same wheel.
+    """
+    wanted = {"petsc_dcdm.pth"} | {name for name in files("petsc_dcdm") if not name.startswith("petsc_dcdm/studies/")}
     for wheel in (archives["wheel"], archives["wheel of the sdist"]):
         names = zipfile.ZipFile(wheel).namelist()
         assert {name for name in names if ".dist-info/" not in name} == wanted
@@ -92,9 +94,27 @@ def test_files_of_the_sdist(archives: dict[str, Path]) -> None:
     with tarfile.open(archives["sdist"]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = files("petsc_dcdm", "tests", "run_scripts", "docs", "meshes", ".ci")
-    wanted |= {"pyproject.toml", "MANIFEST.in", "LICENSE", "CITATION.cff", *(path.name for path in ROOT.glob("*.md"))}
+    wanted |= {
+        "pyproject.toml",
+        "setup.py",
+        "MANIFEST.in",
+        "LICENSE",
+        "CITATION.cff",
+        *(path.name for path in ROOT.glob("*.md")),
+    }
     assert wanted <= names, sorted(wanted - names)
     assert not [name for name in names if name.endswith((".pyc", ".so"))]
+
+
+@pytest.mark.slow
+def test_files_of_an_editable_wheel(archives: dict[str, Path], tmp_path: Path) -> None:
+    """For ``pip install -e``: the file that Python reads when it starts is there as well."""
+    tree = tmp_path / "tree"
+    shutil.unpack_archive(archives["sdist"], tree)
+    build = "import sys; from setuptools import build_meta; build_meta.build_editable(sys.argv[1])"
+    run_program([sys.executable, "-c", build, tmp_path / "out"], cwd=next(tree.iterdir()))
+    (wheel,) = (tmp_path / "out").glob("*.whl")
+    assert "petsc_dcdm.pth" in zipfile.ZipFile(wheel).namelist()
 
 
 @pytest.mark.slow

@@ -83,6 +83,10 @@ class Loop(Protocol):
     def exact(self) -> bool:
         """Whether `residual` is to be had, and as good as with the matrix."""
 
+    @property
+    def in_place(self) -> bool:
+        """Whether steps change x and r in the arrays that `start` got, for others to look at after each."""
+
     def boxes(self) -> Sequence[np.ndarray]:
         """Room for x, which is 0, r and the first r, float64, for callers whose vectors lie otherwise: the same arrays
         every time.

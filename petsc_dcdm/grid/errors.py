@@ -19,6 +19,14 @@ class MatrixError(UnsupportedSystem):
     """The matrix is not one the network can serve."""
 
 
+class FormError(MatrixError):
+    """Its entries are not those of a 5- or 7-point stencil with one sign, but it may be near one that is."""
+
+
+class NeighbourError(FormError):
+    """The matrix couples cells that share no face: perhaps its rows are other cells than was thought."""
+
+
 class BrokenMatrix(MatrixError):
     """No solver could do anything with it."""
 

@@ -7,6 +7,11 @@ import argparse
 Shape = tuple[int, int, int]
 """Cells along z, y, x, the order of the arrays: x is fastest, as in PETSc. A 2D grid has nz = 1."""
 
+Periodic = tuple[bool, bool, bool]
+"""Whether the first and the last cell along z, y, x are neighbours."""
+
+NOT_PERIODIC: Periodic = (False, False, False)
+
 
 def parse_shape(text: str, *, cube: bool = False, least: int = 1) -> Shape:
     """``nx,ny`` or ``nx,ny,nz`` (an x may separate as well as a comma), each number at least `least`.
@@ -24,6 +29,23 @@ def parse_shape(text: str, *, cube: bool = False, least: int = 1) -> Shape:
         raise ValueError(allowed)
     nx, ny, nz = sizes * 3 if len(sizes) == 1 else (*sizes, 1)[:3]
     return nz, ny, nx
+
+
+def parse_axes(text: str) -> Periodic:
+    """Axes as ``x,y``, in the order of a shape. Raises ValueError that says what is allowed, to end a sentence with."""
+    named = text.lower().split(",")
+    if not set(named) <= set("xyz") or len(set(named)) < len(named):
+        near = ",".join(axis for axis in "xyz" if axis in text.lower())
+        raise ValueError("axes as x, y, z or several of them, such as x,y" + (f"; {near}?" if near else ""))
+    return "z" in named, "y" in named, "x" in named
+
+
+def axes_argument(text: str) -> Periodic:
+    """Axes given to argparse; ArgumentTypeError otherwise."""
+    try:
+        return parse_axes(text)
+    except ValueError as allowed:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of the {allowed}") from None
 
 
 def shape_argument(text: str) -> Shape:

@@ -22,12 +22,14 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.errors import OptionError
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.native.petsc_library import cite, petsc_library
+from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.solver.at_exit import forget, watch
 from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.loop.convergence import PC_FAILED
 from petsc_dcdm.solver.loop.null_spaces import KnownNullSpaces
 from petsc_dcdm.solver.loop.one_solve import OneSolve, Settings
 from petsc_dcdm.solver.loop.preconditioner import GridPreconditioner
+from petsc_dcdm.solver.loop.scaled_rows import Weights
 from petsc_dcdm.solver.loop.steps import System
 from petsc_dcdm.solver.options import KSP_OPTIONS, checked, misspelt, print_help, read
 from petsc_dcdm.solver.otherwise import Otherwise
@@ -62,6 +64,7 @@ def _like(b: PETSc.Vec) -> PETSc.Vec:
     return PETSc.Vec().createWithArray(memory, size=b.getSizes(), bsize=b.getBlockSize(), comm=b.getComm())
 
 
+@with_traps_masked
 class KSP:
     """Python type ``petsc_dcdm.KSP``. Options: :mod:`petsc_dcdm.solver.options`. All methods are collective."""
 
@@ -155,10 +158,15 @@ class KSP:
         options, prefix = PETSc.Options(), prefix or ""
         pc = ksp.getPC()
         kind = pc.getType()
-        if options.hasName(prefix + "pc_type") or kind == PETSc.PC.Type.PYTHON:
+        if options.hasName(prefix + "pc_type") or self._offering(ksp) is not None:
             return
         if kind not in _UNSET_PC:
             if options.getString(prefix + "ksp_python_type", "") != "petsc_dcdm.KSP":
+                self._say_once(
+                    ksp,
+                    f"the preconditioner is the program's, of type {kind}, and not petsc_dcdm.PC, the network: "
+                    f"-{prefix}pc_type python -{prefix}pc_python_type petsc_dcdm.PC brings that",
+                )
                 return
             kept = f"give -{prefix}pc_type {kind} to keep it"
             self._say_once(ksp, f"petsc_dcdm.PC takes the place of the program's {kind} preconditioner; {kept}")
@@ -171,6 +179,7 @@ class KSP:
             with self._or_failed(ksp):
                 raise self._problem
         self._install_pc(ksp, ksp.getOptionsPrefix())
+        self._adopt_pc(ksp)
         if ksp.getNormType() == PETSc.KSP.NormType.PRECONDITIONED:
             ksp.setNormType(PETSc.KSP.NormType.UNPRECONDITIONED)
             self._say_once(
@@ -181,6 +190,9 @@ class KSP:
         if ksp.getPCSide() != PETSc.PC.Side.LEFT:  # to PETSc that means that x is what the vector holds
             ksp.setPCSide(PETSc.PC.Side.LEFT)
         self._refuse_scaling(ksp)
+
+    def _adopt_pc(self, ksp: PETSc.KSP) -> None:
+        """Tells the preconditioner, before its set-up, whom it serves."""
         context = self._offering(ksp)
         if context is not None:
             context.owner = ksp.handle
@@ -220,6 +232,9 @@ class KSP:
                 f"true residual every {self.settings.true_residual_every or 'never but before convergence'}, "
                 f"operator {self.settings.operator}\n{self._measured}"
             )
+            kind = ksp.getPC().getType()
+            if kind is not None and self._offering(ksp) is None:
+                viewer.printfASCII(f"    the preconditioner is {kind}, not petsc_dcdm.PC, the network\n")
 
     def solve(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> None:
         """The method's loop. Collective. ``x`` holds the initial guess if the KSP says it is non-zero."""
@@ -238,6 +253,9 @@ class KSP:
             raise
 
     def _solve_or_raise(self, ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec, transposed: bool) -> None:
+        if self._offering(ksp) is None:  # the program has put another in its place since set-up
+            self._install_pc(ksp, ksp.getOptionsPrefix())
+            self._adopt_pc(ksp)
         context = self._offering(ksp)
         with context.together() if context is not None else nullcontext():
             if context is not None:
@@ -250,10 +268,12 @@ class KSP:
             if known.ignored:
                 self._say_once(ksp, known.ignored)
                 b = context.given(b) if context is not None else b
-            projected = known.without(b, A)
+            projected = known.without(b, A, transposed)
             fixed = context.fixed_rows(A) if context is not None else find_fixed_rows(A)
             mult = A.multTranspose if transposed else A.mult
-            system = System(mult, projected or b, x, fixed, known.null_space)
+            factors = context.factors if context is not None else None
+            weights = None if factors is None else Weights(factors, transposed)
+            system = System(mult, projected or b, x, fixed, known.of(transposed), weights=weights)
             solve = OneSolve(self.settings, ksp, context, system, transposed, partial(self._vectors, b))
             try:
                 solve.run()

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import OptionError
-from petsc_dcdm.grid.shape import parse_shape
+from petsc_dcdm.grid.shape import Periodic, Shape, parse_axes, parse_shape
 
 Settings = TypeVar("Settings")
 
@@ -104,6 +104,13 @@ KSP_OPTIONS = (
 PC_OPTIONS = (
     Option("pc_dcdm_model", "multigrid", "network: multigrid, cnn, cnn-64, or a weights file", str),
     Option("pc_dcdm_grid", None, "cells of the grid as nx,ny[,nz] where no DMDA tells it", parse_shape),
+    Option(
+        "pc_dcdm_periodic",
+        None,
+        "axes that are periodic, as x,y: seen in the matrix, but for axes of two cells",
+        parse_axes,
+    ),
+    Option("pc_dcdm_cells", None, "file with the cell of each row: a PETSc binary index set, or .npy", str),
     Option("pc_dcdm_device", "auto", "where the network runs: auto, cpu, cuda or cuda:N", _device),
     Option(
         "pc_dcdm_compile",
@@ -122,10 +129,12 @@ PC_OPTIONS = (
 
 @dataclass(frozen=True)
 class PCSettings:
-    """The values of `PC_OPTIONS`; ``grid`` is (nz, ny, nx)."""
+    """The values of `PC_OPTIONS`; ``grid`` is (nz, ny, nx), ``periodic`` in the same order."""
 
     model: str
-    grid: tuple[int, int, int] | None
+    grid: Shape | None
+    periodic: Periodic | None
+    cells: str | None
     device: str
     compile: str
     fallback: str

@@ -7,7 +7,6 @@ allows.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,62 +14,63 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.backends.base import Backend, Loop, Operator, Problem
+from petsc_dcdm.backends.base import Backend, Problem
 from petsc_dcdm.backends.choice import load_weights, make_backend
 from petsc_dcdm.backends.devices import choose_device, mpi_reads_gpus
 from petsc_dcdm.grid.errors import UnsupportedSystem
-from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.shape import size_text
 from petsc_dcdm.native.build import take_notice
-from petsc_dcdm.native.identity import Identity, identity, object_at, pattern_identity
+from petsc_dcdm.native.identity import identity, object_at, pattern_identity
 from petsc_dcdm.native.petsc_library import inform
+from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of
 from petsc_dcdm.solver.at_exit import forget, watch
 from petsc_dcdm.solver.coarse import CoarseSolver
 from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.foreign_guess import ForeignGuess
-from petsc_dcdm.solver.loop.constant_mode import Closed, constant_part, how_closed, remove_constant
+from petsc_dcdm.solver.loop.answers import Answers
+from petsc_dcdm.solver.loop.constant_mode import Closed, remove_constant
 from petsc_dcdm.solver.loop.convergence import PC_FAILED
+from petsc_dcdm.solver.loop.scaled_rows import apply_scaled
 from petsc_dcdm.solver.options import PC_OPTIONS, PCSettings, checked, misspelt, print_help, read
 from petsc_dcdm.solver.otherwise import other_pc, with_remedy
-from petsc_dcdm.solver.pc_view import view_text
+from petsc_dcdm.solver.pc_view import text_without_network, view_text
 from petsc_dcdm.solver.petsc_build import require_real_double
+from petsc_dcdm.solver.sweeps import Sweeps
 from petsc_dcdm.solver.threads import threads_per_rank
 from petsc_dcdm.solver.together import Together
 from petsc_dcdm.stencil.discovery import find_grid
-from petsc_dcdm.stencil.fixed import FixedRows, find_fixed_rows
-from petsc_dcdm.stencil.forms.conversion import as_aij, has_entries, is_aij
+from petsc_dcdm.stencil.forms.conversion import as_aij, is_aij
+from petsc_dcdm.stencil.local_csr import all_zero
 from petsc_dcdm.stencil.system import GridSystem, build_system
 
 
-class PC:
+@with_traps_masked
+class PC(Answers):
     """Python type ``petsc_dcdm.PC``. Options: :mod:`petsc_dcdm.solver.options`. All methods are collective."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._settings: PCSettings | None = None
         self._set: dict[str, Any] = {}
-        self._comm: MPI.Intracomm | None = None
         self._alarm: MPI.Intracomm | None = None
         self._file: ModelFile | None = None
-        self._system: GridSystem | None = None
         self._backend: Backend | None = None
         self._coarse: CoarseSolver | None = None
+        self._waits = False
+        """For the values of a matrix that was all zero at set-up."""
         self.fallback: PETSc.PC | None = None
         """What serves the matrix where the network cannot."""
         self._refusal = ""
-        self._key: Identity | None = None
         self._pattern: tuple[int | None, ...] | None = None
-        self._fixed: tuple[Identity, FixedRows] | None = None
-        self._given: PETSc.Vec | None = None
         self.owner: int | None = None
         """Handle of the petsc_dcdm.KSP that this preconditioner belongs to; its converged reason tells of a failure."""
         self._guess = ForeignGuess()
         self._frees_constants = False
         """Whether `apply` takes constants out: a null space that the user has not attached."""
         self._threads = 1
-        self._operator: Operator | None = None
-        self._loop: tuple[int, Loop] | None = None
+        self._sweeps: Sweeps | None = None
         self.keep_operator = False
         """Set by petsc_dcdm.KSP before set-up: it will ask for :meth:`direction_loop`."""
 
@@ -120,7 +120,7 @@ class PC:
             self._system.destroy()
         if self.fallback is not None:
             self.fallback.destroy()
-        self._coarse = self._system = self._backend = self.fallback = self._key = None
+        self._coarse = self._system = self._backend = self.fallback = self._key = self._sweeps = None
         self._operator = self._loop = self._fixed = self._given = None
 
     def destroy(self, pc: PETSc.PC) -> None:
@@ -138,6 +138,10 @@ class PC:
     def _set_up(self, pc: PETSc.PC) -> None:
         _, P = pc.getOperators()
         if self._knows(P):
+            return
+        self._waits = all_zero(P)
+        if self._waits:
+            self.reset(pc)
             return
         pattern = pattern_identity(P, (P.query("dcdm_cells"), pc.getDM(), P.getDM()))
         kept: tuple[GridSystem | None, CoarseSolver | None] = None, None
@@ -164,15 +168,13 @@ class PC:
                 if part is not None:
                     part.destroy()
             self.reset(pc)
+            if kept[0] is not None:  # what were stored zeros, which say nothing of the grid, may be couplings now
+                self._set_up(pc)
+                return
             if self._settings.fallback == "none":
                 raise with_remedy(problem, pc.getOptionsPrefix()) from None
             self._fall_back(pc, self._settings.fallback, str(problem))
         self._key = identity(P)
-
-    def _knows(self, P: PETSc.Mat) -> bool:
-        """Whether this very matrix, with these values, is the one that was set up. Collective."""
-        same = self._key is not None and identity(P) == self._key
-        return same if self._comm is None else bool(self._comm.allreduce(same, op=MPI.LAND))
 
     def _fall_back(self, pc: PETSc.PC, kind: str, refusal: str) -> None:
         if refusal != self._refusal:
@@ -189,7 +191,8 @@ class PC:
             self._file = load_weights(settings.model, comm)
         file, threads = self._file, threads_per_rank(comm)
         self._threads = threads
-        grid = previous.grid if previous is not None else find_grid(pc, P, settings.grid)
+        told = settings.grid, settings.periodic, settings.cells
+        grid = previous.grid if previous is not None else find_grid(pc, P, *told, threads)
         file.require_dimension(grid.dimension)
         threshold = file.number("threshold") if network_of(file).levels else None
         device, holders = choose_device(settings.device, comm)
@@ -211,7 +214,9 @@ class PC:
         how = "kept from the last set-up" if previous is not None else f"from {grid.source}"
         inform(pc, f"grid {size_text(grid.shape)} {how}, {system.active_cells} active; {self._backend.description}")
         self._solve_coarsest(pc, self._backend.hierarchy, coarse)
-        if self.keep_operator:
+        if system.near is not None:
+            self._sweeps = Sweeps(system.near, system.layout, threads) if system.near.differs else None
+        elif self.keep_operator:
             self._operator = self._backend.operator(problem)
         system.w, system.s = [], np.zeros(0)  # the operator has kept what it needs of them
 
@@ -237,65 +242,10 @@ class PC:
         return Together(self._alarm)
 
     @property
-    def system(self) -> GridSystem:
-        """What was found in the matrix; after set-up without the fallback."""
-        assert self._system is not None
-        return self._system
-
-    @property
-    def layout(self) -> BoxLayout:
-        """The boxes of the ranks, which count what they exchange; after set-up without the fallback."""
-        return self.system.layout
-
-    @property
     def hierarchy(self) -> Hierarchy:
         """The network made ready for the matrix; after set-up without the fallback."""
         assert self._backend is not None
         return self._backend.hierarchy
-
-    def direction_loop(self, A: PETSc.Mat, history: int) -> tuple[GridSystem, Loop] | str:
-        """The system and the loop that take the steps of the method with ``A``, or why there are none."""
-        if self._operator is None or self._system is None:
-            return "the preconditioner does not run compiled on a grid of more than one level"
-        if not self._knows(A):
-            return "the preconditioner was set up on another matrix or on other values"
-        if history > self._operator.max_history:
-            return f"the compiled loop keeps at most {self._operator.max_history} directions"
-        if self._loop is None or self._loop[0] != history:
-            self._loop = history, self._operator.loop(history)
-        return self._system, self._loop[1]
-
-    def constant_part(self, b: PETSc.Vec) -> float:
-        """Norm of the part of ``b`` along constants on the coupled rows of the matrix that was set up. Collective."""
-        assert self._comm is not None and self._system is not None
-        return constant_part(b, self._system.fixed, self._system.active_cells, self._comm)
-
-    def constants_are_null(self, A: PETSc.Mat) -> bool:
-        """Whether ``A`` was set up and takes the constant vector to zero, to rounding. Collective."""
-        return self._knows(A) and self._system is not None and self._system.singular and not self._system.fixed.anywhere
-
-    def closed(self, A: PETSc.Mat) -> Closed:
-        """What constants are to ``A``; for a matrix without entries that which was set up stands for it. Collective."""
-        system, kept = self._system, has_entries(A)
-        if system is not None and (not kept or self._knows(A)):
-            near = Closed.NEARLY if system.nearly_closed and kept else Closed.NO
-            return Closed.ENTIRELY if system.singular else near
-        return how_closed(A, self.fixed_rows(A)) if is_aij(A) else Closed.NO
-
-    def fixed_rows(self, A: PETSc.Mat) -> FixedRows:
-        """The rows of ``A`` that are solved before the loop; for a matrix without entries those of the matrix that was
-        set up stand for them. Collective.
-        """
-        if self._system is not None and (not is_aij(A) or self._knows(A)):
-            fixed = self._system.fixed
-            return fixed if self._knows(A) else replace(fixed, certain=False)
-        if self._fixed is None or self._fixed[0] != identity(A):
-            self._fixed = identity(A), find_fixed_rows(A)
-        return self._fixed[1]
-
-    def given(self, b: PETSc.Vec) -> PETSc.Vec:
-        """The user's right-hand side, of which PETSc has made ``b`` by taking the null space out."""
-        return b if self._given is None else self._given
 
     # Apply --------------------------------------------------------------------------------------------------------
 
@@ -321,22 +271,29 @@ class PC:
         """z = c A^-1 r approximately, with c near 1. Collective; linear in r for the multigrid network, homogeneous
         for any.
         """
+        self._serve(pc, r, z, transposed=False)
+
+    def _serve(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec, transposed: bool) -> None:
         self.ready(pc)  # a second setFromOptions makes a new context without a set-up
         if self.fallback is not None:
             self.fallback.apply(r, z)
             return
         with self.together():
-            self._apply(pc, r, z)
+            apply_scaled(self.factors, partial(self._apply, pc), r, z, transposed)
 
     def _apply(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
-        assert self._system is not None
-        system, hierarchy = self._system, self.hierarchy
         norm = r.norm()  # known to PETSc already where the Krylov method tests it
-        if norm == 0.0 or not np.isfinite(norm):
+        if norm == 0.0 or not np.isfinite(norm) or self._waits:
             r.copy(z)
             return
+        assert self._system is not None
+        system, hierarchy, sweeps = self._system, self.hierarchy, self._sweeps
         box = system.rows.to_box(r)
-        if system.rows.copies:
+        if sweeps is not None:
+            out = sweeps.apply(lambda left, into: hierarchy.apply(left, into, 1.0, 1.0), box, 1.0 / norm)
+            out *= norm / system.scale
+            system.rows.from_box(out, z)
+        elif system.rows.copies:
             out = np.empty(box.shape)
             hierarchy.apply(box, out, 1.0 / norm, norm / system.scale)
             system.rows.from_box(out, z)
@@ -350,18 +307,15 @@ class PC:
 
     def applyTranspose(self, pc: PETSc.PC, r: PETSc.Vec, z: PETSc.Vec) -> None:
         """The network for the transposed system is the network: it approximates the inverse of a symmetric matrix."""
-        self.apply(pc, r, z)
+        self._serve(pc, r, z, transposed=True)
 
     def view(self, pc: PETSc.PC, viewer: PETSc.Viewer) -> None:
         if viewer.getType() != PETSc.Viewer.Type.ASCII:
             return
-        if self.fallback is not None:
-            viewer.printfASCII(f"    the network cannot serve this matrix: {self._refusal}\n    fallback:\n")
-            self.fallback.view(viewer)
-            return
         if self._system is None or self._backend is None or self._file is None:
-            viewer.printfASCII("    not set up yet\n")
-            return
-        viewer.printfASCII(view_text(self._file, self._system, self._backend))
-        if self._coarse is not None:
-            self._coarse.view(viewer)
+            viewer.printfASCII(text_without_network(self._refusal if self.fallback is not None else "", self._waits))
+        else:
+            viewer.printfASCII(view_text(self._file, self._system, self._backend))
+        for part in (self.fallback, self._coarse):
+            if part is not None:
+                part.view(viewer)

@@ -1,13 +1,16 @@
 """Where the rows of a matrix lie on a structured grid.
 
 First hit wins (README, "Where the grid comes from"): the DMDA on the PC or the matrix; an index set composed on the
-matrix as ``dcdm_cells`` together with ``-pc_dcdm_grid``; ``-pc_dcdm_grid`` with one row per cell; the matrix's own
-off-diagonal offsets when its rows are in lexicographic order.
+matrix as ``dcdm_cells``, or the file of ``-pc_dcdm_cells``; ``-pc_dcdm_grid`` with one row per cell; the matrix's own
+off-diagonal offsets when its rows are in lexicographic order; its graph. Where the couplings turn out to be others
+than the grid's, `other_grids` has what else the rows may be.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -16,10 +19,16 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import BrokenMatrix, GridError, MatrixError, raise_together
-from petsc_dcdm.grid.shape import Shape, size_text
-from petsc_dcdm.stencil.entries import CsrRows
-from petsc_dcdm.stencil.entries_numpy import read, row_reader
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape, size_text
+from petsc_dcdm.stencil.entries.numpy_rows import read, row_reader
+from petsc_dcdm.stencil.entries.rows import CsrRows
+from petsc_dcdm.stencil.forms.offsets import COMPACT_OFFSETS, compact_strides
+from petsc_dcdm.stencil.lattice.cells import load_cells, size_of
+from petsc_dcdm.stencil.lattice.search import box_of, embed
 from petsc_dcdm.stencil.local_csr import local_csr
+
+CELLS, GRAPH = "index set dcdm_cells", "graph of the matrix"
+"""Sources of a grid."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,9 @@ class Grid:
         of the DMDA the rows belong to, None elsewhere: a hint for the split into boxes.
     box
         offset and shape of the part of the grid that this rank's rows are, x fastest; None if they are no box.
+    periodic
+        the axes (z, y, x) whose first and last cells are neighbours, as far as that is known; others may turn out to
+        be when the matrix is read.
     """
 
     shape: Shape
@@ -51,6 +63,7 @@ class Grid:
     source: str
     edges: tuple[tuple[int, ...], ...] | None = None
     box: tuple[Shape, Shape] | None = None
+    periodic: Periodic = NOT_PERIODIC
 
     @property
     def dimension(self) -> int:
@@ -98,38 +111,40 @@ def _from_dmda(dm: PETSc.DMDA, A: PETSc.Mat) -> Grid:
             f"this rank owns {mx * my * mz} cells of the DMDA but {last - first} rows of the matrix; create the "
             f"matrix with DMCreateMatrix"
         )
+    kinds = (*dm.getBoundaryType(), None, None)[:3]
+    z, y, x = (kind == PETSc.DM.BoundaryType.PERIODIC for kind in kinds[::-1])
     ranges = (*dm.getOwnershipRanges(), [1], [1])[:3]
     edges = tuple(tuple(int(e) for e in np.concatenate(([0], np.cumsum(ranges[2 - i])))) for i in range(3))
-    cells, box = None, ((z0, y0, x0), (mz, my, mx))
+    periodic, cells, box = (z, y, x), None, ((z0, y0, x0), (mz, my, mx))
     if _whole_planes(shape, first, last - first) != box:
         z, y, x = np.ix_(np.arange(z0, z0 + mz), np.arange(y0, y0 + my), np.arange(x0, x0 + mx))
         cells = ((z.astype(np.int64) * shape[1] + y) * shape[2] + x).ravel()
-    return Grid(shape, cells, first, last - first, "DMDA", edges, box)
+    return Grid(shape, cells, first, last - first, "DMDA", edges, box, periodic)
 
 
-def _from_cells(cells_is: PETSc.IS, shape: Shape | None, A: PETSc.Mat) -> Grid:
-    if shape is None:
-        raise GridError(
-            "the matrix carries an index set 'dcdm_cells' but no grid size was given: add -pc_dcdm_grid nx,ny[,nz]"
-        )
+def _count_cells(cells: np.ndarray, A: PETSc.Mat) -> GridError | None:
     first, last = A.getOwnershipRange()
-    cells = np.array(cells_is.getIndices(), dtype=np.int64)
-    if cells.size != last - first:
-        raise GridError(
-            f"'dcdm_cells' numbers {cells.size} cells on this rank but the matrix has {last - first} rows here: "
-            f"one cell per local row"
-        )
+    if cells.size == last - first:
+        return None
+    return GridError(
+        f"'dcdm_cells' numbers {cells.size} cells on this rank but the matrix has {last - first} rows here: one cell "
+        "per local row"
+    )
+
+
+def _from_cells(cells: np.ndarray, shape: Shape, A: PETSc.Mat) -> Grid:
+    first = A.getOwnershipRange()[0]
     rises = bool((cells[1:] > cells[:-1]).all())
     ends = cells[[0, -1]] if rises and cells.size else cells
     if ((ends < 0) | (ends >= prod(shape))).any():
         bad = int(np.flatnonzero((cells < 0) | (cells >= prod(shape)))[0])
         raise GridError(
-            f"'dcdm_cells' gives row {first + bad} the cell {int(cells[bad])}, outside the {size_text(shape)} grid of "
-            "-pc_dcdm_grid"
+            f"'dcdm_cells' gives row {first + bad} the cell {int(cells[bad])}, outside the {size_text(shape)} grid; "
+            "check it and -pc_dcdm_grid"
         )
     if not rises and np.unique(cells).size != cells.size:
         raise GridError("'dcdm_cells' gives two rows the same cell: petsc_dcdm needs one unknown per cell")
-    return Grid(shape, cells, first, cells.size, "index set dcdm_cells")
+    return Grid(shape, cells, first, cells.size, CELLS)
 
 
 def _refuse(A: PETSc.Mat) -> MatrixError | None:
@@ -144,33 +159,78 @@ def _refuse(A: PETSc.Mat) -> MatrixError | None:
     return None
 
 
-def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
-    """The grid that a lexicographic matrix shows in its offsets column - row: {1, nx} or {1, nx, nx ny}."""
+def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid | None:
+    """The grid that a lexicographic matrix shows in its offsets column - row: {1, nx} or {1, nx, nx ny}, and of the
+    lines that are closed to rings nx - 1, nx (ny - 1) or nx ny (nz - 1); or those of a compact 9- or 27-point stencil.
+    """
     first, last = A.getOwnershipRange()
     rows = A.getSize()[0]
     kind = row_reader(comm)
     with local_csr(A, kind is CsrRows) as local:
-        found = read(kind, local, (1, 1, rows), first).offsets(8)
+        found = read(kind, local, (1, 1, rows), first).offsets(COMPACT_OFFSETS)
     parts = comm.allgather(None if found is None else found.tolist())
     offsets = sorted({offset for part in parts for offset in part or ()})
-    failure = (
-        "no grid could be found: there is no DMDA, no index set 'dcdm_cells' and no -pc_dcdm_grid, and the matrix is "
-        f"not that of a lexicographic 5- or 7-point grid ({rows} rows, off-diagonals at "
-        f"{'many distances' if None in parts else 'distance ' + (', '.join(map(str, offsets)) or 'none')}); "
-        f"give -pc_dcdm_grid nx,ny[,nz]"
-    )
-    if None in parts or not 1 <= len(offsets) <= 3 or offsets[0] != 1:
-        raise GridError(failure)
-    nx = offsets[1] if len(offsets) > 1 else rows
-    plane = offsets[2] if len(offsets) > 2 else rows
-    if plane % nx or rows % plane:
-        raise GridError(failure)
-    shape = (rows // plane, plane // nx, nx)
+    if None in parts:
+        return None
+    shape = _shape_of(offsets, rows)
+    if shape is None:
+        compact = compact_strides(offsets, rows)
+        if compact is None:
+            return None
+        nx, plane = compact
+        shape = (rows // plane, plane // nx, nx)
     box = _whole_planes(shape, first, last - first)
     return Grid(shape, None, first, last - first, "offsets of the matrix", box=box)
 
 
-def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None) -> Grid:
+def _shape_of(offsets: list[int], rows: int) -> Shape | None:
+    """The one shape (tried for all up to 9^3) of that many cells whose lines and rings have these offsets."""
+    if not offsets:
+        return 1, 1, rows  # without any coupling every grid is right
+    lengths = [*offsets, rows]
+    for nx, plane in ((nx, plane) for plane in reversed(lengths) for nx in lengths if nx > 1):
+        if plane % nx or rows % plane or (plane == nx and plane < rows):
+            continue
+        along = [(nx, 1), (plane // nx, nx), (rows // plane, plane)]
+        lines = {step for n, step in along if n > 1}
+        if lines <= set(offsets) <= lines | {(n - 1) * step for n, step in along if n > 2}:
+            return rows // plane, plane // nx, nx
+    return None
+
+
+def _from_graph(A: PETSc.Mat, comm: MPI.Intracomm, threads: int) -> Grid:
+    """The grid that the couplings show, whatever the order of the rows and however many cells have none."""
+    shape, cells = embed(A, comm, threads)
+    box = box_of(cells, shape)
+    in_order = box is not None and box == _whole_planes(shape, A.getOwnershipRange()[0], cells.size)
+    if comm.allreduce(in_order, op=MPI.LAND):
+        return Grid(shape, None, A.getOwnershipRange()[0], cells.size, GRAPH, box=box)
+    return Grid(shape, cells, A.getOwnershipRange()[0], cells.size, GRAPH, box=box)
+
+
+def other_grids(A: PETSc.Mat, grid: Grid, threads: int) -> Iterator[Grid]:
+    """What the rows may be where the couplings of ``A`` are not those of ``grid``: the cells of a DMDA in natural
+    order, and what the graph shows. Nothing where the user has told each cell. Collective.
+    """
+    if grid.source == CELLS:
+        return
+    if grid.source == "DMDA" and A.getSize()[0] == prod(grid.shape):
+        first, rows = grid.first, grid.rows
+        yield replace(
+            grid, cells=None, source="DMDA, natural order", edges=None, box=_whole_planes(grid.shape, first, rows)
+        )
+    with suppress(GridError):
+        yield _from_graph(A, A.getComm().tompi4py(), threads)
+
+
+def find_grid(
+    pc: PETSc.PC,
+    A: PETSc.Mat,
+    shape: Shape | None,
+    periodic: Periodic | None = None,
+    cells: str | None = None,
+    threads: int = 1,
+) -> Grid:
     """The grid of the square matrix ``A``. Collective.
 
     Parameters
@@ -179,6 +239,10 @@ def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None) -> Grid:
         its DM is asked first, then that of ``A``.
     shape
         (nz, ny, nx) from ``-pc_dcdm_grid`` or None.
+    periodic
+        axes (z, y, x) from ``-pc_dcdm_periodic`` or None.
+    cells
+        the file of ``-pc_dcdm_cells`` or None.
 
     Raises GridError, on all ranks alike, when there is none or it does not fit, MatrixError when ``A`` is of a kind
     that cannot be read.
@@ -186,24 +250,32 @@ def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None) -> Grid:
     comm = A.getComm().tompi4py()
     raise_together(comm, _refuse(A))
     grid, error = None, None
+    cells_is = A.query("dcdm_cells")
     try:
-        cells_is = A.query("dcdm_cells")
         dm = next((d for d in (pc.getDM(), A.getDM()) if _is_dmda(d)), None)
         if dm is not None:
             grid = _from_dmda(dm, A)
-        elif cells_is:
-            grid = _from_cells(cells_is, shape, A)
+        elif cells_is or cells:
+            cells_is = cells_is or load_cells(cells or "", A)
+            numbers = np.array(cells_is.getIndices(), dtype=np.int64)
+            raise_together(comm, _count_cells(numbers, A))
+            grid = _from_cells(numbers, shape or size_of(numbers, A), A)
         elif shape is not None:
             rows = A.getSize()[0]
-            if prod(shape) != rows:
+            if prod(shape) < rows:
                 raise GridError(
-                    f"-pc_dcdm_grid is {size_text(shape)} = {prod(shape)} cells but the matrix has {rows} rows; "
-                    "where only some cells have a row, compose an index set 'dcdm_cells' on the matrix"
+                    f"-pc_dcdm_grid is {size_text(shape)} = {prod(shape)} cells but the matrix has {rows} rows"
                 )
             first, last = A.getOwnershipRange()
             box = _whole_planes(shape, first, last - first)
-            grid = Grid(shape, None, first, last - first, "-pc_dcdm_grid", box=box)
+            if prod(shape) == rows:
+                grid = Grid(shape, None, first, last - first, "-pc_dcdm_grid", box=box)
     except GridError as problem:
         error = problem
     raise_together(comm, error)
-    return grid if grid is not None else _from_offsets(A, comm)
+    if grid is None and shape is None:
+        grid = _from_offsets(A, comm)
+    if grid is None:
+        grid = _from_graph(A, comm, threads)
+    z, y, x = (any(known) for known in zip(grid.periodic, periodic or NOT_PERIODIC, strict=True))
+    return replace(grid, periodic=(z, y, x))

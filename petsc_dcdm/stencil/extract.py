@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -21,13 +22,15 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.errors import BrokenMatrix, MatrixError, raise_together
-from petsc_dcdm.grid.shape import Shape, size_text
+from petsc_dcdm.grid.errors import BrokenMatrix, FormError, MatrixError, NeighbourError, raise_together
+from petsc_dcdm.grid.shape import Periodic, Shape, size_text
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.stencil.discovery import Grid
-from petsc_dcdm.stencil.entries import CsrRows
-from petsc_dcdm.stencil.entries_numpy import NumpyRows, read, row_reader
-from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
+from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows, read, row_reader
+from petsc_dcdm.stencil.entries.report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
+from petsc_dcdm.stencil.entries.rows import CsrRows
+from petsc_dcdm.stencil.forms.row_scaling import RowFactors
+from petsc_dcdm.stencil.ghosts import Ghosts
 from petsc_dcdm.stencil.local_csr import local_csr
 from petsc_dcdm.stencil.packed import PackedStencil
 
@@ -85,6 +88,8 @@ class RowStencil:
         global counts of the rows that are coupled, and of those that have an s
     ghosts
         on several ranks
+    periodic
+        the axes (z, y, x) along which rows of any rank couple round the ends of grid lines
     exact
         every entry of the matrix is in w and s, to rounding, but those in columns of Dirichlet rows; for a
         packed stencil if it is symmetric
@@ -104,6 +109,7 @@ class RowStencil:
     nearly_closed: bool
     penalties: int
     ghosts: Ghosts | None
+    periodic: Periodic
     exact: bool
 
 
@@ -112,14 +118,16 @@ def _cell_text(cell: int, shape: Shape) -> str:
     return f"({cell % nx}, {cell // nx % ny}, {cell // (nx * ny)})"
 
 
-def _explain(error: StencilError, grid: Grid, first: int) -> MatrixError:
+def explain_row(error: StencilError, grid: Grid, first: int) -> MatrixError:
     """The sentence for the first row that does not fit."""
     row, value = error.row + first, error.value
     entry = f"row {row}, column {error.column}"
     cell = int(grid.cells[error.row]) if grid.cells is not None else row
     where = f"row {row} (cell {_cell_text(cell, grid.shape)} of the {size_text(grid.shape)} grid from {grid.source})"
     serves = "petsc_dcdm serves 5- and 7-point stencils"
-    kind = BrokenMatrix if error.problem is Problem.NOT_FINITE else MatrixError
+    kinds = {Problem.NOT_FINITE: BrokenMatrix, Problem.SIGN: FormError, Problem.ROW_SUM: FormError}
+    kinds |= {Problem.NOT_NEIGHBOUR: NeighbourError, Problem.OUTSIDE: NeighbourError}
+    kind = kinds.get(error.problem, MatrixError)
     return kind(
         {
             Problem.NOT_FINITE: f"the matrix has {value} in row {row}; check its assembly",
@@ -129,56 +137,22 @@ def _explain(error: StencilError, grid: Grid, first: int) -> MatrixError:
             "matrix are <= 0 where the diagonal is > 0, or all signs the other way round",
             Problem.ROW_SUM: f"{where} has row sum {value:g} against the sign of its diagonal: it is not diagonally "
             "dominant, so this is no Poisson matrix",
-            Problem.PERIODIC: f"{where} is coupled to column {error.column} at the other end of its grid line: "
-            "periodic boundaries are not supported",
             Problem.NOT_NEIGHBOUR: f"{where} is coupled to column {error.column}, which is no face neighbour; {serves}",
             Problem.OUTSIDE: f"{where} is coupled to column {error.column}, which has no cell of the grid; {serves}",
         }[error.problem]
     )
 
 
-class Ghosts:
-    """The columns of this rank's rows that are rows of other ranks: which they are, their cells, and whether they are
-    Dirichlet rows. It depends on the pattern of the matrix only.
-    """
-
-    def __init__(self, A: PETSc.Mat, columns: np.ndarray, grid: Grid) -> None:
-        """Collective. ``columns``: int64, sorted."""
-        comm = A.getComm().tompi4py()
-        ranges = np.asarray(A.getOwnershipRanges(), np.int64)
-        owner = np.searchsorted(ranges, columns, side="right") - 1
-        self._sf = PETSc.SF().create(A.getComm())
-        remote = np.stack([owner, columns - ranges[owner]], axis=1).astype(PETSc.IntType)
-        self._sf.setGraph(grid.rows, None, remote)
-        self.columns = self.cells = columns
-        if comm.allreduce(grid.cells is not None, op=MPI.LOR):
-            cells = np.arange(grid.first, grid.first + grid.rows) if grid.cells is None else grid.cells
-            self.cells = self.fetch(cells)
-
-    def dirichlet(self, flags: np.ndarray) -> np.ndarray:
-        """uint8: the flags of these columns from those of everybody's rows. Collective."""
-        return self.fetch(flags)
-
-    def fetch(self, values: np.ndarray) -> np.ndarray:
-        """int64 or uint8: what these columns have, from what everybody's rows have. Collective."""
-        unit = MPI.INT64_T if values.dtype == np.int64 else MPI.UNSIGNED_CHAR
-        found = np.empty(self.columns.size, values.dtype)
-        self._sf.bcastBegin(unit, values, found, MPI.REPLACE)
-        self._sf.bcastEnd(unit, values, found, MPI.REPLACE)
-        return found
-
-    def destroy(self) -> None:
-        """Collective."""
-        self._sf.destroy()
-
-
-def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None) -> RowStencil:
+def extract(
+    A: PETSc.Mat, grid: Grid, threads: int, known: Ghosts | None = None, factors: RowFactors | None = None
+) -> RowStencil:
     """Reads and checks the local rows of ``A``. Collective; raises MatrixError on all ranks alike.
 
-    ``ghosts``: those of a matrix with this pattern, if they are known.
+    ``known``: ghosts of a matrix with this pattern, if there are any; they stay the caller's. ``factors``: what rows
+    are divided by first.
     The symmetry of couplings is settled in :mod:`petsc_dcdm.stencil.system` if it is packed or w_high is set.
     """
-    comm = A.getComm().tompi4py()
+    comm, ghosts = A.getComm().tompi4py(), known
     first, last = A.getOwnershipRange()
     n = last - first
     kind = row_reader(comm)
@@ -187,8 +161,9 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
         box = None
     shape = (n,) if box is None else tuple(size + 2 for size in box[1])
     with local_csr(A, kind is CsrRows) as local:
-        rows = read(kind, local, grid.shape, first, grid.cells, threads)
-        sign, scale = _size(rows, comm)
+        given = local if factors is None else factors.divided(local, threads)
+        rows = read(kind, given, grid.shape, first, grid.cells, threads, grid.periodic)
+        sign, scale = sign_and_scale(rows, comm)
         options: dict[str, Any] = {"sign": sign, "scale": scale, "rounding": ROUNDING}
         if box is not None:
             options["box"] = box
@@ -198,7 +173,13 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
                 nonlocal ghosts
                 ghosts = ghosts or Ghosts(A, rows.ghost_columns(), grid)
                 rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))
-            return _couplings(rows, comm, shape, {**options, **more}, lambda problem: _explain(problem, grid, first))
+            try:
+                explain = partial(explain_row, grid=grid, first=first)
+                return _couplings(rows, comm, shape, {**options, **more}, explain, factors is not None)
+            except MatrixError:
+                if ghosts is not None and ghosts is not known:
+                    ghosts.destroy()  # the traceback may live longer than MPI
+                raise
 
         found = None
         # Dirichlet rows mostly are short, or lie at the boundary: to look at all takes as long as a third of the rest.
@@ -217,23 +198,14 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
         found = found if sum_rounding is None else couplings(sum_rounding=sum_rounding)
         packed, w_low, w_high, s, report = found
         dirichlet = np.flatnonzero(rows.dirichlet.view(bool))
-        diagonal = rows.diagonals(dirichlet)
+        diagonal = rows.diagonals(dirichlet) * (1.0 if factors is None else factors.values[dirichlet])
     # A row that is all zero has no solution that any stencil could be asked about; a penalty's couplings are not read.
     inexact = report.inexact or not diagonal.all() or penalties
-    counts = [n - dirichlet.size, report.extra, inexact]
+    counts = [n - dirichlet.size, report.extra, inexact, *report.wrapped]
     totals = comm.allreduce(np.array([*report.w_sum, *report.w_count, *counts], dtype=float))
     mean_w = tuple(float(total / count) if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
     largest, least, most_sum = _extremes(report, comm)
-    if 0 < least < TOO_WIDE * largest:
-        raise MatrixError(
-            f"the diagonals of coupled rows range from {least:.1e} to {largest:.1e}; the network works in single "
-            "precision, which holds ratios up to 1e24: -pc_dcdm_fallback gamg, or another PC, serves this matrix"
-        )
-    largest, least = scale * largest, scale * least
-    if 0 < least < WIDE * largest:
-        largest *= float(np.sqrt(least / largest))  # as many powers of ten above 1 as below
-    if largest > 0 and not 0.5 <= largest <= 1.0:
-        factor = _power_of_two(largest)
+    if (factor := range_factor(least, largest, scale)) != 1.0:
         scale *= factor
         for array in (*w_low, *(w_high or ()), s):
             array *= factor
@@ -253,11 +225,12 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
         nearly_closed=bool(totals[7] > 0 and most_sum <= NEARLY_CLOSED),
         penalties=penalties,
         ghosts=ghosts,
+        periodic=(bool(totals[11]), bool(totals[10]), bool(totals[9])),
         exact=not totals[8] and w_high is None,
     )
 
 
-def _size(rows: CsrRows | NumpyRows, comm: MPI.Intracomm) -> tuple[float, float]:
+def sign_and_scale(rows: CsrRows | NumpyRows, comm: MPI.Intracomm) -> tuple[float, float]:
     """The sign of the matrix, and a scale, a power of two lest anything be rounded, that makes its diagonals at most 1.
 
     Collective. The scale only has to be of the right size: a few diagonals will do, the rest is settled by the largest.
@@ -267,6 +240,22 @@ def _size(rows: CsrRows | NumpyRows, comm: MPI.Intracomm) -> tuple[float, float]
     largest = max(size for _, size in known)
     scale = _power_of_two(largest) if np.isfinite(largest) and largest > 0 else 1.0
     return next((s for s, _ in known if s), 1.0), scale
+
+
+def range_factor(least: float, largest: float, scale: float) -> float:
+    """A power of two that brings diagonals of this range, times ``scale``, to at most 1, or to both sides of 1.
+
+    Raises MatrixError where single precision cannot hold them.
+    """
+    if 0 < least < TOO_WIDE * largest:
+        raise MatrixError(
+            f"the diagonals of coupled rows range from {least:.1e} to {largest:.1e}; the network works in single "
+            "precision, which holds ratios up to 1e24: -pc_dcdm_fallback gamg, or another PC, serves this matrix"
+        )
+    largest, least = scale * largest, scale * least
+    if 0 < least < WIDE * largest:
+        largest *= float(np.sqrt(least / largest))  # as many powers of ten above 1 as below
+    return _power_of_two(largest) if largest > 0 and not 0.5 <= largest <= 1.0 else 1.0
 
 
 def _extremes(report: StencilReport, comm: MPI.Intracomm) -> tuple[float, float, float]:
@@ -300,9 +289,10 @@ def _couplings(
     shape: tuple[int, ...],
     options: dict[str, Any],
     explain: Callable[[StencilError], MatrixError],
+    both: bool,
 ) -> Found:
-    """The stencil packed if all ranks can, else w_low, w_high if it matters, and s in arrays of this shape. Collective;
-    raises MatrixError on all ranks alike, and MoreDirichlet.
+    """The stencil packed if all ranks can, else w_low, w_high if it matters or ``both`` are wanted, and s in arrays of
+    this shape. Collective; raises MatrixError on all ranks alike, and MoreDirichlet.
     """
     error: MatrixError | None = None
     found = None
@@ -315,15 +305,14 @@ def _couplings(
     if packed is not None and found is not None:
         return packed, [], None, np.zeros(0), found[1]
     w_low, s = _zeros(shape, 3), _zeros(shape, 1)[0]
-    report = None
+    w_high, report = _zeros(shape, 3) if both else None, None
     try:
-        report = rows.extract(w_low, s, **options)
+        report = rows.extract(w_low, s, w_high=w_high or (None,) * 3, **options)
     except StencilError as problem:
         error = explain(problem)
     raise_together(comm, error)
     assert report is not None
-    w_high = None
-    if comm.allreduce(report.symmetry) % 2**64:
+    if w_high is None and comm.allreduce(report.symmetry) % 2**64:
         w_high = _zeros(shape, 3)
         rows.extract(w_low, s, w_high=w_high, **options)
     return None, w_low, w_high, s, report

@@ -10,8 +10,8 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.stencil.entries import CsrRows
-from petsc_dcdm.stencil.entries_numpy import read, row_reader
+from petsc_dcdm.stencil.entries.numpy_rows import read, row_reader
+from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.forms.conversion import is_aij
 from petsc_dcdm.stencil.local_csr import local_csr
 
@@ -52,14 +52,16 @@ class FixedRows:
         return self.rows[self.diagonal == 0.0]
 
     def begin(self, b: PETSc.Vec, x: PETSc.Vec, guessed: bool) -> bool:
-        """x = b / diagonal there; without a guess x is 0. Returns whether one is not 0. Collective."""
+        """x = b / diagonal there, and what it was in rows that are all zero; without a guess x is 0. Returns whether b
+        is not 0 in one of the rows. Collective.
+        """
         if not self.anywhere:
             return False
         values = b.getArray(readonly=True)[self.rows]
         some = bool(x.comm.tompi4py().allreduce(bool(values.any()), op=MPI.LOR))
         if some or guessed:
             with x as unknowns:
-                unknowns[self.rows] = self._quotient(values)
+                unknowns[self.rows] = self._quotient(values, unknowns[self.rows])
         return some
 
     def correct(self, r: PETSc.Vec, x: PETSc.Vec) -> bool:
@@ -102,8 +104,9 @@ class FixedRows:
             with z as values:
                 values[self.rows] = self._quotient(r.getArray(readonly=True)[self.rows])
 
-    def _quotient(self, values: np.ndarray) -> np.ndarray:
-        out = np.zeros(values.size)
+    def _quotient(self, values: np.ndarray, otherwise: np.ndarray | None = None) -> np.ndarray:
+        """values / diagonal; what ``otherwise``, or 0, has in rows that are all zero."""
+        out = np.zeros(values.size) if otherwise is None else otherwise
         return np.divide(values, self.diagonal, out=out, where=self.diagonal != 0.0)
 
 

@@ -12,12 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.native.petsc_library import petsc_library
 
 INTEGER = np.dtype(PETSc.IntType)
 PetscInt = ctypes.c_int64 if INTEGER.itemsize == 8 else ctypes.c_int32
+
+LOOK = 4096
+"""Entries that are looked at together; numpy looks at all that it is given."""
 
 
 @dataclass(frozen=True)
@@ -82,3 +86,16 @@ def local_csr(A: PETSc.Mat, blocks: bool = True) -> Iterator[LocalRows]:
             yield LocalRows(*own, (*other, _view(columns, count.value, INTEGER).astype(np.int64)))
     else:
         yield LocalRows(*A.getValuesCSR())
+
+
+def all_zero(A: PETSc.Mat) -> bool:
+    """Whether a matrix has no entry but zeros on any rank; False for kinds whose entries are not read. Collective.
+
+    The first entry that is not zero ends the search.
+    """
+    if "aij" not in A.getType() or "baij" in A.getType():
+        return False
+    with local_csr(A) as local:
+        blocks = local.values, *(local.other[2:3] if local.other else ())
+        found = any(v[at : at + LOOK].any() for v in blocks for at in range(0, v.size, LOOK))
+    return not A.getComm().tompi4py().allreduce(found, op=MPI.LOR)

@@ -11,9 +11,10 @@ import numpy as np
 from petsc4py import PETSc
 
 from petsc_dcdm.stencil.discovery import Grid
-from petsc_dcdm.stencil.entries_report import SUM_ROUNDING
-from petsc_dcdm.stencil.extract import Ghosts
+from petsc_dcdm.stencil.entries.report import SUM_ROUNDING
 from petsc_dcdm.stencil.fixed import find_fixed_rows
+from petsc_dcdm.stencil.forms.row_scaling import RowFactors
+from petsc_dcdm.stencil.ghosts import Ghosts
 from petsc_dcdm.stencil.local_csr import local_csr
 
 
@@ -35,12 +36,16 @@ class Regions:
     rows: np.ndarray
     first: np.ndarray
 
-    def parts(self, b: PETSc.Vec) -> np.ndarray:
-        """Norm of the part of ``b`` along the constants of each region. Collective."""
+    def parts(self, b: PETSc.Vec, factors: RowFactors | None = None) -> np.ndarray:
+        """Norm of the part of ``b`` along the constants of each region, divided by ``factors``, if rows were scaled by
+        them: the part that no x can answer to. Collective.
+        """
         inside = self.of >= 0
-        values = b.getArray(readonly=True)[inside]
-        sums = np.bincount(self.of[inside], weights=values, minlength=self.rows.size)
-        return np.abs(b.comm.tompi4py().allreduce(sums)) / np.sqrt(self.rows)
+        left = np.ones(inside.sum()) if factors is None else 1 / factors.values[inside]
+        values = b.getArray(readonly=True)[inside] * left
+        sums = [np.bincount(self.of[inside], weights=v, minlength=self.rows.size) for v in (values, left * left)]
+        along, square = b.comm.tompi4py().allreduce(np.array(sums))
+        return np.abs(along) / np.sqrt(square)
 
 
 def find_regions(A: PETSc.Mat) -> Regions:

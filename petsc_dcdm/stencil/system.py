@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.boxes import partition
-from petsc_dcdm.grid.errors import MatrixError, raise_together
+from petsc_dcdm.grid.errors import FormError, MatrixError, NeighbourError, raise_together
 from petsc_dcdm.grid.faces import interior, neighbours
 from petsc_dcdm.grid.halo import BoxLayout
-from petsc_dcdm.stencil.discovery import Grid
-from petsc_dcdm.stencil.entries import CsrRows, RowsOnGrid
-from petsc_dcdm.stencil.extract import Ghosts, extract
+from petsc_dcdm.stencil.discovery import Grid, other_grids
+from petsc_dcdm.stencil.entries.given import RowsOnGrid
+from petsc_dcdm.stencil.entries.rows import CsrRows
+from petsc_dcdm.stencil.extract import extract
 from petsc_dcdm.stencil.fixed import FixedRows
+from petsc_dcdm.stencil.forms.nearest import Nearness, join_sides, nearest
+from petsc_dcdm.stencil.forms.row_scaling import RowFactors, find_row_factors, looks_scaled, weighted_square
+from petsc_dcdm.stencil.forms.symmetry import TOLERANCE
+from petsc_dcdm.stencil.ghosts import Ghosts
 from petsc_dcdm.stencil.local_csr import local_csr
 from petsc_dcdm.stencil.packed import PackedStencil
 from petsc_dcdm.stencil.plan import coarse_limit, plan_coarsening
@@ -25,9 +32,6 @@ from petsc_dcdm.stencil.walls import keep_walls
 
 COARSE_CELLS_PER_RANK = 64
 """Where there are so many ranks that the coarsest grid would leave some without a cell, it grows with them."""
-
-SYMMETRY_TOLERANCE = 1e-6
-"""Relative to the couplings: how far a_ij and a_ji may be apart."""
 
 
 @dataclass
@@ -55,6 +59,10 @@ class GridSystem:
     exact
         every entry of the matrix is in w and s, to rounding; else it may lack what the tolerances of set-up
         let pass
+    near
+        set where the stencil is not that of the matrix but of the nearest operator that has one
+    factors
+        the rows of the matrix are so many times those of the operator and ``scale``, which are symmetric; None: once
     """
 
     grid: Grid
@@ -70,6 +78,9 @@ class GridSystem:
     ghosts: Ghosts | None
     exact: bool
     threads: int
+    near: Nearness | None = None
+    factors: RowFactors | None = None
+    _weights: np.ndarray | None = None
 
     def arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
         """w and s as arrays whatever the form; copies where they are packed."""
@@ -83,9 +94,22 @@ class GridSystem:
         other rows, and 0 in these. Both are on the box of the only rank. Returns whether those values are all finite.
         """
         with local_csr(A) as local:
-            given = RowsOnGrid(local.indptr, local.indices, local.values, self.grid.shape, cells=self.grid.cells)
+            arrays, grid = (local.indptr, local.indices, local.values), self.grid
+            given = RowsOnGrid(*arrays, grid.shape, cells=grid.cells, periodic=grid.periodic)
             rows = CsrRows(given, self.threads)
             return rows.without_dirichlet(self.fixed.rows, x.getArray(readonly=True), b, to)
+
+    def norm_of_scaled(self, r: np.ndarray) -> float:
+        """|D r| of a vector on this rank's box, D the ``factors``, fixed rows left out. Collective."""
+        assert self.factors is not None
+        if self._weights is None:
+            d = self.factors.values.copy()
+            d[self.fixed.rows] = 0.0
+            padded = np.zeros(tuple(n + 2 for n in self.layout.shape))
+            self.rows.fill(d, padded)
+            self._weights = np.ascontiguousarray(interior(padded))
+        square = weighted_square(self._weights, r, self.threads)
+        return float(np.sqrt(self.layout.sum(np.array([square]))[0]))
 
     def destroy(self) -> None:
         """Collective."""
@@ -94,15 +118,20 @@ class GridSystem:
             self.ghosts.destroy()
 
 
+class NotSymmetric(MatrixError):
+    """Two cells are not coupled alike from both sides."""
+
+
 def _not_symmetric(
     layout: BoxLayout, scale: float, axis: int, cell: Sequence[int], here: float, there: float
-) -> MatrixError:
+) -> NotSymmetric:
     """``cell`` (z, y, x) of the box has ``here`` for its high neighbour along ``axis``, which has ``there`` for it."""
     z, y, x = (int(o + i) for o, i in zip(layout.offset, cell, strict=True))
-    return MatrixError(
+    return NotSymmetric(
         f"the matrix is not symmetric: cell ({x}, {y}, {z}) is coupled to its high neighbour along {'xyz'[axis]} with "
-        f"{-here * scale:g} and coupled back with {-there * scale:g}; petsc_dcdm needs a symmetric matrix (only "
-        "Dirichlet rows may couple one way)"
+        f"{-here * scale:g} and coupled back with {-there * scale:g}, and no moderate scaling of its rows makes it "
+        "symmetric, which petsc_dcdm needs (only Dirichlet rows may couple one way): -pc_dcdm_fallback bjacobi, or "
+        "another PC, serves this matrix"
     )
 
 
@@ -124,7 +153,7 @@ def _check_arrays(w: list[np.ndarray], w_high: list[np.ndarray], layout: BoxLayo
         layout.exchange(w[axis])
         there, here = neighbours(w[axis], axis)[1], interior(w_high[axis])
         difference = np.abs(there - here)
-        wrong = difference > SYMMETRY_TOLERANCE * np.maximum(there, here)
+        wrong = difference > TOLERANCE * np.maximum(there, here)
         if error is None and wrong.any():
             at = np.unravel_index(int(np.argmax(difference * wrong)), wrong.shape)
             error = _not_symmetric(layout, scale, axis, [int(i) for i in at], float(here[at]), float(there[at]))
@@ -143,6 +172,9 @@ def build_system(
 ) -> GridSystem:
     """Extracts, checks and distributes the stencil of ``A``. Collective; raises MatrixError on all ranks alike.
 
+    A matrix whose rows are multiples of those of a symmetric one is read as that one, and their factors are kept. Where
+    its couplings are not those of ``grid`` the rows may be other cells, see `other_grids`.
+
     Parameters
     ----------
     comm
@@ -155,11 +187,83 @@ def build_system(
     previous
         of a matrix with the same pattern on the same grid: what depends on that only is taken over
     """
-    stencil = extract(A, grid, threads, previous.ghosts if previous is not None else None)
+    build = partial(_build, A, comm=comm, threshold=threshold, threads=threads, holders=holders)
+    system = None
+    try:
+        system = build(grid, previous)
+    except NeighbourError as problem:
+        refusal = problem.with_traceback(None)  # whose frames hold what is collectively destroyed
+    others = other_grids(A, grid, threads) if system is None else iter(())
+    while system is None and (other := next(others, None)) is not None:
+        with suppress(NeighbourError):
+            system = build(other, None)
+    if system is None:
+        raise refusal
+    if previous is not None and previous.ghosts is not None and system.ghosts is not previous.ghosts:
+        previous.ghosts.destroy()
+    return system
+
+
+def _build(
+    A: PETSc.Mat,
+    grid: Grid,
+    previous: GridSystem | None,
+    *,
+    comm: MPI.Intracomm,
+    threshold: float | None,
+    threads: int,
+    holders: tuple[int, ...] | None,
+) -> GridSystem:
+    """:func:`build_system` on this grid, for rows as they are or divided by factors that make them symmetric."""
+    read = partial(_read, A, grid, comm, threshold, threads, holders)
+
+    def read_scaled(previous: GridSystem | None) -> GridSystem | None:
+        factors = find_row_factors(A)
+        if factors is not None:
+            with suppress(MatrixError):
+                return read(previous, factors)
+        return None
+
+    known = previous is not None and previous.factors is not None
+    looks = known or looks_scaled(A, TOLERANCE)
+    system = read_scaled(previous) if looks else None
+    if system is not None:
+        return system
+    try:
+        return read(None if looks else previous, None)
+    except NotSymmetric as problem:
+        refusal = MatrixError(str(problem))  # in terms of the matrix as it is
+    system = None if looks else read_scaled(None)
+    if system is None:
+        raise refusal
+    return system
+
+
+def _read(
+    A: PETSc.Mat,
+    grid: Grid,
+    comm: MPI.Intracomm,
+    threshold: float | None,
+    threads: int,
+    holders: tuple[int, ...] | None,
+    previous: GridSystem | None,
+    factors: RowFactors | None,
+) -> GridSystem:
+    """:func:`build_system` for rows that are divided by ``factors``."""
+    known = previous.ghosts if previous is not None else None
+    refusal = near = None
+    try:
+        stencil = extract(A, grid, threads, known, factors)
+    except FormError as found:
+        refusal = found.with_traceback(None)  # whose frames hold what is collectively destroyed
+    if refusal is not None:
+        if factors is not None:
+            raise refusal
+        stencil, near = nearest(A, grid, threads, refusal, known)
     pooling = ((0, 1, 2),)
     limit = max(coarse_limit(grid.shape), COARSE_CELLS_PER_RANK * comm.Get_size())
     plan = pooling if threshold is None else plan_coarsening(grid.shape, stencil.mean_w, threshold, limit)
-    boxes = partition(grid.shape, comm.Get_size(), plan, grid.edges, holders)
+    boxes = partition(grid.shape, comm.Get_size(), plan, grid.edges, holders, stencil.periodic)
     layout = BoxLayout(comm, boxes, plan)
     same = previous is not None and previous.layout.boxes == boxes
     rows = previous.rows if previous is not None and same else RowMap(grid, boxes, comm, threads)
@@ -183,12 +287,23 @@ def build_system(
     else:
         w, s = [on_own_box(face) for face in stencil.w_low], on_own_box(stencil.s)
         w_high = [on_own_box(face) for face in stencil.w_high or []]
-        error = _check_arrays(w, w_high, layout, stencil.scale) if w_high else None
-    raise_together(comm, error)
+        if near is not None:
+            join_sides(w, w_high, layout)
+            near.move(on_own_box, layout)
+        error = _check_arrays(w, w_high, layout, stencil.scale) if w_high and near is None else None
+    try:
+        raise_together(comm, error)
+    except MatrixError:
+        layout.close()  # the traceback may live longer than MPI
+        if stencil.ghosts is not None:
+            stencil.ghosts.destroy()
+        raise
+    if factors is not None:
+        factors.values[stencil.dirichlet] = 1.0
     if threshold is not None:
         layout.plan, layout.visits = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)
     return GridSystem(
-        grid=grid,
+        grid=grid if grid.periodic == boxes.periodic else replace(grid, periodic=boxes.periodic),
         layout=layout,
         rows=rows,
         w=w,
@@ -204,6 +319,8 @@ def build_system(
         singular=stencil.active > 0 and stencil.extra == 0,
         active_cells=stencil.active,
         ghosts=stencil.ghosts,
-        exact=stencil.exact,
+        exact=stencil.exact and factors is None,
         threads=threads,
+        near=near,
+        factors=factors,
     )

@@ -7,7 +7,7 @@ from petsc4py import PETSc
 from systems import conductances, matrix, random_solids, relative_residual, right_hand_side, solve
 
 import petsc_dcdm.stencil.system as system_module
-from petsc_dcdm.stencil.extract import Ghosts
+from petsc_dcdm.stencil.ghosts import Ghosts
 
 RANKS = (2, 3)
 SHAPE = (17, 14, 24)

@@ -144,7 +144,7 @@ def test_an_error_on_one_rank_ends_all_with_the_same_sentence():
     n = int(np.prod(shape))
     for row, column, value, sentence in (
         (n - 2, n - 2, np.nan, f"nan in row {n - 2}"),
-        (n - 2, n - 1, 3.0, f"row {n - 2}, column {n - 1}: the off-diagonal entry 3 has the sign of the diagonal"),
+        (n - 2, n - 1, 3.0, f"not symmetric: the entry in row {n - 2}, column {n - 1} is 3 and that in row {n - 1}"),
         (n - 1, n - 1, 0.1, f"row {n - 1} (cell (11, 8, 4) of the 12 x 9 x 5 grid from -pc_dcdm_grid) has row sum"),
         (n - 1, 0, -1.0, f"row {n - 1} (cell (11, 8, 4) of the 12 x 9 x 5 grid from -pc_dcdm_grid) is coupled to"),
     ):

@@ -11,7 +11,7 @@ from systems import conductances, matrix, random_solids, relative_residual, righ
 
 from petsc_dcdm.native import binding, build
 from petsc_dcdm.network.multigrid import TorchHierarchy
-from petsc_dcdm.stencil import entries, entries_numpy
+from petsc_dcdm.stencil.entries import numpy_rows, rows
 
 SHAPE = (9, 14, 21)
 COMM = PETSc.COMM_WORLD
@@ -65,7 +65,7 @@ def no_compiler(ranks) -> Iterator[None]:
 def solve_without_compiler(ranks):
     A, b = system()
     with no_compiler(ranks):
-        assert entries_numpy.row_reader(COMM.tompi4py()) is entries_numpy.NumpyRows
+        assert numpy_rows.row_reader(COMM.tompi4py()) is numpy_rows.NumpyRows
         ksp, x = solve(A, b, ksp_rtol=1e-10)
     assert isinstance(network(ksp), TorchHierarchy)
     return ksp, x
@@ -73,7 +73,7 @@ def solve_without_compiler(ranks):
 
 def test_no_compiler_anywhere():
     ksp, x = solve_without_compiler(range(COMM.getSize()))
-    assert entries_numpy.row_reader(COMM.tompi4py()) is entries.CsrRows
+    assert numpy_rows.row_reader(COMM.tompi4py()) is rows.CsrRows
     compare(ksp, x)
 
 

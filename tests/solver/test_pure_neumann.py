@@ -76,3 +76,20 @@ def test_pure_neumann_whose_right_hand_side_is_not_in_the_range(operator, capsys
     rest = b.copy()
     A.getNullSpace().remove(rest)
     assert relative_residual(A, x, rest) < 1e-9
+
+
+def test_a_closed_pocket_of_small_conductances_is_no_zero_of_the_coarse_matrix():
+    """Nothing holds it but what the coarse solver adds, which is small beside the rest of the matrix."""
+    shape = (1, 12, 20)
+    pocket = np.zeros(shape, bool)
+    pocket[:, :2, 16:18] = True
+    active = pocket | (np.arange(20) < 14)
+    w, s = conductances(shape, active, np.where(pocket, 1e-9, 1.0))
+    s[pocket] = 0.0
+    A = matrix(w, s)
+    b = right_hand_side(A)
+    values = np.where(active, b.getArray().reshape(shape), 0.0)
+    values[pocket] -= values[pocket].mean()
+    b.setArray(values.ravel())
+    ksp, x = solve(A, b, ksp_rtol=1e-8, pc_dcdm_grid="20,12")
+    assert ksp.getConvergedReason() > 0 and relative_residual(A, x, b) < 1e-8

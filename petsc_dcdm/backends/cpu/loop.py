@@ -74,7 +74,7 @@ class BoxOperator:
             for a in (*w, s):
                 if a.dtype != np.float64 or a.shape != shape or not a.flags.c_contiguous:
                     raise ValueError(f"expected contiguous float64 arrays {shape}; got {a.dtype} {a.shape}")
-            if layout.shape != layout.global_shape:
+            if layout.shape != layout.global_shape or any(layout.periodic):
                 for a in w:
                     layout.exchange(a)
             self._use_arrays([*w, s], flat)
@@ -120,6 +120,8 @@ class DirectionLoop:
     Allocates a float32 and ``history`` float64 arrays of the padded box once, one more on several ranks. All methods
     are collective.
     """
+
+    in_place = True
 
     def __init__(self, network: CpuHierarchy, operator: BoxOperator, layout: Layout, history: int) -> None:
         if not 0 <= history <= MAX_HISTORY:

@@ -9,8 +9,10 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from petsc_dcdm.solver.loop.scaled_rows import Weights
 from petsc_dcdm.stencil.extract import NEARLY_CLOSED
 from petsc_dcdm.stencil.fixed import LAST_BITS, FixedRows
+from petsc_dcdm.stencil.forms.row_scaling import RowFactors
 
 NULL = 1e-14
 """Row sums relative to diagonals up to which they are rounding, of a matrix whose stencil has not been read."""
@@ -25,10 +27,12 @@ class Closed(Enum):
 
 
 class ConstantMode:
-    """The vector of ones on the rows that are not fixed. All methods are collective.
+    """The vector n of ones on the rows that are not fixed. All methods are collective.
 
     Where it is a null vector directions are freed of it; where it nearly is one they are made A-orthogonal to it, and
-    steps along it are taken by themselves.
+    steps along it are taken by themselves. Of a matrix that is symmetric in the inner product of ``weights`` W, as in
+    :class:`petsc_dcdm.solver.loop.steps.System`, it is W n that right-hand sides have no part along; and where that is
+    constant, of a transposed matrix, n is W^-1 1.
     """
 
     def __init__(
@@ -37,47 +41,54 @@ class ConstantMode:
         like: PETSc.Vec,
         fixed: FixedRows,
         closed: Closed,
+        weights: Weights | None = None,
     ) -> None:
         self.closed = closed
-        self._ones = like.duplicate()
-        self._ones.set(1.0)
-        fixed.clear(self._ones)
-        self._count = float(self._ones.sum())
+        self._null, self._left = like.duplicate(), like.duplicate()
+        for vec in (self._null, self._left):
+            vec.set(1.0)
+        if weights is not None:  # of D^-1 for A = D S, of D for A' = S D
+            weights.factors.divide(self._null if weights.transposed else self._left)
+        for vec in (self._null, self._left):
+            fixed.clear(vec)
+        self._square = float(self._null.dot(self._null))
         self._image: PETSc.Vec | None = None
         self._energy = 0.0
         if closed is Closed.NEARLY:
             self._image = like.duplicate()
-            mult(self._ones, self._image)
+            mult(self._null, self._image)
             fixed.clear(self._image)
-            self._energy = float(self._ones.dot(self._image))
+            if weights is not None:
+                weights.apply(self._image)
+            self._energy = float(self._null.dot(self._image))
 
     def part(self, b: PETSc.Vec) -> float:
         """Norm of the part of ``b`` that no x can answer to."""
-        if self.closed is not Closed.ENTIRELY or not self._count:
+        if self.closed is not Closed.ENTIRELY or not self._square:
             return 0.0
-        return abs(float(b.dot(self._ones))) / float(np.sqrt(self._count))
+        return abs(float(b.dot(self._left))) / float(self._left.norm())
 
     def correct(self, r: PETSc.Vec, x: PETSc.Vec) -> bool:
         """An exact line search along the constants. Returns whether x moved beyond its last bits."""
         if not self._energy:
             return False
-        step = float(r.dot(self._ones)) / self._energy
-        if not abs(step) > LAST_BITS * abs(float(x.dot(self._ones))) / self._count:
+        step = float(r.dot(self._left)) / self._energy
+        if not abs(step) > LAST_BITS * abs(float(x.dot(self._null))) / self._square:
             return False
-        x.axpy(step, self._ones)
+        x.axpy(step, self._null)
         return True
 
     def remove(self, d: PETSc.Vec) -> None:
         """Frees ``d`` of the constants."""
         if self._image is not None and self._energy:
-            d.axpy(-float(d.dot(self._image)) / self._energy, self._ones)
-        elif self._count:
-            d.axpy(-float(d.dot(self._ones)) / self._count, self._ones)
+            d.axpy(-float(d.dot(self._image)) / self._energy, self._null)
+        elif self._square:
+            d.axpy(-float(d.dot(self._null)) / self._square, self._null)
 
     def destroy(self) -> None:
-        self._ones.destroy()
-        if self._image is not None:
-            self._image.destroy()
+        for vec in (self._null, self._left, self._image):
+            if vec is not None:
+                vec.destroy()
 
 
 def largest_image(A: PETSc.Mat, diagonal: PETSc.Vec, n: PETSc.Vec, fixed: FixedRows) -> float:
@@ -103,8 +114,18 @@ def how_closed(A: PETSc.Mat, fixed: FixedRows) -> Closed:
     return Closed.ENTIRELY if largest <= NULL else Closed.NEARLY if largest <= NEARLY_CLOSED else Closed.NO
 
 
-def constant_part(b: PETSc.Vec, fixed: FixedRows, count: int, comm: MPI.Intracomm) -> float:
-    """Norm of the part of ``b`` along constants on the ``count`` rows that are not ``fixed``. Collective."""
+def constant_part(
+    b: PETSc.Vec, fixed: FixedRows, count: int, comm: MPI.Intracomm, factors: RowFactors | None = None
+) -> float:
+    """Norm of the part of ``b`` along constants on the ``count`` rows that are not ``fixed``, or along those divided by
+    ``factors``: what a matrix whose null space is constant has no answer to. Collective.
+    """
+    if factors is not None:
+        left = factors.null_vector(b)
+        fixed.clear(left)
+        part = abs(float(b.dot(left))) / float(left.norm())
+        left.destroy()
+        return part
     total = float(b.sum()) - comm.allreduce(float(b.getArray(readonly=True)[fixed.rows].sum()))
     return float(abs(total) / np.sqrt(count))
 

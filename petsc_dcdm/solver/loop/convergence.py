@@ -109,11 +109,14 @@ class Convergence:
         self.reference = self.reference or first
         reachable = min(self._rtol * left, 32 * EPS * left)  # of all of b it may be less than rounding
         self._below = max(self._rtol * self.reference, self._atol, reachable)
-        as_petsc_has_it = self._below == max(self._rtol * given, self._atol) and first <= given
+        weights = self._system.weights
+        as_petsc_has_it = self._below == max(self._rtol * given, self._atol) and first <= given and weights is None
         if as_petsc_has_it or not np.isfinite(self._below):
             yield
             return
         grown = max(self.reference, first) / (given or first or 1.0)
+        if weights is not None:  # what a step lessens is the energy, in which rows of large factors count little
+            grown *= weights.factors.spread
         self._ksp.setTolerances(0.0, self._below, self._divtol * grown, self._max_it)
         try:
             yield
@@ -124,7 +127,8 @@ class Convergence:
         """Report iteration ``its``; True when the solve is over. ``exact``: r is b - A x, not its recurrence.
 
         The test is asked once. It is PETSc's own: then the true residual is taken where that would claim convergence,
-        and the test is told of it. An application's: then its word counts if the true residual bears it out.
+        and the test is told of it. An application's: then its word counts if the true residual bears it out; it is told
+        of that one where the recurrence falls below rounding, which no true residual would bear out.
         """
         ksp, steps = self._ksp, self._steps
         ksp.setIterationNumber(its)
@@ -133,11 +137,12 @@ class Convergence:
             ksp.monitor(its, 0.0)
             return False
         norm = recurrence = steps.norm()
-        claimed = self._own_test and not exact and norm <= self._below
-        if claimed:
+        told = not exact and self._is_to_be_true(norm)
+        if told:
             steps.true_residual()
             norm = steps.norm()
-        steps.store(freed=not self._own_test or exact or claimed)
+        claimed = told and self._own_test
+        steps.store(freed=not self._own_test or exact or told)
         ksp.logConvergenceHistory(norm)
         if not np.isfinite(norm):
             ksp.monitor(its, norm)
@@ -145,7 +150,7 @@ class Convergence:
             return self.stop(Reason.DIVERGED_NANORINF, f"{what} NaN or Inf")
         ksp.setResidualNorm(norm)
         reason = self._reason(ksp.callConvergenceTest(its, norm), norm)
-        if reason > 0 and not exact and not claimed:
+        if reason > 0 and not exact and not told:
             steps.true_residual()
             claimed = not steps.norm() <= BORNE_OUT * norm
             reason, norm = (0, steps.norm()) if claimed else (reason, norm)
@@ -153,11 +158,19 @@ class Convergence:
         ksp.monitor(its, norm)
         if claimed and not reason and self._is_noise(norm):
             return self.stop(Reason.CONVERGED_RTOL)
-        if claimed and not reason and self._floor.reached_at(norm):
+        if (told or claimed) and not reason and self._floor.reached_at(norm):
             return self._nothing_more(norm, recurrence)
         if self._own_test and reason == Reason.DIVERGED_DTOL:
             return self.gone_wrong(reason)
         return bool(reason) or self._stands_still(norm)
+
+    def _is_to_be_true(self, norm: float) -> bool:
+        """Whether a test that is told of this norm has to be told of that of b - A x instead."""
+        if self._own_test:
+            return norm <= self._below
+        if not norm < SMALL * self._first:
+            return False
+        return norm <= ROUNDINGS * rounding(self._ksp, self._system.b, self._system.x)
 
     def _reason(self, reason: int, norm: float) -> int:
         """The reason in the terms of the user's tolerances."""
@@ -195,6 +208,9 @@ class Convergence:
 
     def _nothing_more(self, norm: float, recurrence: float) -> bool:
         """The true residual stays where it is: rounding, noise of the operator, or there is no solution."""
+        none = self._no_solution(self._below) if norm > self._first else ""
+        if none:  # then x grows without bounds, and what it holds with it
+            return self.stop(Reason.DIVERGED_BREAKDOWN, none)
         part, level = self.relative(norm), rounding(self._ksp, self._system.b, self._system.x)
         if norm <= ROUNDINGS * level or self._best <= ROUNDINGS * level:
             if self._own_test and norm <= self._rtol * self._left:  # of all of b it is less than rounding

@@ -61,9 +61,10 @@ class OneSolve:
         closed = self._how_closed()
         steps = self._on_grid(closed)
         if steps is None:
-            constants = None if closed is Closed.NO else ConstantMode(system.mult, system.b, system.fixed, closed)
+            of_system = system.mult, system.b, system.fixed
+            constants = None if closed is Closed.NO else ConstantMode(*of_system, closed, system.weights)
             system = self._system = replace(system, constants=constants)
-            work = self._vectors(3 + 2 * self._settings.history)
+            work = self._vectors(3 + 2 * self._settings.history + (system.weights is not None))
             natural = ksp.getNormType() == PETSc.KSP.NormType.NATURAL
             steps = VectorSteps(system, ksp.getPC(), work, self._settings.history, natural)
         ended = Convergence(ksp, steps, system, not self._has_entries, self._closed_regions)
@@ -132,7 +133,9 @@ class OneSolve:
             )
             if not isinstance(offer, str):
                 grid, loop = offer
-                return GridSteps(self._A, grid, loop, self._system, self._vectors(1)[0])
+                if grid.factors is None or loop.in_place:
+                    return GridSteps(self._A, grid, loop, self._system, self._vectors(1)[0])
+                offer = "rows were scaled, and the steps on this device know the residual of the symmetric matrix only"
             why = offer
         if self._settings.operator == "stencil":
             raise OptionError(f"-ksp_dcdm_operator stencil: {why}; use auto or mat")
@@ -149,8 +152,12 @@ class OneSolve:
         """The norm that is tested."""
         if self._ksp.getNormType() != PETSc.KSP.NormType.NATURAL:
             return float(v.norm())
-        z = v.duplicate()
-        self._ksp.getPC().apply(v, z)
+        z, weights = v.duplicate(), self._system.weights
+        if weights is None:
+            self._ksp.getPC().apply(v, z)
+        else:
+            (self._ksp.getPC().applyTranspose if self._transposed else self._ksp.getPC().apply)(v, z)
+            weights.apply(z)
         square = abs(float(v.dot(z)))
         z.destroy()
         return float(np.sqrt(square))
@@ -203,7 +210,9 @@ class OneSolve:
         if not self._has_entries:
             return ""
         regions = find_regions(self._A)
-        parts = regions.parts(self._system.b)
+        weights = self._system.weights
+        factors = None if weights is None or self._transposed else weights.factors
+        parts = regions.parts(self._system.b, factors)
         wrong = np.flatnonzero(parts > tolerance)
         if not wrong.size:
             return ""

@@ -10,6 +10,7 @@ from petsc_dcdm.backends.base import Loop
 from petsc_dcdm.solver.loop.constant_mode import Closed
 from petsc_dcdm.solver.together import Together
 from petsc_dcdm.stencil.fixed import FixedRows
+from petsc_dcdm.stencil.forms.row_scaling import RowFactors
 from petsc_dcdm.stencil.system import GridSystem
 
 
@@ -24,6 +25,10 @@ class GridPreconditioner(Protocol):
     """Whether `direction_loop` will be asked for after set-up."""
     fallback: PETSc.PC | None
     """What serves the matrix where the network cannot; after `ready`."""
+
+    @property
+    def factors(self) -> RowFactors | None:
+        """What the rows of the matrix are of those of a symmetric one, None if they are these; after `ready`."""
 
     def together(self) -> Together:
         """For a block that all ranks enter and must not leave one by one."""

@@ -17,6 +17,7 @@ from petsc4py import PETSc
 
 from petsc_dcdm.backends.base import Loop
 from petsc_dcdm.solver.loop.constant_mode import ConstantMode
+from petsc_dcdm.solver.loop.scaled_rows import Weights
 from petsc_dcdm.stencil.fixed import FixedRows
 from petsc_dcdm.stencil.system import GridSystem
 
@@ -54,7 +55,9 @@ SWEEPS = 3
 
 @dataclass(frozen=True)
 class System:
-    """What is solved: ``mult(x, r)`` is A x or A' x, ``null_space`` one of A that was attached, or None."""
+    """What is solved: ``mult(x, r)`` is A x or A' x, ``null_space`` one of that which was attached, or None; in the
+    inner product u . W v of ``weights`` the matrix is symmetric, in the usual one if they are None.
+    """
 
     mult: Callable[[PETSc.Vec, PETSc.Vec], None]
     b: PETSc.Vec
@@ -62,6 +65,7 @@ class System:
     fixed: FixedRows
     null_space: PETSc.NullSpace | None
     constants: ConstantMode | None = None
+    weights: Weights | None = None
 
     def residual(self, r: PETSc.Vec) -> None:
         """r = b - A x, after x has been made exact in the fixed rows, where r is 0, and along nearly null constants.
@@ -89,13 +93,15 @@ class VectorSteps:
     def __init__(
         self, system: System, pc: PETSc.PC, work: list[PETSc.Vec], history: int, natural: bool = False
     ) -> None:
-        """``work`` holds r and ``history + 1`` pairs of d and A d.
+        """``work`` holds r, ``history + 1`` pairs of d and W A d, and where the system has weights W one vector more.
 
-        natural: the norm is sqrt(r . d), of the direction that is taken next; else it is |r|.
+        natural: the norm is sqrt(W r . d), of the direction that is taken next; else it is |r|.
         """
         self._system, self._pc, self._natural = system, pc, natural
         self._r = work[0]
-        self._free = list(zip(work[1::2], work[2::2], strict=True))
+        self._weighted = work[-1] if system.weights is not None else None
+        pairs = work[1:] if self._weighted is None else work[1:-1]
+        self._free = list(zip(pairs[::2], pairs[1::2], strict=True))
         self._before: deque[tuple[PETSc.Vec, PETSc.Vec, float]] = deque()
         self._history = history
         self._next: tuple[PETSc.Vec, PETSc.Vec] | None = None
@@ -116,13 +122,22 @@ class VectorSteps:
         if not self._natural:
             return float(self._r.norm())
         d, _ = self._direction()
-        return float(np.sqrt(abs(self._r.dot(d))))
+        return float(np.sqrt(abs(self._r.dot(self._weigh(d)))))
+
+    def _weigh(self, d: PETSc.Vec) -> PETSc.Vec:
+        """W d, in memory that the next call overwrites; d itself where W is 1."""
+        if self._weighted is None or self._system.weights is None:
+            return d
+        d.copy(self._weighted)
+        self._system.weights.apply(self._weighted)
+        return self._weighted
 
     def _direction(self) -> tuple[PETSc.Vec, PETSc.Vec]:
         """The preconditioned residual, and room for A times it."""
         if self._next is None:
             self._next = d, _ = self._free.pop()
-            self._pc.apply(self._r, d)
+            weights = self._system.weights
+            (self._pc.applyTranspose if weights is not None and weights.transposed else self._pc.apply)(self._r, d)
             if self._system.null_space:
                 self._system.null_space.remove(d)
             if self._system.constants is not None:
@@ -140,13 +155,15 @@ class VectorSteps:
             d.maxpy(scales, [p for p, _, _ in self._before])
         self._system.mult(d, Ad)
         self._system.fixed.clear(Ad)
-        energy, slope = _dots(d, [Ad, r])
+        energy, slope = _dots(self._weigh(d), [Ad, r])
         if not np.isfinite(energy * slope) or energy == 0.0 or slope == 0.0:
             self._free.append((d, Ad))
             return Outcome(energy, slope)
         alpha = slope / energy
         self._system.x.axpy(alpha, d)
         r.axpy(-alpha, Ad)
+        if self._system.weights is not None:
+            self._system.weights.apply(Ad)
         self._before.append((d, Ad, energy))
         if len(self._before) > self._history:
             self._free.append(self._before.popleft()[:2])
@@ -166,7 +183,8 @@ def _dots(d: PETSc.Vec, vecs: list[PETSc.Vec]) -> list[float]:
 class GridSteps:
     """Steps on the boxes of the grid, by the loop of a backend.
 
-    x and r are the vectors' own memory where the rows are the box, buffers elsewhere.
+    x and r are the vectors' own memory where the rows are the box, buffers elsewhere. Of A = D S the loop has S and the
+    residual D^-1 r, whose norm it needs; that of r, which is tested, is taken beside it.
     """
 
     def __init__(self, A: PETSc.Mat, grid: GridSystem, loop: Loop, system: System, r: PETSc.Vec) -> None:
@@ -174,7 +192,7 @@ class GridSteps:
         self._A, self._grid, self._loop, self._system, self._r = A, grid, loop, system, r
         self._rows = grid.rows
         self._x = system.x
-        self._norm = 0.0
+        self._norm = self._scaled_norm = 0.0
 
     def start(self, nonzero: bool) -> None:
         # What the first step takes the residual from; it leaves the next one in its box.
@@ -182,8 +200,12 @@ class GridSteps:
         # Directions are not freed of the null space one by one: the sum of them is, when x is looked at.
         self._guess = self._x.copy() if nonzero and self._system.null_space else None
         self._loose, self._stored = False, True
-        if not nonzero:
+        if not nonzero and self._grid.factors is None:
             self._norm = float(source.norm())
+        elif not nonzero:
+            source.copy(self._r)
+            source = self._r
+            self._measure()
         elif not self._loop.exact:
             self._residual()
             source = self._r
@@ -210,7 +232,14 @@ class GridSteps:
     def _residual(self) -> None:
         """r = b - A x with the matrix."""
         self._system.residual(self._r)
+        self._measure()
+
+    def _measure(self) -> None:
+        """The norm of r, which then is what the loop has of it."""
         self._norm = float(self._r.norm())
+        if self._grid.factors is not None:
+            self._grid.factors.divide(self._r)
+            self._scaled_norm = float(self._r.norm())
 
     def true_residual(self) -> None:
         if self._loose or not self._loop.exact:
@@ -230,8 +259,12 @@ class GridSteps:
         return self._norm
 
     def step(self) -> Outcome:
-        found = self._loop.step(self._norm)
-        self._norm = found.norm
+        if self._grid.factors is None:
+            found = self._loop.step(self._norm)
+            self._norm = found.norm
+        else:
+            found = self._loop.step(self._scaled_norm)
+            self._scaled_norm, self._norm = found.norm, self._grid.norm_of_scaled(self._r_box)
         self._loose, self._stored = self._system.null_space is not None, False
         self._touched()
         return Outcome(found.energy, found.slope)

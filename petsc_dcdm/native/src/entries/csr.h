@@ -1,4 +1,4 @@
-/* An AIJ matrix as PETSc hands it out; mirrored by petsc_dcdm/stencil/entries_binding.py. */
+/* An AIJ matrix as PETSc hands it out; mirrored by petsc_dcdm/stencil/entries/binding.py. */
 #ifndef DCDM_CSR_H
 #define DCDM_CSR_H
 
@@ -18,11 +18,10 @@ enum {
     CSR_SIGN = 3,           /* an off-diagonal entry of the sign of the diagonal */
     CSR_ROW_SUM = 4,        /* not diagonally dominant */
     CSR_NOT_NEIGHBOUR = 5,  /* couples cells that share no face */
-    CSR_PERIODIC = 6,       /* couples the two ends of a grid line */
-    CSR_OUTSIDE = 7         /* a cell number or column outside what was described */
+    CSR_OUTSIDE = 6         /* a cell number or column outside what was described */
 };
 
-/* The matrix as PETSc hands it out; shared with the ctypes Structure in petsc_dcdm/stencil/entries_binding.py. */
+/* The matrix as PETSc hands it out; shared with the ctypes Structure in petsc_dcdm/stencil/entries/binding.py. */
 typedef struct {
     int64_t rows;
     const void *indptr, *indices; /* int32 or int64, see wide */
@@ -41,6 +40,7 @@ typedef struct {
     const uint8_t *dirichlet; /* flag of each local row that is solved alone, whatever its couplings and its sign; that
                                  of a row of several entries may be missing, see hidden below */
     int64_t nx, ny, nz;      /* the global grid */
+    int64_t ring[3];         /* axes x, y, z known to be periodic: of two cells, an entry is the sum of two faces */
     double sign;             /* 1 or -1: multiplies the whole matrix */
     double scale;            /* multiplies the outputs only */
     double rounding;         /* relative to the diagonal: smaller wrong signs of entries and sums count as zero */
@@ -76,12 +76,25 @@ typedef struct {
     double small_sums[2];    /* sums of the row sums, relative to the diagonal, that are at most `rounding` of it but
                                 count: negative ones, positive ones */
     int64_t inexact;         /* whether more was taken for zero than the rounding of a sum of a row's entries */
+    int64_t wrapped;         /* bits of the axes along which the two ends of a grid line are coupled */
     uint64_t symmetry;       /* 0, summed over all ranks, if both sides see the same bits of every coupling; 0 if
                                 packed */
 } csr_report;
 
 INLINE int64_t get_index(const void *p, int64_t i, int wide) {
     return wide ? ((const int64_t *)p)[i] : (int64_t)((const int32_t *)p)[i];
+}
+
+static const uint64_t FACE = 0x9E3779B97F4A7C15u;
+
+/* One face, its number times FACE, as one of its cells sees it. A coupling that both rows agree on adds and subtracts
+ * the same number; none counts 0. Both factors are mixed: else a difference that is the same on all faces, or in the
+ * exponent uncoupled, would add up to 0. */
+INLINE uint64_t face_hash(uint64_t face, double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits ^= bits >> 32, bits ^= bits >> 13;
+    return bits * ((face ^ face >> 29) | 1);
 }
 
 /* Whether all off-diagonal entries of a row are zero: it is a Dirichlet row. Only rows with fewer than two non-zeros

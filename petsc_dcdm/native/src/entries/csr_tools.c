@@ -97,6 +97,19 @@ INLINE int64_t add_offset(int64_t *offsets, int64_t known, int64_t d) {
     return known + 1;
 }
 
+/* Whether a row has no distance but those of the row before it, as in the inner rows of a grid line. */
+INLINE int follows(const csr_matrix *m, int64_t r, int wide) {
+    const int64_t e = get_index(m->indptr, r, wide), width = get_index(m->indptr, r + 1, wide) - e;
+    if (r == 0 || e - get_index(m->indptr, r - 1, wide) != width) return 0;
+    if (m->off_indptr && get_index(m->off_indptr, r + 1, wide) != get_index(m->off_indptr, r, wide)) return 0;
+    int64_t odd = 0;
+    for (int64_t q = e; q < e + width; q++) {
+        odd |= (get_index(m->indices, q, wide) - get_index(m->indices, q - width, wide)) ^ 1;
+        odd |= (m->values[q] != 0) & (m->values[q - width] == 0);
+    }
+    return !odd;
+}
+
 /* The distinct positive values of |column - row| over the non-zero entries, at most `capacity`, unsorted; returns
  * how many were found, capacity + 1 if there are more. */
 int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t capacity, int threads) {
@@ -107,6 +120,8 @@ int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t capacity
         int64_t mine[16], known = 0;
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < m->rows; r++) {
+            if (known > capacity) continue;
+            if (wide ? follows(m, r, 1) : follows(m, r, 0)) continue; /* perhaps another thread's row, which finds them */
             for (int64_t e = get_index(m->indptr, r, wide); e < get_index(m->indptr, r + 1, wide); e++)
                 if (m->values[e] != 0) known = add_offset(mine, known, get_index(m->indices, e, wide) - m->shift - r);
             if (m->off_indptr)
@@ -166,8 +181,11 @@ INLINE void look_around(const csr_matrix *m, int64_t row, const int64_t *row_of,
     const int64_t n[3] = {m->nx, m->ny, m->nz}, step[3] = {1, m->nx, m->nx * m->ny},
                   cell = m->cell ? m->cell[row] : row;
     for (int side = 0; side < 6; side++) {
-        const int64_t there = side & 1 ? cell + step[side / 2] : cell - step[side / 2];
-        if (n[side / 2] == 1 || there < begin || there >= end) continue;
+        const int axis = side / 2, high = side & 1;
+        int64_t there = high ? cell + step[axis] : cell - step[axis];
+        if (m->ring[axis] && cell / step[axis] % n[axis] == (high ? n[axis] - 1 : 0))
+            there += high ? -n[axis] * step[axis] : n[axis] * step[axis];
+        if (n[axis] <= (m->ring[axis] ? 1 + high : 1) || there < begin || there >= end) continue;
         const int64_t other = row_of ? row_of[there] : there;
         if (other < 0 || m->dirichlet[other]) continue;
         p->row[p->count] = row, p->other[p->count] = other, p->there[p->count++] = there;
@@ -191,7 +209,8 @@ int dcdm_csr_without_dirichlet(const csr_matrix *m, const int64_t *rows, int64_t
         for (int64_t c = begin; c < end && to != b; c++) to[c] = b[c];
         for (int64_t q = 0; q < count; q++) {
             const int64_t row = rows[q], cell = m->cell ? m->cell[row] : row;
-            if (cell < begin - plane || cell >= end + plane) continue;
+            const int near = cell >= begin - plane && cell < end + plane;
+            if (!near && !(m->ring[2] && (cell < plane || cell >= cells - plane))) continue;
             nothing += 0 * x[row]; /* NaN where it is not finite */
             if (cell >= begin && cell < end) to[cell] = 0;
             if (x[row] != 0) look_around(m, row, row_of, begin, end, &pending);

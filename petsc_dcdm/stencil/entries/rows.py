@@ -9,47 +9,16 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import library
-from petsc_dcdm.stencil.entries_binding import Matrix, Output, Report, pointer, set_box
-from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
+from petsc_dcdm.stencil.entries.binding import Matrix, Output, Report, pointer, set_box
+from petsc_dcdm.stencil.entries.given import RowsOnGrid
+from petsc_dcdm.stencil.entries.report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
+from petsc_dcdm.stencil.forms.axis_sums import AxisSums
 from petsc_dcdm.stencil.packed import PackedStencil
-
-
-@dataclass(frozen=True)
-class RowsOnGrid:
-    """The local rows of a matrix in compressed form, and where they are on a grid of cells.
-
-    Attributes
-    ----------
-    indptr, indices
-        int32 or int64 (both the same), columns are global. As from ``Mat.getValuesCSR``.
-    values
-        float64
-    shape
-        (nz, ny, nx) of the global grid
-    first_column
-        local row r is column ``first_column + r`` (the start of the ownership range)
-    cells
-        int64 [rows], global cell number of each local row; None: local row r is cell ``first_cell + r``
-    other
-        where the matrix is in two blocks, that of the other ranks' columns: (indptr, indices, values,
-        columns); its indices point into the int64 global `columns`, those of the first block are local
-        rows
-    """
-
-    indptr: np.ndarray
-    indices: np.ndarray
-    values: np.ndarray
-    shape: Shape
-    first_column: int = 0
-    cells: np.ndarray | None = None
-    first_cell: int = 0
-    other: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
 
 
 class CsrRows:
@@ -94,6 +63,7 @@ class CsrRows:
             nx=shape[2],
             ny=shape[1],
             nz=shape[0],
+            ring=given.periodic[::-1],
             sign=1.0,
             scale=1.0,
         )
@@ -198,6 +168,20 @@ class CsrRows:
         )
         return None if count > capacity else np.sort(found[:count])
 
+    def couplings(self, to: np.ndarray) -> tuple[int, int]:
+        """The graph of the local rows, into an int32 array [rows, 8]: the global numbers of at most six rows that a row
+        is coupled to, -1 behind them, and two words of -1.
+
+        Returns the first local row that has more than six, or -1, and a checksum: the sum over all ranks modulo 2**64
+        is 0 if each coupling is stored in both of its rows.
+        """
+        one_way = ctypes.c_uint64(0)
+        self._library.dcdm_lattice_rows.restype = ctypes.c_int64
+        crowded = self._library.dcdm_lattice_rows(
+            ctypes.byref(self._c), ctypes.c_void_p(pointer(to)), ctypes.byref(one_way), self._threads
+        )
+        return int(crowded), one_way.value
+
     def extract(
         self,
         w_low: Sequence[np.ndarray | None],
@@ -277,6 +261,38 @@ class CsrRows:
         x, y, z = out.c
         return PackedStencil(cells, index, (x, y, z), values).scaled(scale), report
 
+    def add_up(
+        self,
+        sums: AxisSums,
+        *,
+        sign: float = 1.0,
+        scale: float = 1.0,
+        box: tuple[Shape, Shape] | None = None,
+    ) -> None:
+        """What the rows of a compact 9- or 27-point matrix add up to. Arrays of ``sums`` are as those of `extract`.
+
+        sign, scale: all arrays are multiplied by both; the matrix times ``sign`` must have a positive diagonal.
+        Raises StencilError for a local row that does not fit; the arrays are then half filled.
+        """
+        out = Output(s=pointer(sums.s), diagonal=pointer(sums.diagonal))
+        for axis in range(3):
+            out.w_low[axis], out.w_high[axis] = pointer(sums.low[axis]), pointer(sums.high[axis])
+        if box is not None:
+            set_box(out, *box)
+        self._c.sign, self._c.scale = sign, scale
+        magnitude, report = ctypes.c_double(0.0), Report()
+        self._library.dcdm_csr_nearest(
+            *(ctypes.byref(structure) for structure in (self._c, out)),
+            ctypes.c_void_p(pointer(sums.couplings)),
+            *(ctypes.c_int64(n) for n in (len(sums.couplings), sums.s.size)),
+            ctypes.c_void_p(pointer(sums.mixture)),
+            *(ctypes.byref(structure) for structure in (magnitude, report)),
+            self._threads,
+        )
+        if report.code:
+            raise StencilError(Problem(report.code), report.row, report.column, report.value)
+        sums.magnitude, sums.symmetry = magnitude.value, report.symmetry
+
     def _extract(self, out: Output, sign: float, scale: float, rounding: float, sum_rounding: float) -> StencilReport:
         self._c.sign, self._c.scale, self._c.rounding, self._c.sum_rounding = sign, scale, rounding, sum_rounding
         report = Report()
@@ -297,5 +313,6 @@ class CsrRows:
             (report.small_sums[0], report.small_sums[1]),
             report.stiff,
             bool(report.inexact),
+            (bool(report.wrapped & 1), bool(report.wrapped & 2), bool(report.wrapped & 4)),
             report.symmetry,
         )

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from mpi4py import MPI
 
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 from petsc_dcdm.native.build import KernelsUnavailable, library
-from petsc_dcdm.stencil.entries import CsrRows, RowsOnGrid
-from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, Problem, StencilError, StencilReport
+from petsc_dcdm.stencil.entries.given import RowsOnGrid
+from petsc_dcdm.stencil.entries.report import SUM_ROUNDING, Problem, StencilError, StencilReport
+from petsc_dcdm.stencil.entries.rows import CsrRows
+from petsc_dcdm.stencil.forms.axis_sums import AxisSums, forward_places
 from petsc_dcdm.stencil.local_csr import LocalRows
 
 PENALTY = 1e6
@@ -25,7 +27,7 @@ class NumpyRows:
         self._row = np.repeat(np.arange(self.rows), np.diff(given.indptr))
         self._column = given.indices.astype(np.int64)
         self._values = given.values
-        self._shape = given.shape
+        self._shape, self._periodic = given.shape, given.periodic
         self._first = given.first_column
         self._cells = np.arange(given.first_cell, given.first_cell + self.rows) if given.cells is None else given.cells
         self._on_diagonal = self._column == self._row + self._first
@@ -96,24 +98,22 @@ class NumpyRows:
         self._fail(Problem.SIGN, value > rounding * d[row], value, row, column)
         weight = np.maximum(-value, 0.0)
 
-        local = (column >= self._first) & (column < self._first + self.rows)
-        at = np.where(local, column - self._first, 0)
-        there, fixed = self._cells[at], self.dirichlet[at] > 0
-        if self._ghosts[0].size:
-            ghost = np.searchsorted(self._ghosts[0], column) % self._ghosts[0].size
-            there = np.where(local, there, self._ghosts[1][ghost])
-            fixed = np.where(local, fixed, self._ghosts[2][ghost] > 0)
+        there, fixed = self._there(column)
         nz, ny, nx = self._shape
         here = self._cells[row]
-        step = [there % nx - here % nx, there // nx % ny - here // nx % ny, there // (nx * ny) - here // (nx * ny)]
-        distance = sum(np.abs(along) for along in step)
-        wrapped = np.zeros(row.size, bool)
-        for axis, n in enumerate((nx, ny, nz)):
-            wrapped |= (np.abs(step[axis]) == n - 1) & (distance == n - 1) & (n > 2)
-        self._fail(Problem.PERIODIC, wrapped, value, row, column)
-        self._fail(Problem.NOT_NEIGHBOUR, distance != 1, value, row, column)
-
+        step = self._steps(row, there)
+        distance = np.abs(step).sum(axis=0)
         active = ~fixed
+        wrapped, both = [False] * 3, np.zeros(row.size, bool)  # of two cells on a ring each is on both sides
+        for axis, n in enumerate((nx, ny, nz)):
+            around = (np.abs(step[axis]) == n - 1) & (distance == n - 1) & (n > 2)
+            step[axis] = np.where(around, -np.sign(step[axis]), step[axis])
+            distance = np.where(around, 1, distance)
+            if n == 2 and self._periodic[2 - axis]:
+                around = (distance == 1) & (step[axis] != 0)
+                both |= around
+            wrapped[axis] = bool(around.any())
+        self._fail(Problem.NOT_NEIGHBOUR, distance != 1, value, row, column)
         total = np.zeros(self.rows)
         np.add.at(total, row[active], weight[active])
         rest = d - total
@@ -129,16 +129,17 @@ class NumpyRows:
         totals, counts, least, most = [], [], [], []
         for axis in range(3):
             for target, direction in ((w_low[axis], -1), (w_high[axis], 1)):
-                chosen = active & (step[axis] == direction)
+                chosen = active & (np.where(both, np.abs(step[axis]) * direction, step[axis]) == direction)
+                values = weight[chosen] * np.where(both[chosen], 0.5, 1.0)
                 if direction < 0:
-                    positive = weight[chosen][weight[chosen] > 0]
+                    positive = values[values > 0]
                     totals.append(float(positive.sum()))
                     counts.append(positive.size)
                     least.append(float(positive.min(initial=np.inf)) if positive.size else 0.0)
                     most.append(float(positive.max(initial=0.0)))
                 if target is not None:
                     target[:] = 0
-                    target[row[chosen]] = scale * weight[chosen]
+                    target[row[chosen]] = scale * values
         if s is not None:
             s[:] = scale * rest
         if diagonal is not None:
@@ -154,8 +155,62 @@ class NumpyRows:
             w_sum=(totals[0], totals[1], totals[2]),
             w_count=(counts[0], counts[1], counts[2]),
             extra=int(np.count_nonzero(rest)),
+            wrapped=(wrapped[0], wrapped[1], wrapped[2]),
             inexact=True,  # nobody asks for it without compiled kernels
             symmetry=self._symmetry(row[active], here[active], there[active], weight[active]),
+        )
+
+    def add_up(self, sums: AxisSums, *, sign: float = 1.0, scale: float = 1.0) -> None:
+        row, column, value = self._row, self._column, sign * self._values
+        free = self.dirichlet == 0
+        self._fail(Problem.NOT_FINITE, ~np.isfinite(value), value)
+        d = sign * self.diagonals(np.arange(self.rows))
+        wrong = ~(d > 0) & free
+        if wrong.any():
+            bad = int(np.flatnonzero(wrong)[0])
+            raise StencilError(Problem.DIAGONAL, bad, self._first + bad, float(d[bad]))
+        coupled = ~self._on_diagonal & (value != 0) & free[row]
+        row, column, value = row[coupled], column[coupled], value[coupled]
+        there, fixed = self._there(column)
+        step = self._steps(row, there)
+        self._fail(Problem.NOT_NEIGHBOUR, np.max(np.abs(step), axis=0) > 1, value, row, column)
+        row, value, step = row[~fixed], value[~fixed], step[:, ~fixed]
+
+        def total(chosen: np.ndarray, what: np.ndarray = value) -> np.ndarray:
+            return np.bincount(row[chosen], what[chosen], self.rows)
+
+        everything = np.ones(row.size, bool)
+        for axis in range(3):
+            sums.low[axis][:] = -scale * total(step[axis] == -1)
+            sums.high[axis][:] = -scale * total(step[axis] == 1)
+        sums.s[:] = np.where(free, scale * (d + total(everything)), 0.0)
+        sums.diagonal[:] = np.where(free, scale * d, 0.0)
+        for pair, (a, b) in enumerate(((0, 1), (0, 2), (1, 2))):
+            mixed = np.abs(total(everything, value * step[a] * step[b]))
+            sums.mixture[pair] = np.sum(mixed[free] / d[free])
+        sums.couplings[0] = sums.diagonal
+        for number, place in enumerate(forward_places(3 if len(sums.couplings) > 5 else 2)[1:], start=1):
+            sums.couplings[number] = scale * total(np.all(step == np.array(place)[:, None], axis=0))
+        size = d + total(everything, np.abs(value))
+        sums.magnitude, sums.symmetry = float(np.max(size[free] / d[free], initial=0.0)), 1
+
+    def _there(self, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The cells of columns, and whether they are those of Dirichlet rows."""
+        local = (column >= self._first) & (column < self._first + self.rows)
+        at = np.where(local, column - self._first, 0)
+        there, fixed = self._cells[at], self.dirichlet[at] > 0
+        if self._ghosts[0].size:
+            ghost = np.searchsorted(self._ghosts[0], column) % self._ghosts[0].size
+            there = np.where(local, there, self._ghosts[1][ghost])
+            fixed = np.where(local, fixed, self._ghosts[2][ghost] > 0)
+        return there, fixed
+
+    def _steps(self, row: np.ndarray, there: np.ndarray) -> np.ndarray:
+        """int64 [3, entries]: from the cells of rows to others, along x, y, z."""
+        nz, ny, nx = self._shape
+        here = self._cells[row]
+        return np.stack(
+            [there % nx - here % nx, there // nx % ny - here // nx % ny, there // (nx * ny) - here // (nx * ny)]
         )
 
     def _symmetry(self, row: np.ndarray, here: np.ndarray, there: np.ndarray, weight: np.ndarray) -> int:
@@ -196,7 +251,8 @@ def read(
     first: int,
     cells: np.ndarray | None = None,
     threads: int = 1,
+    periodic: Periodic = NOT_PERIODIC,
 ) -> CsrRows | NumpyRows:
     """The reader of the local rows of a matrix, from row ``first`` on; without ``cells`` that is the first cell."""
     arrays = local.indptr, local.indices, local.values
-    return kind(RowsOnGrid(*arrays, shape, first, cells, first, local.other), threads)
+    return kind(RowsOnGrid(*arrays, shape, first, cells, first, periodic, local.other), threads)

@@ -1,0 +1,177 @@
+/* Components side by side in one grid that is no larger than need be. */
+#include <math.h>
+
+#include "lattice/lattice.h"
+
+enum { SAMPLE = 1 << 15 };
+
+/* Axes such that rows in the order of their numbers run along x, then y; where that order says nothing, the longest
+ * is x. */
+static void turn(const search *s, component *c) {
+    double apart[3] = {0}, count[3] = {0}, up[3] = {0}, size[3];
+    const int64_t stride = 1 + (c->end - c->begin) / SAMPLE;
+    for (int64_t i = c->begin; i < c->end; i += stride) {
+        const int32_t v = s->trail[i];
+        for (int q = 0; q < SIDES && s->row[v].beside[q] >= 0; q++) {
+            const int32_t u = s->row[v].beside[q];
+            const int side = direction_of(s->row[u].place - s->row[v].place);
+            const double distance = fabs((double)u - v);
+            apart[side / 2] += log(distance), count[side / 2] += 1;
+            up[side / 2] += (u > v) == (side & 1) ? 1 : -1;
+        }
+    }
+    for (int axis = 0; axis < 3; axis++) {
+        c->axis[axis] = axis;
+        c->flipped[axis] = up[axis] < -0.2 * count[axis];
+        apart[axis] = count[axis] > 0 ? apart[axis] / count[axis] : 0;
+        size[axis] = (double)c->extent[axis];
+    }
+    for (int pass = 0; pass < 2; pass++)
+        for (int a = 0; a < 2; a++) {
+            const int p = c->axis[a], q = c->axis[a + 1];
+            const double further = apart[p] - apart[q];
+            const int flat = (size[p] == 1) - (size[q] == 1);
+            const int swap = flat ? flat > 0 : fabs(further) > 0.3 ? further > 0 : size[p] < size[q];
+            if (swap) c->axis[a] = q, c->axis[a + 1] = p;
+        }
+}
+
+static void measure(const search *s, component *c) {
+    int64_t x0 = INT64_MAX, y0 = INT64_MAX, z0 = INT64_MAX, x1 = 0, y1 = 0, z1 = 0;
+#pragma omp parallel for num_threads(s->threads) if (c->end - c->begin > SAMPLE) reduction(min : x0, y0, z0) \
+    reduction(max : x1, y1, z1)
+    for (int64_t i = c->begin; i < c->end; i++) {
+        const int64_t place = s->row[s->trail[i]].place;
+        const int64_t x = coordinate(place, 0), y = coordinate(place, 1), z = coordinate(place, 2);
+        x0 = x < x0 ? x : x0, y0 = y < y0 ? y : y0, z0 = z < z0 ? z : z0;
+        x1 = x > x1 ? x : x1, y1 = y > y1 ? y : y1, z1 = z > z1 ? z : z1;
+    }
+    c->low[0] = x0, c->low[1] = y0, c->low[2] = z0;
+    c->extent[0] = x1 - x0 + 1, c->extent[1] = y1 - y0 + 1, c->extent[2] = z1 - z0 + 1;
+}
+
+/* Along an axis of the grid. */
+INLINE int64_t length(const component *c, int axis) { return c->extent[c->axis[axis]]; }
+
+/* Where a component may begin: coarse cells had best not have parts of two. */
+INLINE int64_t whole(const component *c, int axis, int axes) {
+    const int64_t cells = length(c, axis);
+    return axis >= axes ? 1 : cells >= 16 ? 8 : cells >= 4 ? 4 : 2;
+}
+
+INLINE int64_t round_up(int64_t at, int64_t to) { return (at + to - 1) / to * to; }
+
+/* The largest first, in the order of their rows if alike. */
+static int compare(const void *left, const void *right) {
+    const component *a = left, *b = right;
+    for (int axis = 2; axis >= 0; axis--)
+        if (length(a, axis) != length(b, axis)) return length(a, axis) < length(b, axis) ? 1 : -1;
+    return a->begin < b->begin ? -1 : 1;
+}
+
+static void arrange(search *s, int64_t *size) {
+    int axes = s->component_count > 1 ? 2 : 1;
+    int64_t most[3] = {1, 1, 1}, at[3] = {0, 0, 0}, line = 0, layer = 0;
+    double volume = 0;
+    for (int64_t k = 0; k < s->component_count; k++)
+        for (int axis = 0; axis < 3; axis++) {
+            const int64_t cells = length(&s->components[k], axis);
+            if (cells > most[axis]) most[axis] = cells;
+            if (cells > 1 && axis >= axes) axes = axis + 1;
+        }
+    for (int64_t k = 0; k < s->component_count; k++) {
+        double cells = 1;
+        for (int axis = 0; axis < axes; axis++)
+            cells *= (double)round_up(length(&s->components[k], axis) + 1, whole(&s->components[k], axis, axes));
+        volume += cells;
+    }
+    const double widest = (double)(most[0] > most[1] ? most[0] : most[1]);
+    const int64_t side = (int64_t)ceil(pow(volume, 1.0 / axes));
+    if (s->component_count > 1 && volume > 4 * (double)most[0] * (axes == 3 ? (double)most[1] * widest : widest)) {
+        if (most[0] < side) most[0] = side;
+        if (axes == 3 && most[1] < side) most[1] = side;
+    }
+    if (axes < 3) most[1] = INT64_MAX / 2;
+    qsort(s->components, (size_t)s->component_count, sizeof *s->components, compare);
+    size[0] = size[1] = size[2] = 1;
+    for (int64_t k = 0; k < s->component_count; k++) {
+        component *c = &s->components[k];
+        at[0] = round_up(at[0], whole(c, 0, axes));
+        if (at[0] + length(c, 0) > most[0]) at[0] = 0, at[1] = line;
+        at[1] = round_up(at[1], whole(c, 1, axes));
+        if (at[1] + length(c, 1) > most[1]) at[0] = at[1] = line = 0, at[2] = layer;
+        at[2] = round_up(at[2], whole(c, 2, axes));
+        for (int axis = 0; axis < 3; axis++) {
+            c->origin[axis] = at[axis];
+            if (at[axis] + length(c, axis) > size[axis]) size[axis] = at[axis] + length(c, axis);
+        }
+        at[0] += length(c, 0) + 1;
+        if (at[1] + length(c, 1) + 1 > line) line = at[1] + length(c, 1) + 1;
+        if (at[2] + length(c, 2) + 1 > layer) layer = at[2] + length(c, 2) + 1;
+    }
+}
+
+/* The grid with enough cells for the rows without couplings; these may be anywhere. */
+static void make_room(const search *s, int64_t *size) {
+    const lattice_search *g = s->given;
+    if (!s->tail) {
+        size[0] = (int64_t)ceil(sqrt((double)g->rows));
+        size[1] = size[2] = 1;
+    }
+    const int slowest = size[2] > 1 ? 2 : 1;
+    const int64_t layer = size[0] * (slowest == 2 ? size[1] : 1), missing = g->rows - layer * size[slowest];
+    if (missing > 0) size[slowest] += (missing + layer - 1) / layer;
+}
+
+/* Most cells that a grid may have: for every row, and all the same. */
+enum { CELLS_PER_ROW = 64, CELLS_ANYWAY = 4096 };
+
+/* The cells of a component, marked as taken. */
+static void number_cells(const search *s, const component *c, uint8_t *taken) {
+    const lattice_search *g = s->given;
+    const int64_t pitch[3] = {1, g->shape[0], g->shape[0] * g->shape[1]};
+    int64_t base = 0, step[3]; /* along the axes of the search */
+    for (int axis = 0; axis < 3; axis++) {
+        const int from = c->axis[axis];
+        step[from] = c->flipped[from] ? -pitch[axis] : pitch[axis];
+        base += pitch[axis] * (c->origin[axis] + (c->flipped[from] ? c->extent[from] - 1 : 0));
+        base -= step[from] * c->low[from];
+    }
+#pragma omp parallel for num_threads(s->threads) if (c->end - c->begin > SAMPLE)
+    for (int64_t i = c->begin; i < c->end; i++) {
+        const int64_t place = s->row[s->trail[i]].place;
+        const int64_t cell =
+            base + step[0] * coordinate(place, 0) + step[1] * coordinate(place, 1) + step[2] * coordinate(place, 2);
+        g->cell[s->trail[i]] = cell;
+        taken[cell] = 1;
+    }
+}
+
+/* Cells for all rows from the places of those that are coupled; 0 if two have the same. */
+int pack_components(search *s) {
+    lattice_search *g = s->given;
+    for (int64_t k = 0; k < s->component_count; k++) {
+        measure(s, &s->components[k]);
+        turn(s, &s->components[k]);
+    }
+    arrange(s, g->shape);
+    make_room(s, g->shape);
+    const double cells = (double)g->shape[0] * (double)g->shape[1] * (double)g->shape[2];
+    if (cells > CELLS_ANYWAY + CELLS_PER_ROW * (double)g->rows) {
+        g->code = LATTICE_LARGE;
+        return 1;
+    }
+    uint8_t *taken = calloc((size_t)cells + 1, 1);
+    if (!taken) return s->failed = 1, 1;
+    for (int64_t k = 0; k < s->component_count; k++) number_cells(s, &s->components[k], taken);
+    int64_t next = 0, count = 0;
+    for (int64_t cell = 0; cell < (int64_t)cells; cell++) count += taken[cell];
+    const int distinct = count == s->tail;
+    for (int64_t r = 0; r < g->rows && distinct && s->tail < g->rows; r++) {
+        if (g->row[r].beside[0] >= 0) continue;
+        while (taken[next]) next++;
+        g->cell[r] = next++;
+    }
+    free(taken);
+    return distinct;
+}
