@@ -192,7 +192,7 @@ class PC(Answers):
         file, threads = self._file, threads_per_rank(comm)
         self._threads = threads
         told = settings.grid, settings.periodic, settings.cells
-        grid = previous.grid if previous is not None else find_grid(pc, P, *told)
+        grid = previous.grid if previous is not None else find_grid(pc, P, *told, threads)
         file.require_dimension(grid.dimension)
         threshold = file.number("threshold") if network_of(file).levels else None
         device, holders = choose_device(settings.device, comm)

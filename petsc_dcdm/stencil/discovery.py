@@ -198,9 +198,9 @@ def _shape_of(offsets: list[int], rows: int) -> Shape | None:
     return None
 
 
-def _from_graph(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
+def _from_graph(A: PETSc.Mat, comm: MPI.Intracomm, threads: int) -> Grid:
     """The grid that the couplings show, whatever the order of the rows and however many cells have none."""
-    shape, cells = embed(A, comm)
+    shape, cells = embed(A, comm, threads)
     box = box_of(cells, shape)
     in_order = box is not None and box == _whole_planes(shape, A.getOwnershipRange()[0], cells.size)
     if comm.allreduce(in_order, op=MPI.LAND):
@@ -208,7 +208,7 @@ def _from_graph(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
     return Grid(shape, cells, A.getOwnershipRange()[0], cells.size, GRAPH, box=box)
 
 
-def other_grids(A: PETSc.Mat, grid: Grid) -> Iterator[Grid]:
+def other_grids(A: PETSc.Mat, grid: Grid, threads: int) -> Iterator[Grid]:
     """What the rows may be where the couplings of ``A`` are not those of ``grid``: the cells of a DMDA in natural
     order, and what the graph shows. Nothing where the user has told each cell. Collective.
     """
@@ -220,7 +220,7 @@ def other_grids(A: PETSc.Mat, grid: Grid) -> Iterator[Grid]:
             grid, cells=None, source="DMDA, natural order", edges=None, box=_whole_planes(grid.shape, first, rows)
         )
     with suppress(GridError):
-        yield _from_graph(A, A.getComm().tompi4py())
+        yield _from_graph(A, A.getComm().tompi4py(), threads)
 
 
 def find_grid(
@@ -229,6 +229,7 @@ def find_grid(
     shape: Shape | None,
     periodic: Periodic | None = None,
     cells: str | None = None,
+    threads: int = 1,
 ) -> Grid:
     """The grid of the square matrix ``A``. Collective.
 
@@ -275,6 +276,6 @@ def find_grid(
     if grid is None and shape is None:
         grid = _from_offsets(A, comm)
     if grid is None:
-        grid = _from_graph(A, comm)
+        grid = _from_graph(A, comm, threads)
     z, y, x = (any(known) for known in zip(grid.periodic, periodic or NOT_PERIODIC, strict=True))
     return replace(grid, periodic=(z, y, x))

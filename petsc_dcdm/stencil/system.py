@@ -193,7 +193,7 @@ def build_system(
         system = build(grid, previous)
     except NeighbourError as problem:
         refusal = problem.with_traceback(None)  # whose frames hold what is collectively destroyed
-    others = other_grids(A, grid) if system is None else iter(())
+    others = other_grids(A, grid, threads) if system is None else iter(())
     while system is None and (other := next(others, None)) is not None:
         with suppress(NeighbourError):
             system = build(other, None)

@@ -58,7 +58,7 @@ class Embedding:
     undone: int
 
 
-def search(graph: np.ndarray, one_way: bool) -> Embedding:
+def search(graph: np.ndarray, one_way: bool, threads: int = 1) -> Embedding:
     """Cells for the rows of a graph as `CsrRows.couplings` tells them, int32 [rows, 8]; it is used up.
 
     ``one_way``: some couplings are told by one of their two rows only. Raises GridError. Not collective.
@@ -66,7 +66,7 @@ def search(graph: np.ndarray, one_way: bool) -> Embedding:
     rows = graph.shape[0]
     cells = aligned_zeros(rows, np.int64)
     given = Search(rows=rows, row=graph.ctypes.data, one_way=int(one_way), cell=cells.ctypes.data)
-    library().dcdm_lattice_search(ctypes.byref(given), ctypes.c_int64(EFFORT * rows + LEAST_EFFORT))
+    library().dcdm_lattice_search(ctypes.byref(given), ctypes.c_int64(EFFORT * rows + LEAST_EFFORT), threads)
     outcome = Outcome(given.code)
     if outcome is not Outcome.FOUND:
         raise GridError(f"{NO_GRID} {_reason(outcome, rows, given.bad[0], given.bad[1])}; {REMEDY}")
@@ -113,7 +113,7 @@ def embed(A: PETSc.Mat, comm: MPI.Intracomm, threads: int = 1) -> tuple[Shape, n
     found = None
     if comm.Get_rank() == 0:
         try:
-            found = search(whole, bool(one_way))
+            found = search(whole, bool(one_way), threads)
         except GridError as problem:
             error = problem
     raise_together(comm, error)

@@ -13,8 +13,11 @@ from systems import poisson
 from petsc_dcdm.grid.errors import MatrixError
 from petsc_dcdm.stencil import extract as extract_module
 from petsc_dcdm.stencil.discovery import Grid
+from petsc_dcdm.stencil.entries.given import RowsOnGrid
 from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows
+from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.forms import nearest as nearest_module
+from petsc_dcdm.stencil.forms.axis_sums import AxisSums
 from petsc_dcdm.stencil.forms.offsets import compact_strides
 from petsc_dcdm.stencil.system import build_system
 from petsc_dcdm.studies.compact import elements, eliminated, mehrstellen, sides
@@ -118,6 +121,25 @@ def test_compiled_code_and_numpy_read_the_same(monkeypatch):
         np.testing.assert_allclose([one.near.bound, one.near.mixed], [other.near.bound, other.near.mixed], rtol=1e-12)
         D = sp.diags(1 / A.diagonal())
         assert np.abs(np.linalg.eigvals((D @ A).toarray())).max() <= one.near.bound * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_wide_integers_and_threads_read_the_same(threads):
+    cells = (5, 6, 40)
+    A = elements(cells, np.random.default_rng(2).lognormal(size=cells))
+    A.sort_indices()
+    shape, found = tuple(n + 1 for n in cells), []
+    for kind, count in ((np.int32, 1), (np.int64, threads)):
+        rows = CsrRows(RowsOnGrid(A.indptr.astype(kind), A.indices.astype(kind), A.data, shape), count)
+        rows.find_dirichlet()
+        sums = AxisSums.zeros((A.shape[0],), 3)
+        rows.add_up(sums)
+        found.append(sums)
+    one, other = found
+    for name in ("low", "high", "s", "diagonal", "couplings"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    np.testing.assert_allclose(one.mixture, other.mixture)
+    assert (one.magnitude, one.symmetry) == (other.magnitude, other.symmetry)
 
 
 def changed(A, *entries):

@@ -117,6 +117,7 @@ typedef struct {
     component *components;
     int64_t component_count, component_room;
     int failed;          /* no memory */
+    int threads;
 } search;
 
 /* places.c */

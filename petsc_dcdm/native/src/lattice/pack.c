@@ -37,15 +37,17 @@ static void turn(const search *s, component *c) {
 }
 
 static void measure(const search *s, component *c) {
-    int64_t high[3] = {0, 0, 0};
-    for (int axis = 0; axis < 3; axis++) c->low[axis] = (int64_t)1 << BITS;
-    for (int64_t i = c->begin; i < c->end; i++)
-        for (int axis = 0; axis < 3; axis++) {
-            const int64_t at = coordinate(s->row[s->trail[i]].place, axis);
-            if (at < c->low[axis]) c->low[axis] = at;
-            if (at > high[axis]) high[axis] = at;
-        }
-    for (int axis = 0; axis < 3; axis++) c->extent[axis] = high[axis] - c->low[axis] + 1;
+    int64_t x0 = INT64_MAX, y0 = INT64_MAX, z0 = INT64_MAX, x1 = 0, y1 = 0, z1 = 0;
+#pragma omp parallel for num_threads(s->threads) if (c->end - c->begin > SAMPLE) reduction(min : x0, y0, z0) \
+    reduction(max : x1, y1, z1)
+    for (int64_t i = c->begin; i < c->end; i++) {
+        const int64_t place = s->row[s->trail[i]].place;
+        const int64_t x = coordinate(place, 0), y = coordinate(place, 1), z = coordinate(place, 2);
+        x0 = x < x0 ? x : x0, y0 = y < y0 ? y : y0, z0 = z < z0 ? z : z0;
+        x1 = x > x1 ? x : x1, y1 = y > y1 ? y : y1, z1 = z > z1 ? z : z1;
+    }
+    c->low[0] = x0, c->low[1] = y0, c->low[2] = z0;
+    c->extent[0] = x1 - x0 + 1, c->extent[1] = y1 - y0 + 1, c->extent[2] = z1 - z0 + 1;
 }
 
 /* Along an axis of the grid. */
@@ -124,27 +126,25 @@ static void make_room(const search *s, int64_t *size) {
 /* Most cells that a grid may have: for every row, and all the same. */
 enum { CELLS_PER_ROW = 64, CELLS_ANYWAY = 4096 };
 
-/* The cells of a component; 0 if two of its rows have the same one. */
-static int number_cells(const search *s, const component *c, uint8_t *taken) {
+/* The cells of a component, marked as taken. */
+static void number_cells(const search *s, const component *c, uint8_t *taken) {
     const lattice_search *g = s->given;
     const int64_t pitch[3] = {1, g->shape[0], g->shape[0] * g->shape[1]};
     int64_t base = 0, step[3]; /* along the axes of the search */
-    int doubly = 0;
     for (int axis = 0; axis < 3; axis++) {
         const int from = c->axis[axis];
         step[from] = c->flipped[from] ? -pitch[axis] : pitch[axis];
         base += pitch[axis] * (c->origin[axis] + (c->flipped[from] ? c->extent[from] - 1 : 0));
         base -= step[from] * c->low[from];
     }
+#pragma omp parallel for num_threads(s->threads) if (c->end - c->begin > SAMPLE)
     for (int64_t i = c->begin; i < c->end; i++) {
         const int64_t place = s->row[s->trail[i]].place;
         const int64_t cell =
             base + step[0] * coordinate(place, 0) + step[1] * coordinate(place, 1) + step[2] * coordinate(place, 2);
         g->cell[s->trail[i]] = cell;
-        doubly |= taken[cell];
         taken[cell] = 1;
     }
-    return !doubly;
 }
 
 /* Cells for all rows from the places of those that are coupled; 0 if two have the same. */
@@ -163,9 +163,10 @@ int pack_components(search *s) {
     }
     uint8_t *taken = calloc((size_t)cells + 1, 1);
     if (!taken) return s->failed = 1, 1;
-    int distinct = 1;
-    for (int64_t k = 0; k < s->component_count && distinct; k++) distinct = number_cells(s, &s->components[k], taken);
-    int64_t next = 0;
+    for (int64_t k = 0; k < s->component_count; k++) number_cells(s, &s->components[k], taken);
+    int64_t next = 0, count = 0;
+    for (int64_t cell = 0; cell < (int64_t)cells; cell++) count += taken[cell];
+    const int distinct = count == s->tail;
     for (int64_t r = 0; r < g->rows && distinct && s->tail < g->rows; r++) {
         if (g->row[r].beside[0] >= 0) continue;
         while (taken[next]) next++;

@@ -116,8 +116,8 @@ static void embed_all(search *s) {
 }
 
 /* Cells for all rows. `budget`: how many placements of a component may be taken back. */
-void dcdm_lattice_search(lattice_search *g, int64_t budget) {
-    search s = {.given = g, .row = g->row, .budget = budget};
+void dcdm_lattice_search(lattice_search *g, int64_t budget, int threads) {
+    search s = {.given = g, .row = g->row, .budget = budget, .threads = threads};
     const size_t rows = (size_t)g->rows + 1;
     g->code = LATTICE_OK, g->bad[0] = g->bad[1] = -1, g->undone = g->guesses = 0;
     const int64_t crowded = g->one_way ? add_other_way(g) : -1;
