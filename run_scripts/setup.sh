@@ -130,7 +130,7 @@ if ! importable torch; then
     fi
 fi
 say "installing petsc_dcdm and its tools"
-pip "$numpy" -e '.[mesh,plot,dev]' || die "pip could not install petsc_dcdm"
+pip "$numpy" -e '.[mesh,plot,dev,docs]' || die "pip could not install petsc_dcdm"
 
 "$venv/bin/python" - <<'PY' || die "the new $venv does not work"
 import sys
