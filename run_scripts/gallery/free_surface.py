@@ -1,8 +1,7 @@
 """A free surface
 
-Water in a tank, a little higher on the left, falls and rises: 2D, air is pressure zero, and the matrix is another one in
-every step. When the left side passes the middle, a quarter of the period of linear waves has gone by, to
-the first order of the time step.
+Water in a tank, a little higher on the left, falls and rises; air is pressure zero, and every step has another matrix. When
+the left side passes the middle, a quarter of the period of linear waves has gone by, to first order in the time step.
 """
 
 import sys
@@ -32,6 +31,7 @@ def height_left():
     return float(np.clip(0.5 - grid.gather(tank.level)[0, :, 0], 0.0, 1.0).sum()) - depth
 
 
+save(np.clip(0.5 - grid.gather(tank.level)[0], 0, 1), "Water before it falls")
 times, heights, iterations, divergence = [0.0], [height_left()], [], 0.0
 while heights[-1] > 0 and tank.time < 3:
     solved = tank.step(dt)
@@ -43,6 +43,5 @@ crossing = np.interp(0.0, heights[:-3:-1], times[:-3:-1])
 
 quarter = 0.5 * np.pi / np.sqrt(np.pi * np.tanh(np.pi * depth / n))
 error = abs(crossing / quarter - 1)
-save(np.clip(0.5 - grid.gather(tank.level)[0], 0, 1), "Water at a quarter of its period")
 steps = f"{len(iterations)} steps of at most {max(iterations)} iterations, divergence left {divergence:.0e}"
 right(error, 3 * dt, f"{steps}, quarter period {error:.1%} from that of linear waves")

@@ -1,7 +1,7 @@
 """TS: the heat equation
 
-Crank and Nicolson's method for u' = div grad u with long steps; TS makes each step's matrix itself, and the solver finds
-the grid in its couplings. A product of sines decays with exp(-2 pi^2 t).
+Crank and Nicolson's method for u' = div grad u with long steps; TS makes the matrix of a step itself, and the solver
+finds the grid in its couplings. A product of sines decays with exp(-2 pi^2 t).
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Makes the pages of docs/gallery from the scripts beside this file: a title, what they show, a picture, what they print.
+"""Makes the pages of docs/gallery from the scripts beside this file: text, picture, and what they print.
 
 python run_scripts/gallery/make_pages.py [NAME ...]     runs them at their full size and writes page and picture
 """
@@ -73,7 +73,7 @@ def run(name: str, folder: Path, *options: str) -> str:
     assert done.returncode == 0, done.stdout + done.stderr
     code = "import numpy as np; from petsc4py import PETSc; from picture import save; x = PETSc.Vec().load("
     code += f"PETSc.Viewer().createBinary('{folder}/x.bin')).array_r; n = int(x.size**0.5); "
-    code += f"PETSc.Options()['picture'] = '{picture}'; save(x.reshape(n, n), 'Answer of the {LANGUAGES[source.suffix]} host')"
+    code += f"PETSc.Options()['picture'] = '{picture}'; save(x.reshape(n, n), 'Answer of the host')"
     subprocess.run(
         [sys.executable, "-c", code], env={**env, "PYTHONPATH": f"{HERE}:{env.get('PYTHONPATH', '')}"}, check=True
     )

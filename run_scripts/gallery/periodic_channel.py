@@ -1,7 +1,7 @@
 """A periodic channel
 
-Pressure in a channel whose ends meet, between two walls: a DMDA with a periodic axis and a matrix with a null space. The
-pressure is cos(2 pi x) cos(pi y), which the discrete one meets at second order.
+Pressure in a channel whose ends meet, between two walls: a DMDA with a periodic axis and a matrix with a null space.
+The pressure is cos(2 pi x) cos(pi y), which the discrete one meets at second order.
 """
 
 import sys

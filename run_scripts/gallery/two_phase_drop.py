@@ -25,8 +25,7 @@ size = np.hypot(*slope)
 curvature = sum(np.gradient(s / size, 1 / n, axis=a) for a, s in enumerate(slope))
 
 D = sp.diags([-np.ones(n), np.ones(n)], [0, -1], shape=(n + 1, n))  # differences; outside is pressure zero
-I = sp.identity(n)
-G = sp.csr_matrix(sp.vstack([sp.kron(I, D), sp.kron(D, I)])) * n
+G = sp.csr_matrix(sp.vstack([sp.kron(sp.identity(n), D), sp.kron(D, sp.identity(n))])) * n
 mean = abs(G) / n
 mean = sp.diags(1 / np.asarray(mean.sum(axis=1)).ravel()) @ mean
 density = mean @ (1.0 + 999.0 * drop.ravel())

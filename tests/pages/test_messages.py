@@ -13,7 +13,8 @@ from harness import ROOT
 PACKAGE = ROOT / "petsc_dcdm"
 PAGE = (ROOT / "docs" / "guide" / "messages.md").read_text(encoding="utf-8")
 ROOMS = ("__init__.py", "backends", "native", "network", "solver", "stencil")
-INTERNAL = {"ValueError", "RuntimeError", "AssertionError", "ArgumentTypeError", "StencilError", "Option", "printfASCII", "inform", "print_help"}
+INTERNAL = {"ValueError", "RuntimeError", "AssertionError", "ArgumentTypeError", "StencilError"}
+INTERNAL |= {"Option", "printfASCII", "inform", "print_help"}
 """What is raised as one of these is a fault of the caller's code in this package, or is put into another sentence."""
 VIEWS = {"view", "view_text", "text_without_network", "print_help"}
 """Functions whose text belongs to -ksp_view and -help."""
