@@ -1,7 +1,7 @@
 """A free surface
 
-Water in a tank, a little higher on the left, falls and rises; air is pressure zero, and every step has another matrix. When
-the left side passes the middle, a quarter of the period of linear waves has gone by, to first order in the time step.
+Water in a tank, a little higher on the left, falls and rises; air is pressure zero, every step has another matrix. When
+the left side passes the middle, a quarter of the period of linear waves has gone by, to the order of the step.
 """
 
 import sys

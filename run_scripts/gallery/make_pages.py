@@ -41,7 +41,7 @@ def page(name: str, printed: str) -> str:
     script = source.relative_to(HERE.parents[1])
     command = f"python {script}"
     if source.suffix != ".py":
-        command = f"cd {script.parent} && make && mpirun -n 2 ./poisson {' '.join(PLUGIN)}"
+        command = f"cd {script.parent} && make\nmpirun -n 2 ./poisson {' '.join(PLUGIN)}"
     parts = [
         f"# {title}\n\n{text}\n",
         f"![{title}](pictures/{name}.png)\n",
