@@ -145,6 +145,8 @@ def _from_files(args: argparse.Namespace) -> tuple[PETSc.Mat, PETSc.Vec]:
     from petsc_dcdm.poisson import io
     from petsc_dcdm.poisson.flags import normal
 
+    if any(args.periodic):
+        raise ValueError("--periodic belongs to scenes; a matrix shows by itself which axes are periodic.")
     A = io.load_matrix(args.matrix)
     if A.getSize()[0] != A.getSize()[1]:
         raise ValueError(f"{args.matrix} is not square: {A.getSize()[0]} rows, {A.getSize()[1]} columns.")
