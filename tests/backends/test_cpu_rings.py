@@ -103,6 +103,18 @@ def test_equals_torch(
     assert not applied(network, r)[diagonal(w, s) == 0].any()
 
 
+def test_the_last_cell_of_an_odd_ring_is_short_in_an_empty_grid_too() -> None:
+    """Nothing is active but at the high end: what is left out of the grid must not make a line of it."""
+    w, s = system((1, 5, 20), 0, 1.0)
+    w[1][0, 4, 12] = 0.5
+    layout = SerialLayout((1, 5, 20), ((0,), (0, 1)), 1, (False, True, True))
+    coarse = [
+        TorchHierarchy(weights(3), w, s, layout, "cpu").coarse,
+        CpuHierarchy(weights(3), w, s, layout, 1, half=False).coarse,
+    ]
+    assert np.isclose(coarse[0].w[1][0, 2, 3], coarse[1].w[1][0, 2, 3], rtol=1e-5) and coarse[0].w[1][0, 2, 3] > 0
+
+
 @pytest.mark.parametrize(
     ("shape", "plan"),
     [
