@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse as sp
+import scipy.sparse.linalg as spla
 from petsc4py import PETSc
 
 Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -125,3 +126,22 @@ def vector(A: PETSc.Mat, values: np.ndarray) -> PETSc.Vec:
     v = A.createVecRight()
     v.setArray(values[slice(*v.getOwnershipRange())])
     return v
+
+
+def grid(shape):
+    return ",".join(str(n) for n in reversed(shape) if n > 1)
+
+
+def random_vector(n, seed=1):
+    return np.random.default_rng(seed).standard_normal(n)
+
+
+def error(A, x, b):
+    """Against LU."""
+    exact = spla.splu(A.tocsc()).solve(b)
+    return np.linalg.norm(x.getArray() - exact) / np.linalg.norm(exact)
+
+
+def divided_by_r(**options):
+    S, volume = cylinder(48, 40, **options)
+    return (1, 40, 48), S, volume, divided(S, volume)

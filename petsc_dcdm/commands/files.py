@@ -26,8 +26,6 @@ def system_of_files(args: argparse.Namespace) -> tuple[PETSc.Mat, PETSc.Vec]:
     if A.getSize()[0] != A.getSize()[1]:
         raise ValueError(f"{args.matrix} is not square: {A.getSize()[0]} rows, {A.getSize()[1]} columns.")
     if args.cells:
-        if not args.grid:
-            raise ValueError("--cells needs --grid NX,NY[,NZ].")
         cells = io.load_cells(args.cells, A)
         A.compose("dcdm_cells", cells)
     if args.grid:

@@ -78,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     require_real_double(PETSc.COMM_WORLD, "KSP")
     system: System | None = None
     if args.matrix:
+        if any(args.periodic):
+            raise ValueError("--periodic belongs to scenes; a matrix shows by itself which axes are periodic.")
         A, b = system_of_files(args)
         title = args.matrix
     else:

@@ -45,7 +45,7 @@ def axes_argument(text: str) -> Periodic:
     try:
         return parse_axes(text)
     except ValueError as allowed:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of the {allowed}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} must be {allowed}") from None
 
 
 def shape_argument(text: str) -> Shape:

@@ -63,7 +63,7 @@ def test_any_shape_plan_and_filling(
     for network in networks:
         network.coarse_solve = damping(networks[1].coarse)
         outs.append(applied(network, np.random.default_rng(seed).standard_normal(shape)))
-    assert np.abs(outs[0] - outs[1]).max() <= 1e-5 * np.abs(outs[0]).max()
+    assert np.abs(outs[0] - outs[1]).max() <= 3e-5 * np.abs(outs[0]).max()
     d = diagonal(w, s)
     assert not outs[1][d == 0].any()
 

@@ -99,7 +99,7 @@ def test_equals_torch(
     r = np.random.default_rng(seed).standard_normal(shape)
     want = applied(reference, r)
     for _ in range(2):
-        assert np.abs(applied(network, r) - want).max() <= 1e-5 * np.abs(want).max()
+        assert np.abs(applied(network, r) - want).max() <= 3e-5 * np.abs(want).max()
     assert not applied(network, r)[diagonal(w, s) == 0].any()
 
 

@@ -8,6 +8,7 @@ from petsc4py import PETSc
 from ring_systems import assembled
 from scipy import sparse
 
+from petsc_dcdm.cli import main
 from petsc_dcdm.compare.baselines import BASELINES
 from petsc_dcdm.compare.job import Job, SystemSpec
 from petsc_dcdm.compare.systems import build
@@ -118,3 +119,12 @@ def test_a_comparison_can_ask_for_rings() -> None:
     problem = build(spec)
     assert csr(problem.A).getnnz(axis=1).min() == 6
     assert SystemSpec("family", "box", (8, 8, 8)).label == "box"
+
+
+def test_commands_say_what_axes_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["solve", "--family", "box", "--periodic", "xw"])
+    assert "'xw' must be axes as x, y, z or several of them, such as x,y; x?" in capsys.readouterr().err
+    for arguments in (["solve", "--matrix", __file__], ["compare", "--matrix", __file__], ["compare", "--vertex"]):
+        assert main([*arguments, "--periodic", "x"]) == 2
+        assert "periodic" in capsys.readouterr().err
