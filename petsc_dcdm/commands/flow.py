@@ -30,7 +30,7 @@ def add_flow_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentPars
     parser.add_argument("--size", default="64", metavar="N | NX,NY[,NZ]", help="cells (default 64)")
     parser.add_argument("--steps", type=int, default=100, help="time steps (default 100)")
     parser.add_argument("--mesh", metavar="FILE", help="a closed surface as the obstacle (OBJ, STL, PLY, ...)")
-    parser.add_argument("--rotate", default="90,0,0", metavar="X,Y,Z", help="degrees about x, then y, then z")
+    parser.add_argument("--rotate", default="0,0,0", metavar="X,Y,Z", help="degrees about x, then y, then z")
     parser.add_argument("--moving", action="store_true", help="the obstacle swings: the matrix changes every step")
     parser.add_argument("--periodic", default="", metavar="AXES", help="x, y, xy, ...: axes without ends")
     parser.add_argument("--reynolds", type=float, default=100.0, help="of cavity and vortices (default 100)")

@@ -103,6 +103,7 @@ def vortices(wishes: Wishes) -> Smoke:
     smoke = Smoke(grid, Physics(viscosity=nx / (2 * np.pi * wishes.reynolds), courant=0.5))
     x, y, _ = grid.centres()
     kx, ky = 2 * np.pi / nx, 2 * np.pi / ny
+    x, y = x - 0.3 * nx, y - 0.1 * ny  # so that there is flow across the ends
     smoke.u[0][...] = np.sin(kx * (x - 0.5)) * np.cos(ky * y)
     smoke.u[1][...] = -np.cos(kx * x) * np.sin(ky * (y - 0.5))
     smoke.before = [component.copy() for component in smoke.u]

@@ -56,7 +56,7 @@ class Grid:
         self.periodic = tuple(sides[2 * a].kind == "periodic" for a in (2, 1, 0))
         if any((sides[2 * a].kind == "periodic") != (sides[2 * a + 1].kind == "periodic") for a in range(3)):
             raise ValueError("Both sides of an axis are periodic, or none.")
-        self.dm = dmda.create(shape, comm)
+        self.dm = dmda.create(shape, comm, periodic=self.periodic)
         self.box = dmda.box_of(self.dm)
         self.axes = [a for a in range(3) if shape[2 - a] > 1]
         self.halo = tuple(HALO if n > 1 else 0 for n in shape)
