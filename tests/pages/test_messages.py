@@ -16,7 +16,7 @@ ROOMS = ("__init__.py", "backends", "native", "network", "solver", "stencil")
 INTERNAL = {"ValueError", "RuntimeError", "AssertionError", "ArgumentTypeError", "StencilError"}
 INTERNAL |= {"Option", "printfASCII", "inform", "print_help"}
 """What is raised as one of these is a fault of the caller's code in this package, or is put into another sentence."""
-VIEWS = {"view", "view_text", "text_without_network", "print_help"}
+VIEWS = {"view", "view_text", "text_without_network", "description", "print_help"}
 """Functions whose text belongs to -ksp_view and -help."""
 FEWEST_WORDS = 4
 
