@@ -1,6 +1,6 @@
 /* A C host with its makefile
 
-   -u" = f on the unit square, on a DMDA and any number of ranks. Nothing in it knows of the plugin:
+   -u" = f on the unit square, on a DMDA and any number of ranks. Nothing in it knows of the plugin.
 
        make && mpirun -n 2 ./poisson -python -ksp_type python -ksp_python_type petsc_dcdm.KSP
 
