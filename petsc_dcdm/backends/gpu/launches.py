@@ -1,0 +1,105 @@
+"""Sequences of launches that are prepared once and run again and again: on CUDA as graphs, elsewhere one by one.
+
+A sequence knows of every launch how many bytes it has to move, so that what a step costs can be counted where there is
+no GPU at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel with its arguments. ``moved``: bytes that it reads or writes, each once."""
+
+    name: str
+    kernel: Any
+    grid: tuple[int, ...]
+    arguments: tuple[Any, ...]
+    constants: dict[str, Any]
+    moved: int
+
+    def run(self) -> None:
+        self.kernel[self.grid](*self.arguments, **self.constants)
+
+
+@dataclass(frozen=True)
+class OnHost:
+    """Something that the host does between launches: it waits for those before. ``moved``: bytes to and from it."""
+
+    name: str
+    act: Callable[[], None]
+    moved: int
+
+
+@dataclass
+class LaunchSequence:
+    """Launches and what the host does between them, in order."""
+
+    device: torch.device
+    entries: list[Launch | OnHost] = field(default_factory=list)
+    _captured: list[Any] = field(default_factory=list)
+
+    def launch(
+        self,
+        kernel: Any,
+        grid: tuple[int, ...],
+        arguments: Sequence[Any],
+        moved: Sequence[torch.Tensor],
+        **constants: Any,
+    ) -> None:
+        """Add a kernel; ``moved`` has every array once for each time it is read or written."""
+        nbytes = sum(a.numel() * a.element_size() for a in moved)
+        name = getattr(kernel, "__name__", None) or kernel.fn.__name__
+        self.entries.append(Launch(name, kernel, grid, tuple(arguments), constants, nbytes))
+
+    def on_host(self, name: str, act: Callable[[], None], moved: int = 0) -> None:
+        """Add something that the host does."""
+        self.entries.append(OnHost(name, act, moved))
+
+    @property
+    def bytes(self) -> int:
+        """Moved by all launches together."""
+        return sum(entry.moved for entry in self.entries if isinstance(entry, Launch))
+
+    @property
+    def launches(self) -> int:
+        return sum(isinstance(entry, Launch) for entry in self.entries)
+
+    def run(self) -> None:
+        """All of it; on CUDA returns before the launches have ended, elsewhere when all is done."""
+        for part in self._captured or self.entries:
+            if isinstance(part, Launch):
+                part.run()
+            elif isinstance(part, OnHost):
+                if self.device.type == "cuda":
+                    torch.cuda.current_stream(self.device).synchronize()
+                part.act()
+            else:
+                part.replay()
+
+    def capture(self) -> None:
+        """On CUDA: make a graph of every run of launches. All kernels must have run before, so that they are there."""
+        if self.device.type != "cuda" or self._captured:
+            return
+        parts: list[Any] = []
+        waiting: list[Launch] = []
+        for entry in [*self.entries, None]:
+            if isinstance(entry, Launch):
+                waiting.append(entry)
+                continue
+            if waiting:
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.device(self.device), torch.cuda.graph(graph):
+                    for launch in waiting:
+                        launch.run()
+                parts.append(graph)
+                waiting = []
+            if entry is not None:
+                parts.append(entry)
+        self._captured = parts
