@@ -15,7 +15,7 @@ from mpi4py import MPI
 from petsc_dcdm.grid.boxes import BoxPartition
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.layout import Plan
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 
 TIMEOUT = 120  # seconds
 
@@ -86,12 +86,17 @@ class ThreadRank:
 
 
 def in_threads(
-    edges: Any, shape: Shape, plan: Plan, work: Callable[[BoxLayout, tuple[slice, ...]], None], idle: int = 0
+    edges: Any,
+    shape: Shape,
+    plan: Plan,
+    work: Callable[[BoxLayout, tuple[slice, ...]], None],
+    idle: int = 0,
+    periodic: Periodic = NOT_PERIODIC,
 ) -> None:
     """Run ``work(layout, place in the grid)`` for all boxes side by side and for `idle` ranks without; raises the first
     error.
     """
-    boxes = BoxPartition(shape, edges)
+    boxes = BoxPartition(shape, edges, periodic=periodic)
     threads, errors = Threads(int(np.prod(boxes.procs)) + idle), []
 
     def run(rank: int) -> None:

@@ -14,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,14 @@ class BoxPartition:
     """A tensor-product split of a grid (z, y, x). ``edges[i]`` are the cuts of array axis i, from 0 to its size.
 
     The boxes are numbered x fastest and lie on the ranks ``holders``, in increasing order; without it box i is on rank
-    i. All other ranks have an empty box.
+    i. All other ranks have an empty box. Along the axes (z, y, x) that are ``periodic`` the first cell is the high
+    neighbour of the last one.
     """
 
     shape: Shape
     edges: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
     holders: tuple[int, ...] | None = None
+    periodic: Periodic = NOT_PERIODIC
 
     @property
     def procs(self) -> Shape:
@@ -56,12 +58,16 @@ class BoxPartition:
         return (low[0], low[1], low[2]), (high[0] - low[0], high[1] - low[1], high[2] - low[2])
 
     def neighbour(self, rank: int, array_axis: int, step: int) -> int:
-        """The rank behind the low (step -1) or high (+1) face of the box, or -1."""
+        """The rank behind the low (step -1) or high (+1) face of the box, or -1. Along a periodic axis there is one:
+        the rank itself where its box is as long as the axis.
+        """
         position = self.position(rank)
         if position is None:
             return -1
         there = list(position)
         there[array_axis] += step
+        if self.periodic[array_axis]:
+            there[array_axis] %= self.procs[array_axis]
         if not 0 <= there[array_axis] < self.procs[array_axis]:
             return -1
         _, py, px = self.procs
@@ -109,6 +115,7 @@ def partition(
     plan: Sequence[Sequence[int]],
     hint: Sequence[Sequence[int]] | None = None,
     holders: Sequence[int] | None = None,
+    periodic: Periodic = NOT_PERIODIC,
 ) -> BoxPartition:
     """The boxes of ``ranks`` ranks, or of those among them that are ``holders`` (increasing).
 
@@ -120,12 +127,12 @@ def partition(
     """
     if holders is not None and len(holders) < ranks:
         boxes = partition(shape, len(holders), plan)
-        return BoxPartition(shape, boxes.edges, tuple(holders[: prod(boxes.procs)]))
+        return BoxPartition(shape, boxes.edges, tuple(holders[: prod(boxes.procs)]), periodic)
     unit = alignment(plan)
     if hint is not None:
         z, y, x = (_snap(e, n, u) for e, n, u in zip(hint, shape, unit, strict=True))
         if all(len(snapped) == len(given) for snapped, given in zip((z, y, x), hint, strict=True)):
-            return BoxPartition(shape, (z, y, x))
+            return BoxPartition(shape, (z, y, x), periodic=periodic)
 
     def cost(procs: Shape) -> tuple[int, int, tuple[int, int]]:
         """Ranks in use first; then the cells of the largest box, a cell of its surface counting twice; then long
@@ -140,4 +147,4 @@ def partition(
     candidates = [(a, b, ranks // (a * b)) for a, b in product(divisors, divisors) if ranks % (a * b) == 0]
     best = min(candidates, key=cost)
     z, y, x = (_cut(n, p, u) for n, p, u in zip(shape, best, unit, strict=True))
-    return BoxPartition(shape, (z, y, x))
+    return BoxPartition(shape, (z, y, x), periodic=periodic)

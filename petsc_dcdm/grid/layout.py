@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 
 Plan = tuple[tuple[int, ...], ...]
 
@@ -32,7 +32,8 @@ class Exchange(Protocol):
 
 @dataclass(frozen=True)
 class Reach:
-    """The cells around this rank's box at one level, `width` (z, y, x) of them on every side as far as the grid goes.
+    """The cells around this rank's box at one level, `width` (z, y, x) of them on every side as far as the grid goes;
+    round and round where a periodic axis is cut, none along one that lies on one rank.
 
     `margin` (z, y, x): where the box begins in an array that is exchanged; the array reaches at least as far.
     """
@@ -48,6 +49,9 @@ class Layout(Protocol):
     `plan` holds the axes coarsened from each level to the next (`petsc_dcdm.stencil.plan`). Along every axis
     the box's edges are multiples of 2 to the number of times the plan coarsens it, except at the high end
     of the grid: the cells of a coarse cell are never on two ranks. A box may be empty.
+
+    Along a periodic axis the low face of cell 0 lies between the last cell and cell 0. At a level where such an axis
+    has one cell left it is none any more: its faces have no conductance, and its halo lies outside the grid.
     """
 
     @property
@@ -58,6 +62,10 @@ class Layout(Protocol):
 
     @property
     def shape(self) -> Shape: ...
+
+    @property
+    def periodic(self) -> Periodic:
+        """The periodic axes (z, y, x) of the finest grid, each at least two cells long."""
 
     @property
     def plan(self) -> Plan: ...
@@ -73,11 +81,14 @@ class Layout(Protocol):
 
         `a` is a numpy array or torch tensor whose last three dimensions are (nz + 2, ny + 2, nx + 2). Without
         `corners` only the halo cells that share a face with the box are filled. Cells outside the grid stay
-        as they are.
+        as they are. Along a periodic axis the low halo of the first cells holds the last ones, the high halo of the
+        last cells the first ones.
         """
 
     def around(self, level: int, width: int) -> tuple[Shape, Shape]:
-        """How many cells (z, y, x) there are below and above this rank's box at a level, at most `width`."""
+        """How many cells (z, y, x) there are below and above this rank's box at a level, at most `width`; as many as
+        that along a periodic axis that is cut, 0 along one that is not.
+        """
 
     def exchange_of(self, *reaches: Reach, corners: bool = True) -> Exchange:
         """For one array per reach. All ranks make the same exchanges and start them in the same order.
@@ -94,11 +105,12 @@ class Layout(Protocol):
 
 @dataclass(frozen=True)
 class SerialLayout:
-    """The whole grid on one rank: the halo lies outside the grid and stays zero."""
+    """The whole grid on one rank: the halo lies outside the grid and stays zero, but along periodic axes."""
 
     global_shape: Shape
     plan: Plan
     visits: int = 1
+    periodic: Periodic = NOT_PERIODIC
 
     @property
     def offset(self) -> Shape:
@@ -109,7 +121,14 @@ class SerialLayout:
         return self.global_shape
 
     def exchange(self, a: Any, corners: bool = False) -> None:
-        """Nothing to fetch."""
+        """One end of the array to the other along periodic axes. Gradients go through it."""
+        for i in range(3) if any(self.periodic) else ():
+            if not self.periodic[i] or a.shape[i - 3] <= 3:
+                continue
+            layer: list[Any] = [slice(None) if corners else slice(1, -1)] * 3
+            for to, source in ((0, -2), (-1, 1)):
+                there = (..., *layer[:i], to, *layer[i + 1 :])
+                a[there] = a[(..., *layer[:i], source, *layer[i + 1 :])]
 
     def around(self, level: int, width: int) -> tuple[Shape, Shape]:
         return (0, 0, 0), (0, 0, 0)

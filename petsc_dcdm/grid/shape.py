@@ -7,6 +7,11 @@ import argparse
 Shape = tuple[int, int, int]
 """Cells along z, y, x, the order of the arrays: x is fastest, as in PETSc. A 2D grid has nz = 1."""
 
+Periodic = tuple[bool, bool, bool]
+"""Whether the first and the last cell along z, y, x are neighbours."""
+
+NOT_PERIODIC: Periodic = (False, False, False)
+
 
 def parse_shape(text: str, *, cube: bool = False, least: int = 1) -> Shape:
     """``nx,ny`` or ``nx,ny,nz`` (an x may separate as well as a comma), each number at least `least`.

@@ -16,7 +16,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import GridError, MatrixError, raise_together
-from petsc_dcdm.grid.shape import Shape, size_text
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape, size_text
 from petsc_dcdm.stencil.entries import CsrRows
 from petsc_dcdm.stencil.entries_numpy import read, row_reader
 from petsc_dcdm.stencil.local_csr import local_csr
@@ -42,6 +42,8 @@ class Grid:
         of the DMDA the rows belong to, None elsewhere: a hint for the split into boxes.
     box
         offset and shape of the part of the grid that this rank's rows are, x fastest; None if they are no box.
+    periodic
+        the axes (z, y, x) whose first and last cells are neighbours.
     """
 
     shape: Shape
@@ -51,6 +53,7 @@ class Grid:
     source: str
     edges: tuple[tuple[int, ...], ...] | None = None
     box: tuple[Shape, Shape] | None = None
+    periodic: Periodic = NOT_PERIODIC
 
     @property
     def dimension(self) -> int:
