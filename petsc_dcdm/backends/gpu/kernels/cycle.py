@@ -10,11 +10,16 @@ FIRST = tl.constexpr(1)
 CORRECT = tl.constexpr(2)
 SCALE = tl.constexpr(3)
 
-_SHAPE = ["nx", "ny", "nz", "px", "py", "pz", "hx", "hy", "hz", "bx", "by"]
+_SHAPE = ["nx", "ny", "nz", "px", "py", "pz", "hx", "hy", "hz", "mx", "my", "sx", "sy", "sz", "bx", "by"]
+"""Cells, rings; then what halves the axes, the cells of the next level's array, and where in it the parent of our cell
+(0, 0, 0) is; then tiles.
+"""
 
 
 @triton.jit
-def _iterate(x, r, before, e, cx, cy, cz, there, hx, hy, hz, nx, ny, MODE: tl.constexpr):
+def _iterate(
+    x, r, before, e, cx, cy, cz, there, hx, hy, hz, mx, my, sx, sy, sz, nx, ny, MODE: tl.constexpr
+):  # fmt: skip
     """What is smoothed, at the cells cx, cy, cz."""
     i = place(cx, cy, cz, nx, ny)
     if MODE == FIRST:
@@ -22,14 +27,14 @@ def _iterate(x, r, before, e, cx, cy, cz, there, hx, hy, hz, nx, ny, MODE: tl.co
         return weight * tl.load(r + i, mask=there, other=0.0)
     v = tl.load(x + i, mask=there, other=0.0)
     if MODE == CORRECT:
-        rows, columns = (ny + hy) >> hy, (nx + hx) >> hx
-        v += tl.load(e + place(cx >> hx, cy >> hy, cz >> hz, columns, rows), mask=there, other=0.0)
+        parent = place((cx >> hx) + sx, (cy >> hy) + sy, (cz >> hz) + sz, mx, my)
+        v += tl.load(e + parent, mask=there, other=0.0)
     return v
 
 
 @triton.jit(do_not_specialize=_SHAPE)
 def smooth(
-    out, x, r, omega, before, e, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, bx, by,
+    out, x, r, omega, before, e, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, mx, my, sx, sy, sz, bx, by,
     MODE: tl.constexpr, LAST: tl.constexpr, PACKED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """out = v + omega (r - A v), omega already over the diagonal.
@@ -51,13 +56,27 @@ def smooth(
         w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil(
             a0, a1, a2, a3, cx, cy, cz, x1, has_x1, y1, has_y1, z1, has_z1, inside, nx, ny, PACKED, tl.float32
         )
-        v = _iterate(x, r, before, e, cx, cy, cz, inside, hx, hy, hz, nx, ny, MODE)
-        v_x0 = _iterate(x, r, before, e, x0, cy, cz, inside & has_x0, hx, hy, hz, nx, ny, MODE)
-        v_x1 = _iterate(x, r, before, e, x1, cy, cz, inside & has_x1, hx, hy, hz, nx, ny, MODE)
-        v_y0 = _iterate(x, r, before, e, cx, y0, cz, inside & has_y0, hx, hy, hz, nx, ny, MODE)
-        v_y1 = _iterate(x, r, before, e, cx, y1, cz, inside & has_y1, hx, hy, hz, nx, ny, MODE)
-        v_z0 = _iterate(x, r, before, e, cx, cy, z0, inside & has_z0, hx, hy, hz, nx, ny, MODE)
-        v_z1 = _iterate(x, r, before, e, cx, cy, z1, inside & has_z1, hx, hy, hz, nx, ny, MODE)
+        v = _iterate(
+            x, r, before, e, cx, cy, cz, inside, hx, hy, hz, mx, my, sx, sy, sz, nx, ny, MODE
+        )  # fmt: skip
+        v_x0 = _iterate(
+            x, r, before, e, x0, cy, cz, inside & has_x0, hx, hy, hz, mx, my, sx, sy, sz, nx, ny, MODE
+        )  # fmt: skip
+        v_x1 = _iterate(
+            x, r, before, e, x1, cy, cz, inside & has_x1, hx, hy, hz, mx, my, sx, sy, sz, nx, ny, MODE
+        )  # fmt: skip
+        v_y0 = _iterate(
+            x, r, before, e, cx, y0, cz, inside & has_y0, hx, hy, hz, mx, my, sx, sy, sz, nx, ny, MODE
+        )  # fmt: skip
+        v_y1 = _iterate(
+            x, r, before, e, cx, y1, cz, inside & has_y1, hx, hy, hz, mx, my, sx, sy, sz, nx, ny, MODE
+        )  # fmt: skip
+        v_z0 = _iterate(
+            x, r, before, e, cx, cy, z0, inside & has_z0, hx, hy, hz, mx, my, sx, sy, sz, nx, ny, MODE
+        )  # fmt: skip
+        v_z1 = _iterate(
+            x, r, before, e, cx, cy, z1, inside & has_z1, hx, hy, hz, mx, my, sx, sy, sz, nx, ny, MODE
+        )  # fmt: skip
         y = product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1)
         result = v + weight * (right - y)
     if LAST:
@@ -67,7 +86,7 @@ def smooth(
 
 @triton.jit(do_not_specialize=_SHAPE)
 def restrict(
-    out, x, r, omega, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, bx, by,
+    out, x, r, omega, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, mx, my, sx, sy, sz, bx, by,
     PACKED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """out = the residual r - A x at active cells, added up over the children of every coarse cell; tiles are of these.
@@ -101,7 +120,7 @@ def restrict(
         else:
             active = tl.load(omega + i, mask=inside, other=0.0).to(tl.float32) > 0
         total += tl.where(active, tl.load(r + i, mask=inside, other=0.0) - y, 0.0)
-    tl.store(out + place(qx, qy, qz, columns, rows), total, mask=coarse)
+    tl.store(out + place(qx + sx, qy + sy, qz + sz, mx, my), total, mask=coarse)
 
 
 @triton.jit(do_not_specialize=["n", "pitch"])

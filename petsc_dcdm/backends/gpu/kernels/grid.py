@@ -26,14 +26,24 @@ def cells_of(tile, nx, ny, bx, by, BLOCK: tl.constexpr):
 
 @triton.jit
 def below(i, n, ring):
-    """The coordinate before, and whether there is such a cell."""
-    return tl.where(i == 0, n - 1, i - 1), (i > 0) | (ring != 0)
+    """The coordinate before, and whether there is such a cell.
+
+    (Here and elsewhere conditions are made of numbers: the interpreter does not know a tensor & a scalar truth.)
+    """
+    return tl.where(i == 0, n - 1, i - 1), i + ring > 0
 
 
 @triton.jit
 def above(i, n, ring):
     """The coordinate after, and whether there is such a cell."""
-    return tl.where(i == n - 1, 0, i + 1), (i < n - 1) | (ring != 0)
+    return tl.where(i == n - 1, 0, i + 1), i < n - 1 + ring
+
+
+@triton.jit
+def beside(i, step, n, ring):
+    """The coordinate `step` (-1, 0, 1) further, and whether there is such a cell."""
+    there = i + step
+    return tl.where(there < 0, n - 1, tl.where(there >= n, 0, there)), (there + ring >= 0) & (there < n + ring)
 
 
 @triton.jit
@@ -116,3 +126,10 @@ def product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_
     y += w_z0 * (v - v_z0)
     y += w_z1 * (v - v_z1)
     return y
+
+
+@triton.jit
+def half_bits(v):
+    """The bits of the bfloat16 next to v, to even ones: integers of 16 bits. (The interpreter only cuts off.)"""
+    bits = v.to(tl.float32).to(tl.uint32, bitcast=True)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).to(tl.int16)

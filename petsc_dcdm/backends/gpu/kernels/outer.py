@@ -40,8 +40,8 @@ def _mine(own, x, y, z):
 def _past(before, state, i, inside, turn, pitch, age: tl.constexpr, HISTORY: tl.constexpr):
     """A direction of the past; 0 if there is none of that age yet."""
     slot = slot_of(turn, age, HISTORY)
-    known = tl.load(state + SLOTS + 3 * slot + 2) != 0
-    return tl.load(before + slot.to(tl.int64) * pitch + i, mask=inside & known, other=0.0)
+    known = tl.load(state + SLOTS + 3 * slot + 2).to(tl.int32)
+    return tl.load(before + slot.to(tl.int64) * pitch + i, mask=inside & (i < pitch * known), other=0.0)
 
 
 @triton.jit(do_not_specialize=[*_SHAPE, "pitch"])
@@ -172,13 +172,13 @@ def step(
     cycle is of, r over the norm before; of every program r . r and d' . A d'. Nothing moves where there is no direction.
     """
     programs, program = tl.num_programs(0), tl.program_id(0)
-    good = tl.load(state + OK) != 0
+    good = tl.load(state + OK).to(tl.int32)
     alpha, norm, scale = tl.load(state + ALPHA), tl.load(state + NORM), tl.load(factor)
     square = tl.zeros([BLOCK], tl.float64)
     energy = tl.zeros([BLOCK], tl.float64)
     for tile in range(program, tiles, programs):
         cx, cy, cz = cells_of(tile, nx, ny, bx, by, BLOCK)
-        inside = (cx < nx) & (cy < ny) & (cz < nz) & good
+        inside = (cx < nx * good) & (cy < ny) & (cz < nz)
         i = place(cx, cy, cz, nx, ny)
         x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1, z0, has_z0, z1, has_z1 = around(
             cx, cy, cz, nx, ny, nz, px, py, pz

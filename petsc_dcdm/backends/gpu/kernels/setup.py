@@ -10,15 +10,18 @@ from petsc_dcdm.backends.gpu.kernels.grid import (
     above,
     around,
     below,
+    beside,
     cell_bits,
     cells_of,
     extra,
+    half_bits,
     low_face,
     place,
     stencil,
 )
 
-_SHAPE = ["nx", "ny", "nz", "px", "py", "pz", "hx", "hy", "hz", "bx", "by"]
+_SHAPE = ["nx", "ny", "nz", "px", "py", "pz", "hx", "hy", "hz", "mx", "my", "sx", "sy", "sz", "bx", "by"]
+"""As for the passes of the cycle."""
 
 FEATURES = tl.constexpr(8)
 TAPS = tl.constexpr(32)
@@ -80,7 +83,7 @@ def fields(
     PACKED: tl.constexpr, CHANNELS: tl.constexpr, HIDDEN: tl.constexpr, FIELDS: tl.constexpr,
     PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The network at every cell: `steps` smoothing weights over the diagonal to `omega`, then the factor of s and those
+    """The network at every cell: `steps` smoothing weights over the diagonal to `omega`, as the bits of bfloat16, then the factor of s and those
     of the conductances along x, y, z to `more`; field after field at a distance of `pitch`.
 
     A tile has the cells of one place in their coarse cells, (coarse cell, coarse cell, ...): for each of the places,
@@ -96,19 +99,12 @@ def fields(
     channel, tap = tl.arange(0, CHANNELS), tl.arange(0, TAPS)
     kind, step = (tap % FEATURES)[None, :], (tap // FEATURES)[None, :] - 1
     weights = conv + turn * (9 * TAPS * CHANNELS)
-    x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1, z0, has_z0, z1, has_z1 = around(
-        cx, cy, cz, nx, ny, nz, px, py, pz
-    )
-    x = tl.where(step < 0, x0[:, None], tl.where(step > 0, x1[:, None], cx[:, None]))
-    has_x = ((step < 0) & has_x0[:, None]) | (step == 0) | ((step == 1) & has_x1[:, None])
+    x, has_x = beside(cx[:, None], step, nx, px)
     total = tl.zeros([BLOCK, CHANNELS], tl.float32)
     for row in range(9):
-        w, v = row // 3 - 1, row % 3 - 1
-        z = tl.where(w < 0, z0, tl.where(w > 0, z1, cz))
-        y = tl.where(v < 0, y0, tl.where(v > 0, y1, cy))
-        has_z = ((w < 0) & has_z0) | (w == 0) | ((w > 0) & has_z1)
-        has_y = ((v < 0) & has_y0) | (v == 0) | ((v > 0) & has_y1)
-        there = (inside & has_z & has_y)[:, None] & has_x
+        z, has_z = beside(cz, row // 3 - 1, nz, pz)
+        y, has_y = beside(cy, row % 3 - 1, ny, py)
+        there = (inside & has_z & has_y)[:, None] & has_x & (step < 2)
         f = _feature(
             a0, a1, a2, a3, inverse, x, y[:, None], z[:, None], there, kind, nx, ny, nz, px, py, pz, PACKED
         )  # fmt: skip
@@ -124,14 +120,15 @@ def fields(
     i = place(cx, cy, cz, nx, ny)
     scale = tl.load(inverse + i, mask=inside, other=0.0)
     at = field.to(tl.int64)[None, :] * pitch + i[:, None]
-    tl.store(omega + at, value * scale[:, None], mask=inside[:, None] & (field < steps)[None, :])
+    tl.store(omega + at, half_bits(value * scale[:, None]), mask=inside[:, None] & (field < steps)[None, :])
     rest = ((field >= steps) & (field < steps + 4))[None, :]
     tl.store(more + at - steps.to(tl.int64) * pitch, value, mask=inside[:, None] & rest)
 
 
 @triton.jit(do_not_specialize=[*_SHAPE, "pitch"])
 def coarsen(
-    w_x, w_y, w_z, s, more, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, bx, by, pitch,
+    w_x, w_y, w_z, s, more, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, mx, my, sx, sy, sz, bx, by,
+    pitch,
     PACKED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The next level: each conductance the sum over the fine faces it consists of, times the mean factor of both sides;
@@ -155,7 +152,9 @@ def coarsen(
         y0, has_y0 = below(cy, ny, py)
         z0, has_z0 = below(cz, nz, pz)
         bits = cell_bits(a0, i, inside, PACKED)
-        at_x, at_y, at_z = inside & has_x0 & (kx == 0), inside & has_y0 & (ky == 0), inside & has_z0 & (kz == 0)
+        # faces inside a coarse cell vanish
+        at_x, at_y = inside & has_x0 & ((cx & hx) == 0), inside & has_y0 & ((cy & hy) == 0)
+        at_z = inside & has_z0 & ((cz & hz) == 0)
         mean = tl.load(gamma_x + i, mask=at_x, other=0.0)
         mean += tl.load(gamma_x + place(x0, cy, cz, nx, ny), mask=at_x, other=0.0)
         sum_x += low_face(a0, a2, bits, 0, i, at_x, PACKED, tl.float32) * (0.5 * mean)
@@ -167,7 +166,7 @@ def coarsen(
         sum_z += low_face(a2, a2, bits, 2, i, at_z, PACKED, tl.float32) * (0.5 * mean)
         factor = tl.load(sigma + i, mask=inside, other=0.0)
         sum_s += factor * extra(a1, a3, bits, i, inside, PACKED, tl.float32)
-    to = place(qx, qy, qz, columns, rows)
+    to = place(qx + sx, qy + sy, qz + sz, mx, my)
     tl.store(w_x + to, sum_x, mask=coarse)
     tl.store(w_y + to, sum_y, mask=coarse)
     tl.store(w_z + to, sum_z, mask=coarse)
