@@ -91,12 +91,12 @@ class Loop(Protocol):
     def spare_box(self) -> np.ndarray:
         """One more such array; the same every time."""
 
-    def start(self, x: np.ndarray, r: np.ndarray, first: np.ndarray | None = None) -> None:
+    def start(self, x: np.ndarray, r: np.ndarray, first: np.ndarray | None = None, guess: bool = True) -> None:
         """Begin with x and the residual ``first``, r itself if None; the last directions are forgotten.
 
         Steps change x and r, float64, in place or in copies on a device, and read ``first`` once; where nothing is
         active r is perhaps not written to. The loop may keep addresses only: the arrays are to live until the next
-        start, or the last step.
+        start, or the last step, and ``first`` is not to change. Without a ``guess`` x is 0 already.
         """
 
     def step(self, norm: float) -> Step:

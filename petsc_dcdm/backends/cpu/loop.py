@@ -162,10 +162,10 @@ class DirectionLoop:
             self._spare_box = aligned_zeros(prod(self._layout.shape), np.float64).reshape(self._layout.shape)
         return self._spare_box
 
-    def start(self, x: np.ndarray, r: np.ndarray, first: np.ndarray | None = None) -> None:
+    def start(self, x: np.ndarray, r: np.ndarray, first: np.ndarray | None = None, guess: bool = True) -> None:
         """Begin with another x and its residual, r or ``first``; float64 C-contiguous (nz, ny, nx) of the box.
 
-        Only their addresses are kept.
+        Only their addresses are kept. x is what it is, with or without a ``guess``.
         """
         while self._before:
             self._free.append(self._before.popleft()[0])

@@ -29,6 +29,22 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Copy:
+    """One array to another, perhaps in pinned memory of the host."""
+
+    target: torch.Tensor
+    source: torch.Tensor
+    name: str = "copy"
+
+    @property
+    def moved(self) -> int:
+        return 2 * self.source.numel() * self.source.element_size()
+
+    def run(self) -> None:
+        self.target.copy_(self.source, non_blocking=True)
+
+
+@dataclass(frozen=True)
 class OnHost:
     """Something that the host does between launches: it waits for those before. ``moved``: bytes to and from it."""
 
@@ -42,7 +58,7 @@ class LaunchSequence:
     """Launches and what the host does between them, in order."""
 
     device: torch.device
-    entries: list[Launch | OnHost] = field(default_factory=list)
+    entries: list[Launch | Copy | OnHost] = field(default_factory=list)
     _captured: list[Any] = field(default_factory=list)
 
     def launch(
@@ -58,6 +74,10 @@ class LaunchSequence:
         name = getattr(kernel, "__name__", None) or kernel.fn.__name__
         self.entries.append(Launch(name, kernel, grid, tuple(arguments), constants, nbytes))
 
+    def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        """Add a copy."""
+        self.entries.append(Copy(target, source))
+
     def on_host(self, name: str, act: Callable[[], None], moved: int = 0) -> None:
         """Add something that the host does."""
         self.entries.append(OnHost(name, act, moved))
@@ -65,16 +85,16 @@ class LaunchSequence:
     @property
     def bytes(self) -> int:
         """Moved by all launches together."""
-        return sum(entry.moved for entry in self.entries if isinstance(entry, Launch))
+        return sum(entry.moved for entry in self.entries if not isinstance(entry, OnHost))
 
     @property
     def launches(self) -> int:
-        return sum(isinstance(entry, Launch) for entry in self.entries)
+        return sum(not isinstance(entry, OnHost) for entry in self.entries)
 
     def run(self) -> None:
         """All of it; on CUDA returns before the launches have ended, elsewhere when all is done."""
         for part in self._captured or self.entries:
-            if isinstance(part, Launch):
+            if isinstance(part, Launch | Copy):
                 part.run()
             elif isinstance(part, OnHost):
                 if self.device.type == "cuda":
@@ -88,9 +108,9 @@ class LaunchSequence:
         if self.device.type != "cuda" or self._captured:
             return
         parts: list[Any] = []
-        waiting: list[Launch] = []
+        waiting: list[Launch | Copy] = []
         for entry in [*self.entries, None]:
-            if isinstance(entry, Launch):
+            if isinstance(entry, Launch | Copy):
                 waiting.append(entry)
                 continue
             if waiting:

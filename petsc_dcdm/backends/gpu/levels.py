@@ -139,6 +139,10 @@ class Level:
         (_, my, mx), shift = self.parents
         return (*self.halved, mx, my, *shift[::-1])
 
+    def moved(self) -> list[torch.Tensor]:
+        """The arrays of the stencil that a pass over the level reads."""
+        return self.stencil[:1] if self.packed else self.stencil
+
     def zeros(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         return torch.zeros(self.pitch, dtype=dtype, device=device)
 

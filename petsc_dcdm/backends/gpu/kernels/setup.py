@@ -43,7 +43,7 @@ def inverse_diagonal(
         a0, a1, a2, a3, cx, cy, cz, x1, has_x1, y1, has_y1, z1, has_z1, inside, nx, ny, PACKED, tl.float32
     )
     d = ((((s + w_x0) + w_x1) + (w_y0 + w_y1)) + w_z0) + w_z1
-    tl.store(out + place(cx, cy, cz, nx, ny), tl.where(d > 0, 1.0 / d, 0.0), mask=inside)
+    tl.store(out + place(cx, cy, cz, nx, ny), tl.where(d > 0, 1.0 / tl.where(d > 0, d, 1.0), 0.0), mask=inside)
 
 
 @triton.jit
