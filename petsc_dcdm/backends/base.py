@@ -105,8 +105,8 @@ class Loop(Protocol):
     def residual(self, b: np.ndarray) -> float:
         """``r = b - A x`` wherever anything is active; returns its norm there. Directions are kept."""
 
-    def store(self) -> None:
-        """Bring x to its array, for others to look at."""
+    def store(self, residual: bool = False) -> None:
+        """Bring x to its array, for others to look at, and r to its own if ``residual``."""
 
     def load(self, residual: bool) -> None:
         """Go on from what others have written to the array of x, and to that of r if ``residual``."""

@@ -246,8 +246,8 @@ class DirectionLoop:
         )
         return float(np.sqrt(self._total(1)[0]))
 
-    def store(self) -> None:
-        """x is in its array already."""
+    def store(self, residual: bool = False) -> None:
+        """x and, from the first step on, r are in their arrays already."""
 
     def load(self, residual: bool) -> None:
         """x and r are where they were."""

@@ -23,7 +23,7 @@ from petsc_dcdm.network.hierarchy import CoarseSolve, unset_coarse_solve
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
 
-ROWS, COLUMNS = 16, 128
+COLUMNS = 128
 """Of the coarse inverse, that a program works on at a time."""
 
 
@@ -217,13 +217,13 @@ class GpuHierarchy:
             nbytes = 2 * self._coarse_r.numel() * self._coarse_r.element_size()
             sequence.on_host("solve the coarsest level", self._solve_on_host, nbytes)
             return
-        n = inverse.cell.numel()
+        n, rows = inverse.cell.numel(), self.blocks.rows
         sequence.launch(
             kernels.dense,
-            (max(1, -(-n // ROWS)),),
+            (max(1, -(-n // rows)),),
             (last.y, last.r, inverse.cell, inverse.matrix, n, inverse.pitch),
             [inverse.matrix, inverse.cell, last.r, last.y],
-            ROWS=ROWS,
+            ROWS=rows,
             COLUMNS=COLUMNS,
         )
 

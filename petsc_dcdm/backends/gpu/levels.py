@@ -16,7 +16,8 @@ PITCH = 64
 
 @dataclass(frozen=True)
 class Blocks:
-    """How many cells a program works on at a time, powers of 2, and how many programs share out a sum over the grid.
+    """How many cells a program works on at a time, powers of 2, how many programs share out a sum over the grid, and
+    rows of the coarse inverse.
 
     The number of programs decides in which order sums are taken, and so their last digits. ``fit``: fewer cells where
     there are fewer, which is another kernel to a compiler but not to an interpreter.
@@ -26,12 +27,13 @@ class Blocks:
     network: int = 64
     outer: int = 512
     sums: int = 1024
+    rows: int = 16
     fit: bool = False
 
     @staticmethod
     def of(device: torch.device) -> Blocks:
         """Those for a device. Triton's interpreter takes long for a program, however few cells that has."""
-        return Blocks() if device.type == "cuda" else Blocks(8192, 1024, 8192, 4, fit=True)
+        return Blocks() if device.type == "cuda" else Blocks(8192, 1024, 8192, 4, 1024, fit=True)
 
     def tiling(self, shape: Sequence[int], block: int) -> Tiling:
         """How the cells of a box (nz, ny, nx) are shared out among blocks of that size."""

@@ -265,9 +265,11 @@ class GpuLoop:
         square, _, _ = self._reported()
         return float(np.sqrt(square))
 
-    def store(self) -> None:
-        """Bring x to its array."""
+    def store(self, residual: bool = False) -> None:
+        """Bring x to its array, and r to its own if ``residual``."""
         self._staging.to_host(self._level.inner(self._x), self._x_outside)
+        if residual:
+            self._staging.to_host(self._level.inner(self._r), self._r_outside)
 
     def load(self, residual: bool) -> None:
         """Go on from the array of x, and that of r if ``residual``."""
