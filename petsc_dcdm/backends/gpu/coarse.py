@@ -33,6 +33,22 @@ class DenseInverse:
     """
 
     def __init__(self, operator: CoarseOperator, periodic: tuple[bool, bool, bool], device: torch.device) -> None:
+        if device.type == "meta":
+            n = operator.s.size
+            self.cell, a = (torch.zeros(shape, device=device) for shape in ((n,), (n, n)))
+        else:
+            a = self._matrix(operator, periodic, device)
+            n = a.shape[0]
+            a = torch.cholesky_inverse(torch.linalg.cholesky(a)) if n else a
+        self.cell = self.cell.to(torch.int32)
+        self.pitch = -(-max(n, 1) // 32) * 32
+        self.matrix = torch.zeros((max(n, 1), self.pitch), dtype=torch.float32, device=device)
+        self.matrix[:n, :n] = a
+
+    def _matrix(
+        self, operator: CoarseOperator, periodic: tuple[bool, bool, bool], device: torch.device
+    ) -> torch.Tensor:
+        """Of the active cells, which are found on the way; float64."""
         w = [torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in operator.w]
         s = torch.from_numpy(np.ascontiguousarray(operator.s)).to(device)
         cells = torch.arange(s.numel(), device=device).view(s.shape)
@@ -45,7 +61,7 @@ class DenseInverse:
             d += face + torch.roll(face, -1, dim)
             pairs.append((cells.flatten(), torch.roll(cells, 1, dim).flatten(), face.flatten()))
         active = (d > 0).flatten()
-        self.cell = active.nonzero().flatten().to(torch.int32)
+        self.cell = active.nonzero().flatten()
         n = self.cell.numel()
         number = torch.cumsum(active, 0) - 1
         a = torch.zeros((n, n), dtype=torch.float64, device=device)
@@ -55,7 +71,4 @@ class DenseInverse:
             for rows, columns in ((i, j), (j, i)):
                 a.index_put_((rows, columns), -value[some], accumulate=True)
         a.diagonal().add_(d.flatten()[active] * (1.0 + shift(operator.global_shape)))
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(a)) if n else a
-        self.pitch = -(-max(n, 1) // 32) * 32
-        self.matrix = torch.zeros((max(n, 1), self.pitch), dtype=torch.float32, device=device)
-        self.matrix[:n, :n] = inverse
+        return a

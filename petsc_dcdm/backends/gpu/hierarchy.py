@@ -65,7 +65,7 @@ class GpuHierarchy:
         self.stages, self.levels, self.halo = made.levels, made.infos, made.halo
         self._layout, self._steps = layout, made.steps
         self._visits = layout.visits if len(layout.plan) > 1 else 1
-        self._operator, self._active = made.coarse, made.active
+        self._operator, self._active, self.set_up = made.coarse, made.active, made.sequence
         last = made.infos[-1]
         alone = last.shape == last.global_shape and not self.halo
         self.inverse = (

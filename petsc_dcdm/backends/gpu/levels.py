@@ -25,7 +25,7 @@ class Blocks:
 
     cycle: int = 512
     network: int = 64
-    outer: int = 512
+    outer: int = 256
     sums: int = 1024
     rows: int = 16
     fit: bool = False
@@ -33,7 +33,7 @@ class Blocks:
     @staticmethod
     def of(device: torch.device) -> Blocks:
         """Those for a device. Triton's interpreter takes long for a program, however few cells that has."""
-        return Blocks() if device.type == "cuda" else Blocks(8192, 1024, 8192, 4, 1024, fit=True)
+        return Blocks() if device.type != "cpu" else Blocks(8192, 1024, 8192, 4, 1024, fit=True)
 
     def tiling(self, shape: Sequence[int], block: int) -> Tiling:
         """How the cells of a box (nz, ny, nx) are shared out among blocks of that size."""

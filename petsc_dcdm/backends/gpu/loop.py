@@ -107,6 +107,11 @@ class GpuLoop:
         """A step, to be counted."""
         return self._steps[0]
 
+    @property
+    def true_sequence(self) -> LaunchSequence:
+        """A true residual, to be counted."""
+        return self._true
+
     def _arguments(self) -> tuple[Any, ...]:
         """Of every kernel that multiplies by the matrix, from its stencil to the tiles."""
         o, tiles = self._operator, self._tiles

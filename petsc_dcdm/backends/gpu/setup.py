@@ -8,11 +8,13 @@ arrives at the box: one exchange serves a leg. Set-up is right on the box and ta
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from petsc_dcdm.backends.gpu.kernels import setup as kernels
+from petsc_dcdm.backends.gpu.launches import LaunchSequence
 from petsc_dcdm.backends.gpu.levels import Blocks, Level
 from petsc_dcdm.backends.gpu.network import pack_network
 from petsc_dcdm.grid.faces import interior
@@ -47,6 +49,8 @@ class GpuLevels:
         the operator of the coarsest
     halo
         whether any rank's box is less than the grid
+    sequence
+        the kernels that were run, to be counted
 
     Collective. Raises ValueError where boxes of several ranks meet at the ends of a periodic axis of an odd size.
     """
@@ -65,6 +69,7 @@ class GpuLevels:
         self.halo = not layout.sum(np.array([float(layout.shape == layout.global_shape)]))[0]
         self.levels: list[Level] = []
         self.infos: list[LevelInfo] = []
+        self.sequence = LaunchSequence(device)
         self._describe()
         source = self._to_device(w, s)
         for number, axes in enumerate(layout.plan):
@@ -95,6 +100,20 @@ class GpuLevels:
             halved = level.halved[::-1]
             z, y, x = (c - (n >> h) for c, n, h in zip(next_.low, level.low, halved, strict=True))
             level.parents = next_.shape, (z, y, x)
+
+    def _launch(
+        self,
+        kernel: Any,
+        grid: tuple[int, ...],
+        arguments: Sequence[Any],
+        moved: Sequence[torch.Tensor],
+        **constants: Any,
+    ) -> None:
+        """Run a kernel now, and keep count of it."""
+        one = LaunchSequence(self._device)
+        one.launch(kernel, grid, arguments, moved, **constants)
+        one.run()
+        self.sequence.entries += one.entries
 
     # Sources of a level: a packed stencil, or w_x, w_y, w_z, s in single precision; and the four arrays of either ----
 
@@ -134,24 +153,42 @@ class GpuLevels:
         omega = torch.zeros(self.steps * pitch, dtype=torch.int16, device=device)  # bits of bfloat16
         more = torch.zeros(4 * pitch, dtype=torch.float32, device=device)
         new = [next_.zeros(torch.float32, device) for _ in range(4)]
+        stencil = source[:1] if packed else source
         if level.cells:
             tiles = self._blocks.tiling(level.shape, self._blocks.cycle)
-            kernels.inverse_diagonal[(tiles.tiles,)](
-                inverse, *source, *level.grid, tiles.bx, tiles.by, PACKED=packed, BLOCK=tiles.block
+            self._launch(
+                kernels.inverse_diagonal,
+                (tiles.tiles,),
+                (inverse, *source, *level.grid, tiles.bx, tiles.by),
+                [inverse, *stencil],
+                PACKED=packed,
+                BLOCK=tiles.block,
             )
             tiles = self._blocks.tiling(level.coarse, self._blocks.network)
-            kernels.fields[(tiles.tiles, net.turns)](
-                omega, more, inverse, *source, *net.tensors, *level.grid, *level.halved, tiles.bx, tiles.by,
-                self.steps, pitch, PACKED=packed, PRECISION=precision(device), BLOCK=tiles.block, **net.sizes,
+            self._launch(
+                kernels.fields,
+                (tiles.tiles, net.turns),
+                (omega, more, inverse, *source, *net.tensors, *level.grid, *level.halved, tiles.bx, tiles.by,
+                 self.steps, pitch),
+                [omega, more, inverse, *stencil],
+                PACKED=packed,
+                PRECISION=precision(device),
+                BLOCK=tiles.block,
+                num_warps=8,  # with 4 registers are too few
+                **net.sizes,
             )  # fmt: skip
         self._fill(number, *omega.split(pitch))
         self._fill(number, *more.split(pitch))
         if level.cells:
             tiles = self._blocks.tiling(level.coarse, self._blocks.cycle)
-            kernels.coarsen[(tiles.tiles,)](
-                *new, more, *source, *level.grid, *level.way, tiles.bx, tiles.by, pitch, PACKED=packed,
+            self._launch(
+                kernels.coarsen,
+                (tiles.tiles,),
+                (*new, more, *source, *level.grid, *level.way, tiles.bx, tiles.by, pitch),
+                [*new, more, *stencil],
+                PACKED=packed,
                 BLOCK=tiles.block,
-            )  # fmt: skip
+            )
         self._fill(number + 1, *new)
         level.omega = list(omega.view(torch.bfloat16).split(pitch))
         level.stencil = source if packed else [a.to(torch.bfloat16) for a in source]
@@ -161,7 +198,10 @@ class GpuLevels:
     def _finish(self, source: list[torch.Tensor]) -> None:
         """The coarsest operator. Collective."""
         level, info = self.levels[-1], self.infos[-1]
-        w = [level.inner(a).double().cpu().numpy() for a in source]
+        if self._device.type == "meta":
+            w = [np.zeros(level.size)] * 4
+        else:
+            w = [level.inner(a).double().cpu().numpy() for a in source]
         d = level.view(source[3]).double()
         for axis, a in enumerate(source[:3]):
             face = level.view(a).double()
@@ -175,7 +215,8 @@ class GpuLevels:
 
     def _count(self, number: int, active: torch.Tensor) -> None:
         """Tell how many unknowns a level has. Collective."""
-        count = int(self._layout.sum(np.array([float(active.sum())]))[0])
+        here = float(active.numel() if active.device.type == "meta" else active.sum())
+        count = int(self._layout.sum(np.array([here]))[0])
         info = self.infos[number]
         self.infos[number] = LevelInfo(info.global_shape, info.offset, info.shape, info.coarsened, count)
 

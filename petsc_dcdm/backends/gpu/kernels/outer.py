@@ -4,7 +4,8 @@ Sums are taken in two stages, over the tiles of a program and over the programs,
 device: the same numbers every time. All scalars stay on the device, in `state`:
 
     norm, energy, slope    what a step reports: |r|, d . A d, r . d
-    ok, alpha, mean        whether there is a direction; how far; the mean of it on active cells, where that counts
+    ok, alpha, mean, unit  whether there is a direction; how far; the mean of it on active cells, where that counts;
+                           1 / |r| before the step
     beta ..., slots ...    of each of the last directions; then energy, mean and whether it is there, of each slot
 """
 
@@ -13,8 +14,8 @@ import triton.language as tl
 
 from petsc_dcdm.backends.gpu.kernels.grid import around, cells_of, place, product, stencil
 
-NORM, ENERGY, SLOPE, OK, ALPHA, MEAN = (tl.constexpr(i) for i in range(6))
-BETA = tl.constexpr(6)
+NORM, ENERGY, SLOPE, OK, ALPHA, MEAN, UNIT = (tl.constexpr(i) for i in range(7))
+BETA = tl.constexpr(7)
 SLOTS = tl.constexpr(16)
 """Where in the state the slots begin, three numbers each."""
 
@@ -149,6 +150,7 @@ def line_search(state, totals, closed, turn, HISTORY: tl.constexpr):
     tl.store(state + ENERGY, energy)
     tl.store(state + SLOPE, slope)
     tl.store(state + MEAN, mean)
+    tl.store(state + UNIT, 1.0 / tl.load(state + NORM))
     tl.store(state + OK, tl.where(good, 1.0, 0.0).to(tl.float64))
     tl.store(state + ALPHA, tl.where(good, slope / tl.where(good, energy, 1.0), 0.0))
 
@@ -173,7 +175,7 @@ def step(
     """
     programs, program = tl.num_programs(0), tl.program_id(0)
     good = tl.load(state + OK).to(tl.int32)
-    alpha, norm, scale = tl.load(state + ALPHA), tl.load(state + NORM), tl.load(factor)
+    alpha, unit, scale = tl.load(state + ALPHA), tl.load(state + UNIT), tl.load(factor)
     square = tl.zeros([BLOCK], tl.float64)
     energy = tl.zeros([BLOCK], tl.float64)
     for tile in range(program, tiles, programs):
@@ -199,7 +201,7 @@ def step(
         tl.store(before + (turn.to(tl.int64) * pitch + i), v, mask=inside)
         tl.store(x + i, tl.load(x + i, mask=active, other=0.0) + alpha * v, mask=active)
         tl.store(r + i, residual, mask=active)
-        tl.store(right + i, residual / norm, mask=active)
+        tl.store(right + i, residual * unit, mask=active)
         square += tl.where(active, residual * residual, 0.0)
         energy += tl.where(active, v * q, 0.0)
     tl.store(sums + program, tl.sum(square))

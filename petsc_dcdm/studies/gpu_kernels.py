@@ -1,0 +1,165 @@
+"""Every Triton kernel compiled for real GPUs, on any machine: registers, spills and shared memory of each.
+
+    python -m petsc_dcdm.studies.gpu_kernels [--architectures sm_90,gfx942] [--json FILE]
+
+No GPU is needed: the compilers are in Triton's wheel. Which kernels there are, and for which types of arguments, is
+taken from the launches of set-ups and steps on torch's device "meta".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from petsc_dcdm.backends.base import Problem
+from petsc_dcdm.backends.gpu.hierarchy import GpuHierarchy
+from petsc_dcdm.backends.gpu.launches import Launch
+from petsc_dcdm.backends.gpu.loop import GpuOperator
+from petsc_dcdm.grid.layout import SerialLayout
+from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.network import weights
+from petsc_dcdm.stencil.packed import PackedStencil
+from petsc_dcdm.stencil.plan import VISITS, coarse_limit, plan_coarsening
+
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "gfx942")
+"""A100, H100, B200, MI300."""
+
+_TYPES = {
+    torch.float32: "fp32",
+    torch.float64: "fp64",
+    torch.bfloat16: "bf16",
+    torch.int16: "i16",
+    torch.int32: "i32",
+    torch.uint8: "u8",
+}
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a kernel takes of a processor. ``spilled``: bytes a thread, ``shared`` bytes a program."""
+
+    kernel: str
+    constants: str
+    architecture: str
+    registers: int
+    spilled: int
+    shared: int
+
+
+def counted(shape: Shape, packed: bool, history: int, periodic: tuple[bool, bool, bool] = (False,) * 3) -> Any:
+    """The hierarchy and the loop of a grid of which every cell is active, on "meta": to be counted."""
+    file = weights.load("multigrid")
+    plan = plan_coarsening(shape, (1.0, 1.0, 1.0), file.number("threshold"), coarse_limit(shape))
+    layout = SerialLayout(shape, plan, VISITS, periodic)
+    wide = tuple(n + 2 for n in shape)
+
+    def nothing(kind: type) -> np.ndarray:
+        return np.broadcast_to(np.zeros(1, kind), wide)
+
+    if packed:
+        stencil = PackedStencil(nothing(np.uint8), nothing(np.uint8), (1.0, 1.0, 1.0), np.zeros(256))
+        problem = Problem(stencil, None, layout, 1.0, True, 0)
+    else:
+        problem = Problem([nothing(np.float64)] * 3, nothing(np.float64), layout, 1.0, True, 0)
+    network = GpuHierarchy(file, problem.w, problem.s, layout, torch.device("meta"))
+    return network, GpuOperator(network, problem).loop(history)
+
+
+def all_launches(histories: Sequence[int]) -> Iterator[Launch]:
+    """One of every kernel that there is for some kind of matrix and network."""
+    known = set()
+    for packed in (True, False):
+        for history in histories:
+            network, loop = counted((32, 32, 32), packed, history)
+            for entry in [*network.set_up.entries, *loop.sequence.entries, *loop.true_sequence.entries]:
+                if isinstance(entry, Launch) and (key := (entry.name, str(signature(entry)))) not in known:
+                    known.add(key)
+                    yield entry
+
+
+def signature(launch: Launch) -> tuple[dict[str, str], dict[str, Any]]:
+    """The types of its arguments and its constants, as compilers want them."""
+    names = launch.kernel.arg_names
+    types = {}
+    for name, value in zip(names, launch.arguments, strict=False):
+        types[name] = "*" + _TYPES[value.dtype] if isinstance(value, torch.Tensor) else "i32"
+    constants = {name: value for name, value in launch.constants.items() if name != "num_warps"}
+    return types | dict.fromkeys(constants, "constexpr"), constants
+
+
+def compiled(launch: Launch, architecture: str) -> Usage:
+    """Raises what the compiler raises."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    nvidia = architecture.startswith("sm_")
+    target = GPUTarget("cuda", int(architecture[3:]), 32) if nvidia else GPUTarget("hip", architecture, 64)
+    types, constants = signature(launch)
+    if not nvidia and "PRECISION" in constants:
+        constants["PRECISION"] = "ieee"
+    elif "PRECISION" in constants:
+        constants["PRECISION"] = "tf32"
+    pointers = [i for i, name in enumerate(launch.kernel.arg_names) if types[name].startswith("*")]
+    attributes = {(i,): [["tt.divisibility", 16]] for i in pointers}  # as arrays of a level are aligned
+    source = ASTSource(launch.kernel, types, constants, attributes)
+    made = triton.compile(source, target=target, options={"num_warps": launch.constants.get("num_warps", 4)})
+    text = ", ".join(f"{name} {value}" for name, value in launch.constants.items() if name != "PRECISION")
+    if nvidia:
+        registers, spilled = _of_cubin(made.asm["cubin"])
+    else:
+        registers, spilled = _of_assembly(made.asm["amdgcn"])
+    return Usage(launch.name, text, architecture, registers, spilled, int(made.metadata.shared))
+
+
+def _of_cubin(cubin: bytes) -> tuple[int, int]:
+    """Registers and stack, as the disassembler of Triton's wheel tells."""
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        told = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+) .*?LOCAL:(\d+)", told)
+    assert found, told
+    return int(found[1]), int(found[2]) + int(found[3])
+
+
+def _of_assembly(text: str) -> tuple[int, int]:
+    """Vector registers and scratch memory, from the notes of a code object."""
+    registers, scratch = (re.search(rf"\.{name}:\s*(\d+)", text) for name in ("vgpr_count", "private_segment_fixed_size"))
+    assert registers and scratch
+    return int(registers[1]), int(scratch[1])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--architectures", default=",".join(ARCHITECTURES))
+    parser.add_argument("--histories", default="2", help="how many directions are kept, for instance 0,1,2,3,4")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    launches = list(all_launches([int(h) for h in options.histories.split(",")]))
+    rows = []
+    for architecture in options.architectures.split(","):
+        for launch in launches:
+            rows.append(compiled(launch, architecture))
+            print(*asdict(rows[-1]).values(), sep=" | ", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
