@@ -25,6 +25,7 @@ from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of
 from petsc_dcdm.solver.at_exit import forget, watch
 from petsc_dcdm.solver.coarse import CoarseSolver
+from petsc_dcdm.solver.device_vectors import VecBox, device_wanted, on_gpu
 from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.foreign_guess import ForeignGuess
 from petsc_dcdm.solver.loop.constant_mode import Closed, constant_part, how_closed, remove_constant
@@ -173,18 +174,24 @@ class PC:
         grid = previous.grid if previous is not None else find_grid(pc, P, settings.grid)
         file.require_dimension(grid.dimension)
         threshold = file.number("threshold") if network_of(file).levels else None
-        device, holders = choose_device(settings.device, comm)
+        device, holders = choose_device(device_wanted(settings.device, P), comm)
         system = self._system = build_system(
             P, grid, comm, threshold=threshold, threads=threads, holders=holders, previous=previous
         )
-        system.layout.gpu_aware = device != "cpu" and mpi_reads_gpus()
+        system.layout.gpu_aware = device.startswith("cuda") and mpi_reads_gpus()
         self._frees_constants = system.singular and not P.getNullSpace()
         closed = system.active_cells if system.singular else 0
         problem = Problem(system.w, system.s, system.layout, system.scale, system.exact, closed)
         explain = partial(say, pc.getComm(), "PC")
-        compiled = settings.compile if holders is None else "off"
         self._backend = make_backend(
-            file, problem, comm, device=device, threads=threads, compiled=compiled, say=explain
+            file,
+            problem,
+            comm,
+            device=device,
+            on_gpu=holders is not None,
+            threads=threads,
+            compiled=settings.compile,
+            say=explain,
         )
         if notice := take_notice():
             explain(notice)
@@ -308,6 +315,11 @@ class PC:
         if norm == 0.0 or not np.isfinite(norm):
             r.copy(z)
             return
+        if not system.rows.copies and on_gpu(r) and getattr(hierarchy, "on_device", False):
+            boxes = (VecBox(v, system.rows.shape) for v in (r, z))
+            hierarchy.apply(*boxes, 1.0 / norm, norm / system.scale)  # type: ignore[arg-type]
+            self._finish_apply(r, z)
+            return
         box = system.rows.to_box(r)
         if system.rows.copies:
             out = np.empty(box.shape)
@@ -316,6 +328,12 @@ class PC:
         else:
             with z as values:
                 hierarchy.apply(box, values.reshape(box.shape), 1.0 / norm, norm / system.scale)
+        self._finish_apply(r, z)
+
+    def _finish_apply(self, r: PETSc.Vec, z: PETSc.Vec) -> None:
+        """What z has beside the network's output."""
+        assert self._system is not None
+        system = self._system
         system.fixed.precondition(r, z)
         if self._frees_constants:
             assert self._comm is not None

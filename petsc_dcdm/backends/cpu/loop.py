@@ -121,6 +121,8 @@ class DirectionLoop:
     are collective.
     """
 
+    on_device = False
+
     def __init__(self, network: CpuHierarchy, operator: BoxOperator, layout: Layout, history: int) -> None:
         if not 0 <= history <= MAX_HISTORY:
             raise ValueError(f"a history of {history} directions; the kernels serve 0 to {MAX_HISTORY}")

@@ -7,6 +7,7 @@ bfloat16, or one byte a cell where the stencil is packed; vectors are in single 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from petsc_dcdm.backends.gpu.kernels.outer import scaled
 from petsc_dcdm.backends.gpu.launches import LaunchSequence
 from petsc_dcdm.backends.gpu.levels import Blocks
 from petsc_dcdm.backends.gpu.setup import GpuLevels
+from petsc_dcdm.backends.gpu.transfer import Staging
 from petsc_dcdm.grid.layout import CoarseOperator, Layout
 from petsc_dcdm.network.hierarchy import CoarseSolve, unset_coarse_solve
 from petsc_dcdm.network.weights import ModelFile
@@ -49,6 +51,8 @@ class GpuHierarchy:
     Collective. Raises `WeightsError` for weights of another kind.
     """
 
+    on_device = True
+
     def __init__(
         self,
         file: ModelFile,
@@ -78,6 +82,7 @@ class GpuHierarchy:
         self._allocate()
         self._halos = Halos(layout, self.stages, self._steps, device) if self.halo else None
         self._sequence: LaunchSequence | None = None
+        self._staging = Staging(device)
         self._scale = torch.ones(1, dtype=torch.float64, device=device)
 
     def _allocate(self) -> None:
@@ -242,17 +247,18 @@ class GpuHierarchy:
 
     # Apply -----------------------------------------------------------------------------------------------------------
 
-    def apply(self, r: np.ndarray, out: np.ndarray, scale_in: float, scale_out: float) -> None:
+    def apply(self, r: Any, out: Any, scale_in: float, scale_out: float) -> None:
         """``out = scale_out * cycle(scale_in * r)``, 0 at inactive cells. Collective.
 
-        Both are C-contiguous float64 (nz, ny, nx) of this rank's box, on the host.
+        Both are C-contiguous float64 (nz, ny, nx) of this rank's box, on the host, or
+        `petsc_dcdm.backends.base.DeviceArray`.
         """
         level = self.stages[0]
         if self._sequence is None:
             self._double = level.zeros(torch.float64, self.device)
             self._sequence = LaunchSequence(self.device)
             self._result = self.add_cycle(self._sequence)
-        level.inner(self._double).copy_(torch.from_numpy(r))
+        self._staging.to_device(r, level.inner(self._double))
         if len(self.stages) == 1:
             level.inner(level.r).copy_(level.inner(self._double) * scale_in)
             self._sequence.run()
@@ -261,7 +267,7 @@ class GpuHierarchy:
             self.load(self._double, level.r, scale_in)
             self._sequence.run()
             found = level.inner(self._result).double()
-        torch.from_numpy(out).copy_(found * scale_out)
+        self._staging.to_host(found * scale_out, out)
 
     def fill(self, arrays: Sequence[torch.Tensor]) -> None:
         """What arrays of the finest level hold of other boxes, once. Collective."""

@@ -26,7 +26,7 @@ class Blocks:
     cycle: int = 512
     network: int = 64
     outer: int = 256
-    sums: int = 1024
+    sums: int = 2048
     rows: int = 16
     fit: bool = False
 

@@ -62,9 +62,11 @@ class GpuOperator:
 class GpuLoop:
     """Takes steps from a given x and r = b - A x in copies on the device; see `petsc_dcdm.backends.base.Loop`.
 
-    Arrays are numpy's, or torch's on the device. Allocates 8 (4 + history) bytes a cell once. All methods are
+    Arrays are numpy's, or `petsc_dcdm.backends.base.DeviceArray`. Allocates 8 (4 + history) bytes a cell once. All methods are
     collective.
     """
+
+    on_device = True
 
     def __init__(self, operator: GpuOperator, history: int) -> None:
         if not 0 <= history <= MAX_HISTORY:
@@ -285,4 +287,4 @@ class GpuLoop:
 
 
 def _address(a: Any) -> int:
-    return int(a.data_ptr() if isinstance(a, torch.Tensor) else a.ctypes.data)
+    return int(a.ctypes.data if isinstance(a, np.ndarray) else a.address)

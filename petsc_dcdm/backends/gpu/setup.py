@@ -52,7 +52,7 @@ class GpuLevels:
     sequence
         the kernels that were run, to be counted
 
-    Collective. Raises ValueError where boxes of several ranks meet at the ends of a periodic axis of an odd size.
+    Collective. `petsc_dcdm.backends.gpu.limits` says what is not served.
     """
 
     def __init__(
@@ -86,12 +86,6 @@ class GpuLevels:
             wide = _sum(low, shape, high)
             whole = [n == whole > 1 for n, whole in zip(shape, global_shape, strict=True)]
             z, y, x = (int(ring and all_) for ring, all_ in zip(layout.periodic, whole, strict=True))
-            for i, (ring, n) in enumerate(zip(layout.periodic, global_shape, strict=True)):
-                if ring and n % 2 and 2 - i in axes and self.halo and shape[i] != n:
-                    raise ValueError(
-                        f"the grid is periodic along {'zyx'[i]} with an odd number of cells at level {number} and is "
-                        "cut there: use one rank"
-                    )
             self.levels.append(Level(wide, low, shape, (z, y, x), axes, ((0, 0, 0), (0, 0, 0))))
             self.infos.append(LevelInfo(global_shape, offset, shape, axes, 0))
             shape, offset = coarse_box(shape, offset, axes)

@@ -12,10 +12,12 @@ CHUNK = 1 << 21
 """Elements that are on their way while the next ones are put into pinned memory."""
 
 
-def as_tensor(a: Any) -> torch.Tensor:
-    """A tensor on the memory of a numpy array, which may be one that others must not write to; tensors as they are."""
-    if isinstance(a, torch.Tensor):
-        return a
+def as_tensor(a: Any, write: bool = False) -> torch.Tensor:
+    """A tensor on the memory of a numpy array, which may be one that others must not write to, or of a
+    `petsc_dcdm.backends.base.DeviceArray`.
+    """
+    if not isinstance(a, np.ndarray):
+        return a.writing() if write else a.reading()
     if not a.flags.writeable:
         memory = (ctypes.c_char * a.nbytes).from_address(a.ctypes.data) if a.nbytes else bytearray()
         a = np.frombuffer(memory, a.dtype).reshape(a.shape)
@@ -49,7 +51,7 @@ class Staging:
 
     def to_host(self, source: torch.Tensor, target: Any) -> None:
         """``target[...] = source``, which is there when this returns."""
-        wanted = as_tensor(target)
+        wanted = as_tensor(target, write=True)
         if wanted.device.type != "cpu" or self._device.type == "cpu":
             wanted.copy_(source)
             return

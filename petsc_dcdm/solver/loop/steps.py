@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from petsc4py import PETSc
 
 from petsc_dcdm.backends.base import Loop
+from petsc_dcdm.solver.device_vectors import VecBox, on_gpu
 from petsc_dcdm.solver.loop.constant_mode import ConstantMode
 from petsc_dcdm.stencil.fixed import FixedRows
 from petsc_dcdm.stencil.system import GridSystem
@@ -187,21 +188,26 @@ class GridSteps:
         elif not self._loop.exact:
             self._residual()
             source = self._r
+        self._x_box: Any
+        self._r_box: Any
         if self._rows.copies:
             self._x_box, self._r_box, spare = self._loop.boxes()
             if nonzero:
                 self._rows.to_box(self._x, self._x_box)
-            first = self._rows.to_box(source, spare)
+            first: Any = self._rows.to_box(source, spare)
+        elif self._loop.on_device and on_gpu(self._x):
+            self._x_box, self._r_box, first = (VecBox(v, self._rows.shape) for v in (self._x, self._r, source))
         else:
             self._x_box, self._r_box = (v.getArray().reshape(self._rows.shape) for v in (self._x, self._r))
             first = self._rows.to_box(source)
-        self._loop.start(self._x_box, self._r_box, first)
         self._right = first
         finite = True
+        if nonzero and self._loop.exact and self._system.fixed.rows.size:
+            first = first if self._rows.copies else self._rows.to_box(source)
+            self._right = first if self._rows.copies else self._loop.spare_box()
+            finite = self._grid.without_dirichlet(self._A, self._x, first, self._right)
+        self._loop.start(self._x_box, self._r_box, self._right, guess=nonzero)
         if nonzero and self._loop.exact:
-            if self._system.fixed.rows.size:
-                self._right = first if self._rows.copies else self._loop.spare_box()
-                finite = self._grid.without_dirichlet(self._A, self._x, first, self._right)
             self.true_residual()
             self._norm = self._norm if finite else np.nan
         if not np.isfinite(self._norm):
