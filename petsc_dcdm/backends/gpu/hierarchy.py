@@ -118,7 +118,7 @@ class GpuHierarchy:
             result = self._add_up(sequence, 1, at)
             at[1:] = self._add_down(sequence, 1, result)[1:]
         out = self._add_up(sequence, 0, at)
-        self._exchange(sequence, 0, out, 1, corners=False)
+        self._exchange(sequence, 0, out, "direction", 1, corners=False)
         return out
 
     def _add_down(self, sequence: LaunchSequence, first: int, result: torch.Tensor | None) -> list[torch.Tensor]:
@@ -129,10 +129,10 @@ class GpuHierarchy:
         for i in range(first, len(self.stages) - 1):
             level, begin = self.stages[i], 0
             if result is not None and i == first:
-                self._exchange(sequence, i, result, self._steps + 1)
+                self._exchange(sequence, i, result, "result", self._steps + 1)
                 now = result
             else:
-                self._exchange(sequence, i, level.r, self._steps)
+                self._exchange(sequence, i, level.r, "right", self._steps)
                 now = level.x
                 if self._steps > 1:
                     self._smooth(sequence, i, level.y, now, 1, kernels.FIRST, before=0)
@@ -145,7 +145,8 @@ class GpuHierarchy:
                 self._smooth(sequence, i, now, other, m, kernels.PLAIN)
                 now = other
             self._restrict(sequence, i, now)
-            self._exchange(sequence, i, now, self._steps)
+            if self._halos is not None:  # wanted again on the way up only
+                self._halos.of(i, "iterate", self._steps).add_start(sequence, now)
             at[i] = now
         self._add_coarsest(sequence)
         return at
@@ -155,8 +156,10 @@ class GpuHierarchy:
         now = self.stages[-1].y
         for i in range(len(self.stages) - 2, last - 1, -1):
             level, correction = self.stages[i], now
-            self._exchange(sequence, i + 1, correction, self._steps)
+            self._exchange(sequence, i + 1, correction, "correction", self._steps)
             now = at[i]
+            if self._halos is not None:
+                self._halos.of(i, "iterate", self._steps).add_finish(sequence, now)
             for m in reversed(range(self._steps)):
                 other = level.y if now is level.x else level.x
                 mode = kernels.CORRECT if m == self._steps - 1 else kernels.PLAIN
@@ -240,10 +243,14 @@ class GpuHierarchy:
         self._coarse_e.copy_(torch.from_numpy(np.ascontiguousarray(self.coarse_solve(self._coarse_r.numpy()))))
         last.inner(last.y).copy_(self._coarse_e, non_blocking=True)
 
-    def _exchange(self, sequence: LaunchSequence, number: int, a: torch.Tensor, width: int, corners: bool = True) -> None:
+    def _exchange(
+        self, sequence: LaunchSequence, number: int, a: torch.Tensor, use: str, width: int, corners: bool = True
+    ) -> None:
         """Fill what an array of a level holds of other boxes."""
         if self._halos is not None:
-            self._halos.add(sequence, number, a, width, corners)
+            fill = self._halos.of(number, use, width, corners)
+            fill.add_start(sequence, a)
+            fill.add_finish(sequence, a)
 
     # Apply -----------------------------------------------------------------------------------------------------------
 
@@ -272,7 +279,7 @@ class GpuHierarchy:
     def fill(self, arrays: Sequence[torch.Tensor]) -> None:
         """What arrays of the finest level hold of other boxes, once. Collective."""
         if self._halos is not None:
-            self._halos.fill(0, arrays)
+            self._halos.once(0, arrays)
 
     def load(self, source: torch.Tensor, target: torch.Tensor, scale: float) -> None:
         """target = scale source at active cells of the finest level, 0 elsewhere, in whatever precision they have."""

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from petsc_dcdm.backends.gpu.halos import fill_once, reach
 from petsc_dcdm.backends.gpu.kernels import setup as kernels
 from petsc_dcdm.backends.gpu.launches import LaunchSequence
 from petsc_dcdm.backends.gpu.levels import Blocks, Level
 from petsc_dcdm.backends.gpu.network import pack_network
 from petsc_dcdm.grid.faces import interior
-from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, Reach, coarse_box
+from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, coarse_box
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
@@ -80,7 +81,7 @@ class GpuLevels:
         """All levels, still without numbers."""
         layout = self._layout
         shape, offset, global_shape = layout.shape, layout.offset, layout.global_shape
-        width = self.steps + 2 - self.steps % 2  # a leg that goes on from a result spoils a cell more than its steps
+        width = reach(self.steps)
         for number, axes in enumerate((*layout.plan, ())):
             low, high = layout.around(number, width)
             wide = _sum(low, shape, high)
@@ -216,14 +217,8 @@ class GpuLevels:
 
     def _fill(self, number: int, *arrays: torch.Tensor) -> None:
         """What arrays hold of other boxes, once. Collective."""
-        if not self.halo:
-            return
-        level = self.levels[number]
-        width = self.steps + 2 - self.steps % 2
-        exchange = self._layout.exchange_of(*[Reach(number, level.low, (width, width, width))] * len(arrays))
-        exchange.start(*(level.view(a) for a in arrays))
-        exchange.finish()
-        exchange.close()
+        if self.halo:
+            fill_once(self._layout, number, self.levels[number], self.steps, arrays)
 
 
 def precision(device: torch.device) -> str:
