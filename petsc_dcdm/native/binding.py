@@ -32,7 +32,10 @@ class Level(ctypes.Structure):
 
     _fields_ = [
         *[(name, _i64) for name in ("n_w", "n_r", "n_x", "pitch_w", "pitch_r", "origin", "full_w", "full_r", "has_r")],
-        *[(name, _i64) for name in ("half_w", "half_r", "half_x", "halo", "steps")],
+        *[(name, _i64) for name in ("wrap_w", "wrap_r", "wrap_x")],
+        *[(name, _i64) for name in ("half_w", "half_r", "half_x")],
+        *[(name, _pointer) for name in ("place_w", "place_r", "place_x")],
+        *[(name, _i64) for name in ("stop_r", "stop_x", "halo", "steps")],
         *[(name, _pointer) for name in ("block_class", "class_value", "block_start")],
         ("block_count", _i64),
         *[(name, _pointer) for name in ("blocks", "omegas", "x", "y", "r", "range")],
@@ -131,13 +134,18 @@ def kernels(half: bool = True) -> ctypes.CDLL:
 
 @dataclass(frozen=True)
 class Geometry:
-    """How the arrays of a level lie in memory; see common.h. `flat`: the grid is one cell thick in z."""
+    """How the arrays of a level lie in memory; see common.h. `flat`: the grid is one cell thick in z. `rings`: the
+    axes (z, y, x) along which the first and the last cell here, of two or more, are neighbours.
+    """
 
     shape: tuple[int, int, int]
     flat: bool
+    rings: tuple[bool, bool, bool] = (False, False, False)
 
     @property
     def pitch(self) -> int:
+        if self.rings[2]:
+            return (self.shape[2] + ALIGN - 1) // ALIGN * ALIGN + ALIGN
         return (self.shape[2] + 2 + ALIGN - 1) // ALIGN * ALIGN
 
     @property
@@ -176,10 +184,15 @@ class Geometry:
             n_w=n_w,
             n_r=n_r,
             n_x=self.shape[2],
+            stop_r=n_r,
+            stop_x=self.shape[2],
             pitch_w=pitch_w,
             pitch_r=pitch_r,
             origin=self.origin,
             has_r=int(not self.flat),
+            wrap_w=int(self.rings[1 if self.flat else 0]),
+            wrap_r=int(self.rings[1] and not self.flat),
+            wrap_x=int(self.rings[2]),
         )
 
 

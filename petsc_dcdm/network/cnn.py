@@ -190,7 +190,7 @@ class CnnHierarchy:
         self._device = torch.device(device)
         self._layout = layout
         self._net = from_file(file).to(self._device, memory_format=torch.channels_last_3d)
-        self._whole_grid = tuple(layout.shape) == tuple(layout.global_shape)
+        self._whole_grid = tuple(layout.shape) == tuple(layout.global_shape) and not any(layout.periodic)
         active = diagonal([padded(face, layout) for face in w], s) > 0
         self._active = active
         self._count = float(layout.sum(np.array([active.sum()], dtype=np.float64))[0])
@@ -214,7 +214,7 @@ class CnnHierarchy:
         np.multiply(y[0, 0].to("cpu", torch.float64).numpy(), self._active * (scale_out * rms), out=out)
 
     def _wide(self, layer: nn.Conv3d, x: Tensor) -> Tensor:
-        """A convolution on several ranks: its whole halo comes from the neighbours. Collective."""
+        """A convolution on several ranks or a periodic grid: its whole halo comes from the neighbours. Collective."""
         if layer is self._net.last:
             return _convolution(x, layer, 0)
         padded = F.pad(x.contiguous(), (1, 1, 1, 1, 1, 1))

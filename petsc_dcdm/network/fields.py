@@ -27,12 +27,12 @@ SLAB = 32
 
 
 def no_exchange(a: torch.Tensor, corners: bool) -> None:
-    """Halo exchange of a grid that lies on one rank."""
+    """Halo exchange of a grid that lies on one rank and has no periodic axes."""
 
 
 @dataclass(frozen=True)
 class Operator:
-    """A 7-point operator on this rank's box.
+    """A 7-point operator on this rank's box. Along a ring on one rank the first and the last face are the same.
 
     ``faces[a]`` (a = 0, 1, 2 for x, y, z) is the conductance of every face across axis a, the box's high
     boundary included: one longer than the box along array axis ``2 - a``. `s`: extra diagonal. `d`: the

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, SerialLayout, coarse_box
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 from petsc_dcdm.network import fields
 from petsc_dcdm.network.fields import Axes, Exchange, Operator, face_pair, high, low, pad_cells
 from petsc_dcdm.network.hierarchy import CoarseSolve, unset_coarse_solve
@@ -59,7 +59,8 @@ class _Apply(torch.autograd.Function):
         into_x = _multiply((faces[0], faces[1], faces[2]), s, ctx.axes, g, ctx.exchange)
         into_faces: list[torch.Tensor | None] = [None, None, None]
         if any(ctx.needs_input_grad[2:5]):
-            padded_x, padded_g = pad_cells(x, ctx.exchange), pad_cells(g, ctx.exchange)
+            # No exchange: at the two ends of a ring one face is seen from one side each.
+            padded_x, padded_g = pad_cells(x, ctx.exchange), pad_cells(g, fields.no_exchange)
             for a in ctx.axes:
                 (x0, x1), (g0, g1) = face_pair(padded_x, a), face_pair(padded_g, a)
                 into_faces[a] = ((x1 - x0) * (g1 - g0)).sum_to_size(faces[a].shape)
@@ -111,24 +112,37 @@ def spread_blocks(e: torch.Tensor, axes: Axes, shape: Sequence[int]) -> torch.Te
 
 
 def coarsen(
-    op: Operator, axes: Axes, sigma: torch.Tensor, gamma: torch.Tensor, exchange: Exchange, shape: Shape
+    op: Operator,
+    axes: Axes,
+    sigma: torch.Tensor,
+    gamma: torch.Tensor,
+    exchange: Exchange,
+    shape: Shape,
+    periodic: Periodic = NOT_PERIODIC,
 ) -> Operator:
     """The operator of the next level: 7-point again, whatever the fields are. Collective.
 
     A coarse conductance is the sum over the fine faces it consists of, each scaled by the mean of gamma on
-    its two sides; faces inside a coarse cell vanish. `sigma` [nz, ny, nx] scales s, `gamma` is
-    [3, nz, ny, nx]; `shape` is the coarse level's global one.
+    its two sides; faces inside a coarse cell vanish, and with them those of a ring that has become one cell.
+    `sigma` [nz, ny, nx] scales s, `gamma` is [3, nz, ny, nx]; `shape` is the coarse level's global one.
     """
     faces = []
+    for a in axes:
+        if periodic[2 - a] and op.shape[2 - a] % 2:
+            # The last cell of an odd ring, a coarse cell alone, is as short as before: twice the conductance of others.
+            shorter = torch.ones_like(gamma)
+            shorter[a].select(2 - a, -1).fill_(2.0)
+            gamma = gamma * shorter
     padded = pad_cells(gamma, exchange)
     for a in range(3):
         below, above = face_pair(padded[a], a)
         w = op.faces[a] * (0.5 * (below + above))
         if a in axes:
             n = op.shape[2 - a]
-            if n % 2:  # the thin last cell ends at the high end of the grid, where nothing couples
-                w = F.pad(w, [0, 0] * a + [0, 1])
-            w = w.index_select(2 - a, torch.arange(0, n + 2 if n % 2 else n + 1, 2, device=w.device))
+            # n odd: a thin last cell
+            w = w.index_select(2 - a, torch.tensor([*range(0, n, 2), n], device=w.device))
+            if shape[2 - a] == 1:
+                w = torch.zeros_like(w)
         faces.append(sum_blocks(w, tuple(b for b in axes if b != a)))
     return fields.make_operator((faces[0], faces[1], faces[2]), sum_blocks(sigma * op.s, axes), shape)
 
@@ -155,7 +169,7 @@ def build(
         smoothers.append(Smoother(op, axes, f[:steps] * inverse))
         shape, offset = coarse_box(shape, offset, axes)
         global_shape, _ = coarse_box(global_shape, (0, 0, 0), axes)
-        op = coarsen(op, axes, f[steps], f[steps + 1 :], exchange, global_shape)
+        op = coarsen(op, axes, f[steps], f[steps + 1 :], exchange, global_shape, layout.periodic)
     return smoothers, op, infos
 
 
@@ -236,7 +250,9 @@ class TorchHierarchy:
         file.require_kind("multigrid")
         self._device = torch.device(device)
         self._exchange: Exchange = (
-            fields.no_exchange if isinstance(layout, SerialLayout) else lambda a, corners: layout.exchange(a, corners)
+            fields.no_exchange
+            if isinstance(layout, SerialLayout) and not any(layout.periodic)
+            else lambda a, corners: layout.exchange(a, corners)
         )
         weights = {name: torch.from_numpy(a).to(self._device) for name, a in file.tensors.items()}
         with torch.no_grad():

@@ -190,8 +190,10 @@ def _rows(mpi: MPI.Intracomm, operator: CoarseOperator, layout: Layout) -> tuple
     shift = 1e-3 * (np.pi / (2 * max(operator.global_shape))) ** 2 / 6
     columns, values = [number[active]], [entries[active] * (1.0 + shift)]
     for axis in range(3):
-        conductances = operator.w[axis], neighbours(faces[axis], axis)[1]
-        for w, neighbour in zip(conductances, neighbours(numbers, axis), strict=True):
+        low, high = operator.w[axis], neighbours(faces[axis], axis)[1]
+        if layout.periodic[2 - axis] and operator.global_shape[2 - axis] == 2:
+            low, high = low + high, np.zeros_like(high)  # both neighbours are the same cell
+        for w, neighbour in zip((low, high), neighbours(numbers, axis), strict=True):
             columns.append(neighbour[active])
             values.append(-w[active])
     column, value = np.stack(columns, axis=1), np.stack(values, axis=1)

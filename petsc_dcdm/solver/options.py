@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import OptionError
-from petsc_dcdm.grid.shape import parse_shape
+from petsc_dcdm.grid.shape import Periodic, Shape, parse_shape
 
 Settings = TypeVar("Settings")
 
@@ -43,6 +43,14 @@ def _integer(minimum: int) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def _axes(text: str) -> tuple[bool, bool, bool]:
+    named = text.lower().split(",")
+    if not named or not set(named) <= set("xyz") or len(set(named)) < len(named):
+        near = ",".join(axis for axis in "xyz" if axis in text.lower())
+        raise ValueError("axes as x, y, z or several of them, such as x,y" + (f"; {near}?" if near else ""))
+    return "z" in named, "y" in named, "x" in named
 
 
 def _choice(*allowed: str) -> Callable[[str], str]:
@@ -101,6 +109,12 @@ KSP_OPTIONS = (
 PC_OPTIONS = (
     Option("pc_dcdm_model", "multigrid", "network: multigrid, cnn, cnn-64, or a weights file", str),
     Option("pc_dcdm_grid", None, "cells of the grid as nx,ny[,nz] where no DMDA tells it", parse_shape),
+    Option(
+        "pc_dcdm_periodic",
+        None,
+        "axes that are periodic, as x,y: seen in the matrix, but for axes of two cells",
+        _axes,
+    ),
     Option("pc_dcdm_device", "auto", "where the network runs: auto, cpu, cuda or cuda:N", _device),
     Option(
         "pc_dcdm_compile",
@@ -119,10 +133,11 @@ PC_OPTIONS = (
 
 @dataclass(frozen=True)
 class PCSettings:
-    """The values of `PC_OPTIONS`; ``grid`` is (nz, ny, nx)."""
+    """The values of `PC_OPTIONS`; ``grid`` is (nz, ny, nx), ``periodic`` in the same order."""
 
     model: str
-    grid: tuple[int, int, int] | None
+    grid: Shape | None
+    periodic: Periodic | None
     device: str
     compile: str
     fallback: str

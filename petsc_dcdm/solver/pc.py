@@ -171,7 +171,7 @@ class PC:
             self._file = load_weights(settings.model, comm)
         file, threads = self._file, threads_per_rank(comm)
         self._threads = threads
-        grid = previous.grid if previous is not None else find_grid(pc, P, settings.grid)
+        grid = previous.grid if previous is not None else find_grid(pc, P, settings.grid, settings.periodic)
         file.require_dimension(grid.dimension)
         threshold = file.number("threshold") if network_of(file).levels else None
         device, holders = choose_device(device_wanted(settings.device, P), comm)

@@ -7,7 +7,7 @@ off-diagonal offsets when its rows are in lexicographic order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -43,7 +43,8 @@ class Grid:
     box
         offset and shape of the part of the grid that this rank's rows are, x fastest; None if they are no box.
     periodic
-        the axes (z, y, x) whose first and last cells are neighbours.
+        the axes (z, y, x) whose first and last cells are neighbours, as far as that is known; others may turn out to
+        be when the matrix is read.
     """
 
     shape: Shape
@@ -101,13 +102,15 @@ def _from_dmda(dm: PETSc.DMDA, A: PETSc.Mat) -> Grid:
             f"this rank owns {mx * my * mz} cells of the DMDA but {last - first} rows of the matrix; create the "
             f"matrix with DMCreateMatrix"
         )
+    kinds = (*dm.getBoundaryType(), None, None)[:3]
+    z, y, x = (kind == PETSc.DM.BoundaryType.PERIODIC for kind in kinds[::-1])
     ranges = (*dm.getOwnershipRanges(), [1], [1])[:3]
     edges = tuple(tuple(int(e) for e in np.concatenate(([0], np.cumsum(ranges[2 - i])))) for i in range(3))
-    cells, box = None, ((z0, y0, x0), (mz, my, mx))
+    periodic, cells, box = (z, y, x), None, ((z0, y0, x0), (mz, my, mx))
     if _whole_planes(shape, first, last - first) != box:
         z, y, x = np.ix_(np.arange(z0, z0 + mz), np.arange(y0, y0 + my), np.arange(x0, x0 + mx))
         cells = ((z.astype(np.int64) * shape[1] + y) * shape[2] + x).ravel()
-    return Grid(shape, cells, first, last - first, "DMDA", edges, box)
+    return Grid(shape, cells, first, last - first, "DMDA", edges, box, periodic)
 
 
 def _from_cells(cells_is: PETSc.IS, shape: Shape | None, A: PETSc.Mat) -> Grid:
@@ -152,7 +155,9 @@ def _refuse(A: PETSc.Mat) -> MatrixError | None:
 
 
 def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
-    """The grid that a lexicographic matrix shows in its offsets column - row: {1, nx} or {1, nx, nx ny}."""
+    """The grid that a lexicographic matrix shows in its offsets column - row: {1, nx} or {1, nx, nx ny}, and of the
+    lines that are closed to rings nx - 1, nx (ny - 1) or nx ny (nz - 1).
+    """
     first, last = A.getOwnershipRange()
     rows = A.getSize()[0]
     kind = row_reader(comm)
@@ -166,18 +171,27 @@ def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid:
         f"{'many distances' if None in parts else 'distance ' + (', '.join(map(str, offsets)) or 'none')}); "
         f"give -pc_dcdm_grid nx,ny[,nz]"
     )
-    if None in parts or not 1 <= len(offsets) <= 3 or offsets[0] != 1:
+    shape = None if None in parts else _shape_of(offsets, rows)
+    if shape is None:
         raise GridError(failure)
-    nx = offsets[1] if len(offsets) > 1 else rows
-    plane = offsets[2] if len(offsets) > 2 else rows
-    if plane % nx or rows % plane:
-        raise GridError(failure)
-    shape = (rows // plane, plane // nx, nx)
     box = _whole_planes(shape, first, last - first)
     return Grid(shape, None, first, last - first, "offsets of the matrix", box=box)
 
 
-def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None) -> Grid:
+def _shape_of(offsets: list[int], rows: int) -> Shape | None:
+    """The one shape (tried for all up to 9^3) of that many cells whose lines and rings have these offsets."""
+    lengths = [*offsets, rows]
+    for nx, plane in ((nx, plane) for plane in reversed(lengths) for nx in lengths if nx > 1):
+        if plane % nx or rows % plane or (plane == nx and plane < rows):
+            continue
+        along = [(nx, 1), (plane // nx, nx), (rows // plane, plane)]
+        lines = {step for n, step in along if n > 1}
+        if lines <= set(offsets) <= lines | {(n - 1) * step for n, step in along if n > 2}:
+            return rows // plane, plane // nx, nx
+    return None
+
+
+def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None, periodic: Periodic | None = None) -> Grid:
     """The grid of the square matrix ``A``. Collective.
 
     Parameters
@@ -186,6 +200,8 @@ def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None) -> Grid:
         its DM is asked first, then that of ``A``.
     shape
         (nz, ny, nx) from ``-pc_dcdm_grid`` or None.
+    periodic
+        axes (z, y, x) from ``-pc_dcdm_periodic`` or None.
 
     Raises GridError, on all ranks alike, when there is none or it does not fit, MatrixError when ``A`` is of a kind
     that cannot be read.
@@ -213,4 +229,6 @@ def find_grid(pc: PETSc.PC, A: PETSc.Mat, shape: Shape | None) -> Grid:
     except GridError as problem:
         error = problem
     raise_together(comm, error)
-    return grid if grid is not None else _from_offsets(A, comm)
+    grid = grid if grid is not None else _from_offsets(A, comm)
+    z, y, x = (any(known) for known in zip(grid.periodic, periodic or NOT_PERIODIC, strict=True))
+    return replace(grid, periodic=(z, y, x))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 from petsc_dcdm.native.build import library
 from petsc_dcdm.stencil.entries_binding import Matrix, Output, Report, pointer, set_box
 from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
@@ -36,6 +36,9 @@ class RowsOnGrid:
         local row r is column ``first_column + r`` (the start of the ownership range)
     cells
         int64 [rows], global cell number of each local row; None: local row r is cell ``first_cell + r``
+    periodic
+        the axes (z, y, x) of the grid that are known to be: along one of two cells an entry is the sum of two faces.
+        Couplings between the ends of longer lines are read as such whether that is known or not
     other
         where the matrix is in two blocks, that of the other ranks' columns: (indptr, indices, values,
         columns); its indices point into the int64 global `columns`, those of the first block are local
@@ -49,6 +52,7 @@ class RowsOnGrid:
     first_column: int = 0
     cells: np.ndarray | None = None
     first_cell: int = 0
+    periodic: Periodic = NOT_PERIODIC
     other: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
 
 
@@ -94,6 +98,7 @@ class CsrRows:
             nx=shape[2],
             ny=shape[1],
             nz=shape[0],
+            ring=given.periodic[::-1],
             sign=1.0,
             scale=1.0,
         )
@@ -297,5 +302,6 @@ class CsrRows:
             (report.small_sums[0], report.small_sums[1]),
             report.stiff,
             bool(report.inexact),
+            (bool(report.wrapped & 1), bool(report.wrapped & 2), bool(report.wrapped & 4)),
             report.symmetry,
         )

@@ -36,6 +36,7 @@ class Matrix(ctypes.Structure):
         ("nx", ctypes.c_int64),
         ("ny", ctypes.c_int64),
         ("nz", ctypes.c_int64),
+        ("ring", ctypes.c_int64 * 3),
         ("sign", ctypes.c_double),
         ("scale", ctypes.c_double),
         ("rounding", ctypes.c_double),
@@ -89,6 +90,7 @@ class Report(ctypes.Structure):
         ("least_diagonal", ctypes.c_double),
         ("small_sums", ctypes.c_double * 2),
         ("inexact", ctypes.c_int64),
+        ("wrapped", ctypes.c_int64),
         ("symmetry", ctypes.c_uint64),
     ]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from mpi4py import MPI
 
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 from petsc_dcdm.native.build import KernelsUnavailable, library
 from petsc_dcdm.stencil.entries import CsrRows, RowsOnGrid
 from petsc_dcdm.stencil.entries_report import SUM_ROUNDING, Problem, StencilError, StencilReport
@@ -25,7 +25,7 @@ class NumpyRows:
         self._row = np.repeat(np.arange(self.rows), np.diff(given.indptr))
         self._column = given.indices.astype(np.int64)
         self._values = given.values
-        self._shape = given.shape
+        self._shape, self._periodic = given.shape, given.periodic
         self._first = given.first_column
         self._cells = np.arange(given.first_cell, given.first_cell + self.rows) if given.cells is None else given.cells
         self._on_diagonal = self._column == self._row + self._first
@@ -107,13 +107,17 @@ class NumpyRows:
         here = self._cells[row]
         step = [there % nx - here % nx, there // nx % ny - here // nx % ny, there // (nx * ny) - here // (nx * ny)]
         distance = sum(np.abs(along) for along in step)
-        wrapped = np.zeros(row.size, bool)
-        for axis, n in enumerate((nx, ny, nz)):
-            wrapped |= (np.abs(step[axis]) == n - 1) & (distance == n - 1) & (n > 2)
-        self._fail(Problem.PERIODIC, wrapped, value, row, column)
-        self._fail(Problem.NOT_NEIGHBOUR, distance != 1, value, row, column)
-
         active = ~fixed
+        wrapped, both = [False] * 3, np.zeros(row.size, bool)  # of two cells on a ring each is on both sides
+        for axis, n in enumerate((nx, ny, nz)):
+            around = (np.abs(step[axis]) == n - 1) & (distance == n - 1) & (n > 2)
+            step[axis] = np.where(around, -np.sign(step[axis]), step[axis])
+            distance = np.where(around, 1, distance)
+            if n == 2 and self._periodic[2 - axis]:
+                around = (distance == 1) & (step[axis] != 0)
+                both |= around
+            wrapped[axis] = bool(around.any())
+        self._fail(Problem.NOT_NEIGHBOUR, distance != 1, value, row, column)
         total = np.zeros(self.rows)
         np.add.at(total, row[active], weight[active])
         rest = d - total
@@ -129,16 +133,17 @@ class NumpyRows:
         totals, counts, least, most = [], [], [], []
         for axis in range(3):
             for target, direction in ((w_low[axis], -1), (w_high[axis], 1)):
-                chosen = active & (step[axis] == direction)
+                chosen = active & (np.where(both, np.abs(step[axis]) * direction, step[axis]) == direction)
+                values = weight[chosen] * np.where(both[chosen], 0.5, 1.0)
                 if direction < 0:
-                    positive = weight[chosen][weight[chosen] > 0]
+                    positive = values[values > 0]
                     totals.append(float(positive.sum()))
                     counts.append(positive.size)
                     least.append(float(positive.min(initial=np.inf)) if positive.size else 0.0)
                     most.append(float(positive.max(initial=0.0)))
                 if target is not None:
                     target[:] = 0
-                    target[row[chosen]] = scale * weight[chosen]
+                    target[row[chosen]] = scale * values
         if s is not None:
             s[:] = scale * rest
         if diagonal is not None:
@@ -154,6 +159,7 @@ class NumpyRows:
             w_sum=(totals[0], totals[1], totals[2]),
             w_count=(counts[0], counts[1], counts[2]),
             extra=int(np.count_nonzero(rest)),
+            wrapped=(wrapped[0], wrapped[1], wrapped[2]),
             inexact=True,  # nobody asks for it without compiled kernels
             symmetry=self._symmetry(row[active], here[active], there[active], weight[active]),
         )
@@ -196,7 +202,8 @@ def read(
     first: int,
     cells: np.ndarray | None = None,
     threads: int = 1,
+    periodic: Periodic = NOT_PERIODIC,
 ) -> CsrRows | NumpyRows:
     """The reader of the local rows of a matrix, from row ``first`` on; without ``cells`` that is the first cell."""
     arrays = local.indptr, local.indices, local.values
-    return kind(RowsOnGrid(*arrays, shape, first, cells, first, local.other), threads)
+    return kind(RowsOnGrid(*arrays, shape, first, cells, first, periodic, local.other), threads)

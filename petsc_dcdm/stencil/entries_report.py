@@ -21,8 +21,7 @@ class Problem(IntEnum):
     SIGN = 3
     ROW_SUM = 4
     NOT_NEIGHBOUR = 5
-    PERIODIC = 6
-    OUTSIDE = 7
+    OUTSIDE = 6
 
 
 class StencilError(ValueError):
@@ -75,6 +74,8 @@ class StencilReport:
         how many rows have an s beyond 1e6 times their couplings
     inexact
         whether more was taken for zero than the rounding of a row sum (1e-14 of the diagonal)
+    wrapped
+        whether rows couple round the ends of grid lines along x, y, z
     symmetry
         checksum: the sum over all ranks modulo 2**64 is 0 if every coupling between two rows has
         bitwise the same value from both sides. Not 0 may also mean that they differ by rounding.
@@ -92,4 +93,5 @@ class StencilReport:
     small_sums: tuple[float, float]
     stiff: int
     inexact: bool
+    wrapped: tuple[bool, bool, bool]
     symmetry: int

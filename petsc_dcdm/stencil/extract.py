@@ -22,7 +22,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import MatrixError, raise_together
-from petsc_dcdm.grid.shape import Shape, size_text
+from petsc_dcdm.grid.shape import Periodic, Shape, size_text
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries import CsrRows
@@ -85,6 +85,8 @@ class RowStencil:
         global counts of the rows that are coupled, and of those that have an s
     ghosts
         on several ranks
+    periodic
+        the axes (z, y, x) along which rows of any rank couple round the ends of grid lines
     exact
         every entry of the matrix is in w and s, to rounding, but those in columns of Dirichlet rows; for a
         packed stencil if it is symmetric
@@ -104,6 +106,7 @@ class RowStencil:
     nearly_closed: bool
     penalties: int
     ghosts: Ghosts | None
+    periodic: Periodic
     exact: bool
 
 
@@ -128,8 +131,6 @@ def _explain(error: StencilError, grid: Grid, first: int) -> MatrixError:
             "matrix are <= 0 where the diagonal is > 0, or all signs the other way round",
             Problem.ROW_SUM: f"{where} has row sum {value:g} against the sign of its diagonal: it is not diagonally "
             "dominant, so this is no Poisson matrix",
-            Problem.PERIODIC: f"{where} is coupled to column {error.column} at the other end of its grid line: "
-            "periodic boundaries are not supported",
             Problem.NOT_NEIGHBOUR: f"{where} is coupled to column {error.column}, which is no face neighbour; {serves}",
             Problem.OUTSIDE: f"{where} is coupled to column {error.column}, which has no cell of the grid; {serves}",
         }[error.problem]
@@ -186,7 +187,7 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
         box = None
     shape = (n,) if box is None else tuple(size + 2 for size in box[1])
     with local_csr(A, kind is CsrRows) as local:
-        rows = read(kind, local, grid.shape, first, grid.cells, threads)
+        rows = read(kind, local, grid.shape, first, grid.cells, threads, grid.periodic)
         sign, scale = _size(rows, comm)
         options: dict[str, Any] = {"sign": sign, "scale": scale, "rounding": ROUNDING}
         if box is not None:
@@ -197,7 +198,13 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
                 nonlocal ghosts
                 ghosts = ghosts or Ghosts(A, rows.ghost_columns(), grid)
                 rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))
-            return _couplings(rows, comm, shape, {**options, **more}, lambda problem: _explain(problem, grid, first))
+            try:
+                every = {**options, **more}
+                return _couplings(rows, comm, shape, every, lambda problem: _explain(problem, grid, first))
+            except MatrixError:
+                if ghosts is not None:
+                    ghosts.destroy()  # the traceback may live longer than MPI
+                raise
 
         found = None
         # Dirichlet rows mostly are short, or lie at the boundary: to look at all takes as long as a third of the rest.
@@ -219,7 +226,7 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
         diagonal = rows.diagonals(dirichlet)
     # A row that is all zero has no solution that any stencil could be asked about; a penalty's couplings are not read.
     inexact = report.inexact or not diagonal.all() or penalties
-    counts = [n - dirichlet.size, report.extra, inexact]
+    counts = [n - dirichlet.size, report.extra, inexact, *report.wrapped]
     totals = comm.allreduce(np.array([*report.w_sum, *report.w_count, *counts], dtype=float))
     mean_w = tuple(float(total / count) if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
     largest, least, most_sum = _extremes(report, comm)
@@ -252,6 +259,7 @@ def extract(A: PETSc.Mat, grid: Grid, threads: int, ghosts: Ghosts | None = None
         nearly_closed=bool(totals[7] > 0 and most_sum <= NEARLY_CLOSED),
         penalties=penalties,
         ghosts=ghosts,
+        periodic=(bool(totals[11]), bool(totals[10]), bool(totals[9])),
         exact=not totals[8] and w_high is None,
     )
 

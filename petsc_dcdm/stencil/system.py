@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from mpi4py import MPI
@@ -83,7 +83,8 @@ class GridSystem:
         other rows, and 0 in these. Both are on the box of the only rank. Returns whether those values are all finite.
         """
         with local_csr(A) as local:
-            given = RowsOnGrid(local.indptr, local.indices, local.values, self.grid.shape, cells=self.grid.cells)
+            arrays, grid = (local.indptr, local.indices, local.values), self.grid
+            given = RowsOnGrid(*arrays, grid.shape, cells=grid.cells, periodic=grid.periodic)
             rows = CsrRows(given, self.threads)
             return rows.without_dirichlet(self.fixed.rows, x.getArray(readonly=True), b, to)
 
@@ -159,7 +160,7 @@ def build_system(
     pooling = ((0, 1, 2),)
     limit = max(coarse_limit(grid.shape), COARSE_CELLS_PER_RANK * comm.Get_size())
     plan = pooling if threshold is None else plan_coarsening(grid.shape, stencil.mean_w, threshold, limit)
-    boxes = partition(grid.shape, comm.Get_size(), plan, grid.edges, holders)
+    boxes = partition(grid.shape, comm.Get_size(), plan, grid.edges, holders, stencil.periodic)
     layout = BoxLayout(comm, boxes, plan)
     same = previous is not None and previous.layout.boxes == boxes
     rows = previous.rows if previous is not None and same else RowMap(grid, boxes, comm, threads)
@@ -184,11 +185,17 @@ def build_system(
         w, s = [on_own_box(face) for face in stencil.w_low], on_own_box(stencil.s)
         w_high = [on_own_box(face) for face in stencil.w_high or []]
         error = _check_arrays(w, w_high, layout, stencil.scale) if w_high else None
-    raise_together(comm, error)
+    try:
+        raise_together(comm, error)
+    except MatrixError:
+        layout.close()  # the traceback may live longer than MPI
+        if stencil.ghosts is not None:
+            stencil.ghosts.destroy()
+        raise
     if threshold is not None:
         layout.plan, layout.visits = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)
     return GridSystem(
-        grid=grid,
+        grid=replace(grid, periodic=boxes.periodic),
         layout=layout,
         rows=rows,
         w=w,

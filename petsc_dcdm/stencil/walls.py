@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from petsc_dcdm.grid.faces import interior
+from petsc_dcdm.grid.faces import interior, padded
 from petsc_dcdm.grid.layout import Layout, Plan, SerialLayout, coarse_box
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import KernelsUnavailable, library
@@ -76,6 +76,7 @@ def keep_walls(
     exchanged: Sequence[np.ndarray] = [w.cells] if isinstance(w, PackedStencil) else w
     strength = list(mean_w)
     kept: list[tuple[int, ...]] = []
+    whole = layout.global_shape
     for planned in plan:
         for face in exchanged:
             layout.exchange(face, corners=True)
@@ -88,7 +89,8 @@ def keep_walls(
             break
         strength = coarse_strength(strength, axes)
         kept.append(axes)
-        level = level.coarse(axes)
+        whole, _ = coarse_box(whole, (0, 0, 0), axes)
+        level = level.coarse(axes, whole)
         exchanged = level.faces
     else:
         if len(kept) > 1 and _torn_ahead(level, kept, strong_axes(strength, threshold), layout, threads) > AHEAD_LIMIT:
@@ -122,7 +124,10 @@ def _torn_ahead(
     own = tuple(slice(1 + first, 1 + first + n) for first, n in zip(offset, shape, strict=True))
     for axis, face in enumerate(level.faces):
         faces[(axis, *own)] = interior(face)
-    return _Faces(list(layout.sum(faces)), threads).torn_share(axes, SerialLayout(whole, ()))
+    everything = SerialLayout(whole, (), periodic=layout.periodic)
+    faces = layout.sum(faces)
+    everything.exchange(faces, corners=True)
+    return _Faces(list(faces), threads).torn_share(axes, everything)
 
 
 def _untorn(
@@ -182,12 +187,16 @@ class _Faces:
         self._library.dcdm_walls_torn(grid, self._threads, counts.ctypes.data_as(ctypes.c_void_p))
         return counts
 
-    def coarse(self, axes: tuple[int, ...]) -> _Faces:
-        """The next level if the medium were uniform: sums over the fine faces, halved along ``axes``. Halo at 0."""
+    def coarse(self, axes: tuple[int, ...], whole: Shape) -> _Faces:
+        """The next level, of that global shape, if the medium were uniform: sums over the fine faces, halved along
+        ``axes``. Halo at 0.
+        """
         block = _block(axes)
         shape = tuple(-(-(n - 2) // b) + 2 for n, b in zip(self._shape, block, strict=True))
         coarse = [np.zeros(shape) for _ in range(3)]
         for axis, out in enumerate(coarse):
+            if whole[2 - axis] == 1:  # the ends of a ring have come together
+                continue
             if self._library is not None:
                 self._library.dcdm_walls_coarsen(
                     self._c_grid(axes),
@@ -198,7 +207,7 @@ class _Faces:
                     self._threads,
                 )
                 continue
-            face = _whole_blocks(self.faces[axis], block)
+            face = _whole_blocks(padded(interior(self.faces[axis])), block)
             for child in np.ndindex(*block):
                 if child[2 - axis] == 0:
                     interior(out)[...] += _children(face, child, block) * (0.5 if axis in axes else 1.0)
@@ -243,6 +252,7 @@ def _children(face: np.ndarray, child: tuple[int, ...], block: Shape) -> np.ndar
 
 def count_torn(faces: list[np.ndarray], block: Shape, skinless: int) -> tuple[int, int]:
     """Living and torn coarse cells in plain numpy: what walls.c does with one word per block."""
+    cut = [(n - 2) % b for n, b in zip(faces[0].shape, block, strict=True)]
     faces = [_whole_blocks(face, block) for face in faces]
     count = tuple((n - 2) // b for n, b in zip(faces[0].shape, block, strict=True))
     patch = tuple(b + 2 for b in block)
@@ -267,6 +277,9 @@ def count_torn(faces: list[np.ndarray], block: Shape, skinless: int) -> tuple[in
     inner = tuple(slice(1, -1) for _ in range(3))
     living = np.zeros((*patch, *count), bool)
     living[inner] = strongest[inner] > 0
+    for i, odd in enumerate(cut):
+        if odd:  # the last block has one cell, and beside it there may be the first one of the grid
+            living[(slice(None),) * i + (2,) + (slice(None),) * 2 + (-1,)] = False
     cells = (0, 1, 2)
     one = _flood(living, opened)
     rest = living & ~one

@@ -106,7 +106,7 @@ def with_entry(row, column, value, shape=(3, 4, 5)):
         (7, 8, np.inf, "inf in row 7"),
         (7, 9, -0.1, r"row 7 \(cell \(2, 1, 0\) of the 5 x 4 x 3 grid from test\) is coupled to column 9"),
         (7, 13, -0.1, "no face neighbour"),
-        (5, 9, -0.1, "periodic"),
+        (5, 9, -0.1, "not symmetric"),  # the other end of its line
         (7, 8, 1.5, "row 7, column 8: the off-diagonal entry 0.5 has the sign of the diagonal"),
         (7, 7, -20.0, "row 7.*has diagonal"),
         (7, 7, -4.0, "not diagonally dominant"),

@@ -100,7 +100,7 @@ class CpuHierarchy:
         self._exchanges: list[tuple[Exchange, Exchange, Exchange]] = []
         for i, axes in enumerate(self._layout.plan):
             here, next_ = (plus(stage.low, 1) for stage in self._stages[i : i + 2])
-            z, y, x = (-(-reach // 2) if 2 - a in axes else reach for a in range(3))
+            z, y, x = (self._parents_of(i, reach, a) if 2 - a in axes else reach for a in range(3))
             reaches = (
                 Reach(i, here, (reach, reach, reach)),
                 Reach(i, here, (reach, reach, reach)),
@@ -114,6 +114,14 @@ class CpuHierarchy:
         if self._layout.plan:
             one = Reach(0, plus(self._stages[0].low, 1), (1, 1, 1))
             self._exchange_direction = self._layout.exchange_of(one, corners=False)
+
+    def _parents_of(self, level: int, cells: int, axis: int) -> int:
+        """In how many coarse cells so many cells beside a box may lie, along an axis (0, 1, 2 = z, y, x) that is
+        coarsened. At the end of a ring of odd length there may be one more that is half a cell.
+        """
+        n = self.levels[level].global_shape[axis]
+        thin = 1 + (cells - 1) // n if self._layout.periodic[axis] and n % 2 else 0
+        return -(-(cells + thin) // 2)
 
     # Apply ------------------------------------------------------------------------------------------------------
 

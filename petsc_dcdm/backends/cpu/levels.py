@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 
 from petsc_dcdm.grid.faces import interior
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, kernels
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.stencil.packed import PackedStencil
@@ -60,7 +60,8 @@ class Stage:
     """A level of the cycle: what the kernels see of it, and the arrays that this keeps alive.
 
     Its arrays cover this rank's box of `shape` and, where boxes of other ranks adjoin, `low` and `high` cells (z, y, x)
-    around it; `own` is the box in them.
+    around it; `own` is the box in them. `rings`: the axes (z, y, x) that it covers whole and that are periodic, if they
+    have more than one cell.
     """
 
     x: Padded
@@ -71,6 +72,7 @@ class Stage:
         self,
         shape: Shape,
         around: tuple[Shape, Shape],
+        rings: Periodic,
         flat: bool,
         axes: Axes,
         steps: int,
@@ -80,11 +82,13 @@ class Stage:
     ) -> None:
         self.low, self.high = around
         nz, ny, nx = (a + n + b for a, n, b in zip(self.low, shape, self.high, strict=True))
-        geometry = self.geometry = Geometry((nz, ny, nx), flat)
+        z, y, x = (ring and n > 1 for ring, n in zip(rings, shape, strict=True))
+        geometry = self.geometry = Geometry((nz, ny, nx), flat, (z, y, x))
         self.own = box_at(self.low, shape)
         c = self.level = geometry.level()
         c.half_x, c.half_r, c.half_w = (int(axis in axes) for axis in roles(geometry.flat))
         c.steps, c.halo = steps, int(halo)
+        _, c.stop_r, c.stop_x = (own.stop for own in self.own_by_role())
         self.range = np.zeros((c.n_w, c.n_r, 2), np.int32)
         c.range = self.range.ctypes.data
         if axes:
@@ -99,6 +103,21 @@ class Stage:
             c.block_class, c.block_start = self.block_class.ctypes.data, self.block_start.ctypes.data
             c.class_value = self.class_value.ctypes.data
             c.blocks, c.omegas = self.blocks.ctypes.data, self.omegas.ctypes.data
+
+    def number_places(self, shape: Shape, offset: Shape, periodic: Periodic) -> None:
+        """See place_of in common.h. `shape` and `periodic` of the whole level, `offset` of the box in it; to be called
+        where the boxes of other ranks adjoin.
+        """
+        c = self.level
+        roles = (1, 0, 2) if self.geometry.flat else (0, 1, 2)
+        self._places = []
+        for name, i in zip("wrx", roles, strict=True):
+            n, low, length = shape[i], self.low[i], self.geometry.shape[i]
+            if not (periodic[i] and not self.geometry.rings[i] and n % 2 and getattr(c, f"half_{name}")):
+                continue
+            turn, place = np.divmod(np.arange(length) + offset[i] - low, n)
+            self._places.append((place + (n + 1) * turn + low - offset[i]).astype(np.int32))
+            setattr(c, f"place_{name}", self._places[-1].ctypes.data)
 
     def own_by_role(self) -> tuple[slice, slice, slice]:
         """The box along w, r and x."""
@@ -119,6 +138,7 @@ class Stage:
         work = np.maximum(self.range[..., 1] - self.range[..., 0], 0).sum(axis=1, dtype=np.int64)
         unit = 2 if c.half_w else 1
         c.w_begin, c.w_end = _filled(work, unit)
+        c.wrap_w &= c.w_begin == 0 and c.w_end == c.n_w  # where one end is empty nothing couples to it
         planes = self.own_by_role()[0]
         begin = min(max(c.w_begin, planes.start), planes.stop)
         end = max(min(c.w_end, planes.stop), begin)
@@ -149,6 +169,7 @@ class LevelWindow:
         c = self.level = Geometry((nz, ny, nx), stage.geometry.flat).level()
         w, r, x = (first[1], first[0], first[2]) if stage.geometry.flat else first
         c.pitch_w, c.pitch_r, c.halo, c.has_r = whole.pitch_w, whole.pitch_r, whole.halo, whole.has_r
+        c.wrap_w, c.wrap_r, c.wrap_x = whole.wrap_w, whole.wrap_r, whole.wrap_x
         c.origin = whole.origin + w * whole.pitch_w + r * whole.pitch_r + x
         c.x, c.y, c.r = whole.x, whole.y, whole.r
         own_w, own_r, own_x = stage.own_by_role()
@@ -180,12 +201,12 @@ def box_at(begin: Shape, shape: Shape) -> Box:
     return (z, y, x)
 
 
-def crop(source: list[np.ndarray] | PackedStencil, plan: tuple[Axes, ...], threads: int) -> Box:
+def crop(source: list[np.ndarray] | PackedStencil, plan: tuple[Axes, ...], periodic: Periodic, threads: int) -> Box:
     """The part of the grid (z, y, x) outside of which nothing is active.
 
     `source` holds low conductances along x, y, z and s, each (nz, ny, nx), or is packed. The low edges of the part are
     multiples of the coarsest cells, so that every level is cropped alike. It is the whole grid where cropping would
-    save little.
+    save little, and all of a periodic axis whose ends meet on any level.
     """
     if isinstance(source, PackedStencil):
         shape: tuple[int, ...] = source.shape
@@ -207,10 +228,15 @@ def crop(source: list[np.ndarray] | PackedStencil, plan: tuple[Axes, ...], threa
             found.ctypes.data,
             threads,
         )
-        # The cell below the first face that conducts is active too.
-        low, high = np.maximum(found[:, :3].min(axis=0) - 1, 0), found[:, 3:].max(axis=0)
+        # The cell below the first face that conducts is active too; of cell 0 of a periodic axis that is the last one.
+        first = found[:, :3].min(axis=0)
+        low, high = np.maximum(first - 1, 0), found[:, 3:].max(axis=0)
+        high = np.where(periodic & (first == 0), shape, high)
     unit = [2 ** sum(2 - i in axes for axes in plan) for i in range(3)]
     begin = [int(b) // u * u for b, u in zip(low, unit, strict=True)]
+    for axis, (u, n) in enumerate(zip(unit, shape, strict=True)):
+        if periodic[axis] and begin[axis] == 0 and -(-int(high[axis]) // u) == -(-n // u):
+            high[axis] = n
     if (low >= high).any() or np.prod(high - np.array(begin)) > 0.9 * np.prod(shape):
         return (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
     z, y, x = (slice(b, int(e)) for b, e in zip(begin, high, strict=True))

@@ -74,7 +74,7 @@ class BoxOperator:
             for a in (*w, s):
                 if a.dtype != np.float64 or a.shape != shape or not a.flags.c_contiguous:
                     raise ValueError(f"expected contiguous float64 arrays {shape}; got {a.dtype} {a.shape}")
-            if layout.shape != layout.global_shape:
+            if layout.shape != layout.global_shape or any(layout.periodic):
                 for a in w:
                     layout.exchange(a)
             self._use_arrays([*w, s], flat)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from petsc_dcdm.backends.cpu.levels import Box, Stage, coarse_crop, crop, pack_network, roles
-from petsc_dcdm.grid.faces import interior
+from petsc_dcdm.grid.faces import all_but_first, all_but_last, interior
 from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, Reach, coarse_box
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.binding import (
     ALIGN,
     CHANNELS,
@@ -83,10 +83,18 @@ class CpuLevels:
         """All levels from the conductances along x, y, z and s of the finest."""
         layout = self._layout
         shape, offset, global_shape = layout.shape, layout.offset, layout.global_shape
+        empty: Shape = (0, 0, 0)
+        wholes: list[tuple[Shape, Shape, Shape]] = []  # of every level: of the grid, and offset and shape of the box
+        for axes in (*layout.plan, ()):
+            wholes.append((global_shape, offset, shape))
+            global_shape, _ = coarse_box(global_shape, empty, axes)
+            shape, offset = coarse_box(shape, offset, axes)
+        shape = layout.shape
         box: Box = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
         if layout.plan and not self.halo and not self.empty:
-            box = crop(source, layout.plan, self._threads)
+            box = crop(source, layout.plan, layout.periodic, self._threads)
         self.box = box
+        rings = self._rings(box)
         if isinstance(source, PackedStencil) and not layout.plan:
             arrays, extra = source.arrays()
             source = [interior(a) for a in (*arrays, extra)]
@@ -95,21 +103,23 @@ class CpuLevels:
         width = _width(self._steps)
         for number, axes in enumerate((*layout.plan, ())):
             around = layout.around(number, width)
-            stage = Stage(_size(box), around, self._flat, axes, self._steps, half, self.halo, self._threads)
+            size = _size(box)
+            stage = Stage(size, around, rings, self._flat, axes, self._steps, half, self.halo, self._threads)
+            if self.halo and not self.empty:
+                stage.number_places(wholes[number][0], wholes[number][1], layout.periodic)
             self.stages.append(stage)
             box = coarse_crop(box, axes)
         last, box = self.stages[-1], self.box
         source = self._with_halo(source)
         for number, axes in enumerate(layout.plan):
-            stage = self.stages[number]
+            stage, (global_shape, offset, shape) = self.stages[number], wholes[number]
             stage.level.full_r = shape[2]
             stage.level.full_w = shape[2] if self._flat else shape[1] * shape[2]
             net = pack_network(file.tensors, axes, global_shape, self._flat)
             active, source = self._set_up_level(number, net, source)
             self._add_level(LevelInfo(global_shape, offset, shape, axes, active))
-            global_shape, _ = coarse_box(global_shape, (0, 0, 0), axes)
-            shape, offset = coarse_box(shape, offset, axes)
             box = coarse_crop(box, axes)
+        global_shape, offset, shape = wholes[-1]
         assert not isinstance(source, PackedStencil)
         arrays = [np.array(a[last.own], np.float64) for a in source]
         active = self._find_active(last, source)
@@ -121,6 +131,12 @@ class CpuLevels:
             arrays = whole
         self.coarse_box = box
         self.coarse = CoarseOperator((arrays[0], arrays[1], arrays[2]), arrays[3], offset, shape, global_shape)
+
+    def _rings(self, box: Box) -> Periodic:
+        """The periodic axes (z, y, x) that a part of this rank's box has all of."""
+        layout = self._layout
+        z, y, x = (a and n == m for a, n, m in zip(layout.periodic, _size(box), layout.global_shape, strict=True))
+        return z, y, x
 
     def _with_halo(self, source: list[np.ndarray] | PackedStencil) -> list[np.ndarray] | PackedStencil:
         """The finest source with the cells around the box, where there may be some. Collective."""
@@ -190,7 +206,7 @@ class CpuLevels:
             memory = aligned_zeros(self._threads * self.kernels.dcdm_setup_bytes(c), np.uint8)
             self.kernels.dcdm_set_up(c, net, setup, memory.ctypes.data, self._threads)
             setup.c_origin = coarse.origin
-            self.kernels.dcdm_join_shares(coarse.level(), setup, self._threads)
+            self.kernels.dcdm_join_shares(ctypes.byref(next_.level), setup, self._threads)
         del kept  # what the kernel has just read
         if self.halo:
             self._fill(number + 1, *(a.view for a in new))
@@ -233,10 +249,9 @@ class CpuLevels:
         stage = self.stages[number]
         high = [stage.geometry.zeros() for _ in range(3)]
         for axis, a in enumerate(high):
-            there = [slice(None), slice(None), slice(None)]
-            here = list(there)
-            there[2 - axis], here[2 - axis] = slice(1, None), slice(None, -1)
-            a.inner[tuple(here)] = source[axis][tuple(there)]
+            all_but_last(a.inner, axis)[...] = all_but_first(source[axis], axis)
+            if stage.geometry.rings[2 - axis]:
+                _layer(a.inner, axis, -1)[...] = _layer(source[axis], axis, 0)
         self._fill(number, *(a.view for a in high))
         return high
 
@@ -246,9 +261,9 @@ class CpuLevels:
             return 0
         d = sum(source[1:], source[0].astype(np.float64))
         for axis in range(3):
-            there, here = [slice(None)] * 3, [slice(None)] * 3
-            there[2 - axis], here[2 - axis] = slice(1, None), slice(None, -1)
-            d[tuple(here)] += source[axis][tuple(there)]
+            all_but_last(d, axis)[...] += all_but_first(source[axis], axis)
+            if stage.geometry.rings[2 - axis]:
+                _layer(d, axis, -1)[...] += _layer(source[axis], axis, 0)
         active = d > 0
         any_ = active.any(axis=2)
         first = active.argmax(axis=2) // ALIGN * ALIGN
@@ -294,6 +309,11 @@ def plus(margin: Shape, one: int) -> Shape:
     """A margin that is wider by `one` cells."""
     z, y, x = (n + one for n in margin)
     return (z, y, x)
+
+
+def _layer(a: np.ndarray, axis: int, number: int) -> np.ndarray:
+    """View of one layer of cells along an axis (0, 1, 2 = x, y, z)."""
+    return np.moveaxis(a, 2 - axis, 0)[number]
 
 
 def _size(box: Box) -> Shape:

@@ -95,7 +95,10 @@ typedef struct {
     int64_t origin;            /* element of cell (0, 0, 0) */
     int64_t full_w, full_r;    /* the same pitches of the unpadded double arrays the finest level works with */
     int64_t has_r;             /* the grid has an r axis */
+    int64_t wrap_w, wrap_r, wrap_x; /* the first and the last cell, two or more here, are neighbours */
     int64_t half_w, half_r, half_x; /* coarsened on the way to the next level */
+    const int32_t *place_w, *place_r, *place_x; /* of planes, rows, cells, see place_of; NULL where it is the number */
+    int64_t stop_r, stop_x;    /* end of this rank's box */
     int64_t halo;              /* 1: cells of other ranks may adjoin, so that what lies one cell outside counts */
     int64_t steps;
     uint8_t *block_class;      /* [n_w][n_r][ceil(n_x / ALIGN)] */
@@ -110,6 +113,35 @@ typedef struct {
     int64_t parts;             /* the planes of this rank's box are worked on in this many parts, one per thread */
     const int64_t *part;       /* [parts + 1] first planes; multiples of 2 where w is coarsened */
 } dcdm_level;
+
+/* The plane that k is: itself, or where planes are a ring the one after as many rounds. */
+INLINE int64_t plane_of(const dcdm_level *l, int64_t k) {
+    if (!l->wrap_w) return k;
+    while (k < 0) k += l->n_w;
+    while (k >= l->n_w) k -= l->n_w;
+    return k;
+}
+
+/* Plane, row or cell i is child number place & 1 of the coarse one place / 2, where the next level is coarser. Other
+ * places than i have cells that came round a ring from other ranks if the last cell of the ring has no sibling: beyond
+ * such a cell the next place is left out. */
+INLINE int64_t place_of(const int32_t *places, int64_t i) { return places ? places[i] : i; }
+
+/* From row j to the rows beside it. */
+INLINE int64_t row_below(const dcdm_level *l, int64_t j) {
+    return l->wrap_r && j == 0 ? (l->n_r - 1) * l->pitch_r : -l->pitch_r;
+}
+
+INLINE int64_t row_above(const dcdm_level *l, int64_t j) {
+    return l->wrap_r && j == l->n_r - 1 ? (1 - l->n_r) * l->pitch_r : l->pitch_r;
+}
+
+/* What a row holds before its first and after its last cell, where they are neighbours. The whole blocks that the row
+ * before was written in do not reach there: such rows lie further apart. */
+#define WRAP_ROW(l, row)                                                         \
+    do {                                                                         \
+        if ((l)->wrap_x) (row)[-1] = (row)[(l)->n_x - 1], (row)[(l)->n_x] = (row)[0]; \
+    } while (0)
 
 /* Classes of the blocks of a row. */
 INLINE uint8_t *classes_at(const dcdm_level *l, int64_t k, int64_t j) {

@@ -20,7 +20,7 @@ typedef struct {
 static const field_layout layouts[] = {
 #define OF dcdm_level
     WHOLE, FIELD(n_w), FIELD(n_r), FIELD(n_x), FIELD(pitch_w), FIELD(pitch_r), FIELD(origin), FIELD(full_w),
-    FIELD(full_r), FIELD(has_r), FIELD(half_w), FIELD(half_r), FIELD(half_x), FIELD(halo), FIELD(steps),
+    FIELD(full_r), FIELD(has_r), FIELD(wrap_w), FIELD(wrap_r), FIELD(wrap_x), FIELD(half_w), FIELD(half_r), FIELD(half_x), FIELD(place_w), FIELD(place_r), FIELD(place_x), FIELD(stop_r), FIELD(stop_x), FIELD(halo), FIELD(steps),
     FIELD(block_class), FIELD(class_value), FIELD(block_start), FIELD(block_count), FIELD(blocks),
     FIELD(omegas), FIELD(x), FIELD(y), FIELD(r), FIELD(range), FIELD(w_begin), FIELD(w_end), FIELD(parts), FIELD(part),
 #undef OF
@@ -43,7 +43,7 @@ static const field_layout layouts[] = {
     WHOLE, FIELD(rows), FIELD(indptr), FIELD(indices), FIELD(values), FIELD(wide), FIELD(first_column), FIELD(shift),
     FIELD(off_indptr), FIELD(off_indices), FIELD(off_values), FIELD(cell), FIELD(ascending), FIELD(first_cell),
     FIELD(ghosts), FIELD(ghost_column), FIELD(ghost_cell), FIELD(ghost_dirichlet), FIELD(dirichlet), FIELD(nx),
-    FIELD(ny), FIELD(nz), FIELD(sign), FIELD(scale), FIELD(rounding), FIELD(sum_rounding),
+    FIELD(ny), FIELD(nz), FIELD(ring), FIELD(sign), FIELD(scale), FIELD(rounding), FIELD(sum_rounding),
 #undef OF
 #define OF csr_output
     WHOLE, FIELD(w_low), FIELD(w_high), FIELD(s), FIELD(diagonal), FIELD(single), FIELD(pitch_y), FIELD(pitch_z),
@@ -53,7 +53,7 @@ static const field_layout layouts[] = {
 #define OF csr_report
     WHOLE, FIELD(code), FIELD(row), FIELD(column), FIELD(value), FIELD(max_diagonal), FIELD(w_min), FIELD(w_max),
     FIELD(w_sum), FIELD(w_count), FIELD(extra), FIELD(stiff), FIELD(least_sum), FIELD(most_sum),
-    FIELD(least_diagonal), FIELD(small_sums), FIELD(inexact), FIELD(symmetry),
+    FIELD(least_diagonal), FIELD(small_sums), FIELD(inexact), FIELD(wrapped), FIELD(symmetry),
 #undef OF
 #define OF walls_grid
     WHOLE, FIELD(face), FIELD(pitch_y), FIELD(pitch_z), FIELD(n), FIELD(block), FIELD(weak), FIELD(skinless),

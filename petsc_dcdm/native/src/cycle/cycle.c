@@ -66,6 +66,15 @@ static void run(const dcdm_level *l, const dcdm_level *c, const pass *model, flo
     }
 }
 
+/* The cells before and after every row of the result, also of rows that came from other ranks. */
+static void wrap_result(const dcdm_level *l) {
+    for (int64_t k = 0; k < l->n_w; k++)
+        for (int64_t j = 0; j < l->n_r; j++) {
+            float *row = l->y + l->origin + k * l->pitch_w + j * l->pitch_r;
+            WRAP_ROW(l, row);
+        }
+}
+
 /* Down `count` levels, to the right-hand side of the level after them; of the first one it is `input`, (n_w, n_r, n_x)
  * doubles, or if that is NULL in r. parents[i] is level i + 1 as level i sees it. `again`: the first one has a result
  * in y, to go on from; it is not the finest, and if it has a halo, y holds one cell more of the boxes around than r.
@@ -75,6 +84,7 @@ void dcdm_down(const dcdm_level *levels, const dcdm_level *parents, float *const
     for (int i = 0; i < count; i++) {
         const dcdm_level *l = levels + i;
         const pass p = {.input = i ? NULL : input, .scale_in = scale, .target = l->x, .again = again && !i};
+        if (p.again && l->halo && l->wrap_x) wrap_result(l);
         run(l, parents + i, &p, work[i], 0);
     }
 }

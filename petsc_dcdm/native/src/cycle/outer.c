@@ -69,6 +69,12 @@ INLINE vl face_mask(uint64_t word, int f, int shift) {
 
 INLINE vd only(vd v, vl mask) { return (vd)((vl)v & mask); }
 
+INLINE vl first_lanes(int64_t n) {
+    vl mask = {0};
+    for (int t = 0; t < VD; t++) mask[t] = t < n ? -1 : 0;
+    return mask;
+}
+
 /* A d at n cells from cell i of row (k, j), 0 in the lanes after them: d there, and the
  * differences to its neighbours. */
 INLINE vd apply_to(const dcdm_operator *a, const dcdm_level *l, int64_t k, int64_t j, int64_t i, int64_t n, vd x,
@@ -110,8 +116,9 @@ APPLY(apply_double, double_rows, load_double)
 /* Row j of three planes. Where there is no r axis its differences are zero. */
 #define ROWS_AT(name, rows, type)                                                                                     \
     INLINE rows name(const dcdm_level *l, const type *c, const type *w0, const type *w1, int64_t j) {                 \
-        const int64_t o = j * l->pitch_r, beside = l->has_r ? l->pitch_r : 0;                                         \
-        return (rows){c + o, c + o - beside, c + o + beside, w0 + o, w1 + o};                                         \
+        const int64_t o = j * l->pitch_r;                                                                             \
+        if (!l->has_r) return (rows){c + o, c + o, c + o, w0 + o, w1 + o};                                            \
+        return (rows){c + o, c + o + row_below(l, j), c + o + row_above(l, j), w0 + o, w1 + o};                       \
     }
 ROWS_AT(rows_at, rows, float)
 ROWS_AT(double_rows_at, double_rows, double)
@@ -137,7 +144,7 @@ INLINE void dots_at(const dcdm_level *l, const dcdm_operator *a, const rows *d, 
     const vd q = apply_float(a, l, d, k, j, i, n), x = widen(d->c + i), residual = load_some(r + i, n);
     sum[0] += x * q;
     sum[1] += x * residual;
-    sum[2] += x;
+    sum[2] += n == VD ? x : only(x, first_lanes(n));
     sum[3] += (vd)((x != 0) & (vl)residual); /* of active cells: d is 0 at others */
     for (int h = 0; h < history; h++) {
         const vd y = load_double(p[h] + i);
@@ -157,8 +164,9 @@ void dcdm_dots(const dcdm_level *l, const dcdm_operator *a, const float *d, cons
         for (int64_t k = l->part[part]; k < l->part[part + 1]; k++)
             for (int64_t j = 0; j < l->n_r; j++) {
                 const int32_t *range = l->range + 2 * (k * l->n_r + j);
-                const float *c = d + l->origin + k * l->pitch_w;
-                const rows near = rows_at(l, c, c - l->pitch_w, c + l->pitch_w, j);
+                const float *c = d + l->origin;
+                const rows near = rows_at(l, c + k * l->pitch_w, c + plane_of(l, k - 1) * l->pitch_w,
+                                          c + plane_of(l, k + 1) * l->pitch_w, j);
                 const double *before[MAX_HISTORY];
                 for (int h = 0; h < history; h++) before[h] = p[h] + l->origin + k * l->pitch_w + j * l->pitch_r;
                 const double *residual = r + k * l->full_w + j * l->full_r;
@@ -168,7 +176,8 @@ void dcdm_dots(const dcdm_level *l, const dcdm_operator *a, const float *d, cons
     }
 }
 
-/* d' = d - sum beta p over plane k, halo included where there is one. `to` may be the plane of one of the p. */
+/* d' = d - sum beta p over plane k, halo included where there is one, and what lies around the ends of a row that is a
+ * ring. `to` may be the plane of one of the p. */
 static void orthogonalise(const dcdm_level *l, double *to, const float *d, const double *const *p, const double *beta,
                           int history, int64_t k) {
     const int64_t plane = l->origin + k * l->pitch_w, edge = l->halo && l->has_r;
@@ -188,6 +197,7 @@ static void orthogonalise(const dcdm_level *l, double *to, const float *d, const
             for (int h = 0; h < history; h++) v -= beta[h] * p[h][o + i];
             t[i] = v;
         }
+        WRAP_ROW(l, t);
     }
 }
 
@@ -219,13 +229,14 @@ void dcdm_step(const dcdm_level *l, const dcdm_operator *a, double *next, const 
                double *out) {
     const own_planes own = planes_of(l);
     const int parts = (int)l->parts;
-    /* A part needs a plane of each of its neighbours' too, and makes it before these write over what it is
-     * made from. */
+    /* A part needs a plane of each of its neighbours' too, on a ring itself perhaps, and makes it before these write
+     * over what it is made from. */
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         double *below = work + 3 * part * own.slot + own.first, *above = below + own.slot;
-        if (part > 0) orthogonalise(l, below, d, p, beta, history, l->part[part] - 1);
-        if (part < parts - 1) orthogonalise(l, above, d, p, beta, history, l->part[part + 1]);
+        if (part > 0 || l->wrap_w) orthogonalise(l, below, d, p, beta, history, plane_of(l, l->part[part] - 1));
+        if (part < parts - 1 || l->wrap_w)
+            orthogonalise(l, above, d, p, beta, history, plane_of(l, l->part[part + 1]));
     }
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
@@ -236,9 +247,9 @@ void dcdm_step(const dcdm_level *l, const dcdm_operator *a, double *next, const 
             double *plane[3]; /* t - 2 .. t of d' */
             for (int q = 0; q < 3; q++) {
                 const int64_t k = t - 2 + q;
-                plane[q] = k == begin - 1 && part > 0     ? below
-                           : k == end && part < parts - 1 ? above
-                                                          : next + l->origin + k * l->pitch_w;
+                plane[q] = k == begin - 1 && (part > 0 || l->wrap_w)     ? below
+                           : k == end && (part < parts - 1 || l->wrap_w) ? above
+                                                                         : next + l->origin + k * l->pitch_w;
             }
             if (plane[2] != below && plane[2] != above && t >= l->w_begin - l->halo && t < l->w_end + l->halo)
                 orthogonalise(l, plane[2], d, p, beta, history, t);
@@ -274,11 +285,13 @@ void dcdm_residual(const dcdm_level *l, const dcdm_operator *a, const double *x,
         for (int64_t t = begin - 1; t <= end; t++) {
             double *plane[3]; /* t - 2 .. t of x; what lies beyond the grid is not coupled to */
             for (int q = 0; q < 3; q++) plane[q] = ring + (t + 1 + q) % 3 * own.slot;
-            for (int64_t j = 0; j < l->n_r && t >= l->w_begin && t < l->w_end; j++) {
-                const int32_t *range = l->range + 2 * (t * l->n_r + j);
-                const int64_t o = t * l->full_w + j * l->full_r, stop = range[1] < l->n_x ? range[1] : l->n_x;
+            const int64_t from = plane_of(l, t);
+            for (int64_t j = 0; j < l->n_r && from >= l->w_begin && from < l->w_end; j++) {
+                const int32_t *range = l->range + 2 * (from * l->n_r + j);
+                const int64_t o = from * l->full_w + j * l->full_r, stop = range[1] < l->n_x ? range[1] : l->n_x;
                 double *restrict to = plane[2] + j * l->pitch_r;
                 for (int64_t i = range[0]; i < stop; i++) to[i] = x[o + i];
+                WRAP_ROW(l, to);
             }
             const int64_t k = t - 1;
             if (k < begin) continue;

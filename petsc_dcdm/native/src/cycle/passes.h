@@ -5,7 +5,9 @@
 #include "common.h"
 
 /* The planes of a field: those in [own_begin, own_end) in memory, the others in a ring of slots (slots = 0: all are in
- * memory). Outside of [begin, end) a ring is zero. Pointers are to the first cell of a plane. */
+ * memory). Outside of [begin, end) a ring is zero. Pointers are to the first cell of a plane. Where the planes of the
+ * level are wrapped a part goes on at either end, -1 being the last plane once more: in a ring that is a plane of its
+ * own, in memory it is the same. */
 typedef struct {
     float *memory, *ring;
     int64_t pitch, slot, slots, own_begin, own_end, begin, end;
@@ -36,12 +38,13 @@ INLINE row_range range_at(const dcdm_level *l, int64_t k, int64_t j) {
 
 INLINE int in_ring(const planes *f, int64_t k) { return f->slots && (k < f->own_begin || k >= f->own_end); }
 
-INLINE float *plane_to(const planes *f, int64_t k) {
-    return in_ring(f, k) ? f->ring + (k + f->slots) % f->slots * f->slot : f->memory + k * f->pitch;
+INLINE float *plane_to(const dcdm_level *l, const planes *f, int64_t k) {
+    if (!in_ring(f, k)) return f->memory + plane_of(l, k) * f->pitch;
+    return f->ring + (k + (MAX_STEPS + 2) * f->slots) % f->slots * f->slot;
 }
 
-INLINE const float *plane_at(const planes *f, int64_t k, const float *zero) {
-    return f->slots && (k < f->begin || k >= f->end) ? zero : plane_to(f, k);
+INLINE const float *plane_at(const dcdm_level *l, const planes *f, int64_t k, const float *zero) {
+    return f->slots && (k < f->begin || k >= f->end) ? zero : plane_to(l, f, k);
 }
 
 /* A plane of a field and the ones below and above. */
@@ -49,8 +52,8 @@ typedef struct {
     const float *c, *w0, *w1;
 } neighbours;
 
-INLINE neighbours neighbours_of(const pass *p, const planes *f, int64_t k) {
-    return (neighbours){plane_at(f, k, p->zero), plane_at(f, k - 1, p->zero), plane_at(f, k + 1, p->zero)};
+INLINE neighbours neighbours_of(const dcdm_level *l, const pass *p, const planes *f, int64_t k) {
+    return (neighbours){plane_at(l, f, k, p->zero), plane_at(l, f, k - 1, p->zero), plane_at(l, f, k + 1, p->zero)};
 }
 
 /* A row of a ring holds what another plane left there. */
@@ -62,7 +65,7 @@ INLINE void clear_outside(const dcdm_level *l, float *row, row_range range) {
 
 /* Whether a pass that `ahead` others follow works on plane k for the part [begin, end). */
 INLINE int in_pass(const dcdm_level *l, int64_t begin, int64_t end, int64_t k, int ahead) {
-    return k >= begin - ahead && k < end + ahead && k >= l->w_begin && k < l->w_end;
+    return k >= begin - ahead && k < end + ahead && (l->wrap_w || (k >= l->w_begin && k < l->w_end));
 }
 
 /* Where the fields of the passes live for the part [begin, end). The field of pass `kept` is wanted later, so own
@@ -71,10 +74,11 @@ static void set_planes(const dcdm_level *l, pass *p, int64_t begin, int64_t end,
     const int64_t slot = l->has_r ? (l->n_r + 2) * l->pitch_r + ALIGN : l->pitch_r + 2 * ALIGN;
     float *ring = p->rings + ALIGN + (l->has_r ? l->pitch_r : 0);
     const int last = (int)l->steps;
+    const int64_t first = l->wrap_w ? begin - last - 1 : l->w_begin, stop = l->wrap_w ? end + last + 1 : l->w_end;
     planes in_memory = {.pitch = l->pitch_w};
     p->r = in_memory;
     if (p->input) {
-        p->r = (planes){.ring = ring, .slot = slot, .slots = last + 1, .begin = l->w_begin, .end = l->w_end};
+        p->r = (planes){.ring = ring, .slot = slot, .slots = last + 1, .begin = first, .end = stop};
         ring += p->r.slots * slot;
     } else p->r.memory = l->r + l->origin;
     for (int q = 0; q <= last; q++) {
@@ -83,7 +87,7 @@ static void set_planes(const dcdm_level *l, pass *p, int64_t begin, int64_t end,
         if ((q == last || q == kept) && p->target) f->memory = p->target + l->origin;
         if (q == last) continue;
         f->ring = ring, f->slot = slot, f->slots = 3;
-        f->begin = l->w_begin, f->end = l->w_end;
+        f->begin = first, f->end = stop;
         if (q == kept) f->own_begin = begin, f->own_end = end;
         ring += f->slots * slot;
     }
@@ -98,8 +102,8 @@ typedef struct {
 INLINE row_values values_at(const dcdm_level *l, const pass *p, const neighbours *n, int64_t j) {
     const int64_t o = j * l->pitch_r;
     const float *c = n->c + o;
-    return (row_values){c, l->has_r ? c - l->pitch_r : p->zero, l->has_r ? c + l->pitch_r : p->zero, n->w0 + o,
-                        n->w1 + o};
+    return (row_values){c, l->has_r ? c + row_below(l, j) : p->zero, l->has_r ? c + row_above(l, j) : p->zero,
+                        n->w0 + o, n->w1 + o};
 }
 
 /* One row of the right-hand side of the finest level. */
@@ -112,17 +116,22 @@ INLINE void convert_row(const dcdm_level *l, const pass *p, int64_t k, int64_t j
 
 /* x + e(parent) over plane k. Not masked: an inactive cell couples to none, and the last smoothing clears it. */
 static NOINLINE void correct(const dcdm_level *l, const dcdm_level *c, const pass *p, int64_t k) {
-    const float *from = p->source + l->origin + k * l->pitch_w;
-    float *to = plane_to(&p->x[0], k), *r = plane_to(&p->r, k);
+    float *to = plane_to(l, &p->x[0], k), *r = plane_to(l, &p->r, k);
     const int clear = in_ring(&p->x[0], k);
+    k = plane_of(l, k);
+    const float *from = p->source + l->origin + k * l->pitch_w;
+    const float *coarse = p->coarse + c->origin + (place_of(l->place_w, k) >> l->half_w) * c->pitch_w;
     for (int64_t j = 0; j < l->n_r; j++) {
         const row_range range = range_at(l, k, j);
         const int64_t o = j * l->pitch_r;
         if (p->input) convert_row(l, p, k, j, range, r + o);
-        const float *e = p->coarse + c->origin + (k >> l->half_w) * c->pitch_w + (j >> l->half_r) * c->pitch_r;
+        const float *e = coarse + (place_of(l->place_r, j) >> l->half_r) * c->pitch_r;
         const float *restrict in = from + o;
         float *restrict out = to + o;
-        if (l->half_x) {
+        if (l->place_x)
+            for (int64_t i = range.begin; i < range.end; i++)
+                out[i] = in[i] + e[l->place_x[i < l->n_x ? i : l->n_x - 1] >> 1];
+        else if (l->half_x) {
             for (int64_t i = range.begin / 2; i < range.end / 2; i++) {
                 out[2 * i] = in[2 * i] + e[i];
                 out[2 * i + 1] = in[2 * i + 1] + e[i];
@@ -130,6 +139,7 @@ static NOINLINE void correct(const dcdm_level *l, const dcdm_level *c, const pas
         } else
             for (int64_t i = range.begin; i < range.end; i++) out[i] = in[i] + e[i];
         if (clear) clear_outside(l, out, range);
+        WRAP_ROW(l, out);
     }
 }
 
@@ -237,8 +247,9 @@ INLINE void add_residual_block(block b, const row_values *v, const float *r, flo
 
 /* x = omega_0 r over plane k; r is converted on the way if it comes in as double. */
 static NOINLINE void first(const dcdm_level *l, const pass *p, int64_t k) {
-    float *to = plane_to(&p->x[0], k), *rp = plane_to(&p->r, k);
+    float *to = plane_to(l, &p->x[0], k), *rp = plane_to(l, &p->r, k);
     const int clear = in_ring(&p->x[0], k);
+    k = plane_of(l, k);
     for (int64_t j = 0; j < l->n_r; j++) {
         const row_range range = range_at(l, k, j);
         float *x = to + j * l->pitch_r, *r = rp + j * l->pitch_r;
@@ -246,16 +257,18 @@ static NOINLINE void first(const dcdm_level *l, const pass *p, int64_t k) {
         row_blocks blocks = blocks_at(l, 0, k, j);
         for (int64_t i = range.begin; i < range.end; i += ALIGN) scale_block(next_block(l, &blocks, i), x, r, i);
         if (clear) clear_outside(l, x, range);
+        WRAP_ROW(l, x);
     }
 }
 
 /* x + omega_m (r - A x) over plane k. */
 static NOINLINE void smooth(const dcdm_level *l, const pass *p, const planes *from, const planes *to, int m,
                             int64_t k) {
-    const neighbours near = neighbours_of(p, from, k);
-    const float *rp = plane_at(&p->r, k, p->zero);
-    float *xp = plane_to(to, k);
+    const neighbours near = neighbours_of(l, p, from, k);
+    const float *rp = plane_at(l, &p->r, k, p->zero);
+    float *xp = plane_to(l, to, k);
     const int clear = in_ring(to, k);
+    k = plane_of(l, k);
     for (int64_t j = 0; j < l->n_r; j++) {
         const row_range range = range_at(l, k, j);
         const row_values v = values_at(l, p, &near, j);
@@ -265,13 +278,14 @@ static NOINLINE void smooth(const dcdm_level *l, const pass *p, const planes *fr
         for (int64_t i = range.begin; i < range.end; i += ALIGN)
             smooth_block(next_block(l, &blocks, i), m, &v, r, x, i);
         if (clear) clear_outside(l, x, range);
+        WRAP_ROW(l, x);
     }
 }
 
 /* The last smoothing: zero at inactive cells, and out as double on the finest level. */
 static NOINLINE void finish(const dcdm_level *l, const pass *p, const planes *from, int64_t k) {
-    const neighbours near = neighbours_of(p, from, k);
-    const float *rp = plane_at(&p->r, k, p->zero);
+    const neighbours near = neighbours_of(l, p, from, k);
+    const float *rp = plane_at(l, &p->r, k, p->zero);
     for (int64_t j = 0; j < l->n_r; j++) {
         const row_range range = range_at(l, k, j);
         const row_values v = values_at(l, p, &near, j);
@@ -279,7 +293,10 @@ static NOINLINE void finish(const dcdm_level *l, const pass *p, const planes *fr
         float *x = p->output ? p->row : p->target + l->origin + k * l->pitch_w + j * l->pitch_r;
         row_blocks blocks = blocks_at(l, 0, k, j);
         for (int64_t i = range.begin; i < range.end; i += ALIGN) finish_block(next_block(l, &blocks, i), &v, r, x, i);
-        if (!p->output) continue;
+        if (!p->output) {
+            WRAP_ROW(l, x);
+            continue;
+        }
         double *out = p->output + k * l->full_w + j * l->full_r;
         const int64_t end = range.end < l->n_x ? range.end : l->n_x, begin = range.begin < end ? range.begin : end;
         memset(out, 0, (size_t)begin * sizeof *out);
@@ -291,15 +308,15 @@ static NOINLINE void finish(const dcdm_level *l, const pass *p, const planes *fr
 /* The residual of plane k at active cells, summed over the children of every coarse cell. */
 static NOINLINE void restrict_plane(const dcdm_level *l, const dcdm_level *next, const pass *p, const planes *from,
                                     int64_t k) {
-    const neighbours near = neighbours_of(p, from, k);
-    const float *rp = plane_at(&p->r, k, p->zero);
+    const neighbours near = neighbours_of(l, p, from, k);
+    const float *rp = plane_at(l, &p->r, k, p->zero);
     const int add = l->half_w && (k & 1);
     for (int64_t jc = 0; jc < next->n_r; jc++) {
         const row_range coarse = range_at(next, k >> l->half_w, jc);
         if (coarse.begin >= coarse.end) continue;
         float *sum = p->row, *to = next->r + next->origin + (k >> l->half_w) * next->pitch_w + jc * next->pitch_r;
         memset(sum + (coarse.begin << l->half_x), 0, (size_t)((coarse.end - coarse.begin) << l->half_x) * sizeof *sum);
-        for (int64_t j = jc << l->half_r; j < l->n_r && j >> l->half_r == jc; j++) {
+        for (int64_t j = jc << l->half_r; j < l->stop_r && j >> l->half_r == jc; j++) {
             const row_range range = range_at(l, k, j);
             const row_values v = values_at(l, p, &near, j);
             const float *r = rp + j * l->pitch_r;
@@ -307,6 +324,7 @@ static NOINLINE void restrict_plane(const dcdm_level *l, const dcdm_level *next,
             for (int64_t i = range.begin; i < range.end; i += ALIGN)
                 add_residual_block(next_block(l, &blocks, i), &v, r, sum, i);
         }
+        sum[l->stop_x] = 0; /* no sibling of the last cell of our box, if that has none */
         if (l->half_x && add)
             for (int64_t i = coarse.begin; i < coarse.end; i++) to[i] += sum[2 * i] + sum[2 * i + 1];
         else if (l->half_x)

@@ -83,22 +83,30 @@ static int evaluate_run(const csr_matrix *m, row_run *run, double *restrict s, i
     report->extra += extra, report->inexact |= inexact, report->stiff += stiff;
     for (int t = 0; small && t < n; t++)
         if (!dirichlet[t]) count_small(report, small_sum(m, run, t), 1);
-    const uint64_t step[3] = {3 * FACE, 3 * FACE * (uint64_t)m->nx, 3 * FACE * (uint64_t)m->nx * (uint64_t)m->ny};
+    /* from a face to the next along its axis, which is the first one beyond the end of the grid */
+    const int64_t nx = m->nx, plane = nx * m->ny;
+    const int64_t on[3] = {1, cell % plane >= plane - nx ? nx - plane : nx,
+                           cell >= plane * (m->nz - 1) ? plane - plane * m->nz : plane};
+    const int64_t last = nx - 1 - cell % nx; /* of the line */
     for (int f = 0; f < 3; f++) {
         const double *restrict low = run->v[2 * f], *restrict high = run->v[2 * f + 1];
         double least = report->w_min[f], most = report->w_max[f], sum = 0;
         int64_t count = 0;
         uint64_t hash = 0;
-        const uint64_t first = FACE * (3 * (uint64_t)cell + (uint64_t)f);
+        const uint64_t first = FACE * (3 * (uint64_t)cell + (uint64_t)f), step = 3 * FACE * (uint64_t)on[f];
 #pragma omp simd reduction(+ : sum, count, hash) reduction(min : least) reduction(max : most)
         for (int t = 0; t < n; t++) {
             const uint64_t face = first + 3 * FACE * (uint64_t)t;
-            if (hashed) hash += face_hash(face + step[f], high[t]) - face_hash(face, low[t]);
+            if (hashed) hash += face_hash(face + step, high[t]) - face_hash(face, low[t]);
             const double present = low[t] > 0 ? low[t] : HUGE_VAL;
             least = present < least ? present : least;
             most = low[t] > most ? low[t] : most;
             sum += low[t];
             count += low[t] > 0;
+        }
+        if (hashed && f == 0 && last < n) {
+            const uint64_t beyond = first + 3 * FACE * (uint64_t)(last + 1);
+            hash += face_hash(beyond - 3 * FACE * (uint64_t)nx, high[last]) - face_hash(beyond, high[last]);
         }
         report->w_min[f] = least, report->w_max[f] = most;
         report->w_sum[f] += sum, report->w_count[f] += count;
@@ -298,6 +306,7 @@ void dcdm_csr_extract(const csr_matrix *m, csr_output *out, csr_report *report, 
                 all.w_count[f] += mine.w_count[f];
             }
             all.symmetry += mine.symmetry;
+            all.wrapped |= mine.wrapped;
             all.extra += mine.extra, all.inexact |= mine.inexact, all.stiff += mine.stiff;
             if (mine.least_sum < all.least_sum) all.least_sum = mine.least_sum;
             if (mine.most_sum > all.most_sum) all.most_sum = mine.most_sum;

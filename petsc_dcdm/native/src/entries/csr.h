@@ -18,8 +18,7 @@ enum {
     CSR_SIGN = 3,           /* an off-diagonal entry of the sign of the diagonal */
     CSR_ROW_SUM = 4,        /* not diagonally dominant */
     CSR_NOT_NEIGHBOUR = 5,  /* couples cells that share no face */
-    CSR_PERIODIC = 6,       /* couples the two ends of a grid line */
-    CSR_OUTSIDE = 7         /* a cell number or column outside what was described */
+    CSR_OUTSIDE = 6         /* a cell number or column outside what was described */
 };
 
 /* The matrix as PETSc hands it out; shared with the ctypes Structure in petsc_dcdm/stencil/entries_binding.py. */
@@ -41,6 +40,7 @@ typedef struct {
     const uint8_t *dirichlet; /* flag of each local row that is solved alone, whatever its couplings and its sign; that
                                  of a row of several entries may be missing, see hidden below */
     int64_t nx, ny, nz;      /* the global grid */
+    int64_t ring[3];         /* axes x, y, z known to be periodic: of two cells, an entry is the sum of two faces */
     double sign;             /* 1 or -1: multiplies the whole matrix */
     double scale;            /* multiplies the outputs only */
     double rounding;         /* relative to the diagonal: smaller wrong signs of entries and sums count as zero */
@@ -76,6 +76,7 @@ typedef struct {
     double small_sums[2];    /* sums of the row sums, relative to the diagonal, that are at most `rounding` of it but
                                 count: negative ones, positive ones */
     int64_t inexact;         /* whether more was taken for zero than the rounding of a sum of a row's entries */
+    int64_t wrapped;         /* bits of the axes along which the two ends of a grid line are coupled */
     uint64_t symmetry;       /* 0, summed over all ranks, if both sides see the same bits of every coupling; 0 if
                                 packed */
 } csr_report;

@@ -17,18 +17,6 @@ static int64_t find_ghost(const csr_matrix *m, int64_t column) {
     return low < m->ghosts && m->ghost_column[low] == column ? low : -1;
 }
 
-/* Why a coupling between two cells is none of a face: both ends of a grid line, or anything else. */
-static int64_t explain_coupling(const csr_matrix *m, int64_t a, int64_t b) {
-    int64_t n[3] = {m->nx, m->ny, m->nz}, differing = 0, wrapped = 0;
-    for (int axis = 0; axis < 3; axis++) {
-        int64_t d = a % n[axis] - b % n[axis];
-        differing += d != 0;
-        wrapped += d != 0 && (d == n[axis] - 1 || d == 1 - n[axis]);
-        a /= n[axis], b /= n[axis];
-    }
-    return differing == 1 && wrapped ? CSR_PERIODIC : CSR_NOT_NEIGHBOUR;
-}
-
 static NOINLINE __attribute__((cold)) void report_error(csr_report *p, int64_t code, int64_t row, int64_t column,
                                                         double value) {
     if (p->code != CSR_OK && p->row <= row) return;
@@ -41,6 +29,19 @@ typedef struct {
     int64_t cell, step[3];
     int inside[6];
 } row_place;
+
+/* The side on which a cell at one end of a grid line has the other end for its neighbour, that many cells on; -1 if
+ * there is none. */
+static int wrapped_side(const csr_matrix *m, const row_place *at, int64_t distance) {
+    const int64_t n[3] = {m->nx, m->ny, m->nz};
+    for (int axis = 0; axis < 3; axis++) {
+        const int64_t length = n[axis] > 2 ? (n[axis] - 1) * at->step[axis] : 0;
+        if (!length) continue;
+        if (distance == length && !at->inside[2 * axis]) return 2 * axis;
+        if (distance == -length && !at->inside[2 * axis + 1]) return 2 * axis + 1;
+    }
+    return -1;
+}
 
 /* Rows of consecutive cells on one grid line, entries by place: low and high x, y, z, diagonal; as in the matrix. */
 enum { RUN = 256, DIAGONAL = 6 };
@@ -69,17 +70,22 @@ INLINE void read_coupling(const csr_matrix *m, int64_t r, const row_place *at, r
     const int high = distance > 0;
     const int64_t length = high ? distance : -distance;
     const int axis = length == at->step[0] ? 0 : length == at->step[1] ? 1 : length == at->step[2] ? 2 : 3;
-    if (axis == 3 || !at->inside[2 * axis + high]) {
-        report_error(report, isfinite(v) ? explain_coupling(m, at->cell, there) : CSR_NOT_FINITE, r, column, v);
+    const int beside = axis < 3 && at->inside[2 * axis + high];
+    const int side = beside ? 2 * axis + high : wrapped_side(m, at, distance);
+    if (side < 0) {
+        report_error(report, isfinite(v) ? CSR_NOT_NEIGHBOUR : CSR_NOT_FINITE, r, column, v);
         return;
     }
+    const int both = beside && m->ring[axis] && (axis == 0 ? m->nx : axis == 1 ? m->ny : m->nz) == 2;
+    if (both || !beside) report->wrapped |= 1 << side / 2;
     if (v > -sums->lowest) sums->lowest = -v, sums->wrong = column;
     if (lone) return;
     if (v > 0) {
         report->inexact = 1;
         return;
     }
-    run->v[2 * axis + high][t] = value;
+    run->v[side][t] = both ? value / 2 : value;
+    if (both) run->v[side ^ 1][t] = value / 2;
     sums->total -= v;
 }
 

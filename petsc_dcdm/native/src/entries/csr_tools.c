@@ -166,8 +166,11 @@ INLINE void look_around(const csr_matrix *m, int64_t row, const int64_t *row_of,
     const int64_t n[3] = {m->nx, m->ny, m->nz}, step[3] = {1, m->nx, m->nx * m->ny},
                   cell = m->cell ? m->cell[row] : row;
     for (int side = 0; side < 6; side++) {
-        const int64_t there = side & 1 ? cell + step[side / 2] : cell - step[side / 2];
-        if (n[side / 2] == 1 || there < begin || there >= end) continue;
+        const int axis = side / 2, high = side & 1;
+        int64_t there = high ? cell + step[axis] : cell - step[axis];
+        if (m->ring[axis] && cell / step[axis] % n[axis] == (high ? n[axis] - 1 : 0))
+            there += high ? -n[axis] * step[axis] : n[axis] * step[axis];
+        if (n[axis] <= (m->ring[axis] ? 1 + high : 1) || there < begin || there >= end) continue;
         const int64_t other = row_of ? row_of[there] : there;
         if (other < 0 || m->dirichlet[other]) continue;
         p->row[p->count] = row, p->other[p->count] = other, p->there[p->count++] = there;
@@ -191,7 +194,8 @@ int dcdm_csr_without_dirichlet(const csr_matrix *m, const int64_t *rows, int64_t
         for (int64_t c = begin; c < end && to != b; c++) to[c] = b[c];
         for (int64_t q = 0; q < count; q++) {
             const int64_t row = rows[q], cell = m->cell ? m->cell[row] : row;
-            if (cell < begin - plane || cell >= end + plane) continue;
+            const int near = cell >= begin - plane && cell < end + plane;
+            if (!near && !(m->ring[2] && (cell < plane || cell >= cells - plane))) continue;
             nothing += 0 * x[row]; /* NaN where it is not finite */
             if (cell >= begin && cell < end) to[cell] = 0;
             if (x[row] != 0) look_around(m, row, row_of, begin, end, &pending);

@@ -72,11 +72,12 @@ static int make_around(const dcdm_level *l, workspace *ws, int64_t k, int64_t el
 /* Which parity kernel the cells of a list are for. */
 INLINE int parity_of(const dcdm_level *l, int64_t k, int list) {
     const int x = l->half_x ? list & 1 : 0, r = l->half_r ? list >> l->half_x : 0;
-    return x + 2 * r + 4 * (l->half_w && (k & 1));
+    return x + 2 * r + 4 * (l->half_w && (place_of(l->place_w, k) & 1));
 }
 
 INLINE int list_of(const dcdm_level *l, int64_t j, int64_t i) {
-    return (int)((l->half_x ? i & 1 : 0) + ((l->half_r ? j & 1 : 0) << l->half_x));
+    const int64_t x = l->half_x ? place_of(l->place_x, i) & 1 : 0, r = l->half_r ? place_of(l->place_r, j) & 1 : 0;
+    return (int)(x + (r << l->half_x));
 }
 
 /* The network at cells that lie anywhere in plane k, n of them at most SPARSE. */
@@ -91,6 +92,14 @@ static void evaluate_some(const dcdm_level *l, const dcdm_network *net, workspac
     for (int c = 0; c < n; c++) ws->answer[wanted[c]] = x[c];
 }
 
+/* Whether DENSE cells of a list follow each other in steps. Where a place is left out a step may be shorter than the
+ * others, and another one longer. */
+INLINE int are_dense(const dcdm_level *l, const int32_t *cell, int step) {
+    int dense = cell[DENSE - 1] - cell[0] == step * (DENSE - 1);
+    for (int c = 1; c < DENSE && dense && l->place_x; c++) dense = cell[c] - cell[c - 1] == step;
+    return dense;
+}
+
 /* The network at all cells of one list of plane k. */
 static void evaluate_list(const dcdm_level *l, const dcdm_network *net, workspace *ws, int64_t k, int list) {
     const float *from[9];
@@ -100,7 +109,7 @@ static void evaluate_list(const dcdm_level *l, const dcdm_network *net, workspac
     int n = 0;
     feature_rows(l, ws, k, from);
     for (int q = 0; q < count;) {
-        if (q + DENSE <= count && cell[q + DENSE - 1] - cell[q] == step * (DENSE - 1)) {
+        if (q + DENSE <= count && are_dense(l, cell + q, step)) {
             v16 x[DENSE];
             const int odd = make_around(l, ws, k, cell[q], step * (DENSE - 1));
             evaluate_dense(net, &ws->network, !odd, parity_of(l, k, list), from, (int)l->has_r,

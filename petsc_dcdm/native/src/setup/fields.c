@@ -55,6 +55,24 @@ static uint8_t class_of(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64
     return memcmp(s->class_source[ws->class[place]], source, sizeof source) ? 0 : ws->class[place];
 }
 
+/* What the low and the high face of cell i of n count on its side in the next level: 0 inside a coarse cell, where a
+ * ring of two becomes one cell, too. `half`: coarsened, `wrap`: on a ring. The last cell of a ring of odd length is a
+ * coarse cell alone and no longer than before, with twice the conductance of others. */
+INLINE int is_alone(int64_t half, int64_t wrap, const int32_t *places, int64_t n, int64_t i) {
+    if (!half || place_of(places, i) & 1) return 0;
+    return i < n - 1 ? place_of(places, i + 1) > place_of(places, i) + 1 : wrap != 0;
+}
+
+INLINE float low_share(int64_t half, int64_t wrap, const int32_t *places, int64_t n, int64_t i) {
+    if (half && (place_of(places, i) & 1 || (wrap && n == 2))) return 0;
+    return is_alone(half, wrap, places, n, i) ? 1 : 0.5f;
+}
+
+INLINE float high_share(int64_t half, int64_t wrap, const int32_t *places, int64_t n, int64_t i) {
+    if (is_alone(half, wrap, places, n, i)) return 1;
+    return half && (!(place_of(places, i) & 1) || (wrap && n == 2)) ? 0 : 0.5f;
+}
+
 /* The coefficients of row (k, j), and its shares in the next level added to the sums over the rows of a coarse row. */
 static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t k, int64_t j, const int32_t *range) {
     const faces f = faces_at(l, ws, k, j);
@@ -63,10 +81,13 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
     uint8_t *class = classes_at(l, k, j);
     const int sigma = (int)l->steps; /* of the fields; then gamma along x, r, w */
     float field[CHANNELS][ALIGN] __attribute__((aligned(64)));
-    /* Faces inside a coarse cell vanish. Along x that is seen to when the sums are taken over. */
-    const int low_r = !l->half_r || !(j & 1), high_r = !l->half_r || (j & 1);
-    const int low_w = !l->half_w || !(k & 1), high_w = !l->half_w || (k & 1);
-    const int keep[6] = {1, 1, low_r, high_r, low_w, high_w};
+    /* Along x it is seen to when the sums are taken over which faces count, and how much. */
+    const float count[6] = {0.5f,
+                            0.5f,
+                            low_share(l->half_r, l->wrap_r, l->place_r, l->n_r, j),
+                            high_share(l->half_r, l->wrap_r, l->place_r, l->n_r, j),
+                            low_share(l->half_w, l->wrap_w, l->place_w, l->n_w, k),
+                            high_share(l->half_w, l->wrap_w, l->place_w, l->n_w, k)};
     if (ws->block + blocks_of(l) > ws->taken_end) {
         const int64_t size = portion(l);
 #pragma omp atomic capture
@@ -83,8 +104,8 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
         if (class[b / ALIGN]) { /* the same numbers in all cells */
             const v16 answer = ws->answer[first];
             for (int a = 0; a < 7; a++) {
-                if (a < 6 && !keep[a]) continue;
-                const float share = (a < 6 ? 0.5f * answer[sigma + 1 + a / 2] : answer[sigma]) * f.c[a][b];
+                if (a < 6 && count[a] == 0) continue;
+                const float share = (a < 6 ? count[a] * answer[sigma + 1 + a / 2] : answer[sigma]) * f.c[a][b];
                 for (int64_t i = b; i < b + ALIGN; i += VL) store(ws->sum[a] + i, load(ws->sum[a] + i) + share);
             }
             continue;
@@ -103,8 +124,8 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
                            load(field[m] + t) * load(inverse + i));
             store(ws->sum[6] + i, load(ws->sum[6] + i) + load(field[sigma] + t) * load(f.c[6] + i));
             for (int a = 0; a < 6; a++) {
-                if (!keep[a]) continue;
-                const vf half_gamma = 0.5f * load(field[sigma + 1 + a / 2] + t);
+                if (count[a] == 0) continue;
+                const vf half_gamma = count[a] * load(field[sigma + 1 + a / 2] + t);
                 store(ws->sum[a] + i, load(ws->sum[a] + i) + masked(half_gamma * load(f.c[a] + i), active));
             }
         }
@@ -114,12 +135,25 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
 /* The sums over the rows of a coarse row in plane k, taken over into the next level. */
 static void add_coarse_row(const dcdm_level *l, const dcdm_setup *s, workspace *ws, int64_t k, int64_t j) {
     float *to[7] = {s->c_x, s->share_x, s->c_r, s->share_r, s->c_w, s->share_w, s->c_s};
-    const int64_t o = s->c_origin + (k >> l->half_w) * s->c_pitch_w + (j >> l->half_r) * s->c_pitch_r;
+    const int64_t o = s->c_origin + (place_of(l->place_w, k) >> l->half_w) * s->c_pitch_w +
+                      (place_of(l->place_r, j) >> l->half_r) * s->c_pitch_r;
     const int64_t n = l->half_x ? (l->n_x + 1) / 2 : l->n_x;
-    for (int a = 0; a < 7; a++) {
+    const int closed = l->half_x && l->wrap_x && l->n_x == 2;
+    if (l->half_x && l->wrap_x && l->n_x % 2) {
+        ws->sum[0][l->n_x - 1] *= 2;
+        ws->sum[1][l->n_x] = 2 * ws->sum[1][l->n_x - 1];
+    }
+    for (int a = closed ? 2 : 0; a < 7; a++) {
         float *restrict t = to[a] + o;
         const float *restrict sum = ws->sum[a];
-        if (!l->half_x)
+        if (l->place_x)
+            for (int64_t i = 0; i < l->n_x; i++) {
+                const float count = a == 0   ? low_share(1, 0, l->place_x, l->n_x, i)
+                                    : a == 1 ? high_share(1, 0, l->place_x, l->n_x, i)
+                                             : 0.5f;
+                t[l->place_x[i] >> 1] += 2 * count * sum[i];
+            }
+        else if (!l->half_x)
             for (int64_t i = 0; i < n; i++) t[i] += sum[i];
         else if (a == 0)
             for (int64_t i = 0; i < n; i++) t[i] += sum[2 * i];
@@ -150,7 +184,7 @@ static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, dcdm_s
             write_row(l, s, ws, k, j, range);
             pending = 1;
         }
-        if (pending && (!l->half_r || (j & 1) || j == l->n_r - 1)) {
+        if (pending && (!l->half_r || j == l->n_r - 1 || high_share(1, 0, l->place_r, l->n_r, j) > 0)) {
             add_coarse_row(l, s, ws, k, j);
             pending = 0;
         }
@@ -158,13 +192,17 @@ static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, dcdm_s
     return active;
 }
 
+/* Where a piece of the planes begins that could begin with plane k: at a whole coarse cell. */
+INLINE int64_t piece_at(const dcdm_level *l, int64_t k) {
+    return k >= l->n_w ? l->n_w : k - (l->half_w && k > 0 && place_of(l->place_w, k) & 1);
+}
+
 /* Set up one level. `memory`: dcdm_setup_bytes for each thread. */
 void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, char *memory, int threads) {
     const int64_t bytes = dcdm_setup_bytes(l);
     s->classes = 1, s->taken = 0;
     int64_t active = 0, piece = l->n_w / (4 * threads);
-    /* A piece begins with three planes that its neighbour reads too; where cells are halved it begins with a whole
-     * block. */
+    /* A piece begins with three planes that its neighbour reads too. */
     piece = piece < 8 ? 8 : piece + (piece & 1);
     const int pieces = (int)((l->n_w + piece - 1) / piece);
 #pragma omp parallel num_threads(threads) reduction(+ : active)
@@ -176,7 +214,7 @@ void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, ch
         forget(&ws);
 #pragma omp for schedule(dynamic, 1)
         for (int q = 0; q < pieces; q++) {
-            const int64_t begin = q * piece, end = begin + piece < l->n_w ? begin + piece : l->n_w;
+            const int64_t begin = piece_at(l, q * piece), end = piece_at(l, (q + 1) * piece);
             load_plane(l, s, &ws, begin - 1);
             for (int64_t k = begin - 1; k <= end; k++) {
                 load_plane(l, s, &ws, k + 1);
@@ -188,10 +226,9 @@ void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, ch
     s->active = active;
 }
 
-/* The shares of the low neighbours join the coarse conductances; `l` is the next level, whose shape and layout count.
- */
+/* The shares of the low neighbours join the coarse conductances; `l` is the next level: its shape, layout and rings
+ * count. */
 void dcdm_join_shares(const dcdm_level *l, const dcdm_setup *s, int threads) {
-    const int64_t back[3] = {1, s->c_pitch_r, s->c_pitch_w};
     float *to[3] = {s->c_x, s->c_r, s->c_w};
     const float *share[3] = {s->share_x, s->share_r, s->share_w};
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -199,8 +236,11 @@ void dcdm_join_shares(const dcdm_level *l, const dcdm_setup *s, int threads) {
         for (int64_t j = 0; j < l->n_r; j++)
             for (int a = 0; a < 3; a++) {
                 if (a == 1 && !l->has_r) continue;
-                float *restrict t = to[a] + l->origin + k * l->pitch_w + j * l->pitch_r;
-                const float *restrict from = share[a] + l->origin + k * l->pitch_w + j * l->pitch_r - back[a];
+                const int64_t o = l->origin + k * l->pitch_w + j * l->pitch_r;
+                const int64_t back[3] = {-1, row_below(l, j), (plane_of(l, k - 1) - k) * l->pitch_w};
+                float *restrict t = to[a] + o;
+                const float *restrict from = share[a] + o + back[a];
                 for (int64_t i = 0; i < l->n_x; i++) t[i] += from[i];
+                if (a == 0 && l->wrap_x) t[0] += from[l->n_x];
             }
 }

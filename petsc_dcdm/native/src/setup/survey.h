@@ -42,8 +42,10 @@ static int64_t slot_size(const dcdm_level *l) {
     return l->has_r ? (l->n_r + 2) * l->pitch_r + 2 * ALIGN : l->pitch_r + 2 * ALIGN;
 }
 
-/* Cells of a plane of one parity, at most. */
-static int64_t class_size(const dcdm_level *l) { return ((l->n_x + 1) >> l->half_x) * ((l->n_r + 1) >> l->half_r); }
+/* Cells of a plane of one parity, at most; where places are left out that may be any. */
+static int64_t class_size(const dcdm_level *l) {
+    return (l->place_x ? l->n_x : (l->n_x + 1) >> l->half_x) * (l->place_r ? l->n_r : (l->n_r + 1) >> l->half_r);
+}
 
 /* Blocks of ALIGN cells: nothing active, all cells have the common answer, anything else. */
 enum { EMPTY, COMMON, MIXED };
@@ -115,13 +117,15 @@ INLINE int64_t at(const workspace *ws, int64_t k) { return ((k + SLOTS) % SLOTS)
 /* Which of the rows of coefficients: low conductances along x, r, w, s, high conductances. */
 enum { LOW, S = 3, HIGH, ROWS = HIGH + 3 };
 
-/* One row of the source; zero outside of the box, unless there are halos. Returns whether anything in it is not
- * zero. */
+/* One row of the source; zero outside of the box, unless there are halos, but along rings what is there at the other
+ * end. Returns whether anything in it is not zero. */
 static int load_row(const dcdm_level *l, const dcdm_setup *s, int which, int64_t k, int64_t j, float *to) {
     const int64_t e = l->halo, er = e && l->has_r;
     int64_t n = 0;
     uint32_t bits = 0;
     to[-1] = 0;
+    k = plane_of(l, k);
+    if (l->wrap_r) j = j < 0 ? l->n_r - 1 : j == l->n_r ? 0 : j;
     if (k >= -e && k < l->n_w + e && j >= -er && j < l->n_r + er) {
         const void *array[ROWS] = {s->w_x, s->w_r, s->w_w, s->s, s->high_x, s->high_r, s->high_w};
         const int64_t o = s->origin + k * s->pitch_w + j * s->pitch_r;
@@ -148,6 +152,7 @@ static int load_row(const dcdm_level *l, const dcdm_setup *s, int which, int64_t
         }
     }
     memset(to + n, 0, (size_t)(l->pitch_r - 1 - n) * sizeof *to);
+    if (l->wrap_x) to[-1] = to[l->n_x - 1], to[l->n_x] = to[0], to[l->n_x + 1] = to[1];
     return bits != 0;
 }
 
@@ -170,7 +175,9 @@ INLINE faces faces_at(const dcdm_level *l, const workspace *ws, int64_t k, int64
     const int64_t o = at(ws, k) + j * l->pitch_r;
     const float *x = ws->w[0] + o, *r = ws->w[1] + o, *w = ws->w[2] + o;
     const float *above = ws->w[2] + at(ws, k + 1) + j * l->pitch_r;
-    faces f = {{x, x + 1, r, l->has_r ? r + l->pitch_r : r, w, above, ws->w[3] + o}};
+    /* row n_r of a ring is row 0 once more */
+    const int64_t high = !l->has_r ? 0 : l->wrap_r && j == l->n_r ? (1 - l->n_r) * l->pitch_r : l->pitch_r;
+    faces f = {{x, x + 1, r, r + high, w, above, ws->w[3] + o}};
     if (l->halo) /* the high face of a halo cell is the low face of a cell beyond the halo */
         for (int a = 0; a < 3; a++) f.c[2 * a + 1] = ws->high[a] + o;
     return f;
@@ -215,7 +222,7 @@ static void survey_plane(const dcdm_level *l, workspace *ws, int64_t k) {
         float *inverse = ws->inverse + at(ws, k) + j * l->pitch_r;
         uint32_t *id = ws->id + at(ws, k) + j * l->pitch_r;
         const uint8_t *filled = ws->filled + flag(l, k, j);
-        const int beyond = l->has_r && j < l->n_r && filled[1];
+        const int beyond = l->has_r && (j < l->n_r ? filled[1] : l->wrap_r && ws->filled[flag(l, k, 1)]);
         ws->empty[flag(l, k, j)] = !(filled[0] || beyond || ws->filled[flag(l, k + 1, j)]);
         if (ws->empty[flag(l, k, j)]) {
             memset(inverse - 1, 0, (size_t)l->pitch_r * sizeof *inverse);
@@ -226,7 +233,7 @@ static void survey_plane(const dcdm_level *l, workspace *ws, int64_t k) {
         vu hash;
         /* the low halo cell first: it is an element of the row before */
         inverse[-1] = 0, id[-1] = 1;
-        if (l->halo) {
+        if (l->halo || l->wrap_x) {
             invert_diagonal(&f, -1, &over_d, &hash);
             inverse[-1] = over_d[0], id[-1] = hash[0];
         }

@@ -40,11 +40,18 @@ static uint64_t flood(uint64_t from, const uint64_t open[3]) {
     }
 }
 
+/* Padded index of the end of a block that begins at `at`: one at the end of the grid may be cut off, and what lies
+ * beyond, along a periodic axis, is the first cell. */
+static inline int64_t block_end(const walls_grid *g, int axis, int64_t at) {
+    const int64_t end = at + g->block[axis];
+    return end < g->n[axis] + 1 ? end : g->n[axis] + 1;
+}
+
 /* Whether nothing conducts in a block: at the end of the grid there are many such beyond Dirichlet rows. */
 static int dead(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
-    for (int64_t k = z; k < z + g->block[2]; k++)
-        for (int64_t j = y; j < y + g->block[1]; j++)
-            for (int64_t i = x; i < x + g->block[0]; i++)
+    for (int64_t k = z; k < block_end(g, 2, z); k++)
+        for (int64_t j = y; j < block_end(g, 1, y); j++)
+            for (int64_t i = x; i < block_end(g, 0, x); i++)
                 for (int axis = 0; axis < 3; axis++)
                     if (conductance(g, axis, i, j, k) > 0.0 ||
                         conductance(g, axis, i + (axis == 0), j + (axis == 1), k + (axis == 2)) > 0.0)
@@ -56,7 +63,7 @@ static int dead(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
 static int look(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
     static const int step[3] = {1, 4, 16};
     double face[3][64], strongest[64] = {0.0};
-    const int64_t px = g->block[0] + 2, py = g->block[1] + 2, pz = g->block[2] + 2;
+    const int64_t px = block_end(g, 0, x) - x + 2, py = block_end(g, 1, y) - y + 2, pz = block_end(g, 2, z) - z + 2;
     for (int64_t k = 0; k < pz; k++)
         for (int64_t j = 0; j < py; j++)
             for (int64_t i = 0; i < px; i++) {
@@ -145,10 +152,11 @@ static int comparable(const walls_grid *g) {
  * grid may be cut off. */
 static int settled(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t *living) {
     const uint8_t *p = g->cells + z * g->pitch_z + y * g->pitch_y + x;
+    const int64_t bx = block_end(g, 0, x) - x, by = block_end(g, 1, y) - y, bz = block_end(g, 2, z) - z;
     uint32_t cells = 0, open[3] = {0, 0, 0}; /* bit i + 2 j + 4 k */
-    for (int64_t k = 0; k < g->block[2]; k++)
-        for (int64_t j = 0; j < g->block[1]; j++)
-            for (int64_t i = 0; i < g->block[0]; i++) {
+    for (int64_t k = 0; k < bz; k++)
+        for (int64_t j = 0; j < by; j++)
+            for (int64_t i = 0; i < bx; i++) {
                 const uint32_t faces = p[k * g->pitch_z + j * g->pitch_y + i], at = (uint32_t)(i + 2 * j + 4 * k);
                 cells |= (uint32_t)((faces & 63) != 0) << at;
                 open[0] |= (faces & (i > 0)) << at;
@@ -257,26 +265,27 @@ static void coarsen_piece(const walls_grid *g, int axis, const double *value, in
                           int64_t n, double *restrict to) {
     const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
     const double factor = g->block[axis] == 2 ? 0.5 : 1.0;
-    const int both = axis != 0 && bx == 2; /* two faces along x */
+    const int both = axis != 0 && bx == 2; /* two faces along x, but of a last cell that is cut off */
+    const int64_t whole = both && 2 * (first + n) > g->n[0] ? n - 1 : n;
     uint8_t count[PIECE];
     memset(count, 0, (size_t)n);
     memset(to, 0, (size_t)n * sizeof *to);
     for (int64_t c = 0; c < (axis == 2 ? 1 : bz); c++)
         for (int64_t b = 0; b < (axis == 1 ? 1 : by); b++) {
             const int64_t z = 1 + bz * k + c, y = 1 + by * j + b;
-            if (z > g->n[2] + 1 || y > g->n[1] + 1) continue; /* nothing conducts beyond the halo */
+            if (z > g->n[2] || y > g->n[1]) continue; /* beyond a block that is cut off */
             const int64_t o = z * g->pitch_z + y * g->pitch_y + 1 + bx * first;
             if (g->cells) {
                 const uint8_t *restrict from = g->cells + o;
                 const int bit = 2 * axis;
                 if (both)
-                    for (int64_t i = 0; i < n; i++)
+                    for (int64_t i = 0; i < whole; i++)
                         count[i] += (uint8_t)((from[2 * i] >> bit & 1) + (from[2 * i + 1] >> bit & 1));
-                else for (int64_t i = 0; i < n; i++) count[i] += (uint8_t)(from[bx * i] >> bit & 1);
+                for (int64_t i = both ? whole : 0; i < n; i++) count[i] += (uint8_t)(from[bx * i] >> bit & 1);
             } else {
                 const double *restrict from = g->face[axis] + o;
-                if (both) for (int64_t i = 0; i < n; i++) to[i] = to[i] + from[2 * i] + from[2 * i + 1];
-                else for (int64_t i = 0; i < n; i++) to[i] += from[bx * i];
+                if (both) for (int64_t i = 0; i < whole; i++) to[i] = to[i] + from[2 * i] + from[2 * i + 1];
+                for (int64_t i = both ? whole : 0; i < n; i++) to[i] += from[bx * i];
             }
         }
     for (int64_t i = 0; i < n; i++) to[i] = factor * (g->cells ? value[count[i]] : to[i]);
