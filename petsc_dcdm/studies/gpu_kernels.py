@@ -23,8 +23,11 @@ import numpy as np
 import torch
 
 from petsc_dcdm.backends.base import Problem
+from petsc_dcdm.backends.gpu.halos import BLOCK
 from petsc_dcdm.backends.gpu.hierarchy import GpuHierarchy
-from petsc_dcdm.backends.gpu.launches import Launch
+from petsc_dcdm.backends.gpu.kernels.halos import pack, unpack
+from petsc_dcdm.backends.gpu.kernels.outer import scaled
+from petsc_dcdm.backends.gpu.launches import Launch, LaunchSequence
 from petsc_dcdm.backends.gpu.loop import GpuOperator
 from petsc_dcdm.grid.layout import SerialLayout
 from petsc_dcdm.grid.shape import Shape
@@ -82,10 +85,22 @@ def all_launches(histories: Sequence[int]) -> Iterator[Launch]:
     for packed in (True, False):
         for history in histories:
             network, loop = counted((32, 32, 32), packed, history)
-            for entry in [*network.set_up.entries, *loop.sequence.entries, *loop.true_sequence.entries]:
+            sequences = network.set_up, loop.sequence, loop.true_sequence, extras(network)
+            for entry in [entry for sequence in sequences for entry in sequence.entries]:
                 if isinstance(entry, Launch) and (key := (entry.name, str(signature(entry)))) not in known:
                     known.add(key)
                     yield entry
+
+
+def extras(network: GpuHierarchy) -> LaunchSequence:
+    """What there is beside a step on one rank: halos, and r to single precision."""
+    sequence, level = LaunchSequence(network.device), network.stages[0]
+    cell = torch.zeros(64, dtype=torch.int32, device=network.device)
+    double, scale = (torch.zeros(64, dtype=torch.float64, device=network.device) for _ in range(2))
+    sequence.launch(pack, (1,), (level.r, level.x, cell, 64), [], BLOCK=BLOCK)
+    sequence.launch(unpack, (1,), (level.x, level.r, cell, 64), [], BLOCK=BLOCK)
+    sequence.launch(scaled, (1,), (level.r, double, scale, level.omega[0], 64), [], BLOCK=network.blocks.cycle)
+    return sequence
 
 
 def signature(launch: Launch) -> tuple[dict[str, str], dict[str, Any]]:

@@ -44,7 +44,7 @@ class GpuHierarchy:
     device
         of torch: CUDA, or the CPU under Triton's interpreter
     dense_limit
-        unknowns up to which the coarsest system is solved here, on one rank; `coarse` is None then
+        unknowns up to which the coarsest system is solved here, on one rank; `coarse` is None then. -1: never
     blocks
         how cells are shared out among programs
 

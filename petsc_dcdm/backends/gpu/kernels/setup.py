@@ -125,6 +125,12 @@ def fields(
     tl.store(more + at - steps.to(tl.int64) * pitch, value, mask=inside[:, None] & rest)
 
 
+@triton.jit
+def _thin(i, n, halved_ring):
+    """2 at the last cell of an odd ring, which is a coarse cell alone and as short as before; else 1."""
+    return tl.where((i == n - 1) & (i * 0 + (n & halved_ring) > 0), 2.0, 1.0)
+
+
 @triton.jit(do_not_specialize=[*_SHAPE, "pitch"])
 def coarsen(
     w_x, w_y, w_z, s, more, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, mx, my, sx, sy, sz, bx, by,
@@ -155,14 +161,16 @@ def coarsen(
         # faces inside a coarse cell vanish
         at_x, at_y = inside & has_x0 & ((cx & hx) == 0), inside & has_y0 & ((cy & hy) == 0)
         at_z = inside & has_z0 & ((cz & hz) == 0)
-        mean = tl.load(gamma_x + i, mask=at_x, other=0.0)
-        mean += tl.load(gamma_x + place(x0, cy, cz, nx, ny), mask=at_x, other=0.0)
+        # and with them those of a ring that has become one cell
+        at_x, at_y, at_z = at_x & (cx * 0 + columns > px), at_y & (cy * 0 + rows > py), at_z & (cz * 0 + planes > pz)
+        mean = tl.load(gamma_x + i, mask=at_x, other=0.0) * _thin(cx, nx, hx & px)
+        mean += tl.load(gamma_x + place(x0, cy, cz, nx, ny), mask=at_x, other=0.0) * _thin(x0, nx, hx & px)
         sum_x += low_face(a0, a2, bits, 0, i, at_x, PACKED, tl.float32) * (0.5 * mean)
-        mean = tl.load(gamma_y + i, mask=at_y, other=0.0)
-        mean += tl.load(gamma_y + place(cx, y0, cz, nx, ny), mask=at_y, other=0.0)
+        mean = tl.load(gamma_y + i, mask=at_y, other=0.0) * _thin(cy, ny, hy & py)
+        mean += tl.load(gamma_y + place(cx, y0, cz, nx, ny), mask=at_y, other=0.0) * _thin(y0, ny, hy & py)
         sum_y += low_face(a1, a2, bits, 1, i, at_y, PACKED, tl.float32) * (0.5 * mean)
-        mean = tl.load(gamma_z + i, mask=at_z, other=0.0)
-        mean += tl.load(gamma_z + place(cx, cy, z0, nx, ny), mask=at_z, other=0.0)
+        mean = tl.load(gamma_z + i, mask=at_z, other=0.0) * _thin(cz, nz, hz & pz)
+        mean += tl.load(gamma_z + place(cx, cy, z0, nx, ny), mask=at_z, other=0.0) * _thin(z0, nz, hz & pz)
         sum_z += low_face(a2, a2, bits, 2, i, at_z, PACKED, tl.float32) * (0.5 * mean)
         factor = tl.load(sigma + i, mask=inside, other=0.0)
         sum_s += factor * extra(a1, a3, bits, i, inside, PACKED, tl.float32)
