@@ -19,7 +19,7 @@ def told(module: str, folder: Path, *arguments: str) -> list[dict]:
     """What a study writes as JSON, in a process without the interpreter."""
     out = folder / "told.json"
     environment = {**os.environ, "TRITON_INTERPRET": "0"}
-    command = [sys.executable, "-W", "ignore", "-m", f"petsc_dcdm.studies.{module}", "--json", str(out), *arguments]
+    command = [sys.executable, "-W", "ignore", "-m", f"petsc_dcdm.studies.gpu.{module}", "--json", str(out), *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     assert ended.returncode == 0, ended.stderr
     return json.loads(out.read_text())
@@ -29,7 +29,7 @@ def told(module: str, folder: Path, *arguments: str) -> list[dict]:
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_kernel_compiles_and_none_spills(architecture: str, tmp_path: Path) -> None:
-    rows = told("gpu_kernels", tmp_path, "--architectures", architecture)
+    rows = told("kernels", tmp_path, "--architectures", architecture)
     names = {row["kernel"] for row in rows}
     assert names == {
         "smooth", "restrict", "dense", "inverse_diagonal", "fields", "coarsen", "dots", "add_up", "line_search", "step",

@@ -96,6 +96,11 @@ class GpuHierarchy:
         """The coarsest operator, for the owner to solve; None where the device does that itself."""
         return None if self.inverse is not None else self._operator
 
+    def arrays(self) -> list[torch.Tensor]:
+        """All that is kept on the device, some of it more than once."""
+        kept = [a for level in self.stages for a in (*level.stencil, *level.omega, level.x, level.y, level.r)]
+        return kept + ([] if self.inverse is None else [self.inverse.matrix, self.inverse.cell])
+
     @property
     def solver_of_the_coarsest(self) -> str:
         """For views."""

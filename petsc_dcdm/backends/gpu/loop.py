@@ -104,6 +104,10 @@ class GpuLoop:
 
     # The sequences of launches ---------------------------------------------------------------------------------------
 
+    def arrays(self) -> list[torch.Tensor]:
+        """All that is kept on the device beside the network's."""
+        return [*self._operator.stencil, self._x, self._r, self._b, self._before, self._sums]
+
     @property
     def sequence(self) -> LaunchSequence:
         """A step, to be counted."""

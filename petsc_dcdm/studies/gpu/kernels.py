@@ -1,6 +1,6 @@
 """Every Triton kernel compiled for real GPUs, on any machine: registers, spills and shared memory of each.
 
-    python -m petsc_dcdm.studies.gpu_kernels [--architectures sm_90,gfx942] [--json FILE]
+    python -m petsc_dcdm.studies.gpu.kernels [--architectures sm_90,gfx942] [--json FILE]
 
 No GPU is needed: the compilers are in Triton's wheel. Which kernels there are, and for which types of arguments, is
 taken from the launches of set-ups and steps on torch's device "meta".
@@ -19,21 +19,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from petsc_dcdm.backends.base import Problem
 from petsc_dcdm.backends.gpu.halos import BLOCK
 from petsc_dcdm.backends.gpu.hierarchy import GpuHierarchy
 from petsc_dcdm.backends.gpu.kernels.halos import pack, unpack
 from petsc_dcdm.backends.gpu.kernels.outer import scaled
 from petsc_dcdm.backends.gpu.launches import Launch, LaunchSequence
-from petsc_dcdm.backends.gpu.loop import GpuOperator
-from petsc_dcdm.grid.layout import SerialLayout
-from petsc_dcdm.grid.shape import Shape
-from petsc_dcdm.network import weights
-from petsc_dcdm.stencil.packed import PackedStencil
-from petsc_dcdm.stencil.plan import VISITS, coarse_limit, plan_coarsening
+from petsc_dcdm.studies.gpu.counting import counted
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "gfx942")
 """A100, H100, B200, MI300."""
@@ -58,25 +51,6 @@ class Usage:
     registers: int
     spilled: int
     shared: int
-
-
-def counted(shape: Shape, packed: bool, history: int, periodic: tuple[bool, bool, bool] = (False,) * 3) -> Any:
-    """The hierarchy and the loop of a grid of which every cell is active, on "meta": to be counted."""
-    file = weights.load("multigrid")
-    plan = plan_coarsening(shape, (1.0, 1.0, 1.0), file.number("threshold"), coarse_limit(shape))
-    layout = SerialLayout(shape, plan, VISITS, periodic)
-    wide = tuple(n + 2 for n in shape)
-
-    def nothing(kind: type) -> np.ndarray:
-        return np.broadcast_to(np.zeros(1, kind), wide)
-
-    if packed:
-        stencil = PackedStencil(nothing(np.uint8), nothing(np.uint8), (1.0, 1.0, 1.0), np.zeros(256))
-        problem = Problem(stencil, None, layout, 1.0, True, 0)
-    else:
-        problem = Problem([nothing(np.float64)] * 3, nothing(np.float64), layout, 1.0, True, 0)
-    network = GpuHierarchy(file, problem.w, problem.s, layout, torch.device("meta"))
-    return network, GpuOperator(network, problem).loop(history)
 
 
 def all_launches(histories: Sequence[int]) -> Iterator[Launch]:
