@@ -23,10 +23,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--interpret", action="store_true", help="on the CPU, under Triton's interpreter")
     parser.add_argument("--size", default="64,128,256,384,512", help="n of n^3 cells, separated by commas")
-    parser.add_argument("--small", type=int, help="n of what is compared with the CPU; 64, or the first size if smaller")
+    parser.add_argument(
+        "--small", type=int, help="n of what is compared with the CPU; 64, or the first size if smaller"
+    )
     parser.add_argument("--families", help="separated by commas; eight of them")
+    parser.add_argument("--rtol", type=float, default=1e-6, help="relative residual that solves end at")
     parser.add_argument("--limit", type=float, default=330.0, help="seconds after which no further part begins")
-    parser.add_argument("--no-compile", action="store_true", help="without torch.compile of the network as it is written")
+    parser.add_argument(
+        "--no-compile", action="store_true", help="without torch.compile of the network as it is written"
+    )
     parser.add_argument("--out", type=Path, default=Path("gpu_check.json"))
     options = parser.parse_args()
     if options.interpret:
@@ -34,7 +39,6 @@ def main() -> int:
     sys.path.insert(0, str(ROOT))
     import torch
 
-    from petsc_dcdm.network import weights
     from petsc_dcdm.studies.gpu import problems, report
     from petsc_dcdm.studies.gpu.check import run, verdict
 
@@ -44,7 +48,7 @@ def main() -> int:
     device = torch.device("cpu" if options.interpret else "cuda:0")
     sizes = [int(n) for n in options.size.split(",")]
     found = run(
-        weights.load("multigrid"),
+        problems.shipped_weights(),
         device,
         options.out,
         sizes=sizes,
@@ -52,9 +56,10 @@ def main() -> int:
         names=options.families.split(",") if options.families else problems.FAMILIES,
         limit=float("inf") if options.interpret else options.limit,
         born=BORN,
+        rtol=options.rtol,
         compiled=not options.interpret and not options.no_compile,
     )
-    wrong = verdict(found)
+    wrong = verdict(found, options.rtol)
     text = report.page(found, wrong)
     options.out.with_suffix(".md").write_text(text)
     print(text)

@@ -1,5 +1,5 @@
-"""Which backend runs a network on a problem: compiled kernels where they serve, in C on CPUs and in Triton on GPUs, else
-the network as it is written.
+"""Which backend runs a network on a problem: compiled kernels where they serve, in C on CPUs and in Triton on GPUs;
+else the network as it is written.
 """
 
 from __future__ import annotations

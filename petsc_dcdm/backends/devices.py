@@ -11,7 +11,6 @@ from mpi4py import MPI
 
 from petsc_dcdm.grid.errors import OptionError, raise_together
 
-
 INTERPRETER = "interpreter"
 """Stands for a GPU under ``TRITON_INTERPRET=1``: the kernels of GPUs, run slowly on the CPU, for tests."""
 
@@ -22,8 +21,8 @@ def torch_device(device: str) -> str:
 
 
 def choose_device(wish: str, comm: MPI.Intracomm) -> tuple[str, tuple[int, ...] | None]:
-    """The device of ``-pc_dcdm_device`` on this rank, and the ranks that hold boxes, where a GPU is used (None: all do).
-    Collective.
+    """The device of ``-pc_dcdm_device`` on this rank, and the ranks that hold boxes where a GPU is used; else None, as
+    all do. Collective.
 
     torch is only imported where a GPU may be used. A rank whose GPU is worked by another one gets "cpu" for its empty
     box. With ``TRITON_INTERPRET=1`` every rank that is to have a GPU gets the `INTERPRETER`. Raises OptionError on all

@@ -316,8 +316,8 @@ class PC:
             r.copy(z)
             return
         if not system.rows.copies and on_gpu(r) and getattr(hierarchy, "on_device", False):
-            boxes = (VecBox(v, system.rows.shape) for v in (r, z))
-            hierarchy.apply(*boxes, 1.0 / norm, norm / system.scale)  # type: ignore[arg-type]
+            given, result = (VecBox(v, system.rows.shape) for v in (r, z))
+            hierarchy.apply(given, result, 1.0 / norm, norm / system.scale)  # type: ignore[arg-type]
             self._finish_apply(r, z)
             return
         box = system.rows.to_box(r)

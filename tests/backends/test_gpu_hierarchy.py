@@ -153,7 +153,10 @@ def test_wider_networks_are_served() -> None:
     w, s = system(case.shape, 0)
     layout = SerialLayout(case.shape, case.plan)
     file = weights(2, 1, hidden=24)
-    ours, theirs = GpuHierarchy(file, [padded(a) for a in w], padded(s), layout, CPU), TorchHierarchy(file, w, s, layout)
+    ours, theirs = (
+        GpuHierarchy(file, [padded(a) for a in w], padded(s), layout, CPU),
+        TorchHierarchy(file, w, s, layout),
+    )
     for m in range(2):
         found, right = ours.stages[0].view(ours.stages[0].omega[m]).float(), theirs._smoothers[0].omega[m]
         assert torch.allclose(found, right, rtol=0.005)

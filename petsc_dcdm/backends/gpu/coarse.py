@@ -15,8 +15,8 @@ coarsest level is that large."""
 
 
 def shift(global_shape: tuple[int, int, int]) -> float:
-    """By what part the diagonal is raised, as in the PETSc solver of the coarsest level: a thousandth of a lower bound of
-    the smallest eigenvalue of an open box of this size. Regions without any Dirichlet coupling stay definite.
+    """By what part the diagonal is raised, as in the PETSc solver of the coarsest level: a thousandth of a lower bound
+    of the smallest eigenvalue of an open box of this size. Regions without any Dirichlet coupling stay definite.
     """
     return 1e-3 * (math.pi / (2 * max(global_shape))) ** 2 / 6
 

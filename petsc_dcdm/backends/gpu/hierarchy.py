@@ -112,8 +112,8 @@ class GpuHierarchy:
     # The cycle as a sequence of launches -----------------------------------------------------------------------------
 
     def add_cycle(self, sequence: LaunchSequence) -> torch.Tensor:
-        """Add the cycle of the finest level's r; returns the array that its result will be in, 0 at inactive cells, with
-        the cells that share a face with the box.
+        """Add the cycle of the finest level's r; returns the array that its result will be in, 0 at inactive cells,
+        with the cells that share a face with the box.
         """
         if len(self.stages) == 1:
             self._add_coarsest(sequence)
@@ -294,5 +294,3 @@ class GpuHierarchy:
         scaled[(max(1, -(-level.cells // block)),)](
             target, source, self._scale, level.omega[0], level.cells, BLOCK=block
         )
-
-

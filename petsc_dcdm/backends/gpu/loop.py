@@ -62,8 +62,8 @@ class GpuOperator:
 class GpuLoop:
     """Takes steps from a given x and r = b - A x in copies on the device; see `petsc_dcdm.backends.base.Loop`.
 
-    Arrays are numpy's, or `petsc_dcdm.backends.base.DeviceArray`. Allocates 8 (4 + history) bytes a cell once. All methods are
-    collective.
+    Arrays are numpy's, or `petsc_dcdm.backends.base.DeviceArray`. Allocates 8 (4 + history) bytes a cell once. All
+    methods are collective.
     """
 
     on_device = True

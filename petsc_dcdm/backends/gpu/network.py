@@ -27,8 +27,8 @@ class PackedNetwork:
     Attributes
     ----------
     tensors
-        conv (turns, 9, TAPS, channels), bias, hidden (channels, hidden), bias, last (hidden, fields), bias, and what the
-        bounded outputs multiply
+        conv (turns, 9, TAPS, channels), bias, hidden (channels, hidden), bias, last (hidden, fields), bias, and what
+        the bounded outputs multiply
     sizes
         the constants CHANNELS, HIDDEN and FIELDS of the kernel
     turns

@@ -134,7 +134,7 @@ class GpuLevels:
         """A padded array of this rank's box as one of the level."""
         there = padded.to(self._device)
         out = level.zeros(kind or padded.dtype, self._device)
-        level.inner(out).copy_(interior(there))  # type: ignore[type-var]
+        level.inner(out).copy_(interior(there))
         return out
 
     def _make_level(

@@ -20,7 +20,7 @@ def as_tensor(a: Any, write: bool = False) -> torch.Tensor:
         return a.writing() if write else a.reading()
     if not a.flags.writeable:
         memory = (ctypes.c_char * a.nbytes).from_address(a.ctypes.data) if a.nbytes else bytearray()
-        a = np.frombuffer(memory, a.dtype).reshape(a.shape)
+        a = np.frombuffer(memoryview(memory), a.dtype).reshape(a.shape)
     return torch.from_numpy(a)
 
 

@@ -1,4 +1,4 @@
-"""The GPU backend on the card of this machine, in minutes: is it right, and how fast. Called by run_scripts/gpu_check.py.
+"""The GPU backend on the card of this machine, in minutes: is it right, and how fast? For run_scripts/gpu_check.py.
 
 Every part is written down as soon as it is over, and a part that fails says why and does not stop the others.
 """
@@ -22,14 +22,15 @@ from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.studies.gpu import problems, rivals
 from petsc_dcdm.studies.gpu.solves import OnDevice, Reference, made_ready, solve, timed, wait
 
-RTOL = 1e-6
-
 
 class Check:
     """All parts, for one device. ``limit``: seconds after which no further part begins."""
 
-    def __init__(self, file: ModelFile, device: torch.device, out: Path, limit: float, born: float) -> None:
+    def __init__(
+        self, file: ModelFile, device: torch.device, out: Path, limit: float, born: float, rtol: float
+    ) -> None:
         self._file, self._device, self._out, self._limit, self._born = file, device, out, limit, born
+        self._rtol = rtol
         self.found: dict[str, Any] = {"parts": {}, "failed": {}, "left_out": []}
 
     def part(self, name: str, work: Callable[[], Any]) -> Any:
@@ -70,7 +71,7 @@ class Check:
         _, loop = made_ready(self._file, problem, self._device)
         wait(self._device)
         ready = time.time()
-        solve(loop, problems.right_hand_side(active, False, False), RTOL)
+        solve(loop, problems.right_hand_side(active, False, False), self._rtol)
         return {"setup_s": ready - begin, "solve_s": time.time() - ready, "since_start_s": time.time() - self._born}
 
     def bandwidth(self) -> float:
@@ -92,7 +93,7 @@ class Check:
         norm = float(np.sqrt((r * r).sum()))
         arrays = [OnDevice(torch.zeros(shape, dtype=torch.float64, device=self._device)) for _ in range(2)]
         b = torch.from_numpy(r).to(self._device)
-        loop.start(*arrays, OnDevice(b), guess=False)
+        loop.start(arrays[0], arrays[1], OnDevice(b), guess=False)
         for _ in range(3):
             norm = loop.step(norm).norm
         loop.store(residual=True)
@@ -116,7 +117,7 @@ class Check:
             row: dict[str, Any] = {}
             for kind in ("random", "smooth"):
                 b = problems.right_hand_side(there, kind == "smooth", problem.closed > 0)
-                here, cpu = solve(loop, b.to(self._device), RTOL), reference.solve(b, RTOL)
+                here, cpu = solve(loop, b.to(self._device), self._rtol), reference.solve(b, self._rtol)
                 true = b - reference.multiply(here.x.cpu())
                 row[kind] = {
                     "iterations": here.iterations,
@@ -150,16 +151,21 @@ class Check:
         cycle.run()
         cycle.capture()
         repeats = 20 if cuda else 1
-        cycle_s = timed(device, lambda: [cycle.run() for _ in range(repeats)]) / repeats
+
+        def cycles() -> None:
+            for _ in range(repeats):
+                cycle.run()
+
+        cycle_s = timed(device, cycles) / repeats
         b = problems.right_hand_side(active, False, False)
-        solves = [solve(loop, b, RTOL) for _ in range(4 if cuda else 1)]
+        solves = [solve(loop, b, self._rtol) for _ in range(4 if cuda else 1)]
         host = b.cpu().numpy()
         x = np.zeros(host.shape)
 
         def from_host() -> None:
             norm = first = float(np.linalg.norm(host))
             loop.start(x, x, host, guess=False)
-            while norm > RTOL * first:
+            while norm > self._rtol * first:
                 norm = loop.step(norm).norm
             loop.residual(host)
             loop.store()
@@ -192,10 +198,10 @@ class Check:
         files = {"ours": self._file, "chebyshev": rivals.chebyshev(), "geometric v-cycle": rivals.damped_jacobi()}
         for name, file in files.items():
             _, loop = made_ready(file, problem, self._device)
-            solve(loop, b, RTOL, 200)
-            again = solve(loop, b, RTOL, 200)
+            solve(loop, b, self._rtol, 200)
+            again = solve(loop, b, self._rtol, 200)
             found[name] = {"iterations": again.iterations, "solve_s": again.seconds, "reached": again.history[-1]}
-        found["jacobi cg, csr"] = rivals.conjugate_gradients(problem, b, RTOL)
+        found["jacobi cg, csr"] = rivals.conjugate_gradients(problem, b, self._rtol)
         return found
 
 
@@ -209,10 +215,11 @@ def run(
     names: Sequence[str],
     limit: float,
     born: float,
+    rtol: float,
     compiled: bool,
 ) -> dict[str, Any]:
     """All parts in the order of what they are worth; what was found is in ``out`` as well."""
-    check = Check(file, device, out, limit, born)
+    check = Check(file, device, out, limit, born, rtol)
     check.part("environment", check.environment)
     check.part("cold start", lambda: check.cold_start(small))
     copy = check.part("copies, GB/s", check.bandwidth)
@@ -230,16 +237,20 @@ def run(
     return check.found
 
 
-def verdict(found: dict[str, Any]) -> list[str]:
+def verdict(found: dict[str, Any], rtol: float) -> list[str]:
     """What is wrong; nothing if all is well."""
     parts, wrong = found["parts"], [f"{name} failed: {why}" for name, why in found["failed"].items()]
     right = parts.get("correctness", {})
-    limits = {"cycle_relative_difference": 0.03, "residual_relative_difference": 1e-11, "norm_relative_difference": 1e-9}
+    limits = {
+        "cycle_relative_difference": 0.03,
+        "residual_relative_difference": 1e-11,
+        "norm_relative_difference": 1e-9,
+    }
     wrong += [f"{name} is {right[name]:.1e}" for name, most in limits.items() if right.get(name, 0.0) > most]
     for name, row in parts.get("families", {}).items():
         if not row["agrees"]:
             wrong.append(f"{name}: other iterations than on the CPU: {row}")
-        elif max(row[kind]["true_relative_residual"] for kind in ("random", "smooth")) > 1.01 * RTOL:
+        elif max(row[kind]["true_relative_residual"] for kind in ("random", "smooth")) > 1.01 * rtol:
             wrong.append(f"{name}: the residual that was claimed is not there: {row}")
     wrong += [f"{name}: not the same every time" for name, row in parts.items() if name.startswith("size ")
               and not row["same_every_time"]]  # fmt: skip

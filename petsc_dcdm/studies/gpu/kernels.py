@@ -128,7 +128,9 @@ def _of_cubin(cubin: bytes) -> tuple[int, int]:
 
 def _of_assembly(text: str) -> tuple[int, int]:
     """Vector registers and scratch memory, from the notes of a code object."""
-    registers, scratch = (re.search(rf"\.{name}:\s*(\d+)", text) for name in ("vgpr_count", "private_segment_fixed_size"))
+    registers, scratch = (
+        re.search(rf"\.{name}:\s*(\d+)", text) for name in ("vgpr_count", "private_segment_fixed_size")
+    )
     assert registers and scratch
     return int(registers[1]), int(scratch[1])
 

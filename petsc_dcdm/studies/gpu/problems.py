@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,8 @@ from petsc_dcdm.backends.base import Problem
 from petsc_dcdm.grid.faces import diagonal, interior
 from petsc_dcdm.grid.layout import SerialLayout
 from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.network import weights
+from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.poisson import families
 from petsc_dcdm.poisson.flags import whole
 from petsc_dcdm.stencil.packed import HAS_S, PackedStencil
@@ -18,6 +21,20 @@ from petsc_dcdm.stencil.plan import VISITS
 from petsc_dcdm.studies.gpu.counting import plan_of
 
 FAMILIES = ("box", "open_wall", "channel", "tank", "dam_break", "porous", "smooth", "neumann")
+
+
+def shipped_weights() -> ModelFile:
+    """Of the multigrid network; read by hand, since safetensors may be missing."""
+    data = weights.shipped("multigrid").read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    meta, tensors = header.pop("__metadata__"), {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        assert entry["dtype"] == "F32", name
+        tensors[name] = np.frombuffer(data[start + begin : start + end], np.float32).reshape(entry["shape"])
+    assert weights.tensor_hash(tensors) == meta["hash"], "the weights file is damaged"
+    return ModelFile(meta["kind"], (2, 3), tensors, meta, "multigrid")
 
 
 def family(name: str, shape: Shape, seed: int = 1) -> tuple[Problem, np.ndarray]:
@@ -33,8 +50,9 @@ def family(name: str, shape: Shape, seed: int = 1) -> tuple[Problem, np.ndarray]
     layout = SerialLayout(shape, plan_of(shape, (mean[0], mean[1], mean[2])), VISITS)
     stencil = pack(w, s)
     closed = 0 if s.any() else int(active.sum())
-    source = (w, s) if stencil is None else (stencil, None)
-    return Problem(*source, layout, scale, True, closed), active
+    if stencil is not None:
+        return Problem(stencil, None, layout, scale, True, closed), active
+    return Problem(w, s, layout, scale, True, closed), active
 
 
 def pack(w: Sequence[np.ndarray], s: np.ndarray) -> PackedStencil | None:
@@ -83,7 +101,7 @@ def tank(n: int, device: torch.device) -> tuple[Problem, torch.Tensor]:
 
 
 def right_hand_side(active: torch.Tensor, smooth: bool, closed: bool) -> torch.Tensor:
-    """float64: random numbers, or a wave; 0 at inactive cells and without a constant part where that has no solution."""
+    """float64: random numbers, or a wave; 0 at inactive cells, without a constant part where that has no solution."""
     if smooth:
         at = [torch.linspace(0, 3.0, n, dtype=torch.float64, device=active.device) for n in active.shape]
         b = torch.cos(at[0])[:, None, None] * torch.cos(2 * at[1])[None, :, None] * torch.cos(at[2])[None, None, :]

@@ -16,7 +16,10 @@ def page(found: dict[str, Any], wrong: list[str]) -> str:
     if "cold start" in parts:
         lines.append("- cold start: " + ", ".join(f"{k} {v:.2f}" for k, v in parts["cold start"].items()))
     lines += [f"- {name}: {value:.1e}" for name, value in parts.get("correctness", {}).items()]
-    lines += ["", "| n | iterations | set-up, ms | cycle, ms | of copies | a step, ms | solve, ms | from host, ms | GB |"]
+    lines += [
+        "",
+        "| n | iterations | set-up, ms | cycle, ms | of copies | a step, ms | solve, ms | from host, ms | GB |",
+    ]
     lines.append("|" + "---|" * 9)
     for name, row in parts.items():
         if not name.startswith("size "):
@@ -56,7 +59,12 @@ def picture(found: dict[str, Any], to: Path) -> str:
     if not rows:
         return "no picture: no size was measured"
     figure, axes = pyplot.subplots(figsize=(6, 4))
-    for key, label in (("setup_s", "set-up"), ("solve_s", "solve"), ("solve_per_iteration_s", "a step"), ("cycle_s", "a cycle")):
+    for key, label in (
+        ("setup_s", "set-up"),
+        ("solve_s", "solve"),
+        ("solve_per_iteration_s", "a step"),
+        ("cycle_s", "a cycle"),
+    ):
         axes.loglog([n for n, _ in rows], [1e3 * row[key] for _, row in rows], "o-", label=label)
     axes.set_xlabel("n of n x n x n cells")
     axes.set_ylabel("ms")

@@ -1,6 +1,4 @@
-"""What somebody would run on a GPU instead: other weights in the same loop, conjugate gradients, the network in plain or
-compiled torch.
-"""
+"""What one would run on a GPU instead: other weights in the same loop, conjugate gradients, the network in torch."""
 
 from __future__ import annotations
 
@@ -46,9 +44,13 @@ def csr(problem: Problem, device: torch.device) -> tuple[torch.Tensor, torch.Ten
         np.moveaxis(d, i, 0)[1:] += value
         np.moveaxis(d, i, 0)[:-1] += value
         for a, b in ((here, below), (below, here)):
-            rows.append(a[on]), columns.append(b[on]), values.append(-value[on])
+            rows.append(a[on])
+            columns.append(b[on])
+            values.append(-value[on])
     d[d == 0] = 1.0
-    rows.append(number.ravel()), columns.append(number.ravel()), values.append(d.ravel())
+    rows.append(number.ravel())
+    columns.append(number.ravel())
+    values.append(d.ravel())
     at = torch.from_numpy(np.stack([np.concatenate(rows), np.concatenate(columns)])).to(device)
     entries = torch.from_numpy(np.concatenate(values)).to(device) * problem.scale
     matrix = torch.sparse_coo_tensor(at, entries, (n, n)).coalesce().to_sparse_csr()

@@ -75,8 +75,8 @@ def row(n: int, packed: bool = True, bandwidth: float = H100, share: float = SHA
 
 def lines(rows: Sequence[Row]) -> list[str]:
     """The table of docs/gpu.md."""
-    head = "| n | stencil | levels | launches a step | cycle, B/cell | step, B/cell | kept, B/cell | cycle, ms | step, ms |"
-    table = [head, "|" + "---|" * 9]
+    columns = "n|stencil|levels|launches a step|cycle, B/cell|step, B/cell|kept, B/cell|cycle, ms|step, ms".split("|")
+    table = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for r in rows:
         numbers = f"{r.cycle_bytes:.0f} | {r.step_bytes:.0f} | {r.kept_bytes:.0f} | {r.cycle_ms:.2f} | {r.step_ms:.2f}"
         table.append(f"| {r.n} | {r.stencil} | {r.levels} | {r.launches} | {numbers} |")

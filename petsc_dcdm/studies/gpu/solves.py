@@ -1,5 +1,4 @@
-"""A solve on a device with the loop of the GPU backend, the same in double precision on the CPU, and what it is timed by.
-"""
+"""A solve on a device by the loop of the GPU backend, and the same in double precision on the CPU."""
 
 from __future__ import annotations
 
@@ -75,7 +74,7 @@ def solve(loop: GpuLoop, b: torch.Tensor, rtol: float = 1e-6, most: int = 60) ->
     first = norm = float(torch.linalg.vector_norm(b))
     out = OnDevice(x)
     loop.start(out, out, right, guess=False)
-    history = []
+    history: list[float] = []
     while len(history) < most:
         norm = loop.step(norm).norm
         history.append(norm / first)

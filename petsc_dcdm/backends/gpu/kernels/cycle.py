@@ -89,8 +89,7 @@ def restrict(
     out, x, r, omega, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, mx, my, sx, sy, sz, bx, by,
     PACKED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """out = the residual r - A x at active cells, added up over the children of every coarse cell; tiles are of these.
-    """
+    """out = the residual r - A x at active cells, added up over the children of every coarse cell."""
     rows, columns = (ny + hy) >> hy, (nx + hx) >> hx
     qx, qy, qz = cells_of(tl.program_id(0), columns, rows, bx, by, BLOCK)
     coarse = (qx < columns) & (qy < rows) & (qz < ((nz + hz) >> hz))

@@ -171,7 +171,7 @@ def step(
     HISTORY: tl.constexpr, PACKED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """d' = d - sum of beta p to its slot; x += alpha d', r -= alpha A d' at active cells, and `right`, what the next
-    cycle is of, r over the norm before; of every program r . r and d' . A d'. Nothing moves where there is no direction.
+    cycle is of, r over the norm before; of every program r . r and d' . A d'. Nothing moves without a direction.
     """
     programs, program = tl.num_programs(0), tl.program_id(0)
     good = tl.load(state + OK).to(tl.int32)

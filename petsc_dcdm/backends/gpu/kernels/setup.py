@@ -36,9 +36,7 @@ def inverse_diagonal(
     """out = 1 / d where d > 0, else 0."""
     cx, cy, cz = cells_of(tl.program_id(0), nx, ny, bx, by, BLOCK)
     inside = (cx < nx) & (cy < ny) & (cz < nz)
-    x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1, z0, has_z0, z1, has_z1 = around(
-        cx, cy, cz, nx, ny, nz, px, py, pz
-    )
+    x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1, z0, has_z0, z1, has_z1 = around(cx, cy, cz, nx, ny, nz, px, py, pz)
     w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil(
         a0, a1, a2, a3, cx, cy, cz, x1, has_x1, y1, has_y1, z1, has_z1, inside, nx, ny, PACKED, tl.float32
     )
@@ -83,8 +81,8 @@ def fields(
     PACKED: tl.constexpr, CHANNELS: tl.constexpr, HIDDEN: tl.constexpr, FIELDS: tl.constexpr,
     PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The network at every cell: `steps` smoothing weights over the diagonal to `omega`, as the bits of bfloat16, then the factor of s and those
-    of the conductances along x, y, z to `more`; field after field at a distance of `pitch`.
+    """The network at every cell: `steps` smoothing weights over the diagonal to `omega`, as the bits of bfloat16, then
+    the factor of s and those of the conductances along x, y, z to `more`; field after field, `pitch` apart.
 
     A tile has the cells of one place in their coarse cells, (coarse cell, coarse cell, ...): for each of the places,
     the second index of the grid, there is a kernel `conv` (9, TAPS, CHANNELS) that is turned accordingly.
