@@ -15,8 +15,8 @@ def on_gpu(vec: PETSc.Vec) -> bool:
 
 
 def device_wanted(wish: str, P: PETSc.Mat) -> str:
-    """``-pc_dcdm_device``, where ``auto`` follows the vectors of the matrix: where PETSc knows GPUs
-    and they are on the host the program wants that; a PETSc that knows none does not stand in the way of a GPU. Not collective.
+    """``-pc_dcdm_device``, where ``auto`` follows the vectors of the matrix: where PETSc knows GPUs and they are on the
+    host the program wants that; a PETSc that knows none does not stand in the way of a GPU. Not collective.
     """
     if wish != "auto" or any(kind in (P.getVecType() or "") for kind in ("cuda", "hip")):
         return wish

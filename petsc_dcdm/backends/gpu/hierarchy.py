@@ -16,7 +16,7 @@ from petsc_dcdm.backends.gpu.coarse import DENSE_LIMIT, DenseInverse
 from petsc_dcdm.backends.gpu.halos import Halos
 from petsc_dcdm.backends.gpu.kernels import cycle as kernels
 from petsc_dcdm.backends.gpu.kernels.outer import scaled
-from petsc_dcdm.backends.gpu.launches import LaunchSequence
+from petsc_dcdm.backends.gpu.launches import LaunchSequence, on
 from petsc_dcdm.backends.gpu.levels import Blocks
 from petsc_dcdm.backends.gpu.setup import GpuLevels
 from petsc_dcdm.backends.gpu.transfer import Staging
@@ -270,6 +270,8 @@ class GpuHierarchy:
             self._double = level.zeros(torch.float64, self.device)
             self._sequence = LaunchSequence(self.device)
             self._result = self.add_cycle(self._sequence)
+        else:
+            self._sequence.capture()  # the kernels are there since the first time
         self._staging.to_device(r, level.inner(self._double))
         if len(self.stages) == 1:
             level.inner(level.r).copy_(level.inner(self._double) * scale_in)
@@ -291,6 +293,7 @@ class GpuHierarchy:
         level = self.stages[0]
         self._scale.fill_(scale)
         block = self.blocks.cycle
-        scaled[(max(1, -(-level.cells // block)),)](
-            target, source, self._scale, level.omega[0], level.cells, BLOCK=block
-        )
+        with on(self.device):
+            scaled[(max(1, -(-level.cells // block)),)](
+                target, source, self._scale, level.omega[0], level.cells, BLOCK=block
+            )

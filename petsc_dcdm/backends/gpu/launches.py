@@ -7,6 +7,7 @@ no GPU at all. On torch's device "meta", where arrays have no memory, nothing ru
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,15 +96,16 @@ class LaunchSequence:
         """All of it; on CUDA returns before the launches have ended, elsewhere when all is done."""
         if self.device.type == "meta":
             return
-        for part in self._captured or self.entries:
-            if isinstance(part, Launch | Copy):
-                part.run()
-            elif isinstance(part, OnHost):
-                if self.device.type == "cuda":
-                    torch.cuda.current_stream(self.device).synchronize()
-                part.act()
-            else:
-                part.replay()
+        with on(self.device):
+            for part in self._captured or self.entries:
+                if isinstance(part, Launch | Copy):
+                    part.run()
+                elif isinstance(part, OnHost):
+                    if self.device.type == "cuda":
+                        torch.cuda.current_stream(self.device).synchronize()
+                    part.act()
+                else:
+                    part.replay()
 
     def capture(self) -> None:
         """On CUDA: make a graph of every run of launches. All kernels must have run before, so that they are there."""
@@ -116,12 +118,25 @@ class LaunchSequence:
                 waiting.append(entry)
                 continue
             if waiting:
-                graph = torch.cuda.CUDAGraph()
-                with torch.cuda.device(self.device), torch.cuda.graph(graph):
-                    for launch in waiting:
-                        launch.run()
-                parts.append(graph)
+                parts.append(self._graph_of(waiting))
                 waiting = []
             if entry is not None:
                 parts.append(entry)
         self._captured = parts
+
+    def _graph_of(self, launches: Sequence[Launch | Copy]) -> Any:
+        """(torch.cuda.graph would collect garbage and empty caches first, which takes longer than all of set-up.)"""
+        graph = torch.cuda.CUDAGraph()
+        with on(self.device):
+            torch.cuda.synchronize()
+            with torch.cuda.stream(torch.cuda.Stream(self.device)):
+                graph.capture_begin(capture_error_mode="thread_local")
+                for launch in launches:
+                    launch.run()
+                graph.capture_end()
+        return graph
+
+
+def on(device: torch.device) -> Any:
+    """A block on a device: Triton launches on the current one."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from petsc_dcdm.backends.gpu.launches import on
+
 CHUNK = 1 << 21
 """Elements that are on their way while the next ones are put into pinned memory."""
 
@@ -38,6 +40,10 @@ class Staging:
         if given.device.type != "cpu" or self._device.type == "cpu":
             target.copy_(given)
             return
+        with on(self._device):
+            self._upload(given, target)
+
+    def _upload(self, given: torch.Tensor, target: torch.Tensor) -> None:
         flat = given.reshape(-1)
         room = target.view(-1) if target.is_contiguous() else torch.empty_like(flat, device=self._device)
         for number, begin in enumerate(range(0, flat.numel(), CHUNK)):
@@ -54,7 +60,13 @@ class Staging:
         wanted = as_tensor(target, write=True)
         if wanted.device.type != "cpu" or self._device.type == "cpu":
             wanted.copy_(source)
+            if wanted.device.type == "cuda":  # others use other streams
+                torch.cuda.current_stream(wanted.device).synchronize()
             return
+        with on(self._device):
+            self._download(source, wanted)
+
+    def _download(self, source: torch.Tensor, wanted: torch.Tensor) -> None:
         flat, to = source.reshape(-1), wanted.view(-1)
         waiting: list[tuple[int, int, torch.Tensor]] = []
         for number, begin in enumerate(range(0, flat.numel(), CHUNK)):

@@ -33,6 +33,10 @@ class Outcome:
 class Steps(Protocol):
     """All methods are collective."""
 
+    @property
+    def far(self) -> bool:
+        """Whether x lives elsewhere than in the vector of the Krylov solver, so that `store` takes its time."""
+
     def start(self, nonzero: bool) -> None:
         """Take b and x from the Krylov solver, where x is 0 unless ``nonzero``; r = b - A x."""
 
@@ -86,6 +90,8 @@ class System:
 
 class VectorSteps:
     """Steps on PETSc's vectors. Three reductions a step: all d . A p_i, (d . A d, r . d), and |r|."""
+
+    far = False
 
     def __init__(
         self, system: System, pc: PETSc.PC, work: list[PETSc.Vec], history: int, natural: bool = False
@@ -174,6 +180,7 @@ class GridSteps:
         """``grid`` and ``loop`` are the preconditioner's, of ``A``; ``r`` is to hold the residual."""
         self._A, self._grid, self._loop, self._system, self._r = A, grid, loop, system, r
         self._rows = grid.rows
+        self.far = loop.on_device
         self._x = system.x
         self._norm = 0.0
 

@@ -48,7 +48,7 @@ def beside(i, step, n, ring):
 
 @triton.jit
 def around(x, y, z, nx, ny, nz, px, py, pz):
-    """Of each of the six neighbours (low x, high x, low y, ...) its coordinate along the axis, and whether it is there."""
+    """Of each neighbour (low x, high x, low y, ...) the coordinate along its axis, and whether it is there."""
     x0, has_x0 = below(x, nx, px)
     x1, has_x1 = above(x, nx, px)
     y0, has_y0 = below(y, ny, py)
