@@ -45,22 +45,25 @@ class _Message:
 
 
 class BoxExchange:
-    """See `petsc_dcdm.grid.layout.Exchange`. Persistent requests, one set for each shape and kind of arrays.
-    ``shares``: by rank, for those who carry messages themselves.
-    """
+    """See `petsc_dcdm.grid.layout.Exchange`. Persistent requests, one set for each shape and kind of arrays."""
 
     def __init__(self, layout: BoxLayout, shares: dict[int, _Shares]) -> None:
-        self._layout, self.shares = layout, shares
+        self._layout, self._shares = layout, shares
         self._known: dict[tuple[Any, ...], list[_Message]] = {}
         self._messages: list[_Message] = []
         self._arrays: tuple[Any, ...] = ()
+
+    @property
+    def shares(self) -> dict[int, _Shares]:
+        """By rank, for those who carry messages themselves."""
+        return self._shares
 
     def start(self, *arrays: Any) -> None:
         assert not self._arrays, "started twice"
         self._arrays = tuple(_plain(a) for a in arrays)
         key = tuple((a.shape, a.dtype) for a in self._arrays)
         if key not in self._known:
-            self._known[key] = [self._message(rank, self.shares[rank]) for rank in sorted(self.shares)]
+            self._known[key] = [self._message(rank, self._shares[rank]) for rank in sorted(self._shares)]
         self._messages = self._known[key]
         sent = [message for message in self._messages if message.requests]
         for message in sent:

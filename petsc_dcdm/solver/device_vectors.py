@@ -7,6 +7,7 @@ from typing import Any
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.stencil.vec_map import RowMap
 
 
 def on_gpu(vec: PETSc.Vec) -> bool:
@@ -49,3 +50,13 @@ class VecBox:
         import torch
 
         return torch.from_dlpack(self._vec.toDLPack(mode)).view(self._shape)
+
+
+def apply_on_gpu(hierarchy: Any, rows: RowMap, r: PETSc.Vec, z: PETSc.Vec, scale_in: float, scale_out: float) -> bool:
+    """``z = scale_out * f(scale_in * r)`` where both are on the GPU that the hierarchy works on, and their rows are the
+    cells of its box; otherwise nothing is done and False returned. Collective.
+    """
+    if rows.copies or not on_gpu(r) or not getattr(hierarchy, "on_device", False):
+        return False
+    hierarchy.apply(VecBox(r, rows.shape), VecBox(z, rows.shape), scale_in, scale_out)
+    return True

@@ -25,7 +25,7 @@ from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of
 from petsc_dcdm.solver.at_exit import forget, watch
 from petsc_dcdm.solver.coarse import CoarseSolver
-from petsc_dcdm.solver.device_vectors import VecBox, device_wanted, on_gpu
+from petsc_dcdm.solver.device_vectors import apply_on_gpu, device_wanted
 from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.foreign_guess import ForeignGuess
 from petsc_dcdm.solver.loop.constant_mode import Closed, constant_part, how_closed, remove_constant
@@ -315,25 +315,16 @@ class PC:
         if norm == 0.0 or not np.isfinite(norm):
             r.copy(z)
             return
-        if not system.rows.copies and on_gpu(r) and getattr(hierarchy, "on_device", False):
-            given, result = (VecBox(v, system.rows.shape) for v in (r, z))
-            hierarchy.apply(given, result, 1.0 / norm, norm / system.scale)  # type: ignore[arg-type]
-            self._finish_apply(r, z)
-            return
-        box = system.rows.to_box(r)
-        if system.rows.copies:
-            out = np.empty(box.shape)
-            hierarchy.apply(box, out, 1.0 / norm, norm / system.scale)
-            system.rows.from_box(out, z)
-        else:
-            with z as values:
-                hierarchy.apply(box, values.reshape(box.shape), 1.0 / norm, norm / system.scale)
-        self._finish_apply(r, z)
-
-    def _finish_apply(self, r: PETSc.Vec, z: PETSc.Vec) -> None:
-        """What z has beside the network's output."""
-        assert self._system is not None
-        system = self._system
+        scales = 1.0 / norm, norm / system.scale
+        if not apply_on_gpu(hierarchy, system.rows, r, z, *scales):
+            box = system.rows.to_box(r)
+            if system.rows.copies:
+                out = np.empty(box.shape)
+                hierarchy.apply(box, out, *scales)
+                system.rows.from_box(out, z)
+            else:
+                with z as values:
+                    hierarchy.apply(box, values.reshape(box.shape), *scales)
         system.fixed.precondition(r, z)
         if self._frees_constants:
             assert self._comm is not None

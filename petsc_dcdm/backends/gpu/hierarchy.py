@@ -291,9 +291,9 @@ class GpuHierarchy:
     def load(self, source: torch.Tensor, target: torch.Tensor, scale: float) -> None:
         """target = scale source at active cells of the finest level, 0 elsewhere, in whatever precision they have."""
         level = self.stages[0]
+        if not level.cells:
+            return
         self._scale.fill_(scale)
         block = self.blocks.cycle
         with on(self.device):
-            scaled[(max(1, -(-level.cells // block)),)](
-                target, source, self._scale, level.omega[0], level.cells, BLOCK=block
-            )
+            scaled[(-(-level.cells // block),)](target, source, self._scale, level.omega[0], level.cells, BLOCK=block)

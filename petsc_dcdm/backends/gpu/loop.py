@@ -88,6 +88,7 @@ class GpuLoop:
         self._boxes: list[np.ndarray] = []
         self._spare_box: np.ndarray | None = None
         self._turn, self._fresh, self._right = 0, True, 0
+        self._idle = self._network.halo and bool(self._layout.max(np.array([float(not self._level.cells)]))[0])
         self._steps = [self._step_sequence(turn) for turn in range(self._slots)]
         self._true = self._residual_sequence()
         if device.type == "cuda":
@@ -146,14 +147,14 @@ class GpuLoop:
                 **self._constants(),
             )
         self._add_totals(sequence, self._count)
-        sequence.launch(
-            kernels.line_search,
-            (1,),
-            (self._state, self._totals, self._operator.closed, turn),
-            [self._state, self._totals],
-            HISTORY=self._history,
-        )
         if level.cells:
+            sequence.launch(
+                kernels.line_search,
+                (1,),
+                (self._state, self._totals, self._operator.closed, turn),
+                [self._state, self._totals],
+                HISTORY=self._history,
+            )
             sequence.launch(
                 kernels.step,
                 (self._programs,),
@@ -165,9 +166,17 @@ class GpuLoop:
                 **self._constants(),
             )  # fmt: skip
         self._add_totals(sequence, 2)
-        sequence.launch(kernels.end_step, (1,), (self._state, self._totals, turn), [self._state, self._totals])
-        sequence.copy(self._report, self._state[:3])
+        if level.cells:
+            sequence.launch(kernels.end_step, (1,), (self._state, self._totals, turn), [self._state, self._totals])
+            sequence.copy(self._report, self._state[:3])
+        if self._idle:
+            sequence.on_host("tell ranks without a box", self._tell, 24)
         return sequence
+
+    def _tell(self) -> None:
+        """What the first rank with a box has found, to those that have no GPU to find it with."""
+        first = self._level.cells and not any(self._layout.offset)
+        self._report.copy_(torch.from_numpy(self._layout.sum(self._report.numpy() if first else np.zeros(3))))
 
     def _residual_sequence(self) -> LaunchSequence:
         """r = b - A x and its norm."""
@@ -187,13 +196,16 @@ class GpuLoop:
     def _add_totals(self, sequence: LaunchSequence, count: int) -> None:
         """The sums of all programs and ranks."""
         programs = self._programs
-        sequence.launch(
-            kernels.add_up,
-            (count,),
-            (self._totals, self._sums, programs),
-            [self._sums[: count * programs], self._totals[:count]],
-            BLOCK=1 << (programs - 1).bit_length(),
-        )
+        if self._level.cells:
+            sequence.launch(
+                kernels.add_up,
+                (count,),
+                (self._totals, self._sums, programs),
+                [self._sums[: count * programs], self._totals[:count]],
+                BLOCK=1 << (programs - 1).bit_length(),
+            )
+        else:
+            sequence.on_host("nothing to add", self._totals.zero_)
         if self._network.halo:
             totals = self._totals[:count]
 
@@ -242,8 +254,7 @@ class GpuLoop:
         """
         if self._fresh:
             self._state[_NORM] = norm
-            if self._level.cells:
-                self._network.load(self._r, self._level.r, 1.0 / norm)
+            self._network.load(self._r, self._level.r, 1.0 / norm)
             self._fresh = False
         self._steps[self._turn].run()
         after, energy, slope = self._reported()
