@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from petsc_dcdm.grid.layout import Plan
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 from petsc_dcdm.network.initial import initial_tensors
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import HAS_S, PackedStencil
@@ -26,7 +26,9 @@ def weights(steps: int, seed: int = 0, hidden: int = 16) -> ModelFile:
     return ModelFile("multigrid", (2, 3), tensors, {})
 
 
-def system(shape: Shape, seed: int, solid: float = 0.2, varying: bool = True) -> System:
+def system(
+    shape: Shape, seed: int, solid: float = 0.2, varying: bool = True, periodic: Periodic = NOT_PERIODIC
+) -> System:
     """Conductances scaled to a largest diagonal of 1, with some cells solid."""
     rng = np.random.default_rng(seed)
     active = rng.random(shape) >= solid
@@ -36,7 +38,8 @@ def system(shape: Shape, seed: int, solid: float = 0.2, varying: bool = True) ->
         low = [slice(None)] * 3
         low[2 - a] = slice(0, 1)
         wa *= active & np.roll(active, 1, 2 - a)
-        wa[tuple(low)] = 0
+        if not periodic[2 - a] or shape[2 - a] == 1:
+            wa[tuple(low)] = 0
         w.append(wa)
     s = np.where(active, rng.choice([0, 0, 0.5], shape), 0.0)
     scale = max(float(diagonal(w, s).max()), 1e-30)

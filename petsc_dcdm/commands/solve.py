@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from petsc_dcdm.grid.shape import shape_option, size_text
+from petsc_dcdm.grid.shape import NOT_PERIODIC, axes_argument, shape_option, size_text
 
 if TYPE_CHECKING:
     from petsc4py import PETSc
@@ -30,6 +30,9 @@ def add_solve_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
     grid = parser.add_argument_group("grid and right-hand side")
     grid.add_argument("--size", default="64", metavar="N | NX,NY[,NZ]", help="cells of a scene (default 64)")
     grid.add_argument("--seed", type=int, default=0, help="of the scene and of a random right-hand side")
+    grid.add_argument(
+        "--periodic", type=axes_argument, default=NOT_PERIODIC, metavar="X,Y", help="axes of a scene whose sides meet"
+    )
     grid.add_argument("--fluid-only", action="store_true", help="number only the fluid cells of a scene")
     grid.add_argument(
         "--rhs", metavar="KIND | b.bin", help="flow, random, smooth, or a file (default: flow for meshes, else random)"
@@ -99,6 +102,7 @@ def _scene(args: argparse.Namespace) -> tuple[System, PETSc.Vec, str]:
     from petsc_dcdm.poisson import dmda, families, mesh, rhs, scene
     from petsc_dcdm.poisson.assemble import assemble
     from petsc_dcdm.poisson.pockets import seal_pockets
+    from petsc_dcdm.poisson.rings import close_rings
 
     for name in ("cells", "grid"):
         if getattr(args, name):
@@ -109,7 +113,7 @@ def _scene(args: argparse.Namespace) -> tuple[System, PETSc.Vec, str]:
         raise ValueError(f"The right-hand side of a scene is one of {', '.join(rhs.kinds)}, not {kind!r}.")
     if args.family:
         families.find(args.family)
-    dm = dmda.create(shape)
+    dm = dmda.create(shape, periodic=args.periodic)
     world = problem = None
     try:
         if args.mesh:
@@ -124,7 +128,7 @@ def _scene(args: argparse.Namespace) -> tuple[System, PETSc.Vec, str]:
         problem = error
     raise_together(dm.comm.tompi4py(), problem)
     assert world is not None
-    seal_pockets(world, dm)
+    seal_pockets(close_rings(world, dm), dm)
     system = assemble(world, dm, args.fluid_only)
     if args.fluid_only:
         PETSc.Options()["pc_dcdm_grid"] = size_text(shape, ",")
@@ -141,6 +145,8 @@ def _from_files(args: argparse.Namespace) -> tuple[PETSc.Mat, PETSc.Vec]:
     from petsc_dcdm.poisson import io
     from petsc_dcdm.poisson.flags import normal
 
+    if any(args.periodic):
+        raise ValueError("--periodic belongs to scenes; a matrix shows by itself which axes are periodic.")
     A = io.load_matrix(args.matrix)
     if A.getSize()[0] != A.getSize()[1]:
         raise ValueError(f"{args.matrix} is not square: {A.getSize()[0]} rows, {A.getSize()[1]} columns.")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from petsc_dcdm.compare.baselines import BASELINES, DEFAULT, resolve
 from petsc_dcdm.compare.job import SystemSpec
-from petsc_dcdm.grid.shape import shape_argument
+from petsc_dcdm.grid.shape import NOT_PERIODIC, axes_argument, shape_argument
 
 EXAMPLES = """examples:
   petsc-dcdm compare --family mixed --size 32 64 96 128 --ranks 1 2 --json out/mixed.json --plot out/mixed.png
@@ -49,6 +49,9 @@ def add_compare_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentP
         "--size", type=shape_argument, nargs="+", help="grids, n or nx,ny[,nz] each: a sweep (default 64)"
     )
     more.add_argument("--seed", type=int, default=0, help="of the family and the right-hand side (default 0)")
+    more.add_argument(
+        "--periodic", type=axes_argument, default=NOT_PERIODIC, help="axes whose sides meet, as x,y (family, mesh)"
+    )
     more.add_argument("--fluid-only", action="store_true", help="number only the fluid cells")
     more.add_argument("--rhs", default="", help="flow, random or smooth (default random); for a matrix, a file")
     more.add_argument("--grid", type=shape_argument, help="grid of a matrix file, nx,ny[,nz]")
@@ -79,8 +82,10 @@ def add_compare_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentP
 def systems_of(args: argparse.Namespace) -> list[SystemSpec]:
     """The systems that the arguments describe. ValueError with one sentence if they contradict each other."""
     if args.matrix:
-        if args.size or args.fluid_only or args.moving:
-            raise ValueError("--size, --fluid-only and --moving do not go with --matrix; its grid is given by --grid.")
+        if args.size or args.fluid_only or args.moving or any(args.periodic):
+            raise ValueError(
+                "--size, --periodic, --fluid-only and --moving do not go with --matrix; its grid is given by --grid."
+            )
         files = [str(path.resolve()) if path else "" for path in (args.cells, Path(args.rhs) if args.rhs else None)]
         name = str(args.matrix.resolve())
         return [SystemSpec("matrix", name, args.grid, args.seed, rhs=files[1], cells=files[0])]
@@ -88,12 +93,13 @@ def systems_of(args: argparse.Namespace) -> list[SystemSpec]:
         raise ValueError("--grid and --cells describe a matrix file; the grid of a scene is given by --size.")
     if args.moving and (args.solves < 2 or args.vertex):
         raise ValueError("--moving needs a scene that can move and --solves of at least 2.")
-    if args.vertex and (args.fluid_only or args.rhs):
-        raise ValueError("--vertex has neither fluid cells nor another right-hand side than its own.")
+    if args.vertex and (args.fluid_only or args.rhs or any(args.periodic)):
+        raise ValueError("--vertex has no fluid cells, no periodic axes and no right-hand side but its own.")
     kind = "family" if args.family else "mesh" if args.mesh else "vertex"
     name = args.family or (str(args.mesh.resolve()) if args.mesh else "")
     shapes = args.size or [(64, 64, 64)]
-    return [SystemSpec(kind, name, shape, args.seed, args.fluid_only, args.rhs) for shape in shapes]
+    own = {"seed": args.seed, "fluid_only": args.fluid_only, "rhs": args.rhs, "periodic": args.periodic}
+    return [SystemSpec(kind, name, shape, **own) for shape in shapes]
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from petsc_dcdm.compare.baselines import Solver
-from petsc_dcdm.grid.shape import Shape, size_text
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape, size_text
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class SystemSpec:
 
     rhs: flow, random or smooth for families and meshes; for a matrix a PETSc binary file, random if empty.
     cells: PETSc binary index set, the cell of each row of a matrix file that numbers only some cells.
+    periodic: axes (z, y, x) of a family or mesh whose sides meet.
     step: how far a moving scene has moved (families: the seed; meshes: the angle).
     """
 
@@ -34,6 +35,7 @@ class SystemSpec:
     fluid_only: bool = False
     rhs: str = ""
     cells: str = ""
+    periodic: Periodic = NOT_PERIODIC
     step: int = 0
 
     @property
@@ -45,6 +47,9 @@ class SystemSpec:
     def label(self) -> str:
         """A name for titles, without the size."""
         name = Path(self.name).stem if self.kind in ("mesh", "matrix") else self.name or self.kind
+        if any(self.periodic):
+            rings = [axis for axis, ring in zip("xyz", self.periodic[::-1], strict=True) if ring]
+            name += f" periodic along {', '.join(rings)}"
         return f"{name}, fluid cells only" if self.fluid_only else name
 
     def moved(self, step: int) -> SystemSpec:
@@ -77,6 +82,7 @@ class Job:
         system = fields.pop("system")
         if system["shape"] is not None:
             system["shape"] = tuple(system["shape"])
+        system["periodic"] = tuple(system["periodic"])
         return Job(system=SystemSpec(**system), solver=Solver(**fields.pop("solver")), **fields)
 
 

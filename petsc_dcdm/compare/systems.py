@@ -17,6 +17,7 @@ from petsc_dcdm.poisson import dmda, families, io, mesh, rhs, scene
 from petsc_dcdm.poisson.assemble import assemble
 from petsc_dcdm.poisson.flags import normal
 from petsc_dcdm.poisson.pockets import seal_pockets
+from petsc_dcdm.poisson.rings import close_rings
 
 TURN = 7.0  # degrees that a mesh turns about the vertical axis from one solve of a moving scene to the next
 
@@ -70,7 +71,7 @@ def build(spec: SystemSpec) -> Problem:
         return _from_file(spec)
     if spec.shape is None:
         raise ValueError(f"A system of kind {spec.kind!r} needs a size.")
-    dm = dmda.create(spec.shape)
+    dm = dmda.create(spec.shape, periodic=spec.periodic)
     if spec.kind == "vertex":
         return _vertex(dm)
     system = assemble(_world(spec, spec.shape, dm), dm, spec.fluid_only)
@@ -90,7 +91,7 @@ def _world(spec: SystemSpec, shape: Shape, dm: PETSc.DMDA) -> scene.World:
         world = scene.around_mesh(shape, box, mesh.place(mesh.load(spec.name), shape, rotation=turn))
     else:
         raise ValueError(f"There is no kind of system {spec.kind!r}: family, mesh, vertex or matrix.")
-    seal_pockets(world, dm)
+    seal_pockets(close_rings(world, dm), dm)
     return world
 
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from petsc_dcdm.grid.layout import Layout
+from petsc_dcdm.grid.layout import Layout, SerialLayout
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic
 
 
 def all_but_last(a: np.ndarray, axis: int) -> np.ndarray:
@@ -62,27 +63,33 @@ def diagonal(w: Sequence[np.ndarray], s: np.ndarray) -> np.ndarray:
     return d
 
 
-def connected(seed: np.ndarray, w: Sequence[np.ndarray]) -> np.ndarray:
+def connected(seed: np.ndarray, w: Sequence[np.ndarray], periodic: Periodic = NOT_PERIODIC) -> np.ndarray:
     """bool: all cells that the bool array `seed` reaches through positive conductances, on one rank."""
     reached = seed.copy()
     open_faces = [all_but_first(face, axis) > 0 for axis, face in enumerate(w)]
+    layers = [np.moveaxis(reached, 2 - axis, 0) for axis in range(3)]
+    seams = [np.moveaxis(face, 2 - axis, 0)[0] > 0 for axis, face in enumerate(w)]
     while True:
         before = int(reached.sum())
         for axis in range(3):
             all_but_last(reached, axis)[...] |= all_but_first(reached, axis) & open_faces[axis]
             all_but_first(reached, axis)[...] |= all_but_last(reached, axis) & open_faces[axis]
+            if periodic[2 - axis]:
+                layers[axis][[0, -1]] |= (layers[axis][0] | layers[axis][-1]) & seams[axis]
         if int(reached.sum()) == before:
             return reached
 
 
-def largest_connected(w: Sequence[np.ndarray]) -> np.ndarray:
+def largest_connected(w: Sequence[np.ndarray], periodic: Periodic = NOT_PERIODIC) -> np.ndarray:
     """bool: the largest set of cells that positive conductances connect, on one rank; of equals the first."""
-    left = diagonal([padded(face) for face in w], np.zeros_like(w[0])) > 0
+    z, y, x = w[0].shape
+    layout = SerialLayout((z, y, x), (), periodic=periodic)
+    left = diagonal([padded(face, layout) for face in w], np.zeros_like(w[0])) > 0
     best = np.zeros_like(left)
     while left.sum() > best.sum():
         seed = np.zeros_like(left)
         seed.flat[int(np.flatnonzero(left)[0])] = True
-        part = connected(seed, w)
+        part = connected(seed, w, periodic)
         left &= ~part
         if part.sum() > best.sum():
             best = part

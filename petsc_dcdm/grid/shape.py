@@ -31,6 +31,23 @@ def parse_shape(text: str, *, cube: bool = False, least: int = 1) -> Shape:
     return nz, ny, nx
 
 
+def parse_axes(text: str) -> Periodic:
+    """Axes as ``x,y``, in the order of a shape. Raises ValueError that says what is allowed, to end a sentence with."""
+    named = text.lower().split(",")
+    if not set(named) <= set("xyz") or len(set(named)) < len(named):
+        near = ",".join(axis for axis in "xyz" if axis in text.lower())
+        raise ValueError("axes as x, y, z or several of them, such as x,y" + (f"; {near}?" if near else ""))
+    return "z" in named, "y" in named, "x" in named
+
+
+def axes_argument(text: str) -> Periodic:
+    """Axes given to argparse; ArgumentTypeError otherwise."""
+    try:
+        return parse_axes(text)
+    except ValueError as allowed:
+        raise argparse.ArgumentTypeError(f"{text!r} must be {allowed}") from None
+
+
 def shape_argument(text: str) -> Shape:
     """A grid to solve on, given to argparse: at least two cells along its axes; ArgumentTypeError otherwise."""
     try:

@@ -160,7 +160,7 @@ def _matrix(
         lengths, columns, entries = _slab(world, number, kept, values, slab)
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(PETSc.IntType)
         own = interior(number)[slab][kept[slab]]
-        A.setValuesIJV(indptr, columns, entries, rowmap=own)
+        A.setValuesIJV(indptr, columns, entries, addv=True, rowmap=own)  # two cells of a ring are coupled twice
     A.assemble()
     return A
 
@@ -175,9 +175,9 @@ def _faces(world: World) -> Iterator[tuple[int, bool, np.ndarray]]:
 
 
 def _rank_border(world: World, a: int, is_high: bool) -> np.ndarray:
-    """The low or high layer of the box along axis a, whose neighbours belong to another rank."""
+    """The low or high layer of the box along axis a, whose neighbours belong to another rank, or to none."""
     at = np.zeros([n if axis == 2 - a else 1 for axis, n in enumerate(world.box.shape)], bool)
-    if at.size:
+    if at.size and world.box.shape[2 - a] < world.shape[2 - a]:
         at.flat[-1 if is_high else 0] = True
     return at
 

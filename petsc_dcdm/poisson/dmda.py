@@ -8,7 +8,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.faces import interior
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 from petsc_dcdm.poisson.flags import Box
 
 
@@ -16,12 +16,16 @@ def create(
     shape: Shape,
     comm: PETSc.Comm | None = None,
     ranges: Sequence[Sequence[int]] | None = None,
+    periodic: Periodic = NOT_PERIODIC,
 ) -> PETSc.DMDA:
     """A DMDA of one unknown per cell with a star stencil of width 1; two-dimensional where nz = 1.
     Collective.
 
     ranges: cells per rank along x, y(, z) when PETSc's even division is not wanted.
+    periodic: axes (z, y, x); not one of a single cell.
     """
+    kinds = PETSc.DM.BoundaryType
+    along = [kinds.PERIODIC if ring and n > 1 else kinds.NONE for ring, n in zip(periodic, shape, strict=True)][::-1]
     dim = 2 if shape[0] == 1 else 3
     sizes = shape[::-1][:dim]
     owned = None if ranges is None else [list(r) for r in ranges][:dim]
@@ -31,7 +35,7 @@ def create(
         sizes=sizes,
         proc_sizes=None if owned is None else [len(r) for r in owned],
         ownership_ranges=owned,
-        boundary_type=PETSc.DM.BoundaryType.NONE,
+        boundary_type=tuple(along[:dim]),
         stencil_type=PETSc.DMDA.StencilType.STAR,
         stencil_width=1,
         comm=PETSc.COMM_WORLD if comm is None else comm,
@@ -42,6 +46,12 @@ def shape_of(dm: PETSc.DMDA) -> Shape:
     """Global (nz, ny, nx)."""
     nx, ny, nz = (*dm.getSizes(), 1, 1)[:3]
     return int(nz), int(ny), int(nx)
+
+
+def periodic_of(dm: PETSc.DMDA) -> Periodic:
+    """Its periodic axes (z, y, x)."""
+    x, y, z = (kind == PETSc.DM.BoundaryType.PERIODIC for kind in (*dm.getBoundaryType(), None, None)[:3])
+    return z, y, x
 
 
 def box_of(dm: PETSc.DMDA) -> Box:
@@ -71,7 +81,8 @@ def ghosted(dm: PETSc.DMDA) -> tuple[slice, slice, slice]:
 
 
 def exchange(dm: PETSc.DMDA, padded: np.ndarray) -> None:
-    """Fill the face halo of a padded float64 array from the neighbouring ranks, in place. Collective.
+    """Fill the face halo of a padded float64 array from the neighbouring ranks, in place, and along periodic axes from
+    the other end. Collective.
 
     Cells outside the grid keep their values; edges and corners of the halo are not filled.
     """

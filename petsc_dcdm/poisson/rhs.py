@@ -59,8 +59,8 @@ def manufactured(world: World) -> tuple[np.ndarray, np.ndarray]:
     """(right-hand side, exact pressure at the cell centres) of a product of sines and cosines, on a box full
     of fluid.
 
-    Along each axis the factor vanishes on open sides and is flat on closed ones; the grid's longest edge is
-    1. The discrete solution converges to the exact one at second order. ValueError on worlds with obstacles
+    Along each axis the factor vanishes on open sides and is flat on closed ones, or is periodic; the grid's longest
+    edge is 1. The discrete solution converges to the exact one at second order. ValueError on worlds with obstacles
     or coefficients.
     """
     if (interior(world.flags) != FLUID).any() or world.coefficient is not None:
@@ -73,6 +73,8 @@ def manufactured(world: World) -> tuple[np.ndarray, np.ndarray]:
             continue
         low, high = (side == CLOSED_SIDE or side == INFLOW_SIDE for side in world.sides[2 * a : 2 * a + 2])
         waves = (1.0, 2.0, 1.0)[a] - (0.5 if low != high else 0.0)
+        if world.periodic[2 - a]:
+            waves = 2.0
         angle = np.pi * waves * (c + 0.5) / n
         exact = exact * (np.cos(angle) if low else np.sin(angle))
         rate += world.axis[a] * (np.pi * waves / (n * h)) ** 2

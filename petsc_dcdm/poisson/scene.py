@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from petsc_dcdm.grid.faces import all_but_first, all_but_last, diagonal, interior, neighbours
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 from petsc_dcdm.poisson.flags import FLUID, OPEN, SOLID, Box, set_walls, sides_of
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class World:
         factor on the conductances along x, y, z
     coefficient
         of the cells, float64 padded; None means 1
+    periodic
+        the axes (z, y, x) whose sides meet: there the padded layer is the other end of the grid; see rings.close_rings
     """
 
     shape: Shape
@@ -62,6 +64,7 @@ class World:
     flow: Axes = (1.0, 0.0, 0.0)
     axis: Axes = (1.0, 1.0, 1.0)
     coefficient: np.ndarray | None = field(default=None, repr=False)
+    periodic: Periodic = NOT_PERIODIC
 
     @property
     def fluid(self) -> np.ndarray:
@@ -134,9 +137,11 @@ def conduct(world: World) -> None:
 
 
 def halfway(world: World, a: int, is_high: bool) -> np.ndarray | float:
-    """2 for owned cells at that side of the grid, else 1 (broadcasts to box.shape)."""
+    """2 for owned cells at that side of the grid, else 1 (broadcasts to box.shape); a periodic axis has no sides."""
     n, axis = world.box.shape[2 - a], 2 - a
     at = np.ones([n if d == axis else 1 for d in range(3)])
+    if world.periodic[axis]:
+        return at
     if is_high and world.box.offset[axis] + n == world.shape[axis]:
         at[tuple(-1 if d == axis else slice(None) for d in range(3))] = 2.0
     elif not is_high and world.box.offset[axis] == 0:

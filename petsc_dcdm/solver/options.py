@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import OptionError
-from petsc_dcdm.grid.shape import Periodic, Shape, parse_shape
+from petsc_dcdm.grid.shape import Periodic, Shape, parse_axes, parse_shape
 
 Settings = TypeVar("Settings")
 
@@ -43,14 +43,6 @@ def _integer(minimum: int) -> Callable[[str], int]:
         return value
 
     return parse
-
-
-def _axes(text: str) -> tuple[bool, bool, bool]:
-    named = text.lower().split(",")
-    if not named or not set(named) <= set("xyz") or len(set(named)) < len(named):
-        near = ",".join(axis for axis in "xyz" if axis in text.lower())
-        raise ValueError("axes as x, y, z or several of them, such as x,y" + (f"; {near}?" if near else ""))
-    return "z" in named, "y" in named, "x" in named
 
 
 def _choice(*allowed: str) -> Callable[[str], str]:
@@ -113,7 +105,7 @@ PC_OPTIONS = (
         "pc_dcdm_periodic",
         None,
         "axes that are periodic, as x,y: seen in the matrix, but for axes of two cells",
-        _axes,
+        parse_axes,
     ),
     Option("pc_dcdm_device", "auto", "where the network runs: auto, cpu, cuda or cuda:N", _device),
     Option(

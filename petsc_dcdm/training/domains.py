@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from petsc_dcdm.grid.faces import all_but_first, all_but_last, connected, diagonal, largest_connected, padded
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.layout import SerialLayout
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 
 Rng = np.random.Generator
+Faces = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 #: What an open side of the grid is: pressure given half a cell outside (2 w), in a ghost cell (w), or a wall (0).
 OPENINGS = (0.0, 1.0, 2.0)
@@ -24,9 +26,10 @@ OPENINGS = (0.0, 1.0, 2.0)
 class System:
     """A stencil: float32 ``w[0..2]`` and `s`, each (nz, ny, nx). `closed`: singular, constants are its null space."""
 
-    w: tuple[np.ndarray, np.ndarray, np.ndarray]
+    w: Faces
     s: np.ndarray
     closed: bool
+    periodic: Periodic = NOT_PERIODIC  #: the axes (z, y, x) whose ends are neighbours
 
     @property
     def shape(self) -> Shape:
@@ -38,8 +41,7 @@ class System:
         return self.diagonal() > 0
 
     def diagonal(self) -> np.ndarray:
-        """Of the operator, in the dtype of `s`."""
-        return diagonal([padded(face) for face in self.w], self.s)
+        return diagonal([padded(face, SerialLayout(self.shape, (), periodic=self.periodic)) for face in self.w], self.s)
 
 
 def assemble(
@@ -87,17 +89,17 @@ def assemble(
     return finish((w[0], w[1], w[2]), s)
 
 
-def finish(w: tuple[np.ndarray, np.ndarray, np.ndarray], s: np.ndarray) -> System:
+def finish(w: Faces, s: np.ndarray, periodic: Periodic = NOT_PERIODIC) -> System:
     """Drop parts of the domain that are closed off, scale, convert to float32."""
-    reached = connected(s > 0, w)
+    reached = connected(s > 0, w, periodic)
     closed = not reached.any()
     if closed:
-        reached = largest_connected(w)
+        reached = largest_connected(w, periodic)
     keep = [np.where(reached, wa, 0.0) for wa in w]
     s = np.where(reached, s, 0.0)
-    top = max(System((keep[0], keep[1], keep[2]), s, closed).diagonal().max(), np.finfo(float).tiny)
+    top = max(System((keep[0], keep[1], keep[2]), s, closed, periodic).diagonal().max(), np.finfo(float).tiny)
     a, b, c = ((x / top).astype(np.float32) for x in keep)
-    return System((a, b, c), (s / top).astype(np.float32), closed)
+    return System((a, b, c), (s / top).astype(np.float32), closed, periodic)
 
 
 # Geometry -----------------------------------------------------------------------------------------

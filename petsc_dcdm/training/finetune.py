@@ -111,7 +111,7 @@ def _read(A: PETSc.Mat, shape: Shape | None) -> tuple[System, np.ndarray]:
     w = [interior(face) for face in faces]
     free = np.ones(A.getSize()[0], bool)
     free[system.fixed.rows] = False
-    found = finish((w[0], w[1], w[2]), interior(extra))
+    found = finish((w[0], w[1], w[2]), interior(extra), system.layout.periodic)
     system.destroy()
     comm.Free()
     pc.destroy()
@@ -174,20 +174,26 @@ def _progress(steps: int) -> Callable[[int, float], None]:
 
 
 def piece(system: System, offset: Shape, shape: Shape) -> System:
-    """A box of a system. Where it is cut off the outside is held at zero pressure: its faces count into s."""
+    """A box of a system. Where it is cut off the outside is held at zero pressure: its faces count into s. A ring
+    that it has all of stays one.
+    """
     box = tuple(slice(o, o + n) for o, n in zip(offset, shape, strict=True))
+    z, y, x = (ring and n == m for ring, n, m in zip(system.periodic, shape, system.shape, strict=True))
     w, s = [], system.s[box].astype(float)
     for axis, face in enumerate(system.w):
         inner = face[box].astype(float)
         low: list[slice | int] = [slice(None)] * 3
         high, beyond = low.copy(), list[slice | int](box)
-        low[2 - axis], high[2 - axis], beyond[2 - axis] = 0, -1, offset[2 - axis] + shape[2 - axis]
+        end, n = offset[2 - axis] + shape[2 - axis], face.shape[2 - axis]
+        low[2 - axis], high[2 - axis], beyond[2 - axis] = 0, -1, end % n
+        w.append(inner)
+        if (x, y, z)[axis]:
+            continue
         s[tuple(low)] += inner[tuple(low)]
-        if offset[2 - axis] + shape[2 - axis] < face.shape[2 - axis]:
+        if end < n or system.periodic[2 - axis]:
             s[tuple(high)] += face[tuple(beyond)]
         inner[tuple(low)] = 0.0
-        w.append(inner)
-    return finish((w[0], w[1], w[2]), s)
+    return finish((w[0], w[1], w[2]), s, (z, y, x))
 
 
 def pieces(systems: Sequence[System]) -> Callable[[Rng], System]:

@@ -9,16 +9,20 @@ from collections.abc import Callable
 
 import torch
 
-from petsc_dcdm.network.fields import Operator, low, no_exchange
+from petsc_dcdm.network.fields import Exchange, Operator, low, no_exchange
 from petsc_dcdm.network.multigrid import apply_operator
 from petsc_dcdm.training.dcdm import Recurrence, dot
 
 
 def unrolled_loss(
-    op: Operator, precondition: Callable[[torch.Tensor], torch.Tensor], b: torch.Tensor, steps: int
+    op: Operator,
+    precondition: Callable[[torch.Tensor], torch.Tensor],
+    b: torch.Tensor,
+    steps: int,
+    exchange: Exchange = no_exchange,
 ) -> torch.Tensor:
     """Mean over the batch of log(|r_steps| / |b|) / steps: the logarithm of the mean convergence factor."""
-    r, loop = b / dot(b, b).sqrt(), Recurrence(lambda d: apply_operator(op, d, no_exchange))
+    r, loop = b / dot(b, b).sqrt(), Recurrence(lambda d: apply_operator(op, d, exchange))
     for _ in range(steps):
         _, r = loop.step(r, precondition(r))
     return 0.5 * torch.log(dot(r, r).clamp_min(torch.finfo(b.dtype).tiny)).mean() / steps
@@ -32,13 +36,10 @@ def dense(op: Operator) -> torch.Tensor:
     index[cells] = torch.arange(count)
     matrix = torch.diag(op.d[cells].double())
     for a in range(3):
-        dim = 2 - a
-        n = op.shape[dim]
-        w = low(op.faces[a], a).narrow(dim, 1, n - 1)
-        i, j = index.narrow(dim, 0, n - 1), index.narrow(dim, 1, n - 1)
-        face = (w > 0) & (i >= 0) & (j >= 0)
-        value = -w[face].double()
-        matrix = matrix.index_put((i[face], j[face]), value).index_put((j[face], i[face]), value)
+        w, i = low(op.faces[a], a), index.roll(1, 2 - a)
+        face = (w > 0) & (i >= 0) & (index >= 0)
+        value, pair = -w[face].double(), (i[face], index[face])
+        matrix = matrix.index_put(pair, value, accumulate=True).index_put(pair[::-1], value, accumulate=True)
     return matrix
 
 

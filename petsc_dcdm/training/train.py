@@ -13,7 +13,7 @@ import torch
 
 from petsc_dcdm.grid.layout import SerialLayout
 from petsc_dcdm.network import multigrid
-from petsc_dcdm.network.fields import no_exchange
+from petsc_dcdm.network.fields import Exchange, no_exchange
 from petsc_dcdm.network.initial import HYPER, initial_tensors
 from petsc_dcdm.stencil.plan import VISITS, plan_coarsening
 from petsc_dcdm.training.domains import System, random_system, smooth_noise
@@ -65,10 +65,16 @@ def prepare(
     solve on the coarsest level.
     """
     plan = plan_coarsening(system.shape, mean_conductances(system), threshold, coarse_limit)
-    op = multigrid.operator_from_arrays(system.w, system.s, system.shape)
-    smoothers, coarse, _ = multigrid.build(weights, op, SerialLayout(system.shape, plan), no_exchange)
+    layout, exchange = SerialLayout(system.shape, plan, periodic=system.periodic), exchange_of(system)
+    op = multigrid.operator_from_arrays(system.w, system.s, system.shape, exchange)
+    smoothers, coarse, _ = multigrid.build(weights, op, layout, exchange)
     solve = exact_solver(coarse, system.closed)
-    return op, lambda r: multigrid.cycle(smoothers, solve, r, no_exchange, VISITS)
+    return op, lambda r: multigrid.cycle(smoothers, solve, r, exchange, VISITS)
+
+
+def exchange_of(system: System) -> Exchange:
+    """How halos are filled on the grid of a system."""
+    return SerialLayout(system.shape, (), periodic=system.periodic).exchange if any(system.periodic) else no_exchange
 
 
 def consistent(b: torch.Tensor, active: torch.Tensor, closed: bool) -> torch.Tensor:
@@ -140,7 +146,7 @@ def train_multigrid(
             system = draw(rng) if draw else random_system(rng, bool(rng.random() < settings.share_2d))[1]
             op, precondition = prepare(weights, system, settings.threshold, int(rng.choice(COARSE_LIMITS)))
             b = right_hand_sides(op, precondition, system.closed, rng)
-            loss = unrolled_loss(op, precondition, b, settings.unroll) / settings.batch
+            loss = unrolled_loss(op, precondition, b, settings.unroll, exchange_of(system)) / settings.batch
             loss.backward()
             total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(learned, 1.0)

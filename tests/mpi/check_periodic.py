@@ -8,6 +8,10 @@ from ring_systems import assembled, conductances, rings_of, sizes, to_petsc
 from systems import right_hand_side, solve
 
 from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
+from petsc_dcdm.poisson import dmda, families, rhs
+from petsc_dcdm.poisson.assemble import assemble
+from petsc_dcdm.poisson.pockets import seal_pockets
+from petsc_dcdm.poisson.rings import close_rings
 
 RANKS = (2, 3, 4)
 TIMEOUT = 240
@@ -119,6 +123,26 @@ def test_one_sided_couplings_round_the_end_are_refused_on_all_ranks() -> None:
         said = str(error.__cause__ or error)
     everyone = set(comm.tompi4py().allgather(said))
     assert len(everyone) == 1 and "high neighbour along z" in said, everyone
+
+
+def test_scenes_on_rings_are_those_of_one_rank() -> None:
+    found = []
+    for where in (PETSc.COMM_SELF, comm):
+        dm = dmda.create((12, 14, 16), where, periodic=(True, False, True))
+        world = close_rings(families.make("mixed", (12, 14, 16), 2, dmda.box_of(dm)), dm)
+        seal_pockets(world, dm)
+        scene = assemble(world, dm)
+        b = rhs.make("random", scene, 1)
+        ksp = PETSc.KSP().create(where)
+        scene.attach(ksp)
+        ksp.setType("python")
+        ksp.setPythonType("petsc_dcdm.KSP")
+        ksp.setTolerances(rtol=1e-8)
+        x = b.duplicate()
+        ksp.solve(b, x)
+        assert ksp.getPC().getPythonContext().layout.periodic[2]  # air may lie between the ends along z
+        found.append((scene.unknowns, scene.A.norm(), b.norm(), ksp.getIterationNumber(), x.norm()))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
 
 
 def test_no_ring_where_nothing_goes_round() -> None:

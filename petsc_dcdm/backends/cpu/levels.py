@@ -109,9 +109,9 @@ class Stage:
         where the boxes of other ranks adjoin.
         """
         c = self.level
-        roles = (1, 0, 2) if self.geometry.flat else (0, 1, 2)
         self._places = []
-        for name, i in zip("wrx", roles, strict=True):
+        for name, axis in zip("xrw", roles(self.geometry.flat), strict=True):
+            i = 2 - axis
             n, low, length = shape[i], self.low[i], self.geometry.shape[i]
             if not (periodic[i] and not self.geometry.rings[i] and n % 2 and getattr(c, f"half_{name}")):
                 continue
@@ -206,7 +206,7 @@ def crop(source: list[np.ndarray] | PackedStencil, plan: tuple[Axes, ...], perio
 
     `source` holds low conductances along x, y, z and s, each (nz, ny, nx), or is packed. The low edges of the part are
     multiples of the coarsest cells, so that every level is cropped alike. It is the whole grid where cropping would
-    save little, and all of a periodic axis whose ends meet on any level.
+    save little, and all of a periodic axis unless its last cell is empty on every level.
     """
     if isinstance(source, PackedStencil):
         shape: tuple[int, ...] = source.shape
@@ -235,8 +235,8 @@ def crop(source: list[np.ndarray] | PackedStencil, plan: tuple[Axes, ...], perio
     unit = [2 ** sum(2 - i in axes for axes in plan) for i in range(3)]
     begin = [int(b) // u * u for b, u in zip(low, unit, strict=True)]
     for axis, (u, n) in enumerate(zip(unit, shape, strict=True)):
-        if periodic[axis] and begin[axis] == 0 and -(-int(high[axis]) // u) == -(-n // u):
-            high[axis] = n
+        if periodic[axis] and -(-int(high[axis]) // u) == -(-n // u):
+            begin[axis], high[axis] = 0, n
     if (low >= high).any() or np.prod(high - np.array(begin)) > 0.9 * np.prod(shape):
         return (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
     z, y, x = (slice(b, int(e)) for b, e in zip(begin, high, strict=True))

@@ -83,11 +83,10 @@ class CpuLevels:
         """All levels from the conductances along x, y, z and s of the finest."""
         layout = self._layout
         shape, offset, global_shape = layout.shape, layout.offset, layout.global_shape
-        empty: Shape = (0, 0, 0)
-        wholes: list[tuple[Shape, Shape, Shape]] = []  # of every level: of the grid, and offset and shape of the box
+        wholes: list[tuple[Shape, Shape, Shape]] = []  # of every level: shape of the grid, offset and shape of the box
         for axes in (*layout.plan, ()):
             wholes.append((global_shape, offset, shape))
-            global_shape, _ = coarse_box(global_shape, empty, axes)
+            global_shape, _ = coarse_box(global_shape, (0, 0, 0), axes)
             shape, offset = coarse_box(shape, offset, axes)
         shape = layout.shape
         box: Box = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))

@@ -22,14 +22,16 @@ void dcdm_words(const dcdm_level *l, const uint8_t *cells, int64_t pitch_w, int6
 
 enum { STEPS = 3, ROUNDS = 4 };
 
-/* A level of n cells along x, y, z in the layout of common.h; `size` is that of its arrays. */
-static dcdm_level shape_level(const int64_t n[3], int64_t *size) {
-    const int flat = n[2] == 1;
-    const int64_t pitch = (n[0] + 2 + ALIGN - 1) / ALIGN * ALIGN;
+/* A level of n cells along x, y, z in the layout of common.h, `ring`: periodic; `size` is that of its arrays. */
+static dcdm_level shape_level(const int64_t n[3], int ring, int64_t *size) {
+    const int flat = n[2] == 1, wrap_x = ring && n[0] > 1;
+    const int64_t pitch = (n[0] + (wrap_x ? ALIGN : 2) + ALIGN - 1) / ALIGN * ALIGN;
     *size = (n[2] + 2) * (n[1] + 2) * pitch + 2 * ALIGN;
     return (dcdm_level){.n_w = flat ? n[1] : n[2], .n_r = flat ? 1 : n[1], .n_x = n[0], .pitch_r = pitch,
                         .pitch_w = flat ? pitch : (n[1] + 2) * pitch, .origin = ALIGN + (n[1] + 3) * pitch,
-                        .full_w = flat ? n[0] : n[0] * n[1], .full_r = n[0], .has_r = !flat, .steps = STEPS};
+                        .full_w = flat ? n[0] : n[0] * n[1], .full_r = n[0], .has_r = !flat, .steps = STEPS,
+                        .wrap_w = ring && n[flat ? 1 : 2] > 1, .wrap_r = ring && !flat && n[1] > 1, .wrap_x = wrap_x,
+                        .stop_r = flat ? 1 : n[1], .stop_x = n[0]};
 }
 
 /* The axis (0 .. 2: x, y, z) that is swept as x, r, w. */
@@ -61,7 +63,7 @@ static void *keep(levels *v, int64_t count, int64_t size) {
 static void set_up(const grid_system *g, const dcdm_network *net, int threads, levels *v) {
     int64_t coarse[3];
     for (int a = 0; a < 3; a++) coarse[a] = g->n[a] > 1 ? (g->n[a] + 1) / 2 : 1;
-    v->level[0] = shape_level(g->n, &v->size[0]), v->level[1] = shape_level(coarse, &v->size[1]);
+    v->level[0] = shape_level(g->n, g->ring, &v->size[0]), v->level[1] = shape_level(coarse, g->ring, &v->size[1]);
     dcdm_level *l = &v->level[0], *next = &v->level[1];
     l->half_x = l->half_w = 1, l->half_r = l->has_r;
     l->block_count = dcdm_count_blocks(l, threads);
@@ -121,9 +123,17 @@ static double sum_of(const double *out, int64_t parts, int count, int which) {
     return sum;
 }
 
+/* The same but for the rounding of what the network says: which of some equal cells it is asked about first is a matter
+ * of threads where a grid goes on at its ends. */
+static int near(const float *a, const float *b, int64_t size) {
+    float most = 0, apart = 0;
+    for (int64_t q = 0; q < size; q++) most = fmaxf(most, fabsf(a[q])), apart = fmaxf(apart, fabsf(a[q] - b[q]));
+    return apart < 1e-3f * most;
+}
+
 int64_t direction_size(const grid_system *g) {
     int64_t size;
-    shape_level(g->n, &size);
+    shape_level(g->n, g->ring, &size);
     return ROUNDS * size;
 }
 
@@ -155,7 +165,7 @@ void check_cycle(const grid_system *g, int threads, const char *name, float *exp
         apply(&v, r, 1 / norm, d);
         float *same = expected + step * v.size[0];
         if (threads == 1) memcpy(same, d, (size_t)v.size[0] * sizeof *d);
-        else if (step == 0) CHECK(!memcmp(same, d, (size_t)v.size[0] * sizeof *d));
+        else if (step == 0) CHECK(g->ring ? near(same, d, v.size[0]) : !memcmp(same, d, (size_t)v.size[0] * sizeof *d));
         const double *before[2] = {p[(step - history) % 2], p[(step + 1) % 2]};
         dcdm_dots(l, &a, d, before, history, r, out);
         const int count = 4 + 2 * history;

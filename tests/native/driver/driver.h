@@ -24,10 +24,11 @@
     } while (0)
 
 /* A system on a box: low conductances along x, y, z and s, with a halo of zeros; `first` is the element of cell
- * (0, 0, 0). c: the conductances along the axes if none varies, and then also packed. */
+ * (0, 0, 0). c: the conductances along the axes if none varies, and then also packed. `ring`: all axes of more than one
+ * cell are periodic, and the high side of the halo holds the conductances of the first cells. */
 typedef struct {
     int64_t n[3], pitch_y, pitch_z, size, first;
-    int varying;
+    int varying, ring;
     double c[3], *w[3], *s, s_value[256];
     uint8_t *cells, *s_index;
 } grid_system;
@@ -36,7 +37,7 @@ typedef struct {
 void *zeros(int64_t count, int64_t size);
 double uniform(void);
 
-grid_system make_system(int64_t nx, int64_t ny, int64_t nz, int varying);
+grid_system make_system(int64_t nx, int64_t ny, int64_t nz, int varying, int ring);
 void free_system(grid_system *g);
 
 /* The matrix of the system is read back, packed, lookups at for walls. */

@@ -75,9 +75,9 @@ INLINE int parity_of(const dcdm_level *l, int64_t k, int list) {
     return x + 2 * r + 4 * (l->half_w && (place_of(l->place_w, k) & 1));
 }
 
-INLINE int list_of(const dcdm_level *l, int64_t j, int64_t i) {
-    const int64_t x = l->half_x ? place_of(l->place_x, i) & 1 : 0, r = l->half_r ? place_of(l->place_r, j) & 1 : 0;
-    return (int)(x + (r << l->half_x));
+/* The list of the cells of row j that have an even place. */
+INLINE int even_list(const dcdm_level *l, int64_t j) {
+    return l->half_r && place_of(l->place_r, j) & 1 ? 1 << l->half_x : 0;
 }
 
 /* The network at cells that lie anywhere in plane k, n of them at most SPARSE. */
@@ -146,11 +146,10 @@ static void prepare_memory(workspace *ws) {
     memset(ws->count, 0, sizeof ws->count);
 }
 
-/* Place of the answer for cell i of row (k, j), which is to be evaluated if it is not kept. around: the hash of the
- * cells around it, even: they are all the same; then its parity does not matter. */
-static int32_t find_answer(const dcdm_level *l, workspace *ws, int64_t k, int64_t j, int64_t i, uint32_t around,
-                           int even) {
-    const int list = list_of(l, j, i);
+/* Place of the answer for cell i of row (k, j), which is to be evaluated if it is not kept. list: which one it is for,
+ * around: the hash of the cells around it, even: they are all the same; then its parity does not matter. */
+static int32_t find_answer(const dcdm_level *l, workspace *ws, int64_t k, int64_t j, int64_t i, int list,
+                           uint32_t around, int even) {
     int32_t place = -1;
     if (!ws->forgetful) {
         if (!even) around += 0x632BE5ABu * (uint32_t)(1 + parity_of(l, k, list));
@@ -190,6 +189,9 @@ static int64_t sort_row(const dcdm_level *l, workspace *ws, int64_t k, int64_t j
     const uint32_t *below = ws->patch + at(ws, k - 1) + o, *here = ws->patch + at(ws, k) + o,
                    *above = ws->patch + at(ws, k + 1) + o;
     int32_t *code = ws->code + ws->origin + o;
+    const int32_t *places = l->place_x;
+    const int64_t half = l->half_x ? 1 : 0;
+    const int first = even_list(l, j);
     int64_t active = 0;
     for (int32_t block = 0; block < l->n_x; block += ALIGN) {
         const int32_t n = block + ALIGN < l->n_x ? ALIGN : (int32_t)l->n_x - block;
@@ -214,7 +216,9 @@ static int64_t sort_row(const dcdm_level *l, workspace *ws, int64_t k, int64_t j
         for (int t = 0; t < ALIGN && kind[block / ALIGN] == MIXED; t++) {
             const int64_t i = block + t;
             code[i] = -1;
-            if (t < n && inverse[i] > 0) code[i] = find_answer(l, ws, k, j, i, around[t], around[t] == all * id[i]);
+            if (t >= n || !(inverse[i] > 0)) continue;
+            const int list = first + (int)(place_of(places, i) & half);
+            code[i] = find_answer(l, ws, k, j, i, list, around[t], around[t] == all * id[i]);
         }
     }
     return active;

@@ -21,7 +21,7 @@ from petsc_dcdm.stencil.discovery import Grid, find_grid
 from petsc_dcdm.stencil.entries import RowsOnGrid
 from petsc_dcdm.stencil.entries_numpy import NumpyRows
 from petsc_dcdm.stencil.system import build_system
-from petsc_dcdm.stencil.walls import _Faces, keep_walls, skinless_cells
+from petsc_dcdm.stencil.walls import _Faces, _torn_ahead, keep_walls, skinless_cells
 
 RINGS = list(product((False, True), repeat=3))
 ALL = (0, 1, 2)
@@ -202,6 +202,19 @@ def test_plates_across_a_ring(n: int) -> None:
         layout = SerialLayout((16, 16, n), (ALL,), periodic=(False, False, True))
         plan, _ = keep_walls([padded(face) for face in w], layout, (ALL,), (1.0, 1.0, 1.0), 2.5, 1)
         assert (plan == (ALL,)) == (at % 2 == 0), at
+
+
+def test_the_level_beyond_the_plan_goes_round_too() -> None:
+    """Torn cells are as many wherever the ring begins."""
+    shape, periodic = (16, 16, 16), (True, True, True)
+    k = np.kron(np.where(np.random.default_rng(0).random((4, 4, 4)) < 0.5, 1000.0, 1.0), np.ones((4, 4, 4)))
+    k = np.roll(k, 2, (0, 1, 2))
+    layout, found = SerialLayout(shape, (ALL,), periodic=periodic), []
+    for turn in (0, 4, 8):
+        w, _ = conductances(shape, periodic, coefficient=np.roll(k, turn, (0, 1, 2)))
+        level = _Faces([padded(face, layout) for face in w], 1).coarse(ALL, (8, 8, 8))
+        found.append(_torn_ahead(level, [ALL], ALL, layout, 1))
+    assert found[0] == found[1] == found[2] > 0
 
 
 def test_sizes_are_seen_in_the_offsets() -> None:
