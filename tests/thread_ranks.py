@@ -81,7 +81,7 @@ class ThreadRank:
         self.threads.reduced[self.number] = values
         self.threads.barrier.wait()
         everyones = [self.threads.reduced[rank] for rank in range(self.threads.size)]
-        out[...] = {MPI.SUM: sum, MPI.MAX: np.maximum.reduce}[op](everyones)
+        out[...] = sum(everyones) if op == MPI.SUM else np.maximum.reduce(everyones)
         self.threads.barrier.wait()
 
 

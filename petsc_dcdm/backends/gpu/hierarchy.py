@@ -25,7 +25,7 @@ from petsc_dcdm.network.hierarchy import CoarseSolve, unset_coarse_solve
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
 
-COLUMNS = 128
+COLUMNS = 256
 """Of the coarse inverse, that a program works on at a time."""
 
 
@@ -82,6 +82,8 @@ class GpuHierarchy:
         self._allocate()
         self._halos = Halos(layout, self.stages, self._steps, device) if self.halo else None
         self._sequence: LaunchSequence | None = None
+        self.user: object = None
+        """Whose residual is in the finest level's r."""
         self._staging = Staging(device)
         self._scale = torch.ones(1, dtype=torch.float64, device=device)
 
@@ -265,7 +267,7 @@ class GpuHierarchy:
         Both are C-contiguous float64 (nz, ny, nx) of this rank's box, on the host, or
         `petsc_dcdm.backends.base.DeviceArray`.
         """
-        level = self.stages[0]
+        level, self.user = self.stages[0], None
         if self._sequence is None:
             self._double = level.zeros(torch.float64, self.device)
             self._sequence = LaunchSequence(self.device)

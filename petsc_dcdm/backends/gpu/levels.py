@@ -27,7 +27,7 @@ class Blocks:
     network: int = 64
     outer: int = 256
     sums: int = 2048
-    rows: int = 16
+    rows: int = 8
     fit: bool = False
 
     @staticmethod

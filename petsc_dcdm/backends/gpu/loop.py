@@ -252,10 +252,10 @@ class GpuLoop:
 
         Where the energy or the slope is 0 or not finite there is no direction, and x and r are left as they were.
         """
-        if self._fresh:
+        if self._fresh or self._network.user is not self:
             self._state[_NORM] = norm
             self._network.load(self._r, self._level.r, 1.0 / norm)
-            self._fresh = False
+            self._fresh, self._network.user = False, self
         self._steps[self._turn].run()
         after, energy, slope = self._reported()
         if not np.isfinite(energy) or not np.isfinite(slope) or energy == 0 or slope == 0:
