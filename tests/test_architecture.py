@@ -31,6 +31,8 @@ BELOW["studies"] = set(BELOW) | {"cli"}
 WITHOUT = {  # folder: modules that nothing in it may load, wherever the import stands
     "network": {"petsc4py", "mpi4py"},
     "backends/cpu": {"petsc4py", "mpi4py", "torch"},
+    "backends/gpu": {"petsc4py", "mpi4py"},
+    "studies/gpu": {"petsc4py", "mpi4py"},
     "training": {"mpi4py"},
     "native/src": {"petsc4py"},
 }
@@ -97,6 +99,7 @@ def test_what_is_not_loaded(folder: str) -> None:
         ("petsc_dcdm.backends.base", ["petsc4py", "mpi4py", "torch"]),
         ("petsc_dcdm.backends.choice", ["torch"]),
         ("petsc_dcdm.backends.cpu.backend", ["petsc4py", "mpi4py", "torch"]),
+        ("petsc_dcdm.backends.gpu.limits", ["petsc4py", "mpi4py", "torch", "triton"]),
         ("petsc_dcdm.solver.ksp", ["torch"]),
         ("petsc_dcdm.solver.pc", ["torch"]),
     ],

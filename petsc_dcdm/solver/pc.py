@@ -27,6 +27,7 @@ from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of
 from petsc_dcdm.solver.at_exit import forget, watch
 from petsc_dcdm.solver.coarse import CoarseSolver
+from petsc_dcdm.solver.device_vectors import apply_on_gpu, device_wanted
 from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.foreign_guess import ForeignGuess
 from petsc_dcdm.solver.loop.answers import Answers
@@ -195,19 +196,25 @@ class PC(Answers):
         grid = previous.grid if previous is not None else find_grid(pc, P, *told, threads)
         file.require_dimension(grid.dimension)
         threshold = file.number("threshold") if network_of(file).levels else None
-        device, holders = choose_device(settings.device, comm)
+        device, holders = choose_device(device_wanted(settings.device, P), comm)
         system = self._system = build_system(
             P, grid, comm, threshold=threshold, threads=threads, holders=holders, previous=previous
         )
-        system.layout.gpu_aware = device != "cpu" and mpi_reads_gpus()
+        system.layout.gpu_aware = device.startswith("cuda") and mpi_reads_gpus()
         self._frees_constants = system.singular and not P.getNullSpace()
         closed = system.active_cells if system.singular else 0
         system.exact &= is_aij(pc.getOperators()[1])  # else it is a copy: residuals are taken with the original
         problem = Problem(system.w, system.s, system.layout, system.scale, system.exact, closed)
         explain = partial(say, pc.getComm(), "PC")
-        compiled = settings.compile if holders is None else "off"
         self._backend = make_backend(
-            file, problem, comm, device=device, threads=threads, compiled=compiled, say=explain
+            file,
+            problem,
+            comm,
+            device=device,
+            on_gpu=holders is not None,
+            threads=threads,
+            compiled=settings.compile,
+            say=explain,
         )
         if notice := take_notice():
             explain(notice)
@@ -287,19 +294,22 @@ class PC(Answers):
             r.copy(z)
             return
         assert self._system is not None
-        system, hierarchy, sweeps = self._system, self.hierarchy, self._sweeps
-        box = system.rows.to_box(r)
-        if sweeps is not None:
-            out = sweeps.apply(lambda left, into: hierarchy.apply(left, into, 1.0, 1.0), box, 1.0 / norm)
-            out *= norm / system.scale
+        system, hierarchy = self._system, self.hierarchy
+        scales = 1.0 / norm, norm / system.scale
+        if self._sweeps is not None:
+            box = system.rows.to_box(r)
+            out = self._sweeps.apply(lambda left, into: hierarchy.apply(left, into, 1.0, 1.0), box, scales[0])
+            out *= scales[1]
             system.rows.from_box(out, z)
-        elif system.rows.copies:
-            out = np.empty(box.shape)
-            hierarchy.apply(box, out, 1.0 / norm, norm / system.scale)
-            system.rows.from_box(out, z)
-        else:
-            with z as values:
-                hierarchy.apply(box, values.reshape(box.shape), 1.0 / norm, norm / system.scale)
+        elif not apply_on_gpu(hierarchy, system.rows, r, z, *scales):
+            box = system.rows.to_box(r)
+            if system.rows.copies:
+                out = np.empty(box.shape)
+                hierarchy.apply(box, out, *scales)
+                system.rows.from_box(out, z)
+            else:
+                with z as values:
+                    hierarchy.apply(box, values.reshape(box.shape), *scales)
         system.fixed.precondition(r, z)
         if self._frees_constants:
             assert self._comm is not None
