@@ -1,0 +1,177 @@
+"""Levels whose coarse cells hold several unknowns: where a wall or a jump of the coefficient goes through a block of
+2 x 2 x 2 cells, each of the parts that hang together is one (embedded-boundary methods call them multi-valued cells).
+
+A coupling joins two unknowns of a block if it is at least `TOGETHER` times the strongest of both; what is joined is a
+part. Couplings between blocks are halved along an axis that is halved, those between parts of one block are kept
+whole. Blocks of every second level begin half a block earlier, so that what a boundary of blocks has kept apart
+comes together on the next level: white noise of deviation 3 takes 12 iterations instead of 15. numpy only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from petsc_dcdm.native.build import library
+from petsc_dcdm.native.structures import mirrors
+
+TOGETHER = 0.1
+"""Of 0.05, 0.1 and 0.25: the first merges too much where a medium is rough, the last leaves too many unknowns."""
+
+SLOW = 0.6
+"""Share of unknowns left from which on a level is divided again with couplings of a quarter of that strength."""
+
+WEAKEST = 1e-6
+"""Strength at which that ends."""
+
+STRONG = 0.3
+"""Axes are halved along which the median unknown is coupled so strongly beside its strongest axis."""
+
+DENSE_LIMIT = 400
+"""Unknowns of which the inverse is made: 10 ms, and more than that is slower than another level."""
+
+DENSE_MOST = 1500
+"""The same where parts do not get fewer; beyond it the coarsest level is smoothed only."""
+
+MOST_LEVELS = 24
+
+_i64, _pointer = ctypes.c_int64, ctypes.c_void_p
+
+
+@mirrors("parts_level")
+class PartsLevel(ctypes.Structure):
+    """parts_level of parts.h."""
+
+    _fields_ = [
+        ("n", _i64),
+        ("blocks", _i64 * 3),
+        *[(name, _pointer) for name in ("first", "block", "row", "column", "value", "s", "inverse")],
+        ("halved", _i64 * 3),
+        ("shift", _i64 * 3),
+        *[(name, _pointer) for name in ("part", "x", "y", "r", "kept", "image")],
+    ]
+
+
+@functools.cache
+def kernels() -> ctypes.CDLL:
+    """The library with the signatures of these kernels declared. Raises KernelsUnavailable."""
+    c = library()
+    level, i32, f64 = ctypes.POINTER(PartsLevel), ctypes.c_int, ctypes.c_double
+    signatures = {
+        "dcdm_parts_cells": (_i64, [_pointer] * 4 + [i32]),
+        "dcdm_parts_from_grid": (None, [level, _pointer, _pointer, i32]),
+        "dcdm_parts_seen": (None, [level, _pointer, i32]),
+        "dcdm_parts_strongest": (None, [level, _pointer, i32]),
+        "dcdm_parts_divide": (_i64, [level, _pointer, f64, _pointer, _pointer, _pointer, i32]),
+        "dcdm_parts_room": (None, [level, level, _pointer, i32]),
+        "dcdm_parts_rows": (None, [level, level, _pointer, _pointer, _pointer, i32]),
+        "dcdm_parts_begin": (None, [level]),
+        "dcdm_parts_pack": (None, [level, _pointer, _pointer, _pointer, i32]),
+        "dcdm_parts_solve": (None, [_pointer, _i64, _pointer, _pointer, _i64, _pointer, i32]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(c, name)
+        function.restype, function.argtypes = result, arguments
+    return c
+
+
+class Part:
+    """One level: its arrays, and the structure that C sees. `blocks` are (x, y, z)."""
+
+    def __init__(self, blocks: Sequence[int], first: np.ndarray) -> None:
+        self.blocks, self.n = tuple(blocks), int(first[-1])
+        self.first = first
+        self.row = np.zeros(self.n + 1, np.int64)
+        self.block = np.empty(self.n, np.int32)
+        self.s, self.inverse = np.empty(self.n, np.float32), np.empty(self.n, np.float32)
+        self.column, self.value = np.empty(0, np.int32), np.empty(0, np.float32)
+        self.part = np.empty(0, np.int32)
+        self.x, self.y, self.r = (np.zeros(self.n, np.float32) for _ in range(3))
+        self.kept, self.image = np.empty(0, np.float32), np.empty(0, np.float32)
+        self.halved: tuple[int, ...] = (0, 0, 0)
+        self.shift: tuple[int, ...] = (0, 0, 0)
+
+    @property
+    def c(self) -> PartsLevel:
+        """For C; valid while the arrays of this level are those of now."""
+        level = PartsLevel(n=self.n)
+        level.blocks[:], level.halved[:], level.shift[:] = self.blocks, self.halved, self.shift
+        names = ("first", "block", "row", "column", "value", "s", "inverse", "part", "x", "y", "r", "kept", "image")
+        for name in names:
+            setattr(level, name, getattr(self, name).ctypes.data)
+        return level
+
+    def take_rows(self, room: np.ndarray | None, column: np.ndarray, value: np.ndarray, threads: int) -> None:
+        """Rows that lie at ``room`` (None: six places each), one behind the other."""
+        kernels().dcdm_parts_begin(self.c)
+        count = int(self.row[-1])
+        self.column, self.value = np.empty(count, np.int32), np.empty(count, np.float32)
+        at = None if room is None else room.ctypes.data
+        kernels().dcdm_parts_pack(self.c, at, column.ctypes.data, value.ctypes.data, threads)
+
+
+def finest(w: Sequence[np.ndarray], s: np.ndarray, threads: int) -> Part:
+    """The cells of a grid: ``w`` conductances of the low faces along x, y, z, ``s`` extra diagonal, float64 and
+    contiguous (nz, ny, nx).
+    """
+    blocks = s.shape[::-1]
+    faces = (ctypes.c_void_p * 3)(*(face.ctypes.data for face in w))
+    first = np.empty(s.size + 1, np.int64)
+    kernels().dcdm_parts_cells((_i64 * 3)(*blocks), faces, s.ctypes.data, first.ctypes.data, threads)
+    level = Part(blocks, first)
+    level.column, level.value = np.empty(6 * level.n, np.int32), np.empty(6 * level.n, np.float32)
+    kernels().dcdm_parts_from_grid(level.c, faces, s.ctypes.data, threads)
+    level.take_rows(None, level.column, level.value, threads)
+    return level
+
+
+def levels_below(level: Part, threads: int) -> list[Part]:
+    """That level and all coarser ones."""
+    levels = [level]
+    while levels[-1].n > DENSE_LIMIT and len(levels) < MOST_LEVELS:
+        coarse = _coarse(levels[-1], len(levels) % 2 == 0, threads)
+        if coarse is None:
+            break
+        levels.append(coarse)
+    for coarse in levels[1:]:
+        coarse.kept, coarse.image = np.empty(coarse.n, np.float32), np.empty(coarse.n, np.float32)
+    return levels
+
+
+def _coarse(level: Part, shifted: bool, threads: int) -> Part | None:
+    """The next level; None where nothing can be joined any more."""
+    c, seen = kernels(), np.zeros(3)
+    c.dcdm_parts_seen(level.c, seen.ctypes.data, threads)
+    strongest = max((seen[axis] for axis in range(3) if level.blocks[axis] > 1), default=0.0)
+    axes = [axis for axis in range(3) if level.blocks[axis] > 1 and seen[axis] >= STRONG * strongest]
+    if not axes:
+        return None
+    level.halved = tuple(int(axis in axes) for axis in range(3))
+    level.shift = tuple(int(shifted and axis in axes and level.blocks[axis] > 2) for axis in range(3))
+    sizes = zip(level.blocks, level.halved, level.shift, strict=True)
+    blocks = [(n + shift + 1) // 2 if halved else n for n, halved, shift in sizes]
+    first = np.empty(prod(blocks) + 1, np.int64)
+    parent, level.part = np.empty(level.n, np.int32), np.empty(level.n, np.int32)
+    strength = np.empty(level.n, np.float32)
+    c.dcdm_parts_strongest(level.c, strength.ctypes.data, threads)
+    together, count = TOGETHER, level.n
+    while together >= WEAKEST:
+        arrays = (array.ctypes.data for array in (strength, parent, first))
+        count = c.dcdm_parts_divide(level.c, (_i64 * 3)(*blocks), together, *arrays, threads)
+        if count <= SLOW * level.n:
+            break
+        together /= 4
+    if count == level.n or (count > SLOW * level.n and prod(blocks) == 1):
+        return None
+    coarse = Part(blocks, first)
+    room = np.empty(count + 1, np.int64)
+    c.dcdm_parts_room(level.c, coarse.c, room.ctypes.data, threads)
+    column, value = np.empty(room[-1], np.int32), np.empty(room[-1], np.float32)
+    pointers = (array.ctypes.data for array in (room, column, value))
+    c.dcdm_parts_rows(level.c, coarse.c, *pointers, threads)
+    coarse.take_rows(room, column, value, threads)
+    return coarse

@@ -1,0 +1,98 @@
+"""The solver of a coarsest system on levels of parts."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import numpy as np
+
+from petsc_dcdm.backends.parts.levels import DENSE_MOST, Part, PartsLevel, finest, kernels, levels_below
+
+STEPS = 4
+"""Of the polynomial before and after each correction: even, so that iterates end where they were."""
+
+SPECTRUM = (0.35, 1.95)
+"""Eigenvalues of the matrix over its diagonal that the polynomial damps; none is larger than 2."""
+
+FLOATING = 1e-7
+"""Share of the extra diagonal in that of a connected part of the coarsest level from which on it counts."""
+
+
+class PartsSolver:
+    """An approximate inverse of the operator with conductances w and extra diagonal s: one K-cycle.
+
+    Parameters
+    ----------
+    w, s
+        conductances of the low faces along x, y, z, and extra diagonal, float64 (nz, ny, nx), not kept. A cell is an
+        unknown where any of them, or the high face of a neighbour, is positive.
+    threads
+        OpenMP threads.
+
+    Homogeneous, not quite linear: each level but the finest combines two directions. Raises KernelsUnavailable where
+    there is no compiler. Not collective.
+    """
+
+    def __init__(self, w: Sequence[np.ndarray], s: np.ndarray, threads: int) -> None:
+        w, s = [np.ascontiguousarray(face, np.float64) for face in w], np.ascontiguousarray(s, np.float64)
+        self._threads = threads
+        self.levels = levels_below(finest(w, s, threads), threads)
+        coarsest = self.levels[-1]
+        self._inverse = _inverse(coarsest) if coarsest.n <= DENSE_MOST else None
+        self._c = (PartsLevel * len(self.levels))(*(level.c for level in self.levels))
+        self._coefficients = chebyshev(STEPS, *SPECTRUM)
+        self._sums = np.zeros(3 * threads)
+
+    @property
+    def unknowns(self) -> list[int]:
+        """Of each level, the finest first."""
+        return [level.n for level in self.levels]
+
+    def solve(self, r: np.ndarray) -> np.ndarray:
+        """x, float32, in the order of the cells that are unknowns, as is ``r``; overwritten by the next call."""
+        top = self.levels[0]
+        top.r[:] = r
+        inverse = None if self._inverse is None else self._inverse.ctypes.data
+        coefficients = self._coefficients.ctypes.data
+        sums = self._sums.ctypes.data
+        kernels().dcdm_parts_solve(
+            ctypes.addressof(self._c), len(self._c), inverse, coefficients, STEPS, sums, self._threads
+        )
+        return top.x
+
+
+def chebyshev(steps: int, low: float, high: float) -> np.ndarray:
+    """float32 (steps, 2): a, b of x + a (x - before) + b D^-1 (r - A x), the Chebyshev iteration on [low, high]."""
+    middle, half = (high + low) / 2, (high - low) / 2
+    rho, found = half / middle, [(0.0, 1.0 / middle)]
+    for _ in range(steps - 1):
+        new = 1.0 / (2.0 * middle / half - rho)
+        found.append((new * rho, 2.0 * new / half))
+        rho = new
+    return np.array(found, np.float32)
+
+
+def _inverse(level: Part) -> np.ndarray:
+    """float32 (n, n). Where nothing holds a connected part its first unknown is held: that is exact for right-hand
+    sides that have a solution, up to a constant.
+    """
+    n = level.n
+    rows = np.repeat(np.arange(n), np.diff(level.row))
+    A = np.zeros((n, n))
+    A[rows, level.column] = -level.value.astype(float)
+    A = (A + A.T) / 2
+    weight = -A.sum(axis=1)
+    diagonal = weight + level.s
+    label = np.arange(n)
+    while True:
+        before = label.copy()
+        np.minimum.at(label, rows, label[level.column])
+        if np.array_equal(before, label):
+            break
+    held, total = (np.bincount(label, values, minlength=n) for values in (level.s, diagonal))
+    floating = np.flatnonzero((label == np.arange(n)) & (held <= FLOATING * total))
+    extra = np.zeros(n)
+    extra[floating] = np.where(diagonal[floating] > 0, diagonal[floating], 1.0)
+    A[np.arange(n), np.arange(n)] = diagonal + extra
+    return np.linalg.inv(A).astype(np.float32)

@@ -1,0 +1,220 @@
+/* From one level to the next: which unknowns hang together, and how the parts are coupled. */
+#include <math.h>
+
+#include "common.h"
+#include "parts/parts.h"
+
+/* The axis along which two blocks adjoin; 3 for the same block. */
+INLINE int axis_between(const parts_level *l, int64_t a, int64_t b) {
+    const int64_t apart = a < b ? b - a : a - b;
+    if (apart == 0) return 3;
+    if (apart == l->blocks[0] * l->blocks[1] && l->blocks[2] > 1) return 2;
+    return apart == l->blocks[0] && l->blocks[1] > 1 ? 1 : 0;
+}
+
+/* The finest level from the conductances of the low faces along x, y, z and the extra diagonal of a grid, float64
+ * without a halo. first, and with it the number of unknowns, is there already; rows have a place for 6 couplings each at
+ * room 6 i, their number goes to row[i + 1]. */
+void dcdm_parts_from_grid(const parts_level *l, const double *const w[3], const double *s, int threads) {
+    const int64_t nx = l->blocks[0], ny = l->blocks[1], nz = l->blocks[2], pitch[3] = {1, nx, nx * ny};
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t line = 0; line < ny * nz; line++)
+        for (int64_t x = 0; x < nx; x++) {
+            const int64_t cell = line * nx + x, i = l->first[cell];
+            if (l->first[cell + 1] == i) continue;
+            const int64_t at[3] = {x, line % ny, line / ny};
+            int64_t count = 0;
+            double sum = s[cell];
+            for (int a = 0; a < 3; a++)
+                for (int high = 0; high < 2; high++) {
+                    if (high ? at[a] + 1 == l->blocks[a] : at[a] == 0) continue;
+                    const int64_t there = high ? cell + pitch[a] : cell - pitch[a];
+                    const double value = w[a][high ? there : cell];
+                    if (!(value > 0.0)) continue;
+                    l->column[6 * i + count] = (int32_t)l->first[there];
+                    l->value[6 * i + count++] = (float)value;
+                    sum += value;
+                }
+            l->block[i] = (int32_t)cell;
+            l->s[i] = (float)s[cell];
+            l->inverse[i] = (float)(1.0 / sum);
+            l->row[i + 1] = count;
+        }
+}
+
+/* Which cells have an unknown: first[cells + 1] as in parts_level. Returns how many there are. */
+int64_t dcdm_parts_cells(const int64_t n[3], const double *const w[3], const double *s, int64_t *first, int threads) {
+    const int64_t pitch[3] = {1, n[0], n[0] * n[1]}, cells = n[0] * n[1] * n[2];
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t line = 0; line < n[1] * n[2]; line++)
+        for (int64_t x = 0; x < n[0]; x++) {
+            const int64_t cell = line * n[0] + x, at[3] = {x, line % n[1], line / n[1]};
+            int any = s[cell] > 0.0;
+            for (int a = 0; a < 3; a++)
+                any |= (at[a] > 0 && w[a][cell] > 0.0) || (at[a] + 1 < n[a] && w[a][cell + pitch[a]] > 0.0);
+            first[cell + 1] = any;
+        }
+    first[0] = 0;
+    for (int64_t c = 0; c < cells; c++) first[c + 1] += first[c];
+    return first[cells];
+}
+
+enum { BINS = 128 };
+
+/* The couplings along each axis beside those along the strongest axis of the same unknown, for the median unknown. */
+void dcdm_parts_seen(const parts_level *l, double seen[3], int threads) {
+    int64_t bins[3][BINS] = {{0}};
+#pragma omp parallel for num_threads(threads) reduction(+ : bins) schedule(static)
+    for (int64_t i = 0; i < l->n; i++) {
+        float along[4] = {0.0f};
+        for (int64_t e = l->row[i]; e < l->row[i + 1]; e++)
+            along[axis_between(l, l->block[i], l->block[l->column[e]])] += l->value[e];
+        const float most = fmaxf(along[0], fmaxf(along[1], along[2]));
+        if (!(most > 0.0f)) continue;
+        for (int a = 0; a < 3; a++) {
+            const int bin = along[a] > 0.0f ? (int)(4.0f * log2f(most / along[a])) : BINS - 1;
+            bins[a][bin < BINS ? bin : BINS - 1]++;
+        }
+    }
+    for (int a = 0; a < 3; a++) {
+        int64_t total = 0, below = 0;
+        int b = 0;
+        for (int i = 0; i < BINS; i++) total += bins[a][i];
+        while (b < BINS - 1 && 2 * (below + bins[a][b]) < total) below += bins[a][b++];
+        seen[a] = total && b < BINS - 1 ? exp2(-(b + 0.5) / 4.0) : 0.0;
+    }
+}
+
+/* The strongest coupling of each unknown. */
+void dcdm_parts_strongest(const parts_level *l, float *strongest, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t i = 0; i < l->n; i++) {
+        float most = 0.0f;
+        for (int64_t e = l->row[i]; e < l->row[i + 1]; e++) most = l->value[e] > most ? l->value[e] : most;
+        strongest[i] = most;
+    }
+}
+
+/* The first of the unknowns that i is joined with so far. */
+INLINE int32_t root(int32_t *parent, int32_t i) {
+    while (parent[i] != i) i = parent[i] = parent[parent[i]];
+    return i;
+}
+
+/* The parts of every block of the next level, next[3] of them: first[blocks + 1], l->part; an unknown without couplings
+ * gets none. Couplings of at least `theta` times the strongest of both ends join. parent: [n] room. Returns how many
+ * parts there are. */
+int64_t dcdm_parts_divide(const parts_level *l, const int64_t next[3], double theta, const float *strongest,
+                          int32_t *parent, int64_t *first, int threads) {
+    const int64_t blocks = next[0] * next[1] * next[2];
+    const float share = (float)theta;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t b = 0; b < blocks; b++) {
+        int64_t from[3], to[3], count = 0;
+        parts_children(l, next, b, from, to);
+        PARTS_FOR(l, from, to, i, in) parent[i] = (int32_t)i;
+        PARTS_FOR(l, from, to, i, in) {
+            for (int64_t e = l->row[i]; e < l->row[i + 1]; e++) {
+                const int32_t j = l->column[e];
+                const float most = strongest[i] > strongest[j] ? strongest[i] : strongest[j];
+                if (j > i || !(l->value[e] >= share * most)) continue;
+                const int64_t c = l->block[j], x = c % l->blocks[0], y = c / l->blocks[0] % l->blocks[1];
+                const int64_t z = c / (l->blocks[0] * l->blocks[1]);
+                if (x < from[0] || x >= to[0] || y < from[1] || y >= to[1] || z < from[2] || z >= to[2]) continue;
+                const int32_t p = root(parent, (int32_t)i), q = root(parent, j);
+                if (p != q) parent[p > q ? p : q] = p > q ? q : p;
+            }
+        }
+        PARTS_FOR(l, from, to, i, in) count += root(parent, (int32_t)i) == i && strongest[i] > 0.0f;
+        first[b + 1] = count;
+    }
+    first[0] = 0;
+    for (int64_t b = 0; b < blocks; b++) first[b + 1] += first[b];
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t b = 0; b < blocks; b++) {
+        int64_t from[3], to[3];
+        int32_t number = (int32_t)first[b];
+        parts_children(l, next, b, from, to);
+        PARTS_FOR(l, from, to, i, in)
+            if (parent[i] == i) l->part[i] = strongest[i] > 0.0f ? number++ : -1;
+        PARTS_FOR(l, from, to, i, in) l->part[i] = l->part[root(parent, (int32_t)i)];
+    }
+    return first[blocks];
+}
+
+/* Where the unknowns of the next level c are, their s, and room for their rows: all couplings of their unknowns. */
+void dcdm_parts_room(const parts_level *l, const parts_level *c, int64_t *room, int threads) {
+    const int64_t blocks = c->blocks[0] * c->blocks[1] * c->blocks[2];
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t b = 0; b < blocks; b++) {
+        int64_t from[3], to[3];
+        parts_children(l, c->blocks, b, from, to);
+        for (int64_t p = c->first[b]; p < c->first[b + 1]; p++) {
+            room[p + 1] = 0;
+            c->s[p] = 0.0f;
+            c->block[p] = (int32_t)b;
+        }
+        PARTS_FOR(l, from, to, i, in) {
+            if (l->part[i] < 0) continue;
+            room[l->part[i] + 1] += l->row[i + 1] - l->row[i];
+            c->s[l->part[i]] += l->s[i];
+        }
+    }
+    room[0] = 0;
+    for (int64_t p = 0; p < c->n; p++) room[p + 1] += room[p];
+}
+
+/* The rows of the next level at their room, lengths to row[p + 1]. What couples two blocks of it is halved along an axis
+ * that was: the distance is twice as large. What couples parts of one block stays whole. */
+void dcdm_parts_rows(const parts_level *l, const parts_level *c, const int64_t *room, int32_t *column, float *value,
+                     int threads) {
+    const int64_t blocks = c->blocks[0] * c->blocks[1] * c->blocks[2];
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t b = 0; b < blocks; b++) {
+        int64_t from[3], to[3];
+        parts_children(l, c->blocks, b, from, to);
+        for (int64_t p = c->first[b]; p < c->first[b + 1]; p++) c->row[p + 1] = 0;
+        PARTS_FOR(l, from, to, i, in) {
+            const int32_t p = l->part[i];
+            if (p < 0) continue;
+            int32_t *const to_column = column + room[p];
+            float *const to_value = value + room[p];
+            int64_t count = c->row[p + 1];
+            for (int64_t e = l->row[i]; e < l->row[i + 1]; e++) {
+                const int32_t j = l->column[e], q = l->part[j];
+                if (q == p) continue;
+                const int axis = axis_between(l, in, l->block[j]);
+                /* q may be numbered by another thread only, its block is known from its number */
+                const int apart = q < c->first[b] || q >= c->first[b + 1];
+                const float w = apart && axis < 3 && l->halved[axis] ? 0.5f * l->value[e] : l->value[e];
+                int64_t at = 0;
+                while (at < count && to_column[at] != q) at++;
+                if (at == count) to_column[count] = q, to_value[count++] = 0.0f;
+                to_value[at] += w;
+            }
+            c->row[p + 1] = count;
+        }
+        for (int64_t p = c->first[b]; p < c->first[b + 1]; p++) {
+            double sum = c->s[p];
+            for (int64_t e = room[p]; e < room[p] + c->row[p + 1]; e++) sum += value[e];
+            c->inverse[p] = sum > 0.0 ? (float)(1.0 / sum) : 0.0f;
+        }
+    }
+}
+
+/* Rows one behind the other, from their room; row has their lengths, and then where they begin. */
+void dcdm_parts_begin(const parts_level *l) {
+    l->row[0] = 0;
+    for (int64_t p = 0; p < l->n; p++) l->row[p + 1] += l->row[p];
+}
+
+/* room: where each row is now; NULL: at 6 i. */
+void dcdm_parts_pack(const parts_level *l, const int64_t *room, const int32_t *column, const float *value,
+                     int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t p = 0; p < l->n; p++)
+        for (int64_t e = l->row[p], from = room ? room[p] : 6 * p; e < l->row[p + 1]; e++, from++) {
+            l->column[e] = column[from];
+            l->value[e] = value[from];
+        }
+}
