@@ -71,7 +71,8 @@ def kernels() -> ctypes.CDLL:
         "dcdm_parts_rows": (None, [level, level, _pointer, _pointer, _pointer, i32]),
         "dcdm_parts_begin": (None, [level]),
         "dcdm_parts_pack": (None, [level, _pointer, _pointer, _pointer, i32]),
-        "dcdm_parts_solve": (None, [_pointer, _i64, _pointer, _pointer, _i64, _pointer, i32]),
+        "dcdm_parts_fill_grid": (None, [_pointer, _pointer, _pointer, i32]),
+        "dcdm_parts_solve": (None, [_pointer, _pointer, _i64, _pointer, _pointer, _i64, _pointer, i32]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(c, name)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from petsc_dcdm.backends.parts.grid import GridLevel
 from petsc_dcdm.backends.parts.levels import DENSE_MOST, Part, PartsLevel, finest, kernels, levels_below
 
 STEPS = 4
@@ -30,6 +31,13 @@ class PartsSolver:
     threads
         OpenMP threads.
 
+    Attributes
+    ----------
+    unknowns
+        of each level, the finest first
+    levels
+        those below the grid
+
     Homogeneous, not quite linear: each level but the finest combines two directions. Raises KernelsUnavailable where
     there is no compiler. Not collective.
     """
@@ -37,29 +45,28 @@ class PartsSolver:
     def __init__(self, w: Sequence[np.ndarray], s: np.ndarray, threads: int) -> None:
         w, s = [np.ascontiguousarray(face, np.float64) for face in w], np.ascontiguousarray(s, np.float64)
         self._threads = threads
-        self.levels = levels_below(finest(w, s, threads), threads)
-        coarsest = self.levels[-1]
-        self._inverse = _inverse(coarsest) if coarsest.n <= DENSE_MOST else None
+        levels = levels_below(finest(w, s, threads), threads)
+        self.unknowns = [level.n for level in levels]
+        self._grid = GridLevel(w, s, levels[0], STEPS, threads)
+        self.levels = levels[1:]
+        self._inverse: np.ndarray | None = None
+        if self.levels and self.levels[-1].n <= DENSE_MOST:
+            self._inverse = _inverse(self.levels[-1])
         self._c = (PartsLevel * len(self.levels))(*(level.c for level in self.levels))
         self._coefficients = chebyshev(STEPS, *SPECTRUM)
         self._sums = np.zeros(3 * threads)
 
-    @property
-    def unknowns(self) -> list[int]:
-        """Of each level, the finest first."""
-        return [level.n for level in self.levels]
-
     def solve(self, r: np.ndarray) -> np.ndarray:
-        """x, float32, in the order of the cells that are unknowns, as is ``r``; overwritten by the next call."""
-        top = self.levels[0]
-        top.r[:] = r
+        """x for the right-hand side ``r``, each float32 and of the grid's cells in order, 0 at inactive ones;
+        overwritten by the next call.
+        """
+        grid = self._grid
+        grid.r[:] = r
         inverse = None if self._inverse is None else self._inverse.ctypes.data
-        coefficients = self._coefficients.ctypes.data
-        sums = self._sums.ctypes.data
-        kernels().dcdm_parts_solve(
-            ctypes.addressof(self._c), len(self._c), inverse, coefficients, STEPS, sums, self._threads
-        )
-        return top.x
+        coefficients, sums = self._coefficients.ctypes.data, self._sums.ctypes.data
+        place, levels = ctypes.addressof(grid.c), ctypes.addressof(self._c)
+        kernels().dcdm_parts_solve(place, levels, len(self._c), inverse, coefficients, STEPS, sums, self._threads)
+        return grid.y
 
 
 def chebyshev(steps: int, low: float, high: float) -> np.ndarray:

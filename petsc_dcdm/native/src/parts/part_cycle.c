@@ -6,7 +6,7 @@
  * threads runs all of it together; every function is called by all of them.
  */
 #include "common.h"
-#include "parts/parts.h"
+#include "parts/part_grid.h"
 
 typedef struct {
     const float *inverse;      /* [n][n] of the coarsest level */
@@ -158,11 +158,16 @@ static void solve(const parts_level *l, int64_t below, const parts_cycle *cycle)
     for (int64_t i = 0; i < l->n; i++) l->x[i] = x[i];
 }
 
-/* x of the first of `count` levels from its r. inverse: of the last one, or NULL if it is to be smoothed only;
+/* y of the grid from its r; levels: `count` below it. inverse: of the last one, or NULL if it is to be smoothed only;
  * sums: [3 * threads] room. */
-void dcdm_parts_solve(const parts_level *levels, int64_t count, const float *inverse, const float *coefficients,
-                      int64_t steps, double *sums, int threads) {
+void dcdm_parts_solve(const parts_grid *grid, const parts_level *levels, int64_t count, const float *inverse,
+                      const float *coefficients, int64_t steps, double *sums, int threads) {
     const parts_cycle cycle = {inverse, coefficients, steps, sums};
 #pragma omp parallel num_threads(threads)
-    solve(levels, count - 1, &cycle);
+    {
+        parts_grid_down(grid, coefficients, steps, count ? levels : NULL);
+        if (count > 1) solve_twice(levels, count - 1, &cycle);
+        else if (count) solve(levels, 0, &cycle);
+        parts_grid_up(grid, coefficients, steps, count ? levels->x : NULL);
+    }
 }
