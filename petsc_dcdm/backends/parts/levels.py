@@ -37,6 +37,10 @@ DENSE_LIMIT = 400
 DENSE_MOST = 1500
 """The same where parts do not get fewer; beyond it the coarsest level is smoothed only."""
 
+MOST_WORK = 0.6
+"""A level combines two directions if all its visits together take no more than this share of one of the finest level:
+where unknowns get fewer slowly, that does not double on every level."""
+
 MOST_LEVELS = 24
 
 _i64, _pointer = ctypes.c_int64, ctypes.c_void_p
@@ -52,6 +56,7 @@ class PartsLevel(ctypes.Structure):
         *[(name, _pointer) for name in ("first", "block", "row", "column", "value", "s", "inverse")],
         ("halved", _i64 * 3),
         ("shift", _i64 * 3),
+        ("twice", _i64),
         *[(name, _pointer) for name in ("part", "x", "y", "r", "kept", "image")],
     ]
 
@@ -93,13 +98,14 @@ class Part:
         self.part = np.empty(0, np.int32)
         self.x, self.y, self.r = (np.zeros(self.n, np.float32) for _ in range(3))
         self.kept, self.image = np.empty(0, np.float32), np.empty(0, np.float32)
+        self.twice = False
         self.halved: tuple[int, ...] = (0, 0, 0)
         self.shift: tuple[int, ...] = (0, 0, 0)
 
     @property
     def c(self) -> PartsLevel:
         """For C; valid while the arrays of this level are those of now."""
-        level = PartsLevel(n=self.n)
+        level = PartsLevel(n=self.n, twice=int(self.twice))
         level.blocks[:], level.halved[:], level.shift[:] = self.blocks, self.halved, self.shift
         names = ("first", "block", "row", "column", "value", "s", "inverse", "part", "x", "y", "r", "kept", "image")
         for name in names:
@@ -138,8 +144,11 @@ def levels_below(level: Part, threads: int) -> list[Part]:
         if coarse is None:
             break
         levels.append(coarse)
-    for coarse in levels[1:]:
-        coarse.kept, coarse.image = np.empty(coarse.n, np.float32), np.empty(coarse.n, np.float32)
+    times = 1
+    for coarse in levels[1:-1]:
+        coarse.twice = 2 * times * coarse.n <= MOST_WORK * level.n
+        times *= 1 + coarse.twice
+        coarse.kept, coarse.image = (np.empty(coarse.n * coarse.twice, np.float32) for _ in range(2))
     return levels
 
 

@@ -38,7 +38,7 @@ class PartsSolver:
     levels
         those below the grid
 
-    Homogeneous, not quite linear: each level but the finest combines two directions. Raises KernelsUnavailable where
+    Homogeneous, not quite linear: most levels below the finest combine two directions. Raises KernelsUnavailable where
     there is no compiler. Not collective.
     """
 

@@ -1,5 +1,5 @@
-/* The cycle on levels of parts: Chebyshev polynomials of D^-1 A before and after each correction, and of each level but
- * the finest two corrections, combined to the least energy (a K-cycle: Notay and Vassilevski, Numer. Linear Algebra Appl.
+/* The cycle on levels of parts: Chebyshev polynomials of D^-1 A before and after each correction, and of most levels
+ * below the finest two corrections, combined to the least energy (a K-cycle: Notay and Vassilevski, Numer. Linear Algebra Appl.
  * 15, 2008). Halved couplings are too strong or too weak here and there where a medium is rough: that is made up for.
  *
  * Fluxes are differences times couplings, so that what stiff parts exchange within cancels in their sums. A team of
@@ -146,8 +146,8 @@ static void solve(const parts_level *l, int64_t below, const parts_cycle *cycle)
     if (below) {
         const parts_level *c = l + 1;
         restrict_residual(l, c, x);
-        if (below > 1) solve_twice(c, below - 1, cycle);
-        else solve(c, 0, cycle);
+        if (c->twice) solve_twice(c, below - 1, cycle);
+        else solve(c, below - 1, cycle);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < l->n; i++)
             if (l->part[i] >= 0) x[i] += c->x[l->part[i]];
@@ -166,8 +166,8 @@ void dcdm_parts_solve(const parts_grid *grid, const parts_level *levels, int64_t
 #pragma omp parallel num_threads(threads)
     {
         parts_grid_down(grid, coefficients, steps, count ? levels : NULL);
-        if (count > 1) solve_twice(levels, count - 1, &cycle);
-        else if (count) solve(levels, 0, &cycle);
+        if (count && levels->twice) solve_twice(levels, count - 1, &cycle);
+        else if (count) solve(levels, count - 1, &cycle);
         parts_grid_up(grid, coefficients, steps, count ? levels->x : NULL);
     }
 }

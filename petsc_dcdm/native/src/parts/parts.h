@@ -20,6 +20,7 @@ typedef struct {
     float *inverse;      /* [n] one over the diagonal, 0 where there is none */
     int64_t halved[3];   /* on the way to the next level: blocks of 1 or of 2 along x, y, z, and */
     int64_t shift[3];    /* whether the first of them is half outside */
+    int64_t twice;       /* whether its solution combines two directions */
     int32_t *part;       /* [n] the unknown of the next level, -1 for none */
     float *x, *y, *r;    /* [n] iterate; the one before it; right-hand side */
     float *kept, *image; /* [n] the first direction of two, and A times it */
