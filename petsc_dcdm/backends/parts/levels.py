@@ -17,6 +17,7 @@ from math import prod
 import numpy as np
 
 from petsc_dcdm.native.build import library
+from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.native.structures import mirrors
 
 TOGETHER = 0.1
@@ -43,6 +44,9 @@ where unknowns get fewer slowly, that does not double on every level."""
 
 MOST_LEVELS = 24
 
+SLICE = 16
+"""Rows that are worked on together; as in parts.h."""
+
 _i64, _pointer = ctypes.c_int64, ctypes.c_void_p
 
 
@@ -53,7 +57,8 @@ class PartsLevel(ctypes.Structure):
     _fields_ = [
         ("n", _i64),
         ("blocks", _i64 * 3),
-        *[(name, _pointer) for name in ("first", "block", "row", "column", "value", "s", "inverse")],
+        *[(name, _pointer) for name in ("first", "block", "row", "column", "value")],
+        *[(name, _pointer) for name in ("slice", "slice_column", "slice_value", "s", "inverse")],
         ("halved", _i64 * 3),
         ("shift", _i64 * 3),
         ("twice", _i64),
@@ -74,7 +79,7 @@ def kernels() -> ctypes.CDLL:
         "dcdm_parts_divide": (_i64, [level, _pointer, f64, _pointer, _pointer, _pointer, i32]),
         "dcdm_parts_room": (None, [level, level, _pointer, i32]),
         "dcdm_parts_rows": (None, [level, level, _pointer, _pointer, _pointer, i32]),
-        "dcdm_parts_begin": (None, [level]),
+        "dcdm_parts_slices": (_i64, [level]),
         "dcdm_parts_pack": (None, [level, _pointer, _pointer, _pointer, i32]),
         "dcdm_parts_fill_grid": (None, [_pointer, _pointer, _pointer, i32]),
         "dcdm_parts_solve": (None, [_pointer, _pointer, _i64, _pointer, _pointer, _i64, _pointer, i32]),
@@ -91,13 +96,15 @@ class Part:
     def __init__(self, blocks: Sequence[int], first: np.ndarray) -> None:
         self.blocks, self.n = tuple(blocks), int(first[-1])
         self.first = first
-        self.row = np.zeros(self.n + 1, np.int64)
+        self.row = np.empty(self.n + 1, np.int64)
         self.block = np.empty(self.n, np.int32)
-        self.s, self.inverse = np.empty(self.n, np.float32), np.empty(self.n, np.float32)
         self.column, self.value = np.empty(0, np.int32), np.empty(0, np.float32)
+        self.slice = np.empty(0, np.int64)
+        self.slice_column, self.slice_value = self.column, self.value
         self.part = np.empty(0, np.int32)
-        self.x, self.y, self.r = (np.zeros(self.n, np.float32) for _ in range(3))
-        self.kept, self.image = np.empty(0, np.float32), np.empty(0, np.float32)
+        whole = -(-self.n // SLICE) * SLICE
+        self.s, self.inverse = (np.zeros(whole, np.float32) for _ in range(2))
+        self.x = self.y = self.r = self.kept = self.image = np.empty(0, np.float32)
         self.twice = False
         self.halved: tuple[int, ...] = (0, 0, 0)
         self.shift: tuple[int, ...] = (0, 0, 0)
@@ -107,18 +114,20 @@ class Part:
         """For C; valid while the arrays of this level are those of now."""
         level = PartsLevel(n=self.n, twice=int(self.twice))
         level.blocks[:], level.halved[:], level.shift[:] = self.blocks, self.halved, self.shift
-        names = ("first", "block", "row", "column", "value", "s", "inverse", "part", "x", "y", "r", "kept", "image")
-        for name in names:
-            setattr(level, name, getattr(self, name).ctypes.data)
+        for name, kind in level._fields_:
+            if kind is _pointer:
+                setattr(level, name, getattr(self, name).ctypes.data)
         return level
 
-    def take_rows(self, room: np.ndarray | None, column: np.ndarray, value: np.ndarray, threads: int) -> None:
-        """Rows that lie at ``room`` (None: six places each), one behind the other."""
-        kernels().dcdm_parts_begin(self.c)
-        count = int(self.row[-1])
+    def take_rows(self, room: np.ndarray, column: np.ndarray, value: np.ndarray, threads: int) -> None:
+        """Rows that lie at ``room``, and room for what the cycle does with them."""
+        self.slice = np.empty(self.s.size // SLICE + 1, np.int64)
+        places, count = kernels().dcdm_parts_slices(self.c), int(self.row[-1])
         self.column, self.value = np.empty(count, np.int32), np.empty(count, np.float32)
-        at = None if room is None else room.ctypes.data
-        kernels().dcdm_parts_pack(self.c, at, column.ctypes.data, value.ctypes.data, threads)
+        self.slice_column, self.slice_value = np.empty(places, np.int32), np.empty(places, np.float32)
+        pointers = (array.ctypes.data for array in (room, column, value))
+        kernels().dcdm_parts_pack(self.c, *pointers, threads)
+        self.x, self.y, self.r = (np.zeros(self.s.size, np.float32) for _ in range(3))
 
 
 def finest(w: Sequence[np.ndarray], s: np.ndarray, threads: int) -> Part:
@@ -130,9 +139,8 @@ def finest(w: Sequence[np.ndarray], s: np.ndarray, threads: int) -> Part:
     first = np.empty(s.size + 1, np.int64)
     kernels().dcdm_parts_cells((_i64 * 3)(*blocks), faces, s.ctypes.data, first.ctypes.data, threads)
     level = Part(blocks, first)
-    level.column, level.value = np.empty(6 * level.n, np.int32), np.empty(6 * level.n, np.float32)
+    level.column, level.value = aligned_zeros(6 * level.n, np.int32), aligned_zeros(6 * level.n, np.float32)
     kernels().dcdm_parts_from_grid(level.c, faces, s.ctypes.data, threads)
-    level.take_rows(None, level.column, level.value, threads)
     return level
 
 
@@ -148,7 +156,7 @@ def levels_below(level: Part, threads: int) -> list[Part]:
     for coarse in levels[1:-1]:
         coarse.twice = 2 * times * coarse.n <= MOST_WORK * level.n
         times *= 1 + coarse.twice
-        coarse.kept, coarse.image = (np.empty(coarse.n * coarse.twice, np.float32) for _ in range(2))
+        coarse.kept, coarse.image = (np.zeros(coarse.s.size * coarse.twice, np.float32) for _ in range(2))
     return levels
 
 
@@ -180,7 +188,7 @@ def _coarse(level: Part, shifted: bool, threads: int) -> Part | None:
     coarse = Part(blocks, first)
     room = np.empty(count + 1, np.int64)
     c.dcdm_parts_room(level.c, coarse.c, room.ctypes.data, threads)
-    column, value = np.empty(room[-1], np.int32), np.empty(room[-1], np.float32)
+    column, value = aligned_zeros(int(room[-1]), np.int32), aligned_zeros(int(room[-1]), np.float32)
     pointers = (array.ctypes.data for array in (room, column, value))
     c.dcdm_parts_rows(level.c, coarse.c, *pointers, threads)
     coarse.take_rows(room, column, value, threads)

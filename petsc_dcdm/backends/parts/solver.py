@@ -90,14 +90,14 @@ def _inverse(level: Part) -> np.ndarray:
     A[rows, level.column] = -level.value.astype(float)
     A = (A + A.T) / 2
     weight = -A.sum(axis=1)
-    diagonal = weight + level.s
+    diagonal, s = weight + level.s[:n], level.s[:n]
     label = np.arange(n)
     while True:
         before = label.copy()
         np.minimum.at(label, rows, label[level.column])
         if np.array_equal(before, label):
             break
-    held, total = (np.bincount(label, values, minlength=n) for values in (level.s, diagonal))
+    held, total = (np.bincount(label, values, minlength=n) for values in (s, diagonal))
     floating = np.flatnonzero((label == np.arange(n)) & (held <= FLOATING * total))
     extra = np.zeros(n)
     extra[floating] = np.where(diagonal[floating] > 0, diagonal[floating], 1.0)

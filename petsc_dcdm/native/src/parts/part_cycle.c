@@ -15,24 +15,44 @@ typedef struct {
     double *sums;              /* [threads][3] */
 } parts_cycle;
 
-/* r - A x of one row */
-INLINE float residual(const parts_level *l, const float *x, const float *r, int64_t i) {
-    const float here = x[i];
-    float sum = r[i] - l->s[i] * here;
-    for (int64_t e = l->row[i]; e < l->row[i + 1]; e++) sum += l->value[e] * (x[l->column[e]] - here);
-    return sum;
+INLINE int64_t slices(const parts_level *l) { return (l->n + SLICE - 1) / SLICE; }
+
+/* out = r - A x of the rows of a slice; r NULL: -A x */
+INLINE void residual(const parts_level *l, const float *restrict x, const float *restrict r, int64_t slice,
+                     float *restrict out) {
+    const int64_t at = slice * SLICE, places = l->slice[slice + 1] - l->slice[slice];
+    const int32_t *restrict column = l->slice_column + l->slice[slice];
+    const float *restrict value = l->slice_value + l->slice[slice], *restrict s = l->s + at;
+    float sum[SLICE], here[SLICE];
+#pragma omp simd
+    for (int i = 0; i < SLICE; i++) {
+        here[i] = x[at + i];
+        sum[i] = (r ? r[at + i] : 0.0f) - s[i] * here[i];
+    }
+    for (int64_t e = 0; e < places; e += SLICE) {
+#pragma omp simd
+        for (int i = 0; i < SLICE; i++) sum[i] += value[e + i] * (x[column[e + i]] - here[i]);
+    }
+    memcpy(out, sum, sizeof sum);
 }
 
-/* x + a (x - y) + b D^-1 (r - A x) to y, the iterate before x */
-static void sweep(const parts_level *l, const float *x, float *y, float a, float b) {
-    if (a == 0.0f) { /* there is none before it */
+/* x + a (x - y) + b D^-1 (r - A x) to y, the iterate before x unless a is 0 */
+static void sweep(const parts_level *l, const float *restrict x, float *restrict y, float a, float b) {
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < l->n; i++) y[i] = x[i] + b * l->inverse[i] * residual(l, x, l->r, i);
-        return;
+    for (int64_t slice = 0; slice < slices(l); slice++) {
+        const int64_t at = slice * SLICE;
+        float left[SLICE];
+        residual(l, x, l->r, slice, left);
+        const float *restrict inverse = l->inverse + at;
+        if (a == 0.0f) {
+#pragma omp simd
+            for (int i = 0; i < SLICE; i++) y[at + i] = x[at + i] + b * inverse[i] * left[i];
+        } else {
+#pragma omp simd
+            for (int i = 0; i < SLICE; i++)
+                y[at + i] = x[at + i] + a * (x[at + i] - y[at + i]) + b * inverse[i] * left[i];
+        }
     }
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < l->n; i++)
-        y[i] = x[i] + a * (x[i] - y[i]) + b * l->inverse[i] * residual(l, x, l->r, i);
 }
 
 /* Steps from x, or from 0. Returns the iterate, x itself after an even number of them, and the other array in *other. */
@@ -60,16 +80,18 @@ static float *smooth(const parts_level *l, const parts_cycle *cycle, float *x, f
     return x;
 }
 
-/* Right-hand side of the next level: the residual of x added up over its parts. */
-static void restrict_residual(const parts_level *l, const parts_level *c, const float *x) {
+/* Right-hand side of the next level: the residual of x, which goes to `room`, added up over its parts. */
+static void restrict_residual(const parts_level *l, const parts_level *c, const float *x, float *room) {
     const int64_t blocks = c->blocks[0] * c->blocks[1] * c->blocks[2];
+#pragma omp for schedule(static)
+    for (int64_t slice = 0; slice < slices(l); slice++) residual(l, x, l->r, slice, room + slice * SLICE);
 #pragma omp for schedule(static)
     for (int64_t b = 0; b < blocks; b++) {
         int64_t from[3], to[3];
         parts_children(l, c->blocks, b, from, to);
         for (int64_t p = c->first[b]; p < c->first[b + 1]; p++) c->r[p] = 0.0f;
         PARTS_FOR(l, from, to, i, in)
-            if (l->part[i] >= 0) c->r[l->part[i]] += residual(l, x, l->r, i);
+            if (l->part[i] >= 0) c->r[l->part[i]] += room[i];
     }
 }
 
@@ -84,14 +106,10 @@ static void solve_densely(const parts_level *l, const parts_cycle *cycle) {
     }
 }
 
-/* A x to `to` */
+/* -A x to `to` */
 static void multiply(const parts_level *l, const float *x, float *to) {
 #pragma omp for schedule(static)
-    for (int64_t i = 0; i < l->n; i++) {
-        float sum = l->s[i] * x[i];
-        for (int64_t e = l->row[i]; e < l->row[i + 1]; e++) sum += l->value[e] * (x[i] - x[l->column[e]]);
-        to[i] = sum;
-    }
+    for (int64_t slice = 0; slice < slices(l); slice++) residual(l, x, NULL, slice, to + slice * SLICE);
 }
 
 /* a.b, a.c and d.b, the same on all threads. */
@@ -120,17 +138,18 @@ static void solve_twice(const parts_level *l, int64_t below, const parts_cycle *
     solve(l, below, cycle);
     multiply(l, l->x, l->image);
     dots(l->n, cycle, l->x, l->image, l->r, l->x, first);
-    const double energy = first[0], step = energy > 0.0 ? first[1] / energy : 0.0;
+    /* the image is that of -A */
+    const double energy = -first[0], step = energy > 0.0 ? first[1] / energy : 0.0;
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < l->n; i++) {
         l->kept[i] = l->x[i];
-        l->r[i] -= (float)step * l->image[i];
+        l->r[i] += (float)step * l->image[i];
     }
     solve(l, below, cycle);
     multiply(l, l->x, l->y);
     dots(l->n, cycle, l->x, l->y, l->r, l->kept, second);
-    const double shared = energy > 0.0 ? second[2] / energy : 0.0; /* x . A kept over kept . A kept */
-    const double left = second[0] - shared * second[2], more = left > 0.0 ? second[1] / left : 0.0;
+    const double shared = energy > 0.0 ? -second[2] / energy : 0.0; /* x . A kept over kept . A kept */
+    const double left = -second[0] + shared * second[2], more = left > 0.0 ? second[1] / left : 0.0;
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < l->n; i++)
         l->x[i] = (float)(step - more * shared) * l->kept[i] + (float)more * l->x[i];
@@ -145,7 +164,7 @@ static void solve(const parts_level *l, int64_t below, const parts_cycle *cycle)
     float *y, *x = smooth(l, cycle, l->x, l->y, 1, &y);
     if (below) {
         const parts_level *c = l + 1;
-        restrict_residual(l, c, x);
+        restrict_residual(l, c, x, y);
         if (c->twice) solve_twice(c, below - 1, cycle);
         else solve(c, below - 1, cycle);
 #pragma omp for schedule(static)

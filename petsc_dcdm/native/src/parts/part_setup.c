@@ -13,32 +13,28 @@ INLINE int axis_between(const parts_level *l, int64_t a, int64_t b) {
 }
 
 /* The finest level from the conductances of the low faces along x, y, z and the extra diagonal of a grid, float64
- * without a halo. first, and with it the number of unknowns, is there already; rows have a place for 6 couplings each at
- * room 6 i, their number goes to row[i + 1]. */
+ * without a halo. first, and with it the number of unknowns, is there already. Rows have six places each; where there
+ * is no neighbour the unknown is coupled to itself with 0. */
 void dcdm_parts_from_grid(const parts_level *l, const double *const w[3], const double *s, int threads) {
     const int64_t nx = l->blocks[0], ny = l->blocks[1], nz = l->blocks[2], pitch[3] = {1, nx, nx * ny};
+    l->row[0] = 0;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t line = 0; line < ny * nz; line++)
         for (int64_t x = 0; x < nx; x++) {
             const int64_t cell = line * nx + x, i = l->first[cell];
             if (l->first[cell + 1] == i) continue;
             const int64_t at[3] = {x, line % ny, line / ny};
-            int64_t count = 0;
-            double sum = s[cell];
             for (int a = 0; a < 3; a++)
                 for (int high = 0; high < 2; high++) {
-                    if (high ? at[a] + 1 == l->blocks[a] : at[a] == 0) continue;
-                    const int64_t there = high ? cell + pitch[a] : cell - pitch[a];
-                    const double value = w[a][high ? there : cell];
-                    if (!(value > 0.0)) continue;
-                    l->column[6 * i + count] = (int32_t)l->first[there];
-                    l->value[6 * i + count++] = (float)value;
-                    sum += value;
+                    const int outside = high ? at[a] + 1 == l->blocks[a] : at[a] == 0;
+                    const int64_t there = outside ? cell : high ? cell + pitch[a] : cell - pitch[a];
+                    const double value = outside ? 0.0 : w[a][high ? there : cell];
+                    l->column[6 * i + 2 * a + high] = (int32_t)(value > 0.0 ? l->first[there] : i);
+                    l->value[6 * i + 2 * a + high] = (float)value;
                 }
             l->block[i] = (int32_t)cell;
             l->s[i] = (float)s[cell];
-            l->inverse[i] = (float)(1.0 / sum);
-            l->row[i + 1] = count;
+            l->row[i + 1] = 6 * (i + 1);
         }
 }
 
@@ -64,8 +60,9 @@ enum { BINS = 128 };
 /* The couplings along each axis beside those along the strongest axis of the same unknown, for the median unknown. */
 void dcdm_parts_seen(const parts_level *l, double seen[3], int threads) {
     int64_t bins[3][BINS] = {{0}};
+    const int64_t every = l->n / 20000 + 1; /* a sample is enough */
 #pragma omp parallel for num_threads(threads) reduction(+ : bins) schedule(static)
-    for (int64_t i = 0; i < l->n; i++) {
+    for (int64_t i = 0; i < l->n; i += every) {
         float along[4] = {0.0f};
         for (int64_t e = l->row[i]; e < l->row[i + 1]; e++)
             along[axis_between(l, l->block[i], l->block[l->column[e]])] += l->value[e];
@@ -202,19 +199,42 @@ void dcdm_parts_rows(const parts_level *l, const parts_level *c, const int64_t *
     }
 }
 
-/* Rows one behind the other, from their room; row has their lengths, and then where they begin. */
-void dcdm_parts_begin(const parts_level *l) {
+/* Where the slices of rows begin, slice[slices + 1]; returns how many places they have. row has the lengths of the rows
+ * at [i + 1], and from now on where they begin. */
+int64_t dcdm_parts_slices(const parts_level *l) {
+    int64_t places = 0;
+    for (int64_t i = 0; i < l->n; i += SLICE) {
+        int64_t longest = 0;
+        for (int64_t k = i; k < i + SLICE && k < l->n; k++)
+            longest = l->row[k + 1] > longest ? l->row[k + 1] : longest;
+        l->slice[i / SLICE] = places;
+        places += SLICE * longest;
+    }
+    l->slice[(l->n + SLICE - 1) / SLICE] = places;
     l->row[0] = 0;
     for (int64_t p = 0; p < l->n; p++) l->row[p + 1] += l->row[p];
+    return places;
 }
 
-/* room: where each row is now; NULL: at 6 i. */
+/* Rows from their room: one behind the other, and in slices, in which a row that is shorter than others is coupled to
+ * itself with 0. */
 void dcdm_parts_pack(const parts_level *l, const int64_t *room, const int32_t *column, const float *value,
                      int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t p = 0; p < l->n; p++)
-        for (int64_t e = l->row[p], from = room ? room[p] : 6 * p; e < l->row[p + 1]; e++, from++) {
-            l->column[e] = column[from];
-            l->value[e] = value[from];
+    for (int64_t slice = 0; slice < (l->n + SLICE - 1) / SLICE; slice++) {
+        int32_t *const to_column = l->slice_column + l->slice[slice];
+        float *const to_value = l->slice_value + l->slice[slice];
+        const int64_t longest = (l->slice[slice + 1] - l->slice[slice]) / SLICE;
+        for (int64_t lane = 0; lane < SLICE; lane++) {
+            const int64_t p = slice * SLICE + lane, length = p < l->n ? l->row[p + 1] - l->row[p] : 0;
+            for (int64_t e = 0; e < longest; e++) {
+                to_column[e * SLICE + lane] = e < length ? column[room[p] + e] : (int32_t)p;
+                to_value[e * SLICE + lane] = e < length ? value[room[p] + e] : 0.0f;
+            }
+            for (int64_t e = 0; e < length; e++) {
+                l->column[l->row[p] + e] = column[room[p] + e];
+                l->value[l->row[p] + e] = value[room[p] + e];
+            }
         }
+    }
 }

@@ -6,6 +6,8 @@
 
 #include <stdint.h>
 
+enum { SLICE = 16 }; /* rows that are worked on together; arrays of a level reach to the end of the last slice */
+
 /* A level: (A x)_i = s_i x_i + sum over its row of value (x_i - x_j). Unknowns are numbered block by block; a block of
  * the finest level is a cell. */
 typedef struct {
@@ -16,6 +18,9 @@ typedef struct {
     int64_t *row;        /* [n + 1] */
     int32_t *column;     /* a row does not hold its own unknown */
     float *value;        /* couplings, positive */
+    int64_t *slice;      /* [slices + 1] the same rows in slices of as many places as the longest needs, which is where */
+    int32_t *slice_column; /* the cycle reads them; [place][SLICE] */
+    float *slice_value;
     float *s;            /* [n] extra diagonal */
     float *inverse;      /* [n] one over the diagonal, 0 where there is none */
     int64_t halved[3];   /* on the way to the next level: blocks of 1 or of 2 along x, y, z, and */
