@@ -99,12 +99,14 @@ class PartsCoarseSolver:
 
 
 def serves(comm: PETSc.Comm, operator: CoarseOperator) -> bool:
-    """Whether all ranks have the kernels, and room for it. Collective."""
+    """Whether all ranks have the kernels, and room for it, and no side is coupled to the opposite one. Collective."""
     try:
         kernels()
         missing = False
     except KernelsUnavailable:
         missing = True
     mpi = comm.tompi4py()
+    ends = [face[(slice(None),) * (2 - axis) + (slice(0, 1),)] for axis, face in enumerate(operator.w)]
+    wraps = any(operator.offset[2 - axis] == 0 and bool(end.any()) for axis, end in enumerate(ends))
     large = mpi.Get_size() > 1 and prod(operator.global_shape) > MOST_GATHERED
-    return not mpi.allreduce(missing or large, op=MPI.LOR)
+    return not mpi.allreduce(missing or large or wraps, op=MPI.LOR)

@@ -58,7 +58,7 @@ class PartsLevel(ctypes.Structure):
         ("n", _i64),
         ("blocks", _i64 * 3),
         *[(name, _pointer) for name in ("first", "block", "row", "column", "value")],
-        *[(name, _pointer) for name in ("slice", "slice_column", "slice_value", "s", "inverse")],
+        *[(name, _pointer) for name in ("slice", "slice_column", "slice_value", "longer", "s", "inverse")],
         ("halved", _i64 * 3),
         ("shift", _i64 * 3),
         ("twice", _i64),
@@ -99,7 +99,7 @@ class Part:
         self.row = np.empty(self.n + 1, np.int64)
         self.block = np.empty(self.n, np.int32)
         self.column, self.value = np.empty(0, np.int32), np.empty(0, np.float32)
-        self.slice = np.empty(0, np.int64)
+        self.slice, self.longer = np.empty(0, np.int64), np.empty(0, np.uint8)
         self.slice_column, self.slice_value = self.column, self.value
         self.part = np.empty(0, np.int32)
         whole = -(-self.n // SLICE) * SLICE
@@ -114,7 +114,7 @@ class Part:
         """For C; valid while the arrays of this level are those of now."""
         level = PartsLevel(n=self.n, twice=int(self.twice))
         level.blocks[:], level.halved[:], level.shift[:] = self.blocks, self.halved, self.shift
-        for name, kind in level._fields_:
+        for name, kind in ((field[0], field[1]) for field in level._fields_):
             if kind is _pointer:
                 setattr(level, name, getattr(self, name).ctypes.data)
         return level
@@ -122,6 +122,7 @@ class Part:
     def take_rows(self, room: np.ndarray, column: np.ndarray, value: np.ndarray, threads: int) -> None:
         """Rows that lie at ``room``, and room for what the cycle does with them."""
         self.slice = np.empty(self.s.size // SLICE + 1, np.int64)
+        self.longer = np.empty(self.slice.size, np.uint8)
         places, count = kernels().dcdm_parts_slices(self.c), int(self.row[-1])
         self.column, self.value = np.empty(count, np.int32), np.empty(count, np.float32)
         self.slice_column, self.slice_value = np.empty(places, np.int32), np.empty(places, np.float32)

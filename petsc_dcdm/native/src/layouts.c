@@ -66,8 +66,8 @@ static const field_layout layouts[] = {
 #undef OF
 #define OF parts_level
     WHOLE, FIELD(n), FIELD(blocks), FIELD(first), FIELD(block), FIELD(row), FIELD(column), FIELD(value),
-    FIELD(slice), FIELD(slice_column), FIELD(slice_value), FIELD(s), FIELD(inverse), FIELD(halved), FIELD(shift),
-    FIELD(twice), FIELD(part), FIELD(x), FIELD(y), FIELD(r), FIELD(kept),
+    FIELD(slice), FIELD(slice_column), FIELD(slice_value), FIELD(longer), FIELD(s), FIELD(inverse), FIELD(halved),
+    FIELD(shift), FIELD(twice), FIELD(part), FIELD(x), FIELD(y), FIELD(r), FIELD(kept),
     FIELD(image),
 #undef OF
     {0},

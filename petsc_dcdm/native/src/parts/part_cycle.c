@@ -33,6 +33,10 @@ INLINE void residual(const parts_level *l, const float *restrict x, const float 
 #pragma omp simd
         for (int i = 0; i < SLICE; i++) sum[i] += value[e + i] * (x[column[e + i]] - here[i]);
     }
+    if (l->longer[slice])
+        for (int i = 0; i < SLICE && at + i < l->n; i++)
+            for (int64_t e = l->row[at + i] + places / SLICE; e < l->row[at + i + 1]; e++)
+                sum[i] += l->value[e] * (x[l->column[e]] - here[i]);
     memcpy(out, sum, sizeof sum);
 }
 

@@ -199,16 +199,33 @@ void dcdm_parts_rows(const parts_level *l, const parts_level *c, const int64_t *
     }
 }
 
-/* Where the slices of rows begin, slice[slices + 1]; returns how many places they have. row has the lengths of the rows
- * at [i + 1], and from now on where they begin. */
+/* How many couplings of each row of a slice go into it, the first ones: what makes the least work if one of the rest is as
+ * much as REST places. length: of its rows */
+enum { REST = 6 };
+static int64_t width_of(const int64_t length[SLICE], int64_t longest) {
+    int64_t best = longest, least = SLICE * longest;
+    for (int64_t width = longest - 1; width >= 0; width--) {
+        int64_t work = SLICE * width;
+        for (int k = 0; k < SLICE; k++) work += length[k] > width ? REST * (length[k] - width) : 0;
+        if (work < least) least = work, best = width;
+    }
+    return best;
+}
+
+/* Where the slices of rows begin, slice[slices + 1], and which have longer rows; returns how many places they have. row
+ * has the lengths of the rows at [i + 1], and from now on where they begin. */
 int64_t dcdm_parts_slices(const parts_level *l) {
     int64_t places = 0;
     for (int64_t i = 0; i < l->n; i += SLICE) {
-        int64_t longest = 0;
-        for (int64_t k = i; k < i + SLICE && k < l->n; k++)
+        int64_t longest = 0, length[SLICE] = {0};
+        for (int64_t k = i; k < i + SLICE && k < l->n; k++) {
+            length[k - i] = l->row[k + 1];
             longest = l->row[k + 1] > longest ? l->row[k + 1] : longest;
+        }
+        const int64_t width = width_of(length, longest);
         l->slice[i / SLICE] = places;
-        places += SLICE * longest;
+        l->longer[i / SLICE] = width < longest;
+        places += SLICE * width;
     }
     l->slice[(l->n + SLICE - 1) / SLICE] = places;
     l->row[0] = 0;
@@ -224,10 +241,10 @@ void dcdm_parts_pack(const parts_level *l, const int64_t *room, const int32_t *c
     for (int64_t slice = 0; slice < (l->n + SLICE - 1) / SLICE; slice++) {
         int32_t *const to_column = l->slice_column + l->slice[slice];
         float *const to_value = l->slice_value + l->slice[slice];
-        const int64_t longest = (l->slice[slice + 1] - l->slice[slice]) / SLICE;
+        const int64_t width = (l->slice[slice + 1] - l->slice[slice]) / SLICE;
         for (int64_t lane = 0; lane < SLICE; lane++) {
             const int64_t p = slice * SLICE + lane, length = p < l->n ? l->row[p + 1] - l->row[p] : 0;
-            for (int64_t e = 0; e < longest; e++) {
+            for (int64_t e = 0; e < width; e++) {
                 to_column[e * SLICE + lane] = e < length ? column[room[p] + e] : (int32_t)p;
                 to_value[e * SLICE + lane] = e < length ? value[room[p] + e] : 0.0f;
             }

@@ -18,9 +18,10 @@ typedef struct {
     int64_t *row;        /* [n + 1] */
     int32_t *column;     /* a row does not hold its own unknown */
     float *value;        /* couplings, positive */
-    int64_t *slice;      /* [slices + 1] the same rows in slices of as many places as the longest needs, which is where */
-    int32_t *slice_column; /* the cycle reads them; [place][SLICE] */
+    int64_t *slice;      /* [slices + 1] where each slice of rows begins in these, which have the first couplings of the */
+    int32_t *slice_column; /* rows once more, as many of each row of a slice: [slice][coupling][SLICE] */
     float *slice_value;
+    uint8_t *longer;     /* [slices] whether some of its rows have more */
     float *s;            /* [n] extra diagonal */
     float *inverse;      /* [n] one over the diagonal, 0 where there is none */
     int64_t halved[3];   /* on the way to the next level: blocks of 1 or of 2 along x, y, z, and */
