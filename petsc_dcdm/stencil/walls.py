@@ -281,8 +281,8 @@ def count_torn(faces: list[np.ndarray], block: Shape, skinless: int) -> tuple[in
 
 
 def _soft_grains(strongest: np.ndarray, living: np.ndarray, opened: list[np.ndarray]) -> np.ndarray:
-    """bool per patch: one stiff part has most of its cells, and the living ones that are not its own are softer by more
-    than `WEAK`.
+    """bool per patch: one stiff and even part has most of its cells, and the living ones that are not its own are softer
+    by more than `WEAK`. (Noise of deviation 2 takes 15 iterations at 128^3 on a plan that ignores what is uneven.)
     """
     cells = (0, 1, 2)
     strength = np.where(living, strongest, 0.0)
@@ -291,7 +291,8 @@ def _soft_grains(strongest: np.ndarray, living: np.ndarray, opened: list[np.ndar
     first[strength.reshape(first.shape).argmax(axis=0), np.arange(most.size)] = True
     stiff = _flood(first.reshape(strength.shape), opened) & (strongest > 0)
     large = 2 * stiff.sum(axis=cells) > (strongest > 0).sum(axis=cells)
-    return large & ~(living & ~stiff & (strongest >= WEAK * most)).any(axis=cells)
+    uneven = (stiff & (strongest < 0.1 * most)).any(axis=cells)
+    return large & ~uneven & ~(living & ~stiff & (strongest >= WEAK * most)).any(axis=cells)
 
 
 def _flood(start: np.ndarray, opened: list[np.ndarray]) -> np.ndarray:
