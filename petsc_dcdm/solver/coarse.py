@@ -170,7 +170,7 @@ def coarse_solver(
     if cells > DIRECT_LIMIT and not wish and coarse_parts.serves(comm, operator):
         active = diagonal([padded(face, layout) for face in operator.w], operator.s) > 0
         if comm.tompi4py().allreduce(int(np.count_nonzero(active))) > DIRECT_LIMIT:
-            return PartsCoarseSolver(comm, operator, threads)
+            return PartsCoarseSolver(comm, operator, layout, threads)
     return CoarseSolver(comm, operator, layout, prefix)
 
 

@@ -28,8 +28,9 @@ class PartsCoarseSolver:
     ksp: PETSc.KSP | None = None
     """There is none."""
 
-    def __init__(self, comm: PETSc.Comm, operator: CoarseOperator, threads: int) -> None:
+    def __init__(self, comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, threads: int) -> None:
         """Raises the error of any rank on all of them, where set-up fails."""
+        self._below_learned = bool(layout.plan)
         self._mpi, self._threads = comm.tompi4py(), threads
         self._shape = operator.global_shape
         boxes = self._mpi.allgather((operator.offset, operator.shape))
@@ -83,7 +84,8 @@ class PartsCoarseSolver:
             self._mpi.Allgatherv(np.ascontiguousarray(r), [self._gathered, self._counts])
             self._place(self._gathered, self._r)
             r = self._r
-        return self._solver.solve(r.reshape(-1)).reshape(self._shape)[self._own]
+        solve = self._solver.solve_well if self._below_learned else self._solver.solve
+        return solve(r.reshape(-1)).reshape(self._shape)[self._own]
 
     def view(self, viewer: PETSc.Viewer) -> None:
         """How many unknowns each level has."""

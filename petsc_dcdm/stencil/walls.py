@@ -281,8 +281,8 @@ def count_torn(faces: list[np.ndarray], block: Shape, skinless: int) -> tuple[in
 
 
 def _soft_grains(strongest: np.ndarray, living: np.ndarray, opened: list[np.ndarray]) -> np.ndarray:
-    """bool per patch: one stiff and even part has most of its cells, and the living ones that are not its own are softer
-    by more than `WEAK`. (Noise of deviation 2 takes 15 iterations at 128^3 on a plan that ignores what is uneven.)
+    """bool per patch: one stiff and even part has most of its cells, the living ones that are not its own are softer by
+    more than `WEAK`. (Noise of deviation 2 takes 15 iterations at 128^3 on a plan that ignores what is uneven.)
     """
     cells = (0, 1, 2)
     strength = np.where(living, strongest, 0.0)

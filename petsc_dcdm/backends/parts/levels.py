@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import numpy as np
@@ -72,8 +72,9 @@ def kernels() -> ctypes.CDLL:
     c = library()
     level, i32, f64 = ctypes.POINTER(PartsLevel), ctypes.c_int, ctypes.c_double
     signatures = {
-        "dcdm_parts_cells": (_i64, [_pointer] * 4 + [i32]),
-        "dcdm_parts_from_grid": (None, [level, _pointer, _pointer, i32]),
+        "dcdm_parts_grid_seen": (None, [_pointer, _pointer]),
+        "dcdm_parts_grid_divide": (_i64, [_pointer, _pointer, _pointer, f64, _pointer, _pointer, i32]),
+        "dcdm_parts_grid_rows": (None, [_pointer, _pointer, level, i32, i32]),
         "dcdm_parts_seen": (None, [level, _pointer, i32]),
         "dcdm_parts_strongest": (None, [level, _pointer, i32]),
         "dcdm_parts_divide": (_i64, [level, _pointer, f64, _pointer, _pointer, _pointer, i32]),
@@ -82,6 +83,7 @@ def kernels() -> ctypes.CDLL:
         "dcdm_parts_slices": (_i64, [level]),
         "dcdm_parts_pack": (None, [level, _pointer, _pointer, _pointer, i32]),
         "dcdm_parts_fill_grid": (None, [_pointer, _pointer, _pointer, i32]),
+        "dcdm_parts_multiply": (None, [_pointer, _pointer, _pointer, i32]),
         "dcdm_parts_solve": (None, [_pointer, _pointer, _i64, _pointer, _pointer, _i64, _pointer, i32]),
     }
     for name, (result, arguments) in signatures.items():
@@ -121,43 +123,56 @@ class Part:
 
     def take_rows(self, room: np.ndarray, column: np.ndarray, value: np.ndarray, threads: int) -> None:
         """Rows that lie at ``room``, and room for what the cycle does with them."""
+        self.begin_rows()
+        self.slice_rows(room, column, value, threads)
+
+    def begin_rows(self) -> None:
+        """Room for the rows, whose lengths are known."""
         self.slice = np.empty(self.s.size // SLICE + 1, np.int64)
         self.longer = np.empty(self.slice.size, np.uint8)
         places, count = kernels().dcdm_parts_slices(self.c), int(self.row[-1])
         self.column, self.value = np.empty(count, np.int32), np.empty(count, np.float32)
         self.slice_column, self.slice_value = np.empty(places, np.int32), np.empty(places, np.float32)
+
+    def slice_rows(self, room: np.ndarray, column: np.ndarray, value: np.ndarray, threads: int) -> None:
+        """The rows, from where they lie at ``room``, to all their places."""
         pointers = (array.ctypes.data for array in (room, column, value))
         kernels().dcdm_parts_pack(self.c, *pointers, threads)
         self.x, self.y, self.r = (np.zeros(self.s.size, np.float32) for _ in range(3))
 
 
-def finest(w: Sequence[np.ndarray], s: np.ndarray, threads: int) -> Part:
-    """The cells of a grid: ``w`` conductances of the low faces along x, y, z, ``s`` extra diagonal, float64 and
-    contiguous (nz, ny, nx).
+def axes_to_halve(sizes: Sequence[int], seen: Sequence[float]) -> tuple[int, ...]:
+    """Along which of x, y, z a level of so many blocks is halved, by what the median unknown sees; 0 or 1 each.
+    All of them where it sees no axis.
     """
-    blocks = s.shape[::-1]
-    faces = (ctypes.c_void_p * 3)(*(face.ctypes.data for face in w))
-    first = np.empty(s.size + 1, np.int64)
-    kernels().dcdm_parts_cells((_i64 * 3)(*blocks), faces, s.ctypes.data, first.ctypes.data, threads)
-    level = Part(blocks, first)
-    level.column, level.value = aligned_zeros(6 * level.n, np.int32), aligned_zeros(6 * level.n, np.float32)
-    kernels().dcdm_parts_from_grid(level.c, faces, s.ctypes.data, threads)
-    return level
+    strongest = max((value for n, value in zip(sizes, seen, strict=True) if n > 1), default=0.0)
+    return tuple(int(n > 1 and value >= STRONG * strongest) for n, value in zip(sizes, seen, strict=True))
 
 
-def levels_below(level: Part, threads: int) -> list[Part]:
-    """That level and all coarser ones."""
-    levels = [level]
+def weaken(divide: Callable[[float], int], n: int) -> int:
+    """Call ``divide`` with weaker and weaker couplings that join, until it leaves few enough of ``n``; how many."""
+    together, count = TOGETHER, n
+    while together >= WEAKEST:
+        count = divide(together)
+        if count <= SLOW * n:
+            break
+        together /= 4
+    return count
+
+
+def levels_below(first: Part, finest: int, threads: int) -> list[Part]:
+    """The first level below a grid of ``finest`` unknowns, and all coarser ones."""
+    levels = [first]
     while levels[-1].n > DENSE_LIMIT and len(levels) < MOST_LEVELS:
-        coarse = _coarse(levels[-1], len(levels) % 2 == 0, threads)
+        coarse = _coarse(levels[-1], len(levels) % 2 == 1, threads)
         if coarse is None:
             break
         levels.append(coarse)
     times = 1
-    for coarse in levels[1:-1]:
-        coarse.twice = 2 * times * coarse.n <= MOST_WORK * level.n
-        times *= 1 + coarse.twice
-        coarse.kept, coarse.image = (np.zeros(coarse.s.size * coarse.twice, np.float32) for _ in range(2))
+    for level in levels[:-1]:
+        level.twice = 2 * times * level.n <= MOST_WORK * finest
+        times *= 1 + level.twice
+        level.kept, level.image = (np.zeros(level.s.size * level.twice, np.float32) for _ in range(2))
     return levels
 
 
@@ -165,25 +180,18 @@ def _coarse(level: Part, shifted: bool, threads: int) -> Part | None:
     """The next level; None where nothing can be joined any more."""
     c, seen = kernels(), np.zeros(3)
     c.dcdm_parts_seen(level.c, seen.ctypes.data, threads)
-    strongest = max((seen[axis] for axis in range(3) if level.blocks[axis] > 1), default=0.0)
-    axes = [axis for axis in range(3) if level.blocks[axis] > 1 and seen[axis] >= STRONG * strongest]
-    if not axes:
+    level.halved = axes_to_halve(level.blocks, seen)
+    if not any(level.halved):
         return None
-    level.halved = tuple(int(axis in axes) for axis in range(3))
-    level.shift = tuple(int(shifted and axis in axes and level.blocks[axis] > 2) for axis in range(3))
+    level.shift = tuple(int(shifted and halved and n > 2) for halved, n in zip(level.halved, level.blocks, strict=True))
     sizes = zip(level.blocks, level.halved, level.shift, strict=True)
     blocks = [(n + shift + 1) // 2 if halved else n for n, halved, shift in sizes]
     first = np.empty(prod(blocks) + 1, np.int64)
     parent, level.part = np.empty(level.n, np.int32), np.empty(level.n, np.int32)
     strength = np.empty(level.n, np.float32)
     c.dcdm_parts_strongest(level.c, strength.ctypes.data, threads)
-    together, count = TOGETHER, level.n
-    while together >= WEAKEST:
-        arrays = (array.ctypes.data for array in (strength, parent, first))
-        count = c.dcdm_parts_divide(level.c, (_i64 * 3)(*blocks), together, *arrays, threads)
-        if count <= SLOW * level.n:
-            break
-        together /= 4
+    sizes_c, arrays = (_i64 * 3)(*blocks), [array.ctypes.data for array in (strength, parent, first)]
+    count = weaken(lambda together: c.dcdm_parts_divide(level.c, sizes_c, together, *arrays, threads), level.n)
     if count == level.n or (count > SLOW * level.n and prod(blocks) == 1):
         return None
     coarse = Part(blocks, first)

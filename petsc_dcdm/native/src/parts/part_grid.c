@@ -166,3 +166,26 @@ void dcdm_parts_fill_grid(const parts_grid *g, const double *const w[3], const d
         }
     }
 }
+
+/* to = A x; both [cells] */
+void dcdm_parts_multiply(const parts_grid *g, const float *x, float *to, int threads) {
+    const int64_t nx = g->n[0], ny = g->n[1], nz = g->n[2], pitch = nx + 2, up = padded_plane(g);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t line = 0; line < ny * nz; line++) {
+        const int64_t y = line % ny, z = line / ny, at = (z + 1) * up + (y + 1) * pitch + 1;
+        const float *restrict here = x + line * nx;
+        /* where there is no neighbour the face conducts nothing */
+        const float *restrict south = y > 0 ? here - nx : here, *restrict north = y + 1 < ny ? here + nx : here;
+        const float *restrict below = z > 0 ? here - nx * ny : here;
+        const float *restrict above = z + 1 < nz ? here + nx * ny : here;
+        const float *restrict wx = g->w[0] + at, *restrict wy = g->w[1] + at, *restrict wz = g->w[2] + at;
+        const float *restrict wy_high = wy + pitch, *restrict wz_high = wz + up, *restrict s = g->s + at;
+        float *restrict out = to + line * nx;
+        for (int64_t i = 0; i < nx; i++) {
+            const float west = i > 0 ? here[i - 1] : here[i], east = i + 1 < nx ? here[i + 1] : here[i];
+            out[i] = s[i] * here[i] + wx[i] * (here[i] - west) + wx[i + 1] * (here[i] - east) +
+                     wy[i] * (here[i] - south[i]) + wy_high[i] * (here[i] - north[i]) + wz[i] * (here[i] - below[i]) +
+                     wz_high[i] * (here[i] - above[i]);
+        }
+    }
+}

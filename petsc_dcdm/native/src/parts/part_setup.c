@@ -12,55 +12,12 @@ INLINE int axis_between(const parts_level *l, int64_t a, int64_t b) {
     return apart == l->blocks[0] && l->blocks[1] > 1 ? 1 : 0;
 }
 
-/* The finest level from the conductances of the low faces along x, y, z and the extra diagonal of a grid, float64
- * without a halo. first, and with it the number of unknowns, is there already. Rows have six places each; where there
- * is no neighbour the unknown is coupled to itself with 0. */
-void dcdm_parts_from_grid(const parts_level *l, const double *const w[3], const double *s, int threads) {
-    const int64_t nx = l->blocks[0], ny = l->blocks[1], nz = l->blocks[2], pitch[3] = {1, nx, nx * ny};
-    l->row[0] = 0;
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t line = 0; line < ny * nz; line++)
-        for (int64_t x = 0; x < nx; x++) {
-            const int64_t cell = line * nx + x, i = l->first[cell];
-            if (l->first[cell + 1] == i) continue;
-            const int64_t at[3] = {x, line % ny, line / ny};
-            for (int a = 0; a < 3; a++)
-                for (int high = 0; high < 2; high++) {
-                    const int outside = high ? at[a] + 1 == l->blocks[a] : at[a] == 0;
-                    const int64_t there = outside ? cell : high ? cell + pitch[a] : cell - pitch[a];
-                    const double value = outside ? 0.0 : w[a][high ? there : cell];
-                    l->column[6 * i + 2 * a + high] = (int32_t)(value > 0.0 ? l->first[there] : i);
-                    l->value[6 * i + 2 * a + high] = (float)value;
-                }
-            l->block[i] = (int32_t)cell;
-            l->s[i] = (float)s[cell];
-            l->row[i + 1] = 6 * (i + 1);
-        }
-}
-
-/* Which cells have an unknown: first[cells + 1] as in parts_level. Returns how many there are. */
-int64_t dcdm_parts_cells(const int64_t n[3], const double *const w[3], const double *s, int64_t *first, int threads) {
-    const int64_t pitch[3] = {1, n[0], n[0] * n[1]}, cells = n[0] * n[1] * n[2];
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t line = 0; line < n[1] * n[2]; line++)
-        for (int64_t x = 0; x < n[0]; x++) {
-            const int64_t cell = line * n[0] + x, at[3] = {x, line % n[1], line / n[1]};
-            int any = s[cell] > 0.0;
-            for (int a = 0; a < 3; a++)
-                any |= (at[a] > 0 && w[a][cell] > 0.0) || (at[a] + 1 < n[a] && w[a][cell + pitch[a]] > 0.0);
-            first[cell + 1] = any;
-        }
-    first[0] = 0;
-    for (int64_t c = 0; c < cells; c++) first[c + 1] += first[c];
-    return first[cells];
-}
-
 enum { BINS = 128 };
 
 /* The couplings along each axis beside those along the strongest axis of the same unknown, for the median unknown. */
 void dcdm_parts_seen(const parts_level *l, double seen[3], int threads) {
     int64_t bins[3][BINS] = {{0}};
-    const int64_t every = l->n / 20000 + 1; /* a sample is enough */
+    const int64_t every = (l->n / 20000 + 1) | 1; /* a sample is enough */
 #pragma omp parallel for num_threads(threads) reduction(+ : bins) schedule(static)
     for (int64_t i = 0; i < l->n; i += every) {
         float along[4] = {0.0f};
@@ -233,7 +190,7 @@ int64_t dcdm_parts_slices(const parts_level *l) {
     return places;
 }
 
-/* Rows from their room: one behind the other, and in slices, in which a row that is shorter than others is coupled to
+/* Rows from their room, which may be where they belong: one behind the other, and in slices, in which a row that is shorter than others is coupled to
  * itself with 0. */
 void dcdm_parts_pack(const parts_level *l, const int64_t *room, const int32_t *column, const float *value,
                      int threads) {
@@ -248,7 +205,7 @@ void dcdm_parts_pack(const parts_level *l, const int64_t *room, const int32_t *c
                 to_column[e * SLICE + lane] = e < length ? column[room[p] + e] : (int32_t)p;
                 to_value[e * SLICE + lane] = e < length ? value[room[p] + e] : 0.0f;
             }
-            for (int64_t e = 0; e < length; e++) {
+            for (int64_t e = 0; e < length && column != l->column; e++) {
                 l->column[l->row[p] + e] = column[room[p] + e];
                 l->value[l->row[p] + e] = value[room[p] + e];
             }
