@@ -42,11 +42,11 @@ def cells_of_grid(w, s, grid):
     lives = np.flatnonzero((np.asarray(W.sum(axis=1)).ravel() + s.ravel()) > 0)
     assert grid.unknowns == lives.size
     W = W[lives][:, lives]
-    return SimpleNamespace(
-        n=lives.size, block=lives, blocks=s.shape[::-1],
-        row=W.indptr, column=W.indices, value=W.data.astype(np.float32), s=s.ravel()[lives].astype(np.float32), part=grid.part.ravel()[lives], halved=grid.halved, shift=(0, 0, 0),
-        twice=False,
-    )  # fmt: skip
+    level = SimpleNamespace(n=lives.size, block=lives, blocks=s.shape[::-1], row=W.indptr, column=W.indices)
+    level.value, level.s = W.data.astype(np.float32), s.ravel()[lives].astype(np.float32)
+    level.part, level.halved = grid.part.ravel()[lives], grid.halved
+    level.shift, level.twice = (0, 0, 0), False
+    return level
 
 
 def weights(level):

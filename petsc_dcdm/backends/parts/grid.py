@@ -72,7 +72,7 @@ class GridLevel:
         """The next level; None where there are no couplings."""
         k, seen, grid = kernels(), np.zeros(3), ctypes.addressof(self.c)
         k.dcdm_parts_grid_seen(grid, seen.ctypes.data)
-        halved = axes_to_halve(self.c.n, seen)
+        halved = axes_to_halve(self.c.n, seen.tolist())
         if not any(halved):
             return None
         sizes = [(n + 1) // 2 if half else n for n, half in zip(self.c.n, halved, strict=True)]

@@ -180,7 +180,7 @@ def _coarse(level: Part, shifted: bool, threads: int) -> Part | None:
     """The next level; None where nothing can be joined any more."""
     c, seen = kernels(), np.zeros(3)
     c.dcdm_parts_seen(level.c, seen.ctypes.data, threads)
-    level.halved = axes_to_halve(level.blocks, seen)
+    level.halved = axes_to_halve(level.blocks, seen.tolist())
     if not any(level.halved):
         return None
     level.shift = tuple(int(shifted and halved and n > 2) for halved, n in zip(level.halved, level.blocks, strict=True))

@@ -13,7 +13,7 @@ from petsc_dcdm.backends.parts.levels import DENSE_MOST, Part, PartsLevel, kerne
 STEPS = 4
 """Of the polynomial before and after each correction: even, so that iterates end where they were."""
 
-SPECTRUM = (0.35, 1.95)
+SPECTRUM = (0.25, 1.95)
 """Eigenvalues of the matrix over its diagonal that the polynomial damps; none is larger than 2."""
 
 WELL, MOST_CYCLES = 0.05, 8
