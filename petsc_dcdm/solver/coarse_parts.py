@@ -67,12 +67,15 @@ class PartsCoarseSolver:
             whole[box] = found[first:last].reshape(whole[box].shape)
 
     def update(self, operator: CoarseOperator, layout: Layout) -> bool:
-        """Set up for other values on the same boxes: whatever is the same is made again in no time."""
-        same = operator.global_shape == self._shape and self._own == tuple(
-            slice(o, o + n) for o, n in zip(operator.offset, operator.shape, strict=True)
+        """Set up for other values on the same boxes; False where these are others, or parts do not serve any more."""
+        same = (
+            not _wraps(operator)
+            and operator.global_shape == self._shape
+            and self._own == tuple(slice(o, o + n) for o, n in zip(operator.offset, operator.shape, strict=True))
         )
         if not self._mpi.allreduce(same, op=MPI.LAND):
             return False
+        self._below_learned = bool(layout.plan)
         self._set_up(operator)
         return True
 
@@ -108,7 +111,11 @@ def serves(comm: PETSc.Comm, operator: CoarseOperator) -> bool:
     except KernelsUnavailable:
         missing = True
     mpi = comm.tompi4py()
-    ends = [face[(slice(None),) * (2 - axis) + (slice(0, 1),)] for axis, face in enumerate(operator.w)]
-    wraps = any(operator.offset[2 - axis] == 0 and bool(end.any()) for axis, end in enumerate(ends))
     large = mpi.Get_size() > 1 and prod(operator.global_shape) > MOST_GATHERED
-    return not mpi.allreduce(missing or large or wraps, op=MPI.LOR)
+    return not mpi.allreduce(missing or large or _wraps(operator), op=MPI.LOR)
+
+
+def _wraps(operator: CoarseOperator) -> bool:
+    """Whether a low side of the grid on this rank is coupled to the opposite one."""
+    ends = [face[(slice(None),) * (2 - axis) + (slice(0, 1),)] for axis, face in enumerate(operator.w)]
+    return any(operator.offset[2 - axis] == 0 and bool(end.any()) for axis, end in enumerate(ends))
