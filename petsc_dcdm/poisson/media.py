@@ -121,7 +121,7 @@ def aquifer(shape: Shape, seed: int, box: Box) -> World:
             bottom = rng.integers(0, shape[0])
             inside = inside & (height >= bottom) & (height < bottom + rng.integers(2, 5))
         logarithm += 5.0 * inside
-    k = np.exp(logarithm - logarithm.max())
+    k = np.exp(logarithm - 10.0)
     ratio = [1.0, 1.0, 1.0]
     ratio[up] = 0.01
     return build(shape, box, all_fluid(box), sides_of("x+ x-"), k, axis=(ratio[0], ratio[1], ratio[2]))
