@@ -59,7 +59,7 @@ def coordinates(level):
 
 
 def check_division(level, below):
-    """The next level as DESIGN of such methods has it: components within blocks, couplings added up and halved."""
+    """The next level: components within blocks, couplings in series with the ways within parts."""
     W = weights(level).tocoo()
     inside = W.data > 0
     i, j, w = W.row[inside], W.col[inside], W.data[inside]
@@ -81,9 +81,12 @@ def check_division(level, below):
     assert pairs.shape[1] == below.n == len(np.unique(level.part[lives])), "the parts are the components"
     assert (level.part[~lives] == -1).all()
     np.testing.assert_array_equal(coordinates(below)[level.part[lives]], block[lives])
-    apart = coordinates(level)[i] != coordinates(level)[j]
-    factor = np.where(~same & (apart & (halved == 1)).any(axis=1), 0.5, 1.0)
     out = level.part[i] != level.part[j]
+    along = np.where((coordinates(level)[i] != coordinates(level)[j]) & (halved == 1), [0, 1, 2], -1).max(axis=1)
+    within = np.zeros((level.n, 4))  # couplings of each unknown inside its part, along each axis
+    np.add.at(within, (i[~out], along[~out]), w[~out])
+    way = np.divide(1.0, within, out=np.zeros_like(within), where=within > 0)
+    factor = np.where(along < 0, 1.0, np.maximum(0.5, 1 / (1 + 0.5 * w * (way[i, along] + way[j, along]))))
     expected = coo_matrix(((w * factor)[out], (level.part[i][out], level.part[j][out])), shape=(below.n, below.n))
     difference = abs(expected.tocsr() - weights(below)).max() if below.n else 0
     assert difference <= 1e-5 * max(w.max(initial=0), 1e-30)

@@ -116,6 +116,15 @@ int64_t dcdm_parts_grid_divide(const parts_grid *g, const int64_t halved[3], con
     return first[blocks];
 }
 
+/* As in part_setup.c. */
+INLINE float way_within(const parts_grid *g, int64_t step, int64_t cell_step, int64_t cell, int64_t at, int a) {
+    const float low = g->w[a][at], high = g->w[a][at + step];
+    float sum = 0.0f;
+    if (low > 0.0f && g->part[cell - cell_step] == g->part[cell]) sum += low;
+    if (high > 0.0f && g->part[cell + cell_step] == g->part[cell]) sum += high;
+    return sum > 0.0f ? 1.0f / sum : 0.0f;
+}
+
 /* Rows of the next level from the parts of the cells: with `lengths` only how long they are, to row[p + 1], and s, block;
  * else the couplings and the diagonal, to where row has them. */
 void dcdm_parts_grid_rows(const parts_grid *g, const int64_t halved[3], const parts_level *next, int lengths,
@@ -141,15 +150,20 @@ void dcdm_parts_grid_rows(const parts_grid *g, const int64_t halved[3], const pa
             s[p] += g->s[c.at[i]];
             for (int a = 0; a < 3; a++)
                 for (int high = 0; high < 2; high++) {
-                    const float w = g->w[a][high ? c.at[i] + step[a] : c.at[i]];
+                    const int64_t cell = c.cell[i], there = high ? cell + cell_step[a] : cell - cell_step[a];
+                    float w = g->w[a][high ? c.at[i] + step[a] : c.at[i]];
                     if (!(w > 0.0f)) continue;
-                    const int32_t q = g->part[high ? c.cell[i] + cell_step[a] : c.cell[i] - cell_step[a]];
-                    const int inside = q >= begin && q < begin + count;
+                    const int32_t q = g->part[there];
                     if (q == begin + p) continue;
+                    if (halved[a])
+                        w = parts_in_series(
+                            w, way_within(g, step[a], cell_step[a], cell, c.at[i], a) +
+                                   way_within(g, step[a], cell_step[a], there,
+                                              high ? c.at[i] + step[a] : c.at[i] - step[a], a));
                     int at = 0;
                     while (at < length[p] && column[p][at] != q) at++;
                     if (at == length[p]) column[p][at] = q, value[p][at] = 0.0f, length[p]++;
-                    value[p][at] += !inside && halved[a] ? 0.5f * w : w;
+                    value[p][at] += w;
                 }
         }
         for (int64_t p = 0; p < count; p++) {

@@ -118,8 +118,17 @@ void dcdm_parts_room(const parts_level *l, const parts_level *c, int64_t *room, 
     for (int64_t p = 0; p < c->n; p++) room[p + 1] += room[p];
 }
 
-/* The rows of the next level at their room, lengths to row[p + 1]. What couples two blocks of it is halved along an axis
- * that was: the distance is twice as large. What couples parts of one block stays whole. */
+/* One over the couplings of an unknown within its part along an axis, 0 if there are none: half of that lies between it
+ * and the middle of the part. */
+INLINE float way_within(const parts_level *l, int64_t i, int axis) {
+    float sum = 0.0f;
+    for (int64_t e = l->row[i]; e < l->row[i + 1]; e++)
+        if (l->part[l->column[e]] == l->part[i] && axis_between(l, l->block[i], l->block[l->column[e]]) == axis)
+            sum += l->value[e];
+    return sum > 0.0f ? 1.0f / sum : 0.0f;
+}
+
+/* The rows of the next level at their room, lengths to row[p + 1]. */
 void dcdm_parts_rows(const parts_level *l, const parts_level *c, const int64_t *room, int32_t *column, float *value,
                      int threads) {
     const int64_t blocks = c->blocks[0] * c->blocks[1] * c->blocks[2];
@@ -138,9 +147,9 @@ void dcdm_parts_rows(const parts_level *l, const parts_level *c, const int64_t *
                 const int32_t j = l->column[e], q = l->part[j];
                 if (q == p) continue;
                 const int axis = axis_between(l, in, l->block[j]);
-                /* q may be numbered by another thread only, its block is known from its number */
-                const int apart = q < c->first[b] || q >= c->first[b + 1];
-                const float w = apart && axis < 3 && l->halved[axis] ? 0.5f * l->value[e] : l->value[e];
+                const float w = axis < 3 && l->halved[axis]
+                                    ? parts_in_series(l->value[e], way_within(l, i, axis) + way_within(l, j, axis))
+                                    : l->value[e];
                 int64_t at = 0;
                 while (at < count && to_column[at] != q) at++;
                 if (at == count) to_column[count] = q, to_value[count++] = 0.0f;

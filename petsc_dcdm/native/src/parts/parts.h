@@ -44,6 +44,14 @@ static inline void parts_children(const parts_level *l, const int64_t next[3], i
     }
 }
 
+/* A coupling between two parts in series with half of the ways within them (one over couplings, added up): half of it
+ * in a uniform medium, where distances double, all of it where nothing is in the way, as beside a part that does not
+ * reach along the axis or between stiff bodies. No less than half: a part is one number. */
+static inline float parts_in_series(float coupling, float ways) {
+    const float share = 1.0f / (1.0f + 0.5f * coupling * ways);
+    return coupling * (share > 0.5f ? share : 0.5f);
+}
+
 /* All unknowns i of those blocks; `in` is the block of i. */
 #define PARTS_FOR(l, from, to, i, in)                                                                              \
     for (int64_t in##_z = from[2]; in##_z < to[2]; in##_z++)                                                       \
