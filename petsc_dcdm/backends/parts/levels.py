@@ -40,10 +40,10 @@ DENSE_LIMIT = 400
 DENSE_MOST = 1500
 """The same where parts do not get fewer; beyond it the coarsest level is smoothed only."""
 
-MOST_WORK, MOST_WORK_FLAT = 0.8, 2.0
+MOST_WORK, MOST_WORK_FLAT = 0.8, 1.4
 """A level combines two directions if all its visits together take no more than this share of one of the finest level:
 where unknowns get fewer slowly, that does not double on every level. Noise of deviation 3 at 256^2: 22, 15, 12
-iterations with 0.6, 1 and 2, at 48^3 13 with 0.6 and 11 with 1."""
+iterations with 0.6, 1 and 1.4, at 48^3 13 with 0.6 and 11 with 1."""
 
 MOST_LEVELS = 24
 
