@@ -24,14 +24,14 @@ def _small_balls(shape: Shape, seed: int, box: Box) -> np.ndarray:
     return balls(shape, box, rng.uniform(0, 1, (count, 3)) * cells_along(shape), rng.uniform(2.0, 5.0, count))
 
 
-@family()
+@family(limit=13)
 def drops_small(shape: Shape, seed: int, box: Box) -> World:
     """Two phases: drops of 2 to 5 cells a thousand times as stiff as what is around them, all sides open."""
     k = np.where(_small_balls(shape, seed, box), 1000.0, 1.0)
     return build(shape, box, all_fluid(box), sides_of(ALL_SIDES), k)
 
 
-@family()
+@family(limit=10)
 def bubbles(shape: Shape, seed: int, box: Box) -> World:
     """Two phases: bubbles of 2 to 5 cells that conduct a thousandth of what is around them, all sides open."""
     k = np.where(_small_balls(shape, seed, box), 0.001, 1.0)
@@ -71,33 +71,33 @@ def lognormal(shape: Shape, seed: int, box: Box) -> World:
     return _lognormal(shape, seed, box, 1.0)
 
 
-@family()
+@family(limit=12)
 def lognormal_2(shape: Shape, seed: int, box: Box) -> World:
     """The same with deviation 2: four decades between most of the cells."""
     return _lognormal(shape, seed, box, 2.0)
 
 
-@family()
+@family(limit=18)
 def lognormal_3(shape: Shape, seed: int, box: Box) -> World:
     """The same with deviation 3: six decades between most of the cells."""
     return _lognormal(shape, seed, box, 3.0)
 
 
-@family()
+@family(limit=10)
 def correlated_2(shape: Shape, seed: int, box: Box) -> World:
     """A log-normal coefficient, deviation 2, correlated over 12 cells along x and 4 along y and z; x+ and x- open."""
     coefficient = np.exp(2.0 * _correlated(shape, seed, box, 0, (4, 4, 12)))
     return build(shape, box, all_fluid(box), sides_of("x+ x-"), coefficient)
 
 
-@family()
+@family(limit=11)
 def correlated_3(shape: Shape, seed: int, box: Box) -> World:
     """The same with deviation 3."""
     coefficient = np.exp(3.0 * _correlated(shape, seed, box, 0, (4, 4, 12)))
     return build(shape, box, all_fluid(box), sides_of("x+ x-"), coefficient)
 
 
-@family()
+@family(limit=20)
 def aquifer(shape: Shape, seed: int, box: Box) -> World:
     """Layers of a few cells (deviation 4 of the logarithm), winding channels e^5 times as conductive, vertically a
     hundredth; x+ and x- open.
@@ -127,7 +127,7 @@ def aquifer(shape: Shape, seed: int, box: Box) -> World:
     return build(shape, box, all_fluid(box), sides_of("x+ x-"), k, axis=(ratio[0], ratio[1], ratio[2]))
 
 
-@family()
+@family(limit=16)
 def reservoir(shape: Shape, seed: int, box: Box) -> World:
     """Like the tenth SPE comparison (60 x 220 x 85 cells of 20 x 10 x 2 feet): above log-normal over six decades,
     below channels in tight rock, vertical permeability 0.3 and in the rock 1e-3 of the horizontal one; y+ and y- open.
@@ -159,7 +159,7 @@ def reservoir(shape: Shape, seed: int, box: Box) -> World:
     return build(shape, box, all_fluid(box), open_sides, (along_axes[0], along_axes[1], along_axes[2]))
 
 
-@family(random=False)
+@family(limit=11, random=False)
 def stretched(shape: Shape, seed: int, box: Box) -> World:
     """A cavity whose cells grow by 1.3 from all walls (by less on a grid that it would make wider than 1 : 10^7), pure
     diffusion between walls that hold the value.
@@ -172,7 +172,7 @@ def stretched(shape: Shape, seed: int, box: Box) -> World:
     return build(shape, box, all_fluid(box), sides_of(ALL_SIDES), (y * z / x, x * z / y, x * y / z))
 
 
-@family()
+@family(limit=12)
 def throats(shape: Shape, seed: int, box: Box) -> World:
     """Pores of eight cells that hang together through throats of one cell of a hundredth, x+ and x- open."""
     k, j, i = box.grown().indices()
