@@ -21,7 +21,9 @@ def close_rings(world: World, dm: PETSc.DMDA) -> World:
     flags = world.flags.astype(float)
     dmda.exchange(dm, flags)
     world.flags[...] = flags.astype(np.uint8)
-    if world.coefficient is not None:
-        dmda.exchange(dm, world.coefficient)
+    given = world.coefficient if isinstance(world.coefficient, tuple) else (world.coefficient,)
+    for coefficient in given:
+        if coefficient is not None:
+            dmda.exchange(dm, coefficient)
     conduct(world)
     return world
