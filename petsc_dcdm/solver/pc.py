@@ -26,8 +26,8 @@ from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of
 from petsc_dcdm.solver.at_exit import forget, watch
-from petsc_dcdm.solver.coarse import CoarseSolver, coarse_solver
-from petsc_dcdm.solver.coarse_parts import PartsCoarseSolver
+from petsc_dcdm.solver.coarse.parts import PartsCoarseSolver
+from petsc_dcdm.solver.coarse.solver import CoarseSolver, coarse_solver
 from petsc_dcdm.solver.device_vectors import apply_on_gpu, device_wanted
 from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.foreign_guess import ForeignGuess

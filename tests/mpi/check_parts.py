@@ -6,7 +6,7 @@ import numpy as np
 from petsc4py import PETSc
 from systems import conductances, matrix, relative_residual, right_hand_side, solve
 
-from petsc_dcdm.solver.coarse_parts import PartsCoarseSolver
+from petsc_dcdm.solver.coarse.parts import PartsCoarseSolver
 
 RANKS = (2, 4)
 SHAPE = (20, 22, 26)

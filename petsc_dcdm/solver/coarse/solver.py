@@ -1,7 +1,7 @@
 """The coarsest level: what solves it, and that solver where it is one of PETSc's.
 
 The grid ends where the hierarchy's plan ends. What is left is solved exactly by a Cholesky factorisation when it is
-small, and approximately on coarse cells of several parts (`coarse_parts`) when it is not. With options under the
+small, and approximately on coarse cells of several parts (`parts`) when it is not. With options under the
 prefix of the PC + ``pc_dcdm_coarse_``, or where there are no compiled kernels, it is an ordinary sparse matrix for
 PETSc: BoomerAMG by default (GAMG where PETSc has no hypre), on as many ranks as that is worth.
 """
@@ -20,9 +20,9 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.errors import raise_together
 from petsc_dcdm.grid.faces import diagonal, neighbours, padded
 from petsc_dcdm.grid.layout import CoarseOperator, Layout
-from petsc_dcdm.solver import coarse_parts
-from petsc_dcdm.solver.agglomeration import Agglomeration, Rows
-from petsc_dcdm.solver.coarse_parts import PartsCoarseSolver
+from petsc_dcdm.solver.coarse import parts
+from petsc_dcdm.solver.coarse.agglomeration import Agglomeration, Rows
+from petsc_dcdm.solver.coarse.parts import PartsCoarseSolver
 
 DIRECT_LIMIT = 6000
 """Unknowns up to which a factorisation is the default."""
@@ -169,7 +169,7 @@ def coarse_solver(
     wish = any(PETSc.Options(prefix).hasName(name) for name in ("pc_type", "ksp_type"))
     cells = prod(operator.global_shape)
     whole = not any(layout.periodic)  # parts know of no neighbour round a ring
-    if cells > DIRECT_LIMIT and whole and not wish and coarse_parts.serves(comm, operator):
+    if cells > DIRECT_LIMIT and whole and not wish and parts.serves(comm, operator):
         active = diagonal([padded(face, layout) for face in operator.w], operator.s) > 0
         if comm.tompi4py().allreduce(int(np.count_nonzero(active))) > DIRECT_LIMIT:
             return PartsCoarseSolver(comm, operator, layout, threads)
