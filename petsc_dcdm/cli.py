@@ -27,6 +27,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "solve": Command("petsc_dcdm.commands.solve", "add_solve_parser", "solve one pressure system", True),
+    "flow": Command("petsc_dcdm.commands.flow", "add_flow_parser", "simulate smoke or water", True),
     "check": Command("petsc_dcdm.commands.check", "add_check_parser", "will a matrix be served, and how", True),
     "compare": Command("petsc_dcdm.compare.cli", "add_compare_parser", "time any solvers on any system"),
     "train": Command("petsc_dcdm.training.cli", "add_train_parser", "train a network and write its weights file"),
