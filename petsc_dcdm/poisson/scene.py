@@ -53,7 +53,7 @@ class World:
     coefficient
         of the cells, float64 padded, or three of them, along x, y, z; None means 1
     periodic
-        the axes (z, y, x) whose sides meet: there the padded layer is the other end of the grid; see assemble.close_rings
+        the axes (z, y, x) whose sides meet: there the padded layer is the other end; see assemble.close_rings
     """
 
     shape: Shape
