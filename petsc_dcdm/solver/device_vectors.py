@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
 from petsc4py import PETSc
 
@@ -28,10 +29,12 @@ def device_wanted(wish: str, P: PETSc.Mat) -> str:
 class VecBox:
     """The values of a vector whose rows are this rank's box, where they live. See
     `petsc_dcdm.backends.base.DeviceArray`.
+
+    The vector is its owner's: loops keep this longer, and must not keep the vector until PETSc is finalised.
     """
 
     def __init__(self, vec: PETSc.Vec, shape: Shape) -> None:
-        self._vec, self._shape = vec, shape
+        self._vec, self._shape, self._handle = ref(vec), shape, int(vec.handle)
 
     def reading(self) -> Any:
         """A tensor (nz, ny, nx) to be read; it is given back when the last reference to it goes."""
@@ -44,12 +47,14 @@ class VecBox:
     @property
     def address(self) -> int:
         """What tells it from other vectors."""
-        return int(self._vec.handle)
+        return self._handle
 
     def _tensor(self, mode: str) -> Any:
         import torch
 
-        return torch.from_dlpack(self._vec.toDLPack(mode)).view(self._shape)
+        vec = self._vec()
+        assert vec is not None, "the vector of a solve that is over"
+        return torch.from_dlpack(vec.toDLPack(mode)).view(self._shape)
 
 
 def apply_on_gpu(hierarchy: Any, rows: RowMap, r: PETSc.Vec, z: PETSc.Vec, scale_in: float, scale_out: float) -> bool:
