@@ -26,8 +26,10 @@ INLINE float *plane(const slab *s, int64_t k, int64_t z) {
 
 #define ROW(k, z, y)                                                                                                 \
     const int64_t pitch = g->n[0] + 2, up = padded_plane(g), at = (z + 1) * up + (y + 1) * pitch + 1;                  \
-    const float *restrict x = plane(sl, k, z) + y * pitch, *restrict below = plane(sl, k, z - 1) + y * pitch;          \
-    const float *restrict above = plane(sl, k, z + 1) + y * pitch;                                                     \
+    const float *restrict x = plane(sl, k, z) + y * pitch;                                                             \
+    /* beyond the grid nothing conducts, and rings have planes of any time */                                         \
+    const float *restrict below = z > 0 ? plane(sl, k, z - 1) + y * pitch : x;                                         \
+    const float *restrict above = z + 1 < g->n[2] ? plane(sl, k, z + 1) + y * pitch : x;                               \
     const float *restrict south = x - pitch, *restrict north = x + pitch;                                              \
     const float *restrict wx = g->w[0] + at, *restrict wy = g->w[1] + at, *restrict wz = g->w[2] + at;                 \
     const float *restrict wy_high = wy + pitch, *restrict wz_high = wz + up, *restrict s = g->s + at;                  \
