@@ -1,6 +1,7 @@
 /* The cycle on levels of parts: Chebyshev polynomials of D^-1 A before and after each correction, and of most levels
- * below the finest two corrections, combined to the least energy (a K-cycle: Notay and Vassilevski, Numer. Linear Algebra Appl.
- * 15, 2008). Halved couplings are too strong or too weak here and there where a medium is rough: that is made up for.
+ * below the finest two corrections, combined to the least energy (a K-cycle: Notay and Vassilevski, Numer. Linear
+ * Algebra Appl. 15, 2008). Coarse couplings are too strong or too weak here and there where a medium is rough: that is
+ * made up for.
  *
  * Fluxes are differences times couplings, so that what stiff parts exchange within cancels in their sums. A team of
  * threads runs all of it together; every function is called by all of them.
@@ -59,8 +60,10 @@ static void sweep(const parts_level *l, const float *restrict x, float *restrict
     }
 }
 
-/* Steps from x, or from 0. Returns the iterate, x itself after an even number of them, and the other array in *other. */
-static float *smooth(const parts_level *l, const parts_cycle *cycle, float *x, float *y, int from_zero, float **other) {
+/* Steps from x, or from 0. Returns the iterate, x itself after an even number of them, and the other array in
+ * *other. */
+static float *smooth(const parts_level *l, const parts_cycle *cycle, float *x, float *y, int from_zero,
+                     float **other) {
     const float *c = cycle->coefficients;
     int64_t step = 0;
     if (from_zero) {

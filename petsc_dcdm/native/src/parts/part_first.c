@@ -125,8 +125,8 @@ INLINE float way_within(const parts_grid *g, int64_t step, int64_t cell_step, in
     return sum > 0.0f ? 1.0f / sum : 0.0f;
 }
 
-/* Rows of the next level from the parts of the cells: with `lengths` only how long they are, to row[p + 1], and s, block;
- * else the couplings and the diagonal, to where row has them. */
+/* Rows of the next level from the parts of the cells: with `lengths` only how long they are, to row[p + 1], and s,
+ * block; else the couplings and the diagonal, to where row has them. */
 void dcdm_parts_grid_rows(const parts_grid *g, const int64_t halved[3], const parts_level *next, int lengths,
                           int threads) {
     const int64_t blocks = next->blocks[0] * next->blocks[1] * next->blocks[2];

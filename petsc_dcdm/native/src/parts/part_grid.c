@@ -1,7 +1,6 @@
-/* The finest level of parts on the grid itself: all steps of a leg in one pass over memory. Planes of the iterates in
- * between live in rings of four, one per step, that a thread has for itself; slabs of planes overlap by as many planes
- * as there are steps, which both threads work out.
- */
+/* The finest level of parts on the grid itself: all steps of a leg in one pass over memory. Planes of the iterates
+ * in between live in rings of four, one per step, that a thread has for itself; slabs of planes overlap by as many
+ * planes as there are steps, which both threads work out. */
 #include "common.h"
 #include "parts/part_grid.h"
 
@@ -20,17 +19,19 @@ INLINE float *plane(const slab *s, int64_t k, int64_t z) {
 }
 
 /* residual = r - A x of the cells of a row; `low` .. are the iterate's neighbours along y and z, w.. the faces'. */
-#define RESIDUAL(i)                                                                                                  \
-    (r[i] - s[i] * x[i] + wx[i] * (x[i - 1] - x[i]) + wx[i + 1] * (x[i + 1] - x[i]) + wy[i] * (south[i] - x[i]) +      \
+#define RESIDUAL(i) \
+    (r[i] - s[i] * x[i] + wx[i] * (x[i - 1] - x[i]) + wx[i + 1] * (x[i + 1] - x[i]) + wy[i] * (south[i] - x[i]) + \
      wy_high[i] * (north[i] - x[i]) + wz[i] * (below[i] - x[i]) + wz_high[i] * (above[i] - x[i]))
 
-#define ROW(k, z, y)                                                                                                 \
-    const int64_t pitch = g->n[0] + 2, up = padded_plane(g), at = (z + 1) * up + (y + 1) * pitch + 1;                  \
-    const float *restrict x = plane(sl, k, z) + y * pitch, *restrict below = plane(sl, k, z - 1) + y * pitch;          \
-    const float *restrict above = plane(sl, k, z + 1) + y * pitch;                                                     \
-    const float *restrict south = x - pitch, *restrict north = x + pitch;                                              \
-    const float *restrict wx = g->w[0] + at, *restrict wy = g->w[1] + at, *restrict wz = g->w[2] + at;                 \
-    const float *restrict wy_high = wy + pitch, *restrict wz_high = wz + up, *restrict s = g->s + at;                  \
+#define ROW(k, z, y) \
+    const int64_t pitch = g->n[0] + 2, up = padded_plane(g), at = (z + 1) * up + (y + 1) * pitch + 1; \
+    const float *restrict x = plane(sl, k, z) + y * pitch; \
+    /* beyond the grid nothing conducts, and rings have planes of any time */ \
+    const float *restrict below = z > 0 ? plane(sl, k, z - 1) + y * pitch : x; \
+    const float *restrict above = z + 1 < g->n[2] ? plane(sl, k, z + 1) + y * pitch : x; \
+    const float *restrict south = x - pitch, *restrict north = x + pitch; \
+    const float *restrict wx = g->w[0] + at, *restrict wy = g->w[1] + at, *restrict wz = g->w[2] + at; \
+    const float *restrict wy_high = wy + pitch, *restrict wz_high = wz + up, *restrict s = g->s + at; \
     const float *restrict r = g->r + (z * g->n[1] + y) * g->n[0]
 
 /* One step for a plane of iterate k + 1 from those of k, and of k - 1 unless a is 0. */
@@ -103,8 +104,8 @@ INLINE int within(int64_t z, int64_t begin, int64_t end, int64_t nz) {
     return z >= begin && z < end && z >= 0 && z < nz;
 }
 
-/* x from 0 by `steps` steps with coefficients c[steps][2], and the right-hand side of the next level, of whose unknowns
- * first[] tells those of each block; nothing of that if `next` is NULL. By all threads of a team. */
+/* x from 0 by `steps` steps with coefficients c[steps][2], and the right-hand side of the next level, of whose
+ * unknowns first[] tells those of each block; nothing of that if `next` is NULL. By all threads of a team. */
 void parts_grid_down(const parts_grid *g, const float *c, int64_t steps, const parts_level *next) {
     int64_t begin, end;
     const slab sl = own_slab(g, steps, &begin, &end);
@@ -144,8 +145,8 @@ void parts_grid_up(const parts_grid *g, const float *c, int64_t steps, const flo
 #pragma omp barrier
 }
 
-/* w, s and the inverse diagonal in single precision with a halo of 0, from float64 without one; cells without an unknown
- * have no inverse. */
+/* w, s and the inverse diagonal in single precision with a halo of 0, from float64 without one; cells without an
+ * unknown have no inverse. */
 void dcdm_parts_fill_grid(const parts_grid *g, const double *const w[3], const double *s, int threads) {
     const int64_t nx = g->n[0], ny = g->n[1], nz = g->n[2], pitch = nx + 2, up = padded_plane(g);
     const int64_t far[3] = {1, nx, nx * ny};

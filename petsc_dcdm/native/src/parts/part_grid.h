@@ -1,4 +1,5 @@
-/* The finest level of parts, whose unknowns are the cells of a grid; mirrored by petsc_dcdm/backends/parts/grid.py. */
+/* The finest level of parts, whose unknowns are the cells of a grid; mirrored by
+ * petsc_dcdm/backends/parts/grid.py. */
 #ifndef DCDM_PART_GRID_H
 #define DCDM_PART_GRID_H
 

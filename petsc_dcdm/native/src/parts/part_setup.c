@@ -55,9 +55,9 @@ INLINE int32_t root(int32_t *parent, int32_t i) {
     return i;
 }
 
-/* The parts of every block of the next level, next[3] of them: first[blocks + 1], l->part; an unknown without couplings
- * gets none. Couplings of at least `theta` times the strongest of both ends join. parent: [n] room. Returns how many
- * parts there are. */
+/* The parts of every block of the next level, next[3] of them: first[blocks + 1], l->part; an unknown without
+ * couplings gets none. Couplings of at least `theta` times the strongest of both ends join. parent: [n] room.
+ * Returns how many parts there are. */
 int64_t dcdm_parts_divide(const parts_level *l, const int64_t next[3], double theta, const float *strongest,
                           int32_t *parent, int64_t *first, int threads) {
     const int64_t blocks = next[0] * next[1] * next[2];
@@ -118,8 +118,8 @@ void dcdm_parts_room(const parts_level *l, const parts_level *c, int64_t *room, 
     for (int64_t p = 0; p < c->n; p++) room[p + 1] += room[p];
 }
 
-/* One over the couplings of an unknown within its part along an axis, 0 if there are none: half of that lies between it
- * and the middle of the part. */
+/* One over the couplings of an unknown within its part along an axis, 0 if there are none: half of that lies
+ * between it and the middle of the part. */
 INLINE float way_within(const parts_level *l, int64_t i, int axis) {
     float sum = 0.0f;
     for (int64_t e = l->row[i]; e < l->row[i + 1]; e++)
@@ -165,8 +165,8 @@ void dcdm_parts_rows(const parts_level *l, const parts_level *c, const int64_t *
     }
 }
 
-/* How many couplings of each row of a slice go into it, the first ones: what makes the least work if one of the rest is as
- * much as REST places. length: of its rows */
+/* How many couplings of each row of a slice go into it, the first ones: what makes the least work if one of the
+ * rest is as much as REST places. length: of its rows */
 enum { REST = 6 };
 static int64_t width_of(const int64_t length[SLICE], int64_t longest) {
     int64_t best = longest, least = SLICE * longest;
@@ -178,8 +178,8 @@ static int64_t width_of(const int64_t length[SLICE], int64_t longest) {
     return best;
 }
 
-/* Where the slices of rows begin, slice[slices + 1], and which have longer rows; returns how many places they have. row
- * has the lengths of the rows at [i + 1], and from now on where they begin. */
+/* Where the slices of rows begin, slice[slices + 1], and which have longer rows; returns how many places they
+ * have. row has the lengths of the rows at [i + 1], and from now on where they begin. */
 int64_t dcdm_parts_slices(const parts_level *l) {
     int64_t places = 0;
     for (int64_t i = 0; i < l->n; i += SLICE) {
@@ -199,8 +199,8 @@ int64_t dcdm_parts_slices(const parts_level *l) {
     return places;
 }
 
-/* Rows from their room, which may be where they belong: one behind the other, and in slices, in which a row that is shorter than others is coupled to
- * itself with 0. */
+/* Rows from their room, which may be where they belong: one behind the other, and in slices, in which a row that
+ * is shorter than others is coupled to itself with 0. */
 void dcdm_parts_pack(const parts_level *l, const int64_t *room, const int32_t *column, const float *value,
                      int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)

@@ -8,8 +8,8 @@
 
 enum { SLICE = 16 }; /* rows that are worked on together; arrays of a level reach to the end of the last slice */
 
-/* A level: (A x)_i = s_i x_i + sum over its row of value (x_i - x_j). Unknowns are numbered block by block; a block of
- * the finest level is a cell. */
+/* A level: (A x)_i = s_i x_i + sum over its row of value (x_i - x_j). Unknowns are numbered block by block; a
+ * block of the finest level is a cell. */
 typedef struct {
     int64_t n;           /* unknowns */
     int64_t blocks[3];   /* along x, y, z; x fastest */
@@ -18,8 +18,8 @@ typedef struct {
     int64_t *row;        /* [n + 1] */
     int32_t *column;     /* a row does not hold its own unknown */
     float *value;        /* couplings, positive */
-    int64_t *slice;      /* [slices + 1] where each slice of rows begins in these, which have the first couplings of the */
-    int32_t *slice_column; /* rows once more, as many of each row of a slice: [slice][coupling][SLICE] */
+    int64_t *slice;      /* [slices + 1] where each slice of rows begins in these two: */
+    int32_t *slice_column; /* [slice][coupling][SLICE] the first couplings, as many of each row of a slice */
     float *slice_value;
     uint8_t *longer;     /* [slices] whether some of its rows have more */
     float *s;            /* [n] extra diagonal */
@@ -53,12 +53,12 @@ static inline float parts_in_series(float coupling, float ways) {
 }
 
 /* All unknowns i of those blocks; `in` is the block of i. */
-#define PARTS_FOR(l, from, to, i, in)                                                                              \
-    for (int64_t in##_z = from[2]; in##_z < to[2]; in##_z++)                                                       \
-        for (int64_t in##_y = from[1]; in##_y < to[1]; in##_y++)                                                   \
-            for (int64_t in = (in##_z * (l)->blocks[1] + in##_y) * (l)->blocks[0] + from[0],                       \
-                         in##_end = in + to[0] - from[0];                                                          \
-                 in < in##_end; in++)                                                                              \
+#define PARTS_FOR(l, from, to, i, in) \
+    for (int64_t in##_z = from[2]; in##_z < to[2]; in##_z++) \
+        for (int64_t in##_y = from[1]; in##_y < to[1]; in##_y++) \
+            for (int64_t in = (in##_z * (l)->blocks[1] + in##_y) * (l)->blocks[0] + from[0], \
+                         in##_end = in + to[0] - from[0]; \
+                 in < in##_end; in++) \
                 for (int64_t i = (l)->first[in]; i < (l)->first[in + 1]; i++)
 
 #endif

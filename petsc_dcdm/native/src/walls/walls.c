@@ -60,8 +60,8 @@ static int dead(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
     return 1;
 }
 
-/* Whether one stiff and even part has most of the cells of a patch and all living cells that are not its own are softer
- * by more than `weak` and follow what is beside them (apart: those that do not). */
+/* Whether one stiff and even part has most of the cells of a patch and all living cells that are not its own are
+ * softer by more than `weak` and follow what is beside them (apart: those that do not). */
 static int soft_grains(const double strongest[64], uint64_t living, const uint64_t open[3], uint64_t apart,
                        double weak) {
     if (apart) return 0;
