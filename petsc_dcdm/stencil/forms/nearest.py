@@ -209,10 +209,12 @@ def _clean(
         weight[axis], faces[axis] = sums.low[axis].sum(), np.count_nonzero(sums.low[axis])
     small = relative[(np.abs(relative) > NO_SUM) & (relative <= ROUNDING)]
     numbers = [np.count_nonzero(diagonal), wrong, small[small < 0].sum(), small[small > 0].sum()]
-    numbers += [s[relative < -ROUNDING].sum(), s.sum(), np.maximum(relative, 0.0).sum()]
+    numbers += [s[relative < -ROUNDING].sum(), s.sum(), np.maximum(relative, 0.0).sum(), *sums.wrapped]
     totals = comm.allreduce(np.array([*along, *weight, *faces, *sums.mixture, *numbers], float))
     along, weight, faces, mixture = totals[:3], totals[3:6], totals[6:9], totals[9:12]
-    active, wrong, negative, positive, below, s_sum, held = totals[12:]
+    active, wrong, negative, positive, below, s_sum, held, *ends_meet = totals[12:]
+    x, y, z = map(bool, ends_meet)
+    periodic = z, y, x
     mean_w = tuple(float(a / b) if b else 0.0 for a, b in zip(weight, faces, strict=True))
     total += np.maximum(s, 0.0)
     there = diagonal > 0
@@ -221,9 +223,9 @@ def _clean(
     comm.Allreduce(np.array([*own, -total[there].min(initial=np.inf), total.max(initial=0.0)]), ends, op=MPI.MAX)
     mixed = _largest_mixture(mixture, along)
     wrong, below, held = (value / max(active, 1.0) for value in (wrong, below, held))
-    x, y, z = comm.allreduce(np.array(sums.wrapped), op=MPI.LOR)
-    periodic = bool(z), bool(y), bool(x)
-    _refuse_far(refusal, grid.shape, periodic, mean_w, mixed, 0.0 if wrong <= held else wrong, below, float(ends[0]), s_sum)
+    _refuse_far(
+        refusal, grid.shape, periodic, mean_w, mixed, 0.0 if wrong <= held else wrong, below, float(ends[0]), s_sum
+    )
 
     noise = NO_SUM
     if positive > 0 and -negative >= NOISE * positive:

@@ -43,8 +43,7 @@ def compact_strides(offsets: Sequence[int], rows: int) -> tuple[int, int] | None
 def _distances(lengths: tuple[int, int, int], rings: tuple[bool, ...]) -> set[int]:
     """Those of the neighbours, faces, edges and corners, on a grid of which some lines are rings."""
     along = [
-        [0] if n == 1 else [-1, 0, 1, *((n - 1, 1 - n) if ring else ())]
-        for n, ring in zip(lengths, rings, strict=True)
+        [0] if n == 1 else [-1, 0, 1, *((n - 1, 1 - n) if ring else ())] for n, ring in zip(lengths, rings, strict=True)
     ]
     nx, ny, _ = lengths
     return {abs(x + y * nx + z * nx * ny) for x, y, z in product(*along)} - {0}
