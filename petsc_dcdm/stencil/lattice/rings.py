@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import permutations, product
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from petsc_dcdm.stencil.forms.row_scaling import spanning_forest
 from petsc_dcdm.stencil.lattice.binding import WORDS
 
 SIDES = WORDS - 2
+
+CELLS_PER_ROW, CELLS_ANYWAY = 64, 4096
+"""Most cells that a grid may have: for every row, and all the same; as in pack.c."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +53,18 @@ Edges = tuple[np.ndarray, np.ndarray]
 def search_without_rings(graph: np.ndarray, search: Callable[[np.ndarray], Embedding]) -> Embedding | None:
     """Cells for a graph that ``search`` has none for, if rings along x stand in its way and some go all the way round.
 
-    graph: as for the search, each coupling in both of its rows; a copy of it is searched, as often as that takes.
+    graph: as for the search, each coupling in both of its rows; a copy of it is searched.
     """
     beside = graph[:, :SIDES]
     length, cut = _round_the_ends(beside)
-    while cut[0].size:
-        try:
-            found = search(_without(graph, cut))
-        except GridError:
-            return None
-        placed = _settle(beside, cut, found, length)
-        if isinstance(placed, Embedding):
-            return placed
-        if placed[0].size == cut[0].size:
-            return None
-        cut = placed
-    return None
+    if not cut[0].size:
+        return None
+    left = _without(graph, cut)
+    try:
+        found = search(left)
+    except GridError:
+        return None
+    return _place(beside, left[:, :SIDES], cut, found, length)
 
 
 def _round_the_ends(beside: np.ndarray) -> tuple[int, Edges]:
@@ -103,14 +103,89 @@ def _without(graph: np.ndarray, cut: Edges) -> np.ndarray:
     return left
 
 
-def _settle(beside: np.ndarray, cut: Edges, found: Embedding, length: int) -> Embedding | Edges:
-    """What was found, if the couplings that were cut are between neighbours; else those of them that go round."""
+def _place(beside: np.ndarray, left: np.ndarray, cut: Edges, found: Embedding, length: int) -> Embedding | None:
+    """Cells from those that were found without the couplings that were cut: parts that hang together by these only are
+    moved to where they belong. None where they fit nowhere.
+    """
     nz, ny, nx = found.shape
     place = np.stack([found.cells % nx, found.cells // nx % ny, found.cells // (nx * ny)])
-    low, high = cut
-    apart = place[:, high] - place[:, low]
-    near = np.abs(apart).sum(axis=0) == 1
+    high, side = np.nonzero((left >= 0) & (left < np.arange(left.shape[0])[:, None]))
+    _, root = spanning_forest(left.shape[0], high, left[high, side], np.ones(high.size))
+    uncoupled = beside[:, 0] < 0
+    outside, groups = ~uncoupled, []
+    while outside.any():
+        sizes = np.bincount(root[outside])
+        inside = root == np.argmax(sizes)
+        _gather_parts(place, root, inside, cut, length, nz > 1)
+        outside &= ~inside
+        groups.append(np.flatnonzero(inside))
+    apart = place[:, cut[1]] - place[:, cut[0]]
     around = (apart[0] == length - 1) & (apart[1:] == 0).all(axis=0)
-    if (near | around).all() and nx == length:
-        return found
-    return low[around], high[around]
+    if not (around | (np.abs(apart).sum(axis=0) == 1)).all() or not _pack(place, groups, length):
+        return None
+    size = place[:, ~uncoupled].max(axis=1) + 1
+    cells = (place[2] * size[1] + place[1]) * length + place[0]
+    taken = np.zeros(length * size[1] * size[2] + np.count_nonzero(uncoupled), bool)
+    if taken.size > CELLS_ANYWAY + CELLS_PER_ROW * cells.size:
+        return None
+    taken[cells[~uncoupled]] = True
+    if np.count_nonzero(taken) < cells.size - np.count_nonzero(uncoupled):
+        return None
+    cells[uncoupled] = np.flatnonzero(~taken)[: np.count_nonzero(uncoupled)]
+    layer = length * (size[1] if size[2] > 1 else 1)
+    slowest = max(int(-(-(cells.max() + 1) // layer)), int(size[2] if size[2] > 1 else size[1]))
+    shape = (slowest, int(size[1]), length) if size[2] > 1 else (1, slowest, length)
+    return Embedding(shape, cells, len(groups), found.guesses, found.undone)
+
+
+def _gather_parts(
+    place: np.ndarray, root: np.ndarray, inside: np.ndarray, cut: Edges, length: int, solid: bool
+) -> None:
+    """Adds to the rows that are ``inside`` the parts that couplings of ``cut`` tie to them, one after the other, with
+    their places: round a ring, or a step along y or z, whichever leaves rows in lexicographic order.
+    """
+    steps = [(length - 1, 0, 0), (0, 1, 0), *([(0, 0, 1)] if solid else [])]
+    grown = True
+    while grown:
+        grown = False
+        for low, high in zip(*cut, strict=True):
+            if inside[low] == inside[high]:
+                continue
+            here, there, sign = (low, high, 1) if inside[low] else (high, low, -1)
+            part = np.flatnonzero(root == root[there])
+            for step, axes in product(steps, permutations(range(3))):
+                moved = place[list(axes)][:, part]
+                at = place[:, here] + sign * np.array(step)
+                moved += (at - place[list(axes), there])[:, None]
+                trial = place.copy()
+                trial[:, part] = moved
+                rows = inside.copy()
+                rows[part] = True
+                if _in_order(trial[:, rows], length):
+                    place[:, part], inside[part], grown = moved, True, True
+                    break
+
+
+def _in_order(place: np.ndarray, length: int) -> bool:
+    """Whether rows with these places come in lexicographic order, on lines of so many cells."""
+    x, y, z = place - place.min(axis=1, keepdims=True)
+    wide = int(y.max()) + 1
+    return int(x.max()) < length and bool((np.diff((z * wide + y) * length + x) > 0).all())
+
+
+def _pack(place: np.ndarray, groups: list[np.ndarray], length: int) -> bool:
+    """Groups of rows, the first of which has the ring, side by side on lines of so many cells, then along y; False if
+    one is too long.
+    """
+    x = y = following = 0
+    for number, rows in enumerate(groups):
+        own = place[:, rows] - place[:, rows].min(axis=1, keepdims=True)
+        size = own.max(axis=1) + 1
+        if size[0] > length:
+            return False
+        if x + size[0] > length or number == 1:
+            x, y = 0, following
+        place[:, rows] = own + np.array([[x], [y], [0]])
+        x += int(size[0]) + 1
+        following = max(following, y + int(size[1]) + 1)
+    return True
