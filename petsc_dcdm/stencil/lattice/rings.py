@@ -7,6 +7,7 @@ lines are told from others and taken off the graph, and checked when the cells a
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import permutations, product
 
@@ -18,6 +19,11 @@ from petsc_dcdm.stencil.forms.row_scaling import spanning_forest
 from petsc_dcdm.stencil.lattice.binding import WORDS
 
 SIDES = WORDS - 2
+
+SHORT = (1, 2, 4)
+"""How many rows that are coupled each to the next may not be on one line, tried in turn: the two ends of a ring, with
+land between them.
+"""
 
 CELLS_PER_ROW, CELLS_ANYWAY = 64, 4096
 """Most cells that a grid may have: for every row, and all the same; as in pack.c."""
@@ -56,22 +62,24 @@ def search_without_rings(graph: np.ndarray, search: Callable[[np.ndarray], Embed
     graph: as for the search, each coupling in both of its rows; a copy of it is searched.
     """
     beside = graph[:, :SIDES]
-    length, cut = _round_the_ends(beside)
-    if not cut[0].size:
-        return None
-    left = _without(graph, cut)
-    try:
-        found = search(left)
-    except GridError:
-        return None
-    return _place(beside, left[:, :SIDES], cut, found, length)
+    for short in SHORT:
+        length, cut = _round_the_ends(beside, short)
+        if not cut[0].size:
+            return None
+        left = _without(graph, cut)
+        with suppress(GridError):
+            placed = _place(beside, left[:, :SIDES], cut, search(left), length)
+            if placed is not None:
+                return placed
+    return None
 
 
-def _round_the_ends(beside: np.ndarray) -> tuple[int, Edges]:
+def _round_the_ends(beside: np.ndarray, short: int) -> tuple[int, Edges]:
     """The number of cells of a ring, and the couplings that may go round its ends: all that do, and some along y or z.
+    All of those from a row to the next are among them where up to ``short`` rows hang together so.
 
-    Rows that are coupled to the next one are on a line with it; where the last one of them is coupled to the first, this
-    is a ring. Of other lines parts have no rows.
+    Rows that are coupled to the next one are on a line with it; where the last one of them is coupled to the first,
+    this is a ring. Of other lines parts have no rows.
     """
     row = np.arange(beside.shape[0], dtype=np.int32)
     following = (beside[:-1] == row[1:, None]).any(axis=1)
@@ -87,7 +95,8 @@ def _round_the_ends(beside: np.ndarray) -> tuple[int, Edges]:
     high, side = np.nonzero((beside >= 0) & (beside < row[:, None] - 1) & (beside > row[:, None] - length))
     low = beside[high, side]
     may = begins[low] & ends[high] & ((high - low == length - 1) | ~(on_ring[low] | on_ring[high]))
-    return length, (low[may], high[may])
+    next_ones = row[:-1][following & np.repeat(end - begin < short, end - begin + 1)[:-1]]
+    return length, (np.append(low[may], next_ones), np.append(high[may], next_ones + 1))
 
 
 def _without(graph: np.ndarray, cut: Edges) -> np.ndarray:
@@ -119,9 +128,7 @@ def _place(beside: np.ndarray, left: np.ndarray, cut: Edges, found: Embedding, l
         _gather_parts(place, root, inside, cut, length, nz > 1)
         outside &= ~inside
         groups.append(np.flatnonzero(inside))
-    apart = place[:, cut[1]] - place[:, cut[0]]
-    around = (apart[0] == length - 1) & (apart[1:] == 0).all(axis=0)
-    if not (around | (np.abs(apart).sum(axis=0) == 1)).all() or not _pack(place, groups, length):
+    if not _pack(place, groups, length) or not _beside(place, cut, length).all():
         return None
     size = place[:, ~uncoupled].max(axis=1) + 1
     cells = (place[2] * size[1] + place[1]) * length + place[0]
@@ -142,28 +149,44 @@ def _gather_parts(
     place: np.ndarray, root: np.ndarray, inside: np.ndarray, cut: Edges, length: int, solid: bool
 ) -> None:
     """Adds to the rows that are ``inside`` the parts that couplings of ``cut`` tie to them, one after the other, with
-    their places: round a ring, or a step along y or z, whichever leaves rows in lexicographic order.
+    their places: round a ring, or a step along any axis, whichever leaves rows in lexicographic order. Those that have
+    one such place go first.
     """
-    steps = [(length - 1, 0, 0), (0, 1, 0), *([(0, 0, 1)] if solid else [])]
-    grown = True
-    while grown:
+    steps = [(length - 1, 0, 0), (0, 1, 0), (1, 0, 0), *([(0, 0, 1)] if solid else [])]
+    certain = True  # whether only what has one place may have it
+    while True:
         grown = False
         for low, high in zip(*cut, strict=True):
             if inside[low] == inside[high]:
                 continue
             here, there, sign = (low, high, 1) if inside[low] else (high, low, -1)
             part = np.flatnonzero(root == root[there])
+            rows = inside.copy()
+            rows[part] = True
+            known = rows[cut[0]] & rows[cut[1]]
+            edges = cut[0][known], cut[1][known]
+            fitting: list[np.ndarray] = []
             for step, axes in product(steps, permutations(range(3))):
-                moved = place[list(axes)][:, part]
-                at = place[:, here] + sign * np.array(step)
-                moved += (at - place[list(axes), there])[:, None]
                 trial = place.copy()
-                trial[:, part] = moved
-                rows = inside.copy()
-                rows[part] = True
-                if _in_order(trial[:, rows], length):
-                    place[:, part], inside[part], grown = moved, True, True
-                    break
+                trial[:, part] = place[list(axes)][:, part]
+                trial[:, part] += (place[:, here] + sign * np.array(step) - trial[:, there])[:, None]
+                if any((trial == other).all() for other in fitting):
+                    continue
+                if _beside(trial, edges, length).all() and _in_order(trial[:, rows], length):
+                    fitting.append(trial)
+            if len(fitting) == 1 or (fitting and not certain):
+                place[...] = fitting[0]
+                inside[part] = grown = certain = True
+        if not grown and not certain:
+            return
+        certain = grown
+
+
+def _beside(place: np.ndarray, edges: Edges, length: int) -> np.ndarray:
+    """Whether the places of rows are neighbours, some round the ring."""
+    apart = place[:, edges[1]] - place[:, edges[0]]
+    around = (apart[0] == length - 1) & (apart[1:] == 0).all(axis=0)
+    return np.asarray(around | (np.abs(apart).sum(axis=0) == 1))
 
 
 def _in_order(place: np.ndarray, length: int) -> bool:

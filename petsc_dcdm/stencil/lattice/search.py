@@ -41,12 +41,16 @@ def search(graph: np.ndarray, one_way: bool, threads: int = 1) -> Embedding:
 
     ``one_way``: some couplings are told by one of their two rows only. Raises GridError. Not collective.
     """
+    found = refusal = None
     try:
-        return _search(graph, one_way, threads)
+        found = _search(graph, one_way, threads)
     except Stuck as problem:
         refusal = problem
-    found = search_without_rings(graph, partial(_search, one_way=False, threads=threads))
+    folded = found is not None and found.shape[0] > 1 and not (graph[:, 4] >= 0).any()  # a ring like a flat hose
+    if found is None or folded:
+        found = search_without_rings(graph, partial(_search, one_way=False, threads=threads)) or found
     if found is None:
+        assert refusal is not None
         raise refusal
     return found
 
