@@ -17,8 +17,8 @@ FEWEST = 3
 def compact_strides(offsets: Sequence[int], rows: int) -> tuple[int, int] | None:
     """(nx, nx ny) of the grid of so many rows whose neighbours, faces, edges and corners, are at these distances; 2D
     where nx ny is all rows. Some of its lines may be rings. Of several grids the one that has the fewest other
-    distances. None if there is none, or if it is not certain which: single entries, those of the faces of trilinear
-    elements for one, may be 0 everywhere.
+    distances, if half of them are there. None if there is none, or if it is not certain which: single entries, those of
+    the faces of trilinear elements for one, may be 0 everywhere.
 
     offsets: distinct, positive, sorted.
     """
@@ -34,7 +34,11 @@ def compact_strides(offsets: Sequence[int], rows: int) -> tuple[int, int] | None
             for rings in product((False, True), repeat=3):
                 closed = [n for n, ring in zip(lengths, rings, strict=True) if ring]
                 reached = _distances(lengths, rings) if min(closed, default=3) > 2 else set()
-                if wanted <= reached and len(reached) < found.get((nx, plane), len(reached) + 1):
+                if (
+                    wanted <= reached
+                    and len(reached) <= 2 * len(wanted)
+                    and len(reached) < found.get((nx, plane), len(reached) + 1)
+                ):
                     found[nx, plane] = len(reached)
     fewest = min(found.values(), default=0)
     return _most_likely({strides for strides, size in found.items() if size == fewest}, offsets)
