@@ -66,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
         for number in range(args.steps):
             start = time.perf_counter()
             solved = state.step()
-            rows.append({"step": state.steps, "time": state.time, **asdict(solved), "step_s": time.perf_counter() - start})
+            rows.append(
+                {"step": state.steps, "time": state.time, **asdict(solved), "step_s": time.perf_counter() - start}
+            )
             progress.show(rows[-1])
             if solved.reason <= 0:
                 break
