@@ -21,10 +21,11 @@ BELOW = {
     "network": {"grid"},
     "backends": {"grid", "native", "network", "stencil"},
     "poisson": {"grid", "stencil"},
+    "flow": {"grid", "poisson"},
     "training": {"grid", "network", "poisson", "stencil"},
     "solver": {"backends", "grid", "native", "network", "stencil"},
     "compare": {"backends", "grid", "native", "network", "poisson", "solver", "stencil"},
-    "commands": {"grid", "native", "network", "poisson", "solver", "stencil"},
+    "commands": {"flow", "grid", "native", "network", "poisson", "solver", "stencil"},
 }
 BELOW["studies"] = set(BELOW) | {"cli"}
 

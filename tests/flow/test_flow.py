@@ -1,4 +1,4 @@
-"""The flow solver against what is known: a driven cavity, decaying vortices, a standing wave; and what every step keeps."""
+"""The flow solver against what is known: a driven cavity, decaying vortices, a standing wave; and what steps keep."""
 
 from __future__ import annotations
 
