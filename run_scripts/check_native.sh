@@ -118,7 +118,7 @@ fi
 
 export XDG_CACHE_HOME=$scratch PYTHONPATH=$PWD:$PWD/tests${PYTHONPATH:+:$PYTHONPATH}
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg
-tests=(tests/stencil/test_{entries,vec_map,walls,extract}.py tests/backends/test_{loop,cpu_hierarchy,cpu_half,cpu_rings}.py)
+tests=(tests/stencil/test_{entries,vec_map,walls,extract}.py tests/backends/test_{loop,cpu_hierarchy,cpu_half,cpu_rings,parts}.py)
 if [ $quick = no ]; then
     for target in "${targets[@]}"; do
         [ "$target" != -march=native ] || continue # those of the test suite

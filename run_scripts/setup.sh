@@ -7,6 +7,8 @@
 #   bash run_scripts/setup.sh --petsc debian64   as the first, and Debian's PETSc with 64-bit indices, which programs and
 #                                                petsc4py take where PETSC_DIR=/usr/lib/petscdir/petsc64-real
 #   --cuda     take pip's default torch, which has CUDA on Linux, instead of the CPU build
+#   --with-triton   Triton beside the CPU build of torch, a gigabyte: the kernels of GPUs are compiled and, interpreted,
+#                   tested without a GPU (torch for CUDA brings its own)
 #   --force    run every step again
 #   VENV=DIR   another place than .venv
 #
@@ -16,17 +18,19 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 torch_version=2.13.0
 venv=${VENV:-.venv}
-stamp=$venv/.petsc_dcdm_setup # "debian|debian64|existing yes|no hash": what $venv was made with
-read -r petsc cuda _ 2>/dev/null <"$stamp" || { petsc=debian cuda=no; }
+stamp=$venv/.petsc_dcdm_setup # "debian|debian64|existing yes|no hash yes|no": what $venv was made with
+read -r petsc cuda _ triton 2>/dev/null <"$stamp" || { petsc=debian cuda=no; }
+[ "${triton:-}" = yes ] || triton=no
 force=no
 while [ $# -gt 0 ]; do
     case $1 in
         --petsc) petsc=${2:-}; shift ;;
         --petsc=*) petsc=${1#*=} ;;
         --cuda) cuda=yes ;;
+        --with-triton) triton=yes ;;
         --force) force=yes ;;
         -h | --help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
-        *) echo "setup.sh: unknown option '$1'; it takes --petsc existing|debian64, --cuda, --force" >&2; exit 2 ;;
+        *) echo "setup.sh: unknown option '$1'; it takes --petsc existing|debian64, --cuda, --with-triton, --force" >&2; exit 2 ;;
     esac
     shift
 done
@@ -94,7 +98,7 @@ PY
 fi
 
 # ---- is there anything left to do? --------------------------------------------------------------------------------
-state="$petsc $cuda $(cat pyproject.toml setup.py run_scripts/setup.sh | sha256sum | cut -c1-16)"
+state="$petsc $cuda $(cat pyproject.toml setup.py run_scripts/setup.sh | sha256sum | cut -c1-16) $triton"
 importable() { "$venv/bin/python" -c 'import sys, importlib.util as u; sys.exit(not all(u.find_spec(m) for m in sys.argv[1:]))' "$@" 2>/dev/null; }
 if [ "$force" = no ] && [ "$(cat "$stamp" 2>/dev/null)" = "$state" ] && [ -x "$venv/bin/petsc-dcdm" ] && importable petsc4py mpi4py torch petsc_dcdm; then
     say "nothing to do"
@@ -131,6 +135,10 @@ if ! importable torch; then
 fi
 say "installing petsc_dcdm and its tools"
 pip "$numpy" -e '.[mesh,plot,dev,docs]' || die "pip could not install petsc_dcdm"
+if [ "$triton" = yes ] && ! importable triton; then
+    say "installing triton"
+    pip "triton>=3.6" || die "pip could not install triton"
+fi
 
 "$venv/bin/python" - <<'PY' || die "the new $venv does not work"
 import sys

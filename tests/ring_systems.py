@@ -82,3 +82,25 @@ def rings_of(shape: Shape, periodic: Periodic, least: int = 2) -> Periodic:
     """Those of the axes that are rings: of more than one cell, or of three and more where the matrix alone tells."""
     z, y, x = (ring and n >= least for ring, n in zip(periodic, shape, strict=True))
     return z, y, x
+
+
+def ocean(shape: Shape, seed: int, islands: int = 6) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """A globe's wet cells in lexicographic order, with rings along x and land at both ends of y: the matrix and the
+    cell of each row. Islands (seamounts in 3D) lie anywhere, the seam included.
+    """
+    nz, ny, nx = shape
+    random, (z, y, x) = np.random.default_rng(seed), np.indices(shape)
+    wet = np.ones(shape, bool)
+    for _ in range(islands):
+        at, middle = random.integers(nx), random.integers(ny // 4, 3 * ny // 4 + 1)
+        size = random.integers(3, nx // 4), random.integers(2, max(3, ny // 4))
+        away = np.minimum((x - at) % nx, (at - x) % nx)
+        wet &= ~((away / size[0]) ** 2 + ((y - middle) / size[1]) ** 2 < 1) | (z >= random.integers(1, nz + 1))
+    wet[:, 0] = wet[:, -1] = False
+    k = np.where(wet, 10 ** random.uniform(0, 0.5, shape), 0)
+    w, _ = conductances(shape, (False, False, True), 0.0, coefficient=k)
+    coupled = sum(face + np.roll(face, -1, 2 - axis) for axis, face in enumerate(w)) > 0
+    cells = np.flatnonzero(coupled)
+    m = assembled(w, np.where(coupled, 1e-3, 0.0))[cells][:, cells].tocsr()
+    m.sort_indices()
+    return m, cells

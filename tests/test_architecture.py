@@ -21,16 +21,19 @@ BELOW = {
     "network": {"grid"},
     "backends": {"grid", "native", "network", "stencil"},
     "poisson": {"grid", "stencil"},
+    "flow": {"grid", "poisson"},
     "training": {"grid", "network", "poisson", "stencil"},
     "solver": {"backends", "grid", "native", "network", "stencil"},
     "compare": {"backends", "grid", "native", "network", "poisson", "solver", "stencil"},
-    "commands": {"grid", "native", "network", "poisson", "solver", "stencil"},
+    "commands": {"flow", "grid", "native", "network", "poisson", "solver", "stencil"},
 }
 BELOW["studies"] = set(BELOW) | {"cli"}
 
 WITHOUT = {  # folder: modules that nothing in it may load, wherever the import stands
     "network": {"petsc4py", "mpi4py"},
     "backends/cpu": {"petsc4py", "mpi4py", "torch"},
+    "backends/gpu": {"petsc4py", "mpi4py"},
+    "studies/gpu": {"petsc4py", "mpi4py"},
     "training": {"mpi4py"},
     "native/src": {"petsc4py"},
 }
@@ -97,6 +100,7 @@ def test_what_is_not_loaded(folder: str) -> None:
         ("petsc_dcdm.backends.base", ["petsc4py", "mpi4py", "torch"]),
         ("petsc_dcdm.backends.choice", ["torch"]),
         ("petsc_dcdm.backends.cpu.backend", ["petsc4py", "mpi4py", "torch"]),
+        ("petsc_dcdm.backends.gpu.limits", ["petsc4py", "mpi4py", "torch", "triton"]),
         ("petsc_dcdm.solver.ksp", ["torch"]),
         ("petsc_dcdm.solver.pc", ["torch"]),
     ],

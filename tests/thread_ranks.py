@@ -78,10 +78,10 @@ class ThreadRank:
         return PersistentMessage(self.threads.mail[self.number, dest], 0, buffer)
 
     def Allreduce(self, values: np.ndarray, out: np.ndarray, op: Any) -> None:
-        assert op == MPI.SUM
         self.threads.reduced[self.number] = values
         self.threads.barrier.wait()
-        out[...] = sum(self.threads.reduced[rank] for rank in range(self.threads.size))
+        everyones = [self.threads.reduced[rank] for rank in range(self.threads.size)]
+        out[...] = sum(everyones) if op == MPI.SUM else np.maximum.reduce(everyones)
         self.threads.barrier.wait()
 
 

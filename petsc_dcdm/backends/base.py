@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -76,16 +76,29 @@ class Step:
     slope: float
 
 
+class DeviceArray(Protocol):
+    """Values (nz, ny, nx) of this rank's box in the memory of a device, for backends that work there."""
+
+    @property
+    def address(self) -> int:
+        """What tells it from other arrays."""
+
+    def reading(self) -> Any:
+        """A float64 tensor to be read; let go of it soon."""
+
+    def writing(self) -> Any:
+        """The same, to be written to from end to end."""
+
+
 class Loop(Protocol):
     """The steps of the method from a given x and its residual. All methods are collective."""
+
+    on_device: bool
+    """Whether `start` and `residual` take `DeviceArray` as well as arrays of the host."""
 
     @property
     def exact(self) -> bool:
         """Whether `residual` is to be had, and as good as with the matrix."""
-
-    @property
-    def in_place(self) -> bool:
-        """Whether steps change x and r in the arrays that `start` got, for others to look at after each."""
 
     def boxes(self) -> Sequence[np.ndarray]:
         """Room for x, which is 0, r and the first r, float64, for callers whose vectors lie otherwise: the same arrays
@@ -95,22 +108,22 @@ class Loop(Protocol):
     def spare_box(self) -> np.ndarray:
         """One more such array; the same every time."""
 
-    def start(self, x: np.ndarray, r: np.ndarray, first: np.ndarray | None = None) -> None:
+    def start(self, x: Any, r: Any, first: Any = None, guess: bool = True) -> None:
         """Begin with x and the residual ``first``, r itself if None; the last directions are forgotten.
 
         Steps change x and r, float64, in place or in copies on a device, and read ``first`` once; where nothing is
         active r is perhaps not written to. The loop may keep addresses only: the arrays are to live until the next
-        start, or the last step.
+        start, or the last step, and ``first`` is not to change. Without a ``guess`` x is 0 already.
         """
 
     def step(self, norm: float) -> Step:
         """One direction and one exact line search along it. ``norm`` is that of r over all ranks, above 0."""
 
-    def residual(self, b: np.ndarray) -> float:
+    def residual(self, b: Any) -> float:
         """``r = b - A x`` wherever anything is active; returns its norm there. Directions are kept."""
 
-    def store(self) -> None:
-        """Bring x to its array, for others to look at."""
+    def store(self, residual: bool = False) -> None:
+        """Bring x to its array, for others to look at, and r to its own if ``residual``."""
 
     def load(self, residual: bool) -> None:
         """Go on from what others have written to the array of x, and to that of r if ``residual``."""

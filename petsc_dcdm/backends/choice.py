@@ -1,4 +1,6 @@
-"""Which backend runs a network on a problem: compiled kernels where they serve, else the network as it is written."""
+"""Which backend runs a network on a problem: compiled kernels where they serve, in C on CPUs and in Triton on GPUs;
+else the network as it is written.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from collections.abc import Callable
 from mpi4py import MPI
 
 from petsc_dcdm.backends.base import Backend, Problem
+from petsc_dcdm.backends.devices import torch_device
 from petsc_dcdm.grid.errors import OptionError, raise_together
 from petsc_dcdm.network import weights
 from petsc_dcdm.network.weights import ModelFile
@@ -33,6 +36,7 @@ def make_backend(
     comm: MPI.Intracomm,
     *,
     device: str,
+    on_gpu: bool,
     threads: int,
     compiled: str,
     say: Callable[[str], None],
@@ -42,19 +46,25 @@ def make_backend(
     Parameters
     ----------
     device
-        of torch, for what is not compiled.
+        of this rank, as `petsc_dcdm.backends.devices.choose_device` says.
+    on_gpu
+        whether any rank works on a GPU; others have empty boxes.
     threads
         of this rank.
     compiled
-        ``-pc_dcdm_compile``; ``off`` where any rank works on a GPU.
+        ``-pc_dcdm_compile``.
     say
         gets a sentence for the user where kernels that are wanted cannot be had.
 
     Raises OptionError on all ranks where they must be had, and what the network raises.
     """
     if file.kind in COMPILED and compiled != "off":
-        missing = _missing_kernels(file, problem)
+        missing = _missing_triton(problem) if on_gpu else _missing_kernels(file, problem)
         if not comm.allreduce(missing is not None, op=MPI.LOR):
+            if on_gpu:
+                from petsc_dcdm.backends.gpu.backend import GpuBackend
+
+                return GpuBackend(file, problem, torch_device(device))
             from petsc_dcdm.backends.cpu.backend import CpuBackend
 
             return CpuBackend(file, problem, threads)
@@ -64,7 +74,15 @@ def make_backend(
         say(f"{why}; running the network in plain torch, which is slower")
     from petsc_dcdm.backends.reference import ReferenceBackend
 
-    return ReferenceBackend(file, problem, device, threads)
+    return ReferenceBackend(file, problem, torch_device(device), threads)
+
+
+def _missing_triton(problem: Problem) -> Exception | None:
+    """Why the Triton kernels do not serve on this rank."""
+    from petsc_dcdm.backends.gpu.limits import why_not
+
+    sentence = why_not(problem.layout)
+    return None if sentence is None else RuntimeError(sentence)
 
 
 def _missing_kernels(file: ModelFile, problem: Problem) -> Exception | None:

@@ -11,13 +11,25 @@ from mpi4py import MPI
 
 from petsc_dcdm.grid.errors import OptionError, raise_together
 
+INTERPRETER = "interpreter"
+"""Stands for a GPU under ``TRITON_INTERPRET=1``: the kernels of GPUs, run slowly on the CPU, for tests."""
+
+
+def torch_device(device: str) -> str:
+    """The name that torch has for a device."""
+    return "cpu" if device == INTERPRETER else device
+
 
 def choose_device(wish: str, comm: MPI.Intracomm) -> tuple[str, tuple[int, ...] | None]:
-    """The torch device of ``-pc_dcdm_device`` on this rank, and the ranks that hold boxes (None: all do). Collective.
+    """The device of ``-pc_dcdm_device`` on this rank, and the ranks that hold boxes where a GPU is used; else None, as
+    all do. Collective.
 
     torch is only imported where a GPU may be used. A rank whose GPU is worked by another one gets "cpu" for its empty
-    box. Raises OptionError on all ranks alike.
+    box. With ``TRITON_INTERPRET=1`` every rank that is to have a GPU gets the `INTERPRETER`. Raises OptionError on all
+    ranks alike.
     """
+    if wish.startswith("cuda") and os.environ.get("TRITON_INTERPRET") == "1":
+        return INTERPRETER, tuple(range(comm.Get_size()))
     if wish == "cpu" or (wish == "auto" and not comm.allreduce(_has_gpu(), op=MPI.LAND)):
         return "cpu", None
     import torch

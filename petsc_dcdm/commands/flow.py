@@ -1,4 +1,4 @@
-"""`petsc-dcdm flow`: smoke and water on a staggered grid, whose pressure goes through the solver that PETSc's options name."""
+"""`petsc-dcdm flow`: smoke and water, whose pressure goes through the solver that PETSc's options name."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from petsc_dcdm.flow.tank import Tank
 
 EPILOG = (
-    "Every option with a single dash goes to PETSc: -ksp_type cg -pc_type gamg, say, for another pressure solver. Without "
-    "any it is petsc_dcdm.KSP to a relative residual of 1e-7. Under mpirun the grid is split over the ranks."
+    "Every option with a single dash goes to PETSc: -ksp_type cg -pc_type gamg, say, for another pressure solver. "
+    "Without any it is petsc_dcdm.KSP to a relative residual of 1e-7. Under mpirun the grid is split over the ranks."
 )
 
 
@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
         for number in range(args.steps):
             start = time.perf_counter()
             solved = state.step()
-            rows.append({"step": state.steps, "time": state.time, **asdict(solved), "step_s": time.perf_counter() - start})
+            seconds = time.perf_counter() - start
+            rows.append({"step": state.steps, "time": state.time, **asdict(solved), "step_s": seconds})
             progress.show(rows[-1])
             if solved.reason <= 0:
                 break
@@ -182,8 +183,8 @@ class _Progress:
 
     def show(self, row: dict[str, Any]) -> None:
         said = (
-            f"{row['iterations']} iterations, set-up {1e3 * row['setup_s']:.0f} ms, solve {1e3 * row['solve_s']:.0f} ms, "
-            f"divergence left {row['divergence']:.0e}"
+            f"{row['iterations']} iterations, set-up {1e3 * row['setup_s']:.0f} ms, "
+            f"solve {1e3 * row['solve_s']:.0f} ms, divergence left {row['divergence']:.0e}"
         )
         self._bar.update(self._task, advance=1, description=said)
 

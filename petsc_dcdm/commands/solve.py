@@ -114,9 +114,8 @@ def _scene(args: argparse.Namespace) -> tuple[System, PETSc.Vec, str]:
 
     from petsc_dcdm.grid.errors import raise_together
     from petsc_dcdm.poisson import dmda, families, mesh, rhs, scene
-    from petsc_dcdm.poisson.assemble import assemble
+    from petsc_dcdm.poisson.assemble import assemble, close_rings
     from petsc_dcdm.poisson.pockets import seal_pockets
-    from petsc_dcdm.poisson.rings import close_rings
 
     for name in ("cells", "grid"):
         if getattr(args, name):

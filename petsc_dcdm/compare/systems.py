@@ -14,10 +14,9 @@ from petsc4py import PETSc
 from petsc_dcdm.compare.job import SystemSpec
 from petsc_dcdm.grid.shape import Shape, size_text
 from petsc_dcdm.poisson import dmda, families, io, mesh, rhs, scene
-from petsc_dcdm.poisson.assemble import assemble
+from petsc_dcdm.poisson.assemble import assemble, close_rings
 from petsc_dcdm.poisson.flags import normal
 from petsc_dcdm.poisson.pockets import seal_pockets
-from petsc_dcdm.poisson.rings import close_rings
 
 TURN = 7.0  # degrees that a mesh turns about the vertical axis from one solve of a moving scene to the next
 

@@ -13,8 +13,8 @@ from petsc_dcdm.flow.staggered import Grid, Points, Velocity
 
 
 def paths(grid: Grid, u: Velocity, dt: float) -> tuple[Velocity, Velocity]:
-    """What has to be taken from a cell's centre to be where its content was `dt` before, and where it will be after: each
-    (x, y, z) in cells, by the midpoint rule.
+    """What has to be taken from a cell's centre to be where its content was `dt` before, and where it will be after:
+    each (x, y, z) in cells, by the midpoint rule.
     """
     here = places(grid.zeros())
     centred = [0.5 * (field + np.roll(field, -1, 2 - a)) for a, field in enumerate(u)]

@@ -16,8 +16,8 @@ VERSION = 1
 
 
 def _fields(state: Smoke | Tank) -> dict[str, np.ndarray]:
-    """The arrays that make up a state, with their halos; faces beyond the last cells follow from the sides, but for open
-    ones.
+    """The arrays that make up a state, with their halos; faces beyond the last cells follow from the sides, but for
+    open ones.
     """
     names = {f"u{a}": state.u[a] for a in state.grid.axes}
     if isinstance(state, Tank):
@@ -59,7 +59,8 @@ def save(path: str | Path, state: Smoke | Tank) -> None:
         numbers = [state.time, state.steps, state.pressure_dt if isinstance(state, Smoke) else state.water]
         partial = Path(f"{path}.partial")
         with partial.open("wb") as file:
-            np.savez(file, version=VERSION, shape=grid.shape, numbers=np.array(numbers, float), **whole)
+            known = {name: values for name, values in whole.items() if values is not None}
+            np.savez(file, version=VERSION, shape=grid.shape, numbers=np.array(numbers, float), **known)
         partial.replace(path)
 
 

@@ -89,7 +89,7 @@ def write_png(path: str | Path, picture: np.ndarray) -> None:
 
 
 def write_gif(path: str | Path, pictures: list[np.ndarray], seconds: float) -> None:
-    """An animated file that shows each picture for the same part of so many seconds, and begins again. Not collective."""
+    """An animated file that shows each picture for the same part of so many seconds and begins again."""
     from PIL import Image
 
     frames = [Image.fromarray(p).quantize(128, dither=Image.Dither.NONE) for p in pictures]

@@ -143,8 +143,8 @@ class Projection:
         return np.where(self._system.active, out, 0.0)
 
     def subtract_gradient(self, u: Velocity, pressure: np.ndarray, factor: float = 1.0) -> None:
-        """u -= factor grad p on the faces of the present geometry, in place; halos are filled. `pressure`: box.shape, in
-        cells of velocity.
+        """u -= factor grad p on the faces of the present geometry, in place; halos are filled. `pressure`: box.shape,
+        in cells of velocity.
         """
         padded = np.zeros(self.flags.shape)
         interior(padded)[...] = pressure

@@ -82,7 +82,7 @@ class Smoke:
 
     def step(self, dt: float | None = None) -> Solved:
         """One step, of the length that the Courant number allows unless it is given."""
-        grid, physics = self.grid, self.physics
+        grid = self.grid
         dt = self.longest_step() if dt is None else dt
         middle = [1.5 * now - 0.5 * then for now, then in zip(self.u, self.before, strict=True)]
         start = [component.copy() for component in self.u]

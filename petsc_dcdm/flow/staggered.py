@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.poisson import dmda
 
 HALO = 3
@@ -53,7 +53,8 @@ class Grid:
 
     def __init__(self, shape: Shape, sides: Sequence[Side], comm: PETSc.Comm | None = None) -> None:
         self.shape, self.sides = shape, tuple(sides)
-        self.periodic = tuple(sides[2 * a].kind == "periodic" for a in (2, 1, 0))
+        x, y, z = (sides[2 * a].kind == "periodic" for a in range(3))
+        self.periodic: Periodic = (z, y, x)
         if any((sides[2 * a].kind == "periodic") != (sides[2 * a + 1].kind == "periodic") for a in range(3)):
             raise ValueError("Both sides of an axis are periodic, or none.")
         self.dm = dmda.create(shape, comm, periodic=self.periodic)
@@ -100,7 +101,7 @@ class Grid:
         return not self.periodic[axis] and edge == (self.shape[axis] if high else 0)
 
     def layer(self, a: int, start: int, stop: int) -> tuple[slice, ...]:
-        """The cells from start to stop along an axis, counted from this rank's first; all there are along the others."""
+        """The cells from start to stop along an axis, counted from this rank's first; all along the others."""
         h = self.halo[2 - a]
         return tuple(slice(h + start, h + stop) if 2 - a == d else slice(None) for d in range(3))
 

@@ -97,7 +97,9 @@ class Tank:
         for a in grid.axes:
             low, high = np.roll(start, 1, 2 - a), np.roll(start, -1, 2 - a)
             near |= (low * start < 0) | (high * start < 0)
-            slope = np.maximum(slope, np.maximum(0.5 * np.abs(high - low), np.maximum(abs(high - start), abs(start - low))))
+            slope = np.maximum(
+                slope, np.maximum(0.5 * np.abs(high - low), np.maximum(abs(high - start), abs(start - low)))
+            )
         distance = start / slope
         for _ in range(sweeps):
             steepness = np.zeros(level.shape)

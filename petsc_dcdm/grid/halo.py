@@ -53,6 +53,11 @@ class BoxExchange:
         self._messages: list[_Message] = []
         self._arrays: tuple[Any, ...] = ()
 
+    @property
+    def shares(self) -> dict[int, _Shares]:
+        """By rank, for those who carry messages themselves."""
+        return self._shares
+
     def start(self, *arrays: Any) -> None:
         assert not self._arrays, "started twice"
         self._arrays = tuple(_plain(a) for a in arrays)

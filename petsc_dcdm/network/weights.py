@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as save_tensors
 
 import petsc_dcdm
 from petsc_dcdm.network.registry import NETWORKS, Network
@@ -118,6 +116,8 @@ def save(
     )
     _check(ModelFile(kind, dims, clean, meta, str(path)))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
+    from safetensors.numpy import save as save_tensors
+
     Path(path).write_bytes(_in_order(save_tensors(clean, metadata=meta)))
     Path(path).chmod(0o644)
 
@@ -151,6 +151,8 @@ def load(name: str | Path) -> ModelFile:
             f"{path}: no such weights file; give {' or '.join(SHIPPED)} for the shipped weights, "
             f"or the path of a file written by 'petsc-dcdm train'"
         )
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(str(path), framework="numpy") as f:
             meta = dict(f.metadata() or {})

@@ -58,7 +58,8 @@ def projected_velocity(system: System, pressure: np.ndarray) -> np.ndarray:
         for is_high in (False, True):
             beyond = neighbours(world.flags, a)[is_high]
             inner = neighbours(world.w[a], a)[1] if is_high else interior(world.w[a])
-            own = world.axis[a] * (1.0 if world.coefficient is None else interior(world.coefficient))
+            coefficient = world.coefficient_along(a)
+            own = world.axis[a] * (1.0 if coefficient is None else interior(coefficient))
             w = np.where(beyond == OPEN, own * halfway(world, a, is_high), inner)
             rise = np.where(beyond == FLUID, neighbours(padded, a)[is_high], 0.0) - pressure
             face = world.flow[a] * passes(world, a, is_high) - w * rise * (1 if is_high else -1)

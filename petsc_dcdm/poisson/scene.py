@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import trimesh
 
 Axes = tuple[float, float, float]
+Coefficient = np.ndarray | tuple[np.ndarray, np.ndarray, np.ndarray] | None
 
 
 @dataclass
@@ -50,9 +51,9 @@ class World:
     axis
         factor on the conductances along x, y, z
     coefficient
-        of the cells, float64 padded; None means 1
+        of the cells, float64 padded, or three of them, along x, y, z; None means 1
     periodic
-        the axes (z, y, x) whose sides meet: there the padded layer is the other end of the grid; see rings.close_rings
+        the axes (z, y, x) whose sides meet: there the padded layer is the other end; see assemble.close_rings
     """
 
     shape: Shape
@@ -63,13 +64,17 @@ class World:
     sides: tuple[str, ...]
     flow: Axes = (1.0, 0.0, 0.0)
     axis: Axes = (1.0, 1.0, 1.0)
-    coefficient: np.ndarray | None = field(default=None, repr=False)
+    coefficient: Coefficient = field(default=None, repr=False)
     periodic: Periodic = NOT_PERIODIC
 
     @property
     def fluid(self) -> np.ndarray:
         """Owned cells whose pressure is unknown: bool (box.shape)."""
         return interior(self.flags) == FLUID
+
+    def coefficient_along(self, a: int) -> np.ndarray | None:
+        """The coefficient for faces along axis a, float64 padded; None means 1."""
+        return self.coefficient[a] if isinstance(self.coefficient, tuple) else self.coefficient
 
     def diagonal(self) -> np.ndarray:
         """The diagonal of the operator, float64 (box.shape); 0 where the cell is not fluid."""
@@ -81,7 +86,7 @@ def build(
     box: Box,
     flags: np.ndarray,
     sides: tuple[str, ...],
-    coefficient: np.ndarray | None = None,
+    coefficient: Coefficient = None,
     axis: Axes = (1.0, 1.0, 1.0),
     flow: Axes = (1.0, 0.0, 0.0),
 ) -> World:
@@ -91,7 +96,8 @@ def build(
     Parameters
     ----------
     coefficient
-        float64 padded and positive, of the cells; a face takes the harmonic mean of its two cells.
+        float64 padded and positive, of the cells; a face takes the harmonic mean of its two cells. Three of them, along
+        x, y, z, where a cell conducts differently along its axes; on a stretched grid its faces' area over its length.
     axis
         factor on the conductances along x, y, z.
     """
@@ -127,11 +133,12 @@ def conduct(world: World) -> None:
             continue
         both = all_but_last(fluid, a) & all_but_first(fluid, a)
         factor: np.ndarray | float = world.axis[a]
-        if world.coefficient is not None:
-            k, other = all_but_last(world.coefficient, a), all_but_first(world.coefficient, a)
+        coefficient = world.coefficient_along(a)
+        if coefficient is not None:
+            k, other = all_but_last(coefficient, a), all_but_first(coefficient, a)
             factor = world.axis[a] * 2.0 * k * other / (k + other)
         np.multiply(both, factor, out=all_but_first(w, a))
-        own = world.axis[a] * (1.0 if world.coefficient is None else interior(world.coefficient))
+        own = world.axis[a] * (1.0 if coefficient is None else interior(coefficient))
         for is_high, beyond in enumerate(neighbours(world.flags, a)):
             world.s += (inside & (beyond == OPEN)) * own * halfway(world, a, bool(is_high))
 

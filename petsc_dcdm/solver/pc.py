@@ -26,7 +26,9 @@ from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of
 from petsc_dcdm.solver.at_exit import forget, watch
-from petsc_dcdm.solver.coarse import CoarseSolver
+from petsc_dcdm.solver.coarse.parts import PartsCoarseSolver
+from petsc_dcdm.solver.coarse.solver import CoarseSolver, coarse_solver
+from petsc_dcdm.solver.device_vectors import apply_on_gpu, device_wanted
 from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.foreign_guess import ForeignGuess
 from petsc_dcdm.solver.loop.answers import Answers
@@ -57,7 +59,7 @@ class PC(Answers):
         self._alarm: MPI.Intracomm | None = None
         self._file: ModelFile | None = None
         self._backend: Backend | None = None
-        self._coarse: CoarseSolver | None = None
+        self._coarse: CoarseSolver | PartsCoarseSolver | None = None
         self._waits = False
         """For the values of a matrix that was all zero at set-up."""
         self.fallback: PETSc.PC | None = None
@@ -144,7 +146,7 @@ class PC(Answers):
             self.reset(pc)
             return
         pattern = pattern_identity(P, (P.query("dcdm_cells"), pc.getDM(), P.getDM()))
-        kept: tuple[GridSystem | None, CoarseSolver | None] = None, None
+        kept: tuple[GridSystem | None, CoarseSolver | PartsCoarseSolver | None] = None, None
         same = self._system is not None and None not in pattern and pattern == self._pattern
         if self._comm is not None and self._comm.allreduce(same, op=MPI.LAND):
             assert self._system is not None
@@ -183,7 +185,13 @@ class PC(Answers):
         inform(pc, f"{kind} in place of the network: {refusal}")
         self.fallback = other_pc(pc, kind)
 
-    def _build(self, pc: PETSc.PC, P: PETSc.Mat, previous: GridSystem | None, coarse: CoarseSolver | None) -> None:
+    def _build(
+        self,
+        pc: PETSc.PC,
+        P: PETSc.Mat,
+        previous: GridSystem | None,
+        coarse: CoarseSolver | PartsCoarseSolver | None,
+    ) -> None:
         """``previous`` and ``coarse``: of a matrix with the same pattern."""
         settings, comm = self._settings, self._comm
         assert settings is not None and comm is not None
@@ -195,19 +203,25 @@ class PC(Answers):
         grid = previous.grid if previous is not None else find_grid(pc, P, *told, threads)
         file.require_dimension(grid.dimension)
         threshold = file.number("threshold") if network_of(file).levels else None
-        device, holders = choose_device(settings.device, comm)
+        device, holders = choose_device(device_wanted(settings.device, P), comm)
         system = self._system = build_system(
             P, grid, comm, threshold=threshold, threads=threads, holders=holders, previous=previous
         )
-        system.layout.gpu_aware = device != "cpu" and mpi_reads_gpus()
+        system.layout.gpu_aware = device.startswith("cuda") and mpi_reads_gpus()
         self._frees_constants = system.singular and not P.getNullSpace()
         closed = system.active_cells if system.singular else 0
         system.exact &= is_aij(pc.getOperators()[1])  # else it is a copy: residuals are taken with the original
         problem = Problem(system.w, system.s, system.layout, system.scale, system.exact, closed)
         explain = partial(say, pc.getComm(), "PC")
-        compiled = settings.compile if holders is None else "off"
         self._backend = make_backend(
-            file, problem, comm, device=device, threads=threads, compiled=compiled, say=explain
+            file,
+            problem,
+            comm,
+            device=device,
+            on_gpu=holders is not None,
+            threads=threads,
+            compiled=settings.compile,
+            say=explain,
         )
         if notice := take_notice():
             explain(notice)
@@ -220,7 +234,9 @@ class PC(Answers):
             self._operator = self._backend.operator(problem)
         system.w, system.s = [], np.zeros(0)  # the operator has kept what it needs of them
 
-    def _solve_coarsest(self, pc: PETSc.PC, hierarchy: Hierarchy, coarse: CoarseSolver | None) -> None:
+    def _solve_coarsest(
+        self, pc: PETSc.PC, hierarchy: Hierarchy, coarse: CoarseSolver | PartsCoarseSolver | None
+    ) -> None:
         """Give the hierarchy its coarse solver: ``coarse``, where that is of the same pattern, or a new one."""
         if hierarchy.coarse is None:
             return
@@ -229,7 +245,7 @@ class PC(Answers):
             if coarse is not None:
                 coarse.destroy()
             prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
-            coarse = CoarseSolver(pc.getComm(), hierarchy.coarse, layout, prefix)
+            coarse = coarse_solver(pc.getComm(), hierarchy.coarse, layout, prefix, self._threads)
         self._coarse = hierarchy.coarse_solve = coarse
 
     def ready(self, pc: PETSc.PC) -> None:
@@ -287,19 +303,22 @@ class PC(Answers):
             r.copy(z)
             return
         assert self._system is not None
-        system, hierarchy, sweeps = self._system, self.hierarchy, self._sweeps
-        box = system.rows.to_box(r)
-        if sweeps is not None:
-            out = sweeps.apply(lambda left, into: hierarchy.apply(left, into, 1.0, 1.0), box, 1.0 / norm)
-            out *= norm / system.scale
+        system, hierarchy = self._system, self.hierarchy
+        scales = 1.0 / norm, norm / system.scale
+        if self._sweeps is not None:
+            box = system.rows.to_box(r)
+            out = self._sweeps.apply(lambda left, into: hierarchy.apply(left, into, 1.0, 1.0), box, scales[0])
+            out *= scales[1]
             system.rows.from_box(out, z)
-        elif system.rows.copies:
-            out = np.empty(box.shape)
-            hierarchy.apply(box, out, 1.0 / norm, norm / system.scale)
-            system.rows.from_box(out, z)
-        else:
-            with z as values:
-                hierarchy.apply(box, values.reshape(box.shape), 1.0 / norm, norm / system.scale)
+        elif not apply_on_gpu(hierarchy, system.rows, r, z, *scales):
+            box = system.rows.to_box(r)
+            if system.rows.copies:
+                out = np.empty(box.shape)
+                hierarchy.apply(box, out, *scales)
+                system.rows.from_box(out, z)
+            else:
+                with z as values:
+                    hierarchy.apply(box, values.reshape(box.shape), *scales)
         system.fixed.precondition(r, z)
         if self._frees_constants:
             assert self._comm is not None

@@ -18,11 +18,11 @@ from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.stencil.discovery import Grid, other_grids
 from petsc_dcdm.stencil.entries.given import RowsOnGrid
 from petsc_dcdm.stencil.entries.rows import CsrRows
-from petsc_dcdm.stencil.extract import extract
+from petsc_dcdm.stencil.extract import RowStencil, extract
 from petsc_dcdm.stencil.fixed import FixedRows
 from petsc_dcdm.stencil.forms.nearest import Nearness, join_sides, nearest
 from petsc_dcdm.stencil.forms.row_scaling import RowFactors, find_row_factors, looks_scaled, weighted_square
-from petsc_dcdm.stencil.forms.symmetry import TOLERANCE
+from petsc_dcdm.stencil.forms.symmetry import TOLERANCE, NotSymmetric
 from petsc_dcdm.stencil.ghosts import Ghosts
 from petsc_dcdm.stencil.local_csr import local_csr
 from petsc_dcdm.stencil.packed import PackedStencil
@@ -116,10 +116,6 @@ class GridSystem:
         self.layout.close()
         if self.ghosts is not None:
             self.ghosts.destroy()
-
-
-class NotSymmetric(MatrixError):
-    """Two cells are not coupled alike from both sides."""
 
 
 def _not_symmetric(
@@ -239,6 +235,25 @@ def _build(
     return system
 
 
+def _nearest(
+    A: PETSc.Mat, grid: Grid, threads: int, refusal: FormError, known: Ghosts | None, factors: RowFactors | None
+) -> tuple[RowStencil, Nearness]:
+    """:func:`nearest` for rows that are divided by ``factors``, which takes a copy of the matrix."""
+    if factors is None:
+        return nearest(A, grid, threads, refusal, known)
+    symmetric = A.copy()
+    inverse = A.createVecLeft()
+    inverse.setArray(1.0 / factors.values)
+    symmetric.diagonalScale(inverse)
+    try:
+        stencil, near = nearest(symmetric, grid, threads, refusal, known)
+    finally:
+        inverse.destroy()
+        symmetric.destroy()
+    diagonal = stencil.dirichlet_diagonal * factors.values[stencil.dirichlet]
+    return replace(stencil, dirichlet_diagonal=diagonal), near
+
+
 def _read(
     A: PETSc.Mat,
     grid: Grid,
@@ -257,9 +272,7 @@ def _read(
     except FormError as found:
         refusal = found.with_traceback(None)  # whose frames hold what is collectively destroyed
     if refusal is not None:
-        if factors is not None:
-            raise refusal
-        stencil, near = nearest(A, grid, threads, refusal, known)
+        stencil, near = _nearest(A, grid, threads, refusal, known, factors)
     pooling = ((0, 1, 2),)
     limit = max(coarse_limit(grid.shape), COARSE_CELLS_PER_RANK * comm.Get_size())
     plan = pooling if threshold is None else plan_coarsening(grid.shape, stencil.mean_w, threshold, limit)

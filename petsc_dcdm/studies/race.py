@@ -137,9 +137,9 @@ def main(argv: list[str] | None = None) -> int:
     plot(runners, args.out / "race.png", title)
     animate(runners, args.out / "race.gif")
     print(
-        f"{len(ours.steps)} steps: pressure {ours.pressure[-1]:.1f} s with {ours.name}, {rival.pressure[-1]:.1f} s with "
-        f"{rival.name} ({rival.pressure[-1] / ours.pressure[-1]:.1f} times); whole simulation {ours.total[-1]:.1f} and "
-        f"{rival.total[-1]:.1f} s\n{args.out / 'race.png'}\n{args.out / 'race.gif'}"
+        f"{len(ours.steps)} steps: pressure {ours.pressure[-1]:.1f} s with {ours.name}, {rival.pressure[-1]:.1f} s "
+        f"with {rival.name} ({rival.pressure[-1] / ours.pressure[-1]:.1f} times); "
+        f"whole simulation {ours.total[-1]:.1f} and {rival.total[-1]:.1f} s\n{args.out / 'race.png'}\n{args.out / 'race.gif'}"
     )
     return 0
 

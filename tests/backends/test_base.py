@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from grid_operators import packed as packed_form
 from test_cpu_hierarchy import damping, diagonal, system, weights
 from test_loop import matrix, padded
+from triton_interpreter import with_triton
 
 from petsc_dcdm.backends.base import Backend, Directions, Hierarchy, Loop, Operator, Problem
 from petsc_dcdm.backends.cpu.backend import CpuBackend
@@ -60,11 +62,20 @@ def published(problem: Problem) -> Backend:
     return ReferenceBackend(cnn(), problem, "cpu", 1)
 
 
-BACKENDS = {"compiled": compiled, "torch": reference, "cnn": published}
-LINEAR = ("compiled", "torch")
-LOOPS = ("compiled",)
+def triton(problem: Problem) -> Backend:
+    """Under the interpreter, with the coarse solver of others."""
+    from petsc_dcdm.backends.gpu.backend import GpuBackend
+
+    return GpuBackend(weights(2), problem, "cpu", dense_limit=0)
 
 
+BACKENDS = {"compiled": compiled, "torch": reference, "cnn": published, "triton": triton}
+LINEAR = ("compiled", "torch", "triton")
+LOOPS = ("compiled", "triton")
+STEPS = {"compiled": 8, "triton": 4}
+
+
+@functools.cache  # the interpreter takes seconds for a set-up
 def build(
     make: Callable[[Problem], Backend], case: Case, exact: bool = False
 ) -> tuple[Backend, Problem, list[np.ndarray], np.ndarray]:
@@ -88,9 +99,11 @@ def applied(hierarchy: Hierarchy, r: np.ndarray, scale_in: float = 1.0, scale_ou
     return out
 
 
-everyone = pytest.mark.parametrize("name", BACKENDS)
-linear = pytest.mark.parametrize("name", LINEAR)
-with_loop = pytest.mark.parametrize("name", LOOPS)
+def among(names: Any) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("name", [pytest.param(n, marks=with_triton if n == "triton" else ()) for n in names])
+
+
+everyone, linear, with_loop = among(BACKENDS), among(LINEAR), among(LOOPS)
 everywhere = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
@@ -183,10 +196,10 @@ def test_steps_are_exact_line_searches(name: str, case: Case, history: int) -> N
     r[...], first[...] = 0.0, b
     loop.start(x, r, first)
     norm, falls = float(np.sqrt((b * b).sum())), []
-    for _ in range(8):
+    for _ in range(STEPS[name]):
         found = loop.step(norm)
         falls.append(found.slope**2 / found.energy / SCALE)
-        loop.store()
+        loop.store(residual=True)
         assert np.abs(b - SCALE * matrix(w, s, x) - r).max() < 1e-12 * np.abs(b).max()
         assert np.isclose(found.norm, np.sqrt((r * r).sum()), rtol=1e-6)
         norm = found.norm
@@ -223,6 +236,7 @@ def test_residuals_and_what_others_have_written(name: str, case: Case) -> None:
 
 def loop_residual(loop: Loop, b: np.ndarray, r: np.ndarray) -> np.ndarray:
     loop.residual(b)
+    loop.store(residual=True)
     return r
 
 

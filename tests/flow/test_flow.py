@@ -1,4 +1,4 @@
-"""The flow solver against what is known: a driven cavity, decaying vortices, a standing wave; and what every step keeps."""
+"""The flow solver against what is known: a driven cavity, decaying vortices, a standing wave; and what steps keep."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ def test_a_standing_wave_has_its_period():
         heights.append(j - 0.5 + column[j - 1] / (column[j - 1] - column[j]) - 0.5 * n)
         times.append(state.time)
     signs = np.flatnonzero(np.diff(np.sign(heights)))
-    first, _, third = (times[i] - heights[i] * (times[i + 1] - times[i]) / (heights[i + 1] - heights[i]) for i in signs[:3])
+    first, _, third = (
+        times[i] - heights[i] * (times[i + 1] - times[i]) / (heights[i + 1] - heights[i]) for i in signs[:3]
+    )
     assert third - first == pytest.approx(period, rel=0.03)
     assert state.volume() == pytest.approx(state.water, rel=1e-3)
     state.destroy()

@@ -85,8 +85,9 @@ static void fill(DM da, Mat A, PetscInt n, PetscBool closed, PetscBool skew)
             continue;
           }
           col[count].i = p[0], col[count].j = p[1], col[count].k = p[2], col[count].c = 0;
-          v[count++] = skew && f == 0 ? -1.5 : -1;
-          diagonal += skew && f == 0 ? 1.5 : 1;
+          /* on every other line only: no scaling of the rows makes that symmetric */
+          v[count++] = skew && f == 0 && j % 2 ? -1.5 : -1;
+          diagonal += skew && f == 0 && j % 2 ? 1.5 : 1;
         }
         col[count] = row, v[count++] = diagonal;
         (void)MatSetValuesStencil(A, 1, &row, count, col, v, INSERT_VALUES);

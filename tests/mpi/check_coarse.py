@@ -10,7 +10,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 from systems import conductances, matrix, random_solids, right_hand_side, solve
 
-from petsc_dcdm.solver import coarse
+from petsc_dcdm.solver.coarse import solver as coarse
 
 RANKS = (4,)
 COMM = PETSc.COMM_WORLD
@@ -23,6 +23,7 @@ def solved_by(workers, A, b, **options):
     try:
         if workers:
             coarse.DIRECT_LIMIT, coarse.UNKNOWNS_PER_RANK = 10, 240 // workers
+            options = {"pc_dcdm_coarse_ksp_type": "preonly"} | options  # one of PETSc's solvers
         ksp, x = solve(A, b, ksp_rtol=1e-10, **options)
     finally:
         coarse.DIRECT_LIMIT, coarse.UNKNOWNS_PER_RANK = limit, each

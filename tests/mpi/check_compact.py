@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spl
-from compact_systems import identity_rows, to_petsc
+from compact_systems import folded, identity_rows, to_petsc
 from mpi4py import MPI
 from petsc4py import PETSc
 from systems import relative_residual, right_hand_side, solve
@@ -69,10 +69,50 @@ def test_identity_rows_that_others_couple_to():
     assert abs(check(matrix, to_petsc(matrix)) - one) <= 1
 
 
-def on_dmda(matrix, sizes, procs):
+RINGS = [(FLAT, (False, True)), ((20, 17), (True, True)), ((8, 7, 9), (True, False, True))]
+
+
+def test_rings_in_any_split():
+    """The corners of the couplings' halo too come from the other end."""
+    for cells, rings in RINGS:
+        matrix, _ = folded(elements(cells, variable(cells)), cells, rings)
+        matrix = (matrix + 0.01 * sp.diags(matrix.diagonal())).tocsr()
+        one = alone(matrix, ksp_rtol=1e-9)
+        for rows in (None, uneven(matrix.shape[0])):
+            assert abs(check(matrix, to_petsc(matrix, rows=rows)) - one) <= 1
+
+
+def test_rows_that_were_scaled():
+    matrix, _ = folded(elements(FLAT, variable(FLAT)), FLAT, (False, True))
+    d = 10 ** np.random.default_rng(3).uniform(-1, 1, matrix.shape[0])
+    matrix = (sp.diags(d) @ matrix).tocsr()
+    assert abs(check(matrix, to_petsc(matrix)) - alone(matrix, ksp_rtol=1e-9)) <= 1
+
+
+def test_a_ring_of_two_cells():
+    cells, rings = (9, 10, 2), (False, True, True)
+    matrix, shape = folded(elements(cells, variable(cells)), cells, rings)
+    given = {"pc_dcdm_grid": ",".join(map(str, shape[::-1])), "pc_dcdm_periodic": "x,y"}
+    one = alone(matrix, ksp_rtol=1e-9, **given)
+    assert abs(check(matrix, to_petsc(matrix), **given) - one) <= 1
+
+
+def test_periodic_dmdas_cut_along_any_axis():
+    for cells, rings in RINGS[1:]:
+        matrix, shape = folded(elements(cells, variable(cells)), cells, rings)
+        matrix = (matrix + 0.01 * sp.diags(matrix.diagonal())).tocsr()
+        kinds = [PETSc.DM.BoundaryType.PERIODIC if ring else PETSc.DM.BoundaryType.NONE for ring in rings[::-1]]
+        one = alone(matrix, ksp_rtol=1e-9)
+        for axis in range(len(cells)):
+            procs = [COMM.getSize() if a == axis else 1 for a in range(len(cells))]
+            dm, A, order = on_dmda(matrix, shape[::-1][: len(cells)], procs, boundary_type=kinds)
+            assert abs(check(matrix, A, order, dm=dm) - one) <= 1
+
+
+def on_dmda(matrix, sizes, procs, **kinds):
     """The matrix of all nodes on a DMDA, and the node of each global row."""
     box = PETSc.DMDA.StencilType.BOX
-    dm = PETSc.DMDA().create(sizes, stencil_type=box, stencil_width=1, dof=1, proc_sizes=procs)
+    dm = PETSc.DMDA().create(sizes, stencil_type=box, stencil_width=1, dof=1, proc_sizes=procs, **kinds)
     A = dm.createMatrix()
     order = np.argsort(dm.getAO().app2petsc(np.arange(matrix.shape[0], dtype=PETSc.IntType)))
     first, last = A.getOwnershipRange()

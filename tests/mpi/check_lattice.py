@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
+from ring_systems import ocean, to_petsc
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import spsolve
 from systems import conductances, matrix, poisson, refused, solve, triangles
+
+from petsc_dcdm.stencil.lattice.search import embed
 
 RANKS = (1, 2, 3)
 
@@ -83,6 +86,23 @@ def test_several_models_and_rows_without_couplings() -> None:
         lone[5, 11, 20] = lone[5, 9, 22] = True
         place = np.flatnonzero(lone)
         check(lone, np.random.default_rng(6).permutation(place.size))
+
+
+def test_an_ocean_with_rings() -> None:
+    """Wet cells in lexicographic order, rings along x: the cells are those of one rank, wherever the rows are."""
+    m, _ = ocean((1, 30, 48), 1)
+    A, alone = to_petsc(m, PETSc.COMM_WORLD), to_petsc(m)
+    shape, cells = embed(A, comm)
+    expected, whole = embed(alone, MPI.COMM_SELF)
+    assert shape == expected and (cells == whole[slice(*A.getOwnershipRange())]).all()
+    values = np.random.default_rng(1).standard_normal(m.shape[0])
+    b = A.createVecLeft()
+    b.setArray(values[slice(*A.getOwnershipRange())])
+    ksp, x = solve(A, b, ksp_rtol=1e-9)
+    exact = spsolve(m.tocsc(), values)
+    assert ksp.getConvergedReason() > 0 and ksp.getIterationNumber() <= 8
+    assert ksp.getPC().getPythonContext().layout.periodic == (False, False, True)
+    np.testing.assert_allclose(x.getArray(), exact[slice(*A.getOwnershipRange())], atol=1e-6 * np.abs(exact).max())
 
 
 def test_refused_on_all_ranks() -> None:

@@ -9,9 +9,8 @@ from systems import right_hand_side, solve
 
 from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 from petsc_dcdm.poisson import dmda, families, rhs
-from petsc_dcdm.poisson.assemble import assemble
+from petsc_dcdm.poisson.assemble import assemble, close_rings
 from petsc_dcdm.poisson.pockets import seal_pockets
-from petsc_dcdm.poisson.rings import close_rings
 
 RANKS = (2, 3, 4)
 TIMEOUT = 240

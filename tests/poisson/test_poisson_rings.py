@@ -15,10 +15,9 @@ from petsc_dcdm.compare.systems import build
 from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.poisson import dmda, families, flow, rhs
-from petsc_dcdm.poisson.assemble import System, assemble
+from petsc_dcdm.poisson.assemble import System, assemble, close_rings
 from petsc_dcdm.poisson.flags import FLUID, OPEN, SOLID, sides_of, whole
 from petsc_dcdm.poisson.pockets import seal_pockets
-from petsc_dcdm.poisson.rings import close_rings
 from petsc_dcdm.poisson.scene import World, all_fluid
 from petsc_dcdm.poisson.scene import build as scene
 

@@ -80,7 +80,7 @@ def test_every_family_at_odd_sizes(name: str, shape: Shape) -> None:
     seal_pockets(world, dm)
     system = assemble(world, dm)
     result, _ = run(system, rhs.make("smooth", system, 1), 1e-8)
-    assert result.residual <= 1.001e-8 and result.iterations <= 25
+    assert result.residual <= 1.001e-8 and result.iterations <= 30
 
 
 def test_the_command_line_uses_our_solver_and_says_what_is_wrong(tmp_path: Path) -> None:

@@ -276,7 +276,8 @@ def test_help_lists_the_options(A, capfd):
     assert "-ksp_dcdm_history <2>" in out and "-pc_dcdm_grid" in out
 
 
-def test_cuda_is_refused_where_there_is_none(A):
+def test_cuda_is_refused_where_there_is_none(A, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")

@@ -27,7 +27,7 @@ def counts(monkeypatch):
 
         monkeypatch.setattr(module, name, counted)
 
-    for name in ("find_grid", "build_system", "CoarseSolver"):
+    for name in ("find_grid", "build_system", "coarse_solver"):
         count(pc_module, name)
     count(system_module, "RowMap")
     return made
@@ -86,12 +86,12 @@ def test_other_values_in_the_same_pattern(counts, name, in_order):
     ksp, x = solve(A, b, **options)
     plan = ksp.getPC().getPythonContext().layout.plan
     ksp.solve(b, x)
-    assert counts == {"find_grid": 1, "build_system": 1, "RowMap": 1, "CoarseSolver": 1}
+    assert counts == {"find_grid": 1, "build_system": 1, "RowMap": 1, "coarse_solver": 1}
     take(A, *GEOMETRIES[name], cells)
     ksp.setOperators(A)
     ksp.solve(b, x)
     coarse = 1 if name in SAME_PLAN else 2
-    assert counts == {"find_grid": 1, "build_system": 2, "RowMap": 1, "CoarseSolver": coarse}
+    assert counts == {"find_grid": 1, "build_system": 2, "RowMap": 1, "coarse_solver": coarse}
     assert relative_residual(A, x, b) < 1e-9
     fresh = A.copy()
     compose(fresh)
@@ -110,10 +110,10 @@ def test_another_pattern_or_matrix_is_read_anew(counts):
     ksp, x = solve(A, b)
     A.zeroRows(np.arange(300, dtype=PETSc.IntType), diag=6.0)
     ksp.solve(b, x)
-    assert counts == {"find_grid": 2, "build_system": 2, "RowMap": 2, "CoarseSolver": 2}
+    assert counts == {"find_grid": 2, "build_system": 2, "RowMap": 2, "coarse_solver": 2}
     ksp.setOperators(A.copy())
     ksp.solve(b, x)
-    assert counts == {"find_grid": 3, "build_system": 3, "RowMap": 3, "CoarseSolver": 3}
+    assert counts == {"find_grid": 3, "build_system": 3, "RowMap": 3, "coarse_solver": 3}
 
 
 def test_a_refusal_between_leaves_nothing_behind(counts):

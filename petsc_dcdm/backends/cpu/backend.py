@@ -23,9 +23,9 @@ class CpuBackend:
         self._threads = threads
 
     def operator(self, problem: Problem) -> BoxOperator | None:
-        """None on a grid of one level, which is the coarse solver's alone. Collective."""
+        """None on a small grid of one level, which is the coarse solver's alone. Collective."""
         layout = problem.layout
-        if not layout.plan:
+        if not self.hierarchy.steps_on_grid:
             return None
         return BoxOperator(
             self.hierarchy, problem.w, problem.s, layout, problem.scale, self._threads, problem.exact, problem.closed

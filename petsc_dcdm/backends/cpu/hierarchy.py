@@ -21,6 +21,9 @@ from petsc_dcdm.network.hierarchy import CoarseSolve, unset_coarse_solve
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
 
+ONE_LEVEL = 6000
+"""Unknowns of a grid of one level from which on steps are taken on the grid."""
+
 
 class CpuHierarchy:
     """The network made ready for one matrix; see `petsc_dcdm.backends.base.Directions`.
@@ -74,13 +77,16 @@ class CpuHierarchy:
             stage.add_fields(
                 x=not coarsest, y=self._halo or not finest or coarsest, r=self._halo or not finest or coarsest
             )
-            if not coarsest:
+            if not coarsest or count == 0:
                 stage.share_out(self._threads)
         self._levels = (Level * (count + 1))(*(stage.level for stage in self._stages))
         self._work = (ctypes.c_void_p * max(count, 1))(*(stage.work.ctypes.data for stage in self._stages[:-1]))
         self._count = count
         self._parents = (Level * max(count, 1))(*self._levels[1:])
         self._finest = self._stages[0].level
+        if count == 0:
+            nz, ny, nx = self._layout.shape
+            self._finest.full_r, self._finest.full_w = nx, nx if nz == 1 else nx * ny
         if not self._halo:
             return
         self._windows = [self._stages[0].window((0, 0, 0), (0, 0, 0), ALIGN)]
@@ -141,6 +147,12 @@ class CpuHierarchy:
         """``d = cycle(scale * r)`` in single precision, from the `address` of r to an array of the finest level's
         `geometry`, with the halo cells that share a face with the box. Collective.
         """
+        if self._count == 0:
+            stage = self._stages[0]
+            self._kernels.dcdm_load(self._finest, r, scale, self._threads)
+            self._coarse_r[...] = stage.r.inner
+            d.inner[...] = self.coarse_solve(self._coarse_r)
+            return
         self._cycle(r, scale, None, 1.0, d.address)
         if self._halo:
             self._exchange_direction.start(d.view)
@@ -151,8 +163,15 @@ class CpuHierarchy:
         return a.ctypes.data + sum(b.start * stride for b, stride in zip(self._box, a.strides, strict=True))
 
     @property
+    def steps_on_grid(self) -> bool:
+        """Whether `direction` serves: not where several ranks have one level only, which is the coarse solver's, nor on
+        one so small that PETSc's vectors are as good.
+        """
+        return self._count > 0 or (not self._halo and self.levels[0].unknowns > ONE_LEVEL)
+
+    @property
     def geometry(self) -> Geometry:
-        """How arrays of the finest level lie in memory; the grid must not be the coarse problem already."""
+        """How arrays of the finest level lie in memory."""
         return self._stages[0].geometry
 
     @property

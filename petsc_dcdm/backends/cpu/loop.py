@@ -121,7 +121,7 @@ class DirectionLoop:
     are collective.
     """
 
-    in_place = True
+    on_device = False
 
     def __init__(self, network: CpuHierarchy, operator: BoxOperator, layout: Layout, history: int) -> None:
         if not 0 <= history <= MAX_HISTORY:
@@ -164,10 +164,10 @@ class DirectionLoop:
             self._spare_box = aligned_zeros(prod(self._layout.shape), np.float64).reshape(self._layout.shape)
         return self._spare_box
 
-    def start(self, x: np.ndarray, r: np.ndarray, first: np.ndarray | None = None) -> None:
+    def start(self, x: np.ndarray, r: np.ndarray, first: np.ndarray | None = None, guess: bool = True) -> None:
         """Begin with another x and its residual, r or ``first``; float64 C-contiguous (nz, ny, nx) of the box.
 
-        Only their addresses are kept.
+        Only their addresses are kept. x is what it is, with or without a ``guess``.
         """
         while self._before:
             self._free.append(self._before.popleft()[0])
@@ -248,8 +248,8 @@ class DirectionLoop:
         )
         return float(np.sqrt(self._total(1)[0]))
 
-    def store(self) -> None:
-        """x is in its array already."""
+    def store(self, residual: bool = False) -> None:
+        """x and, from the first step on, r are in their arrays already."""
 
     def load(self, residual: bool) -> None:
         """x and r are where they were."""

@@ -5,6 +5,7 @@
 #include "cycle/operator.h"
 #include "lattice/lattice.h"
 #include "setup/setup.h"
+#include "parts/part_grid.h"
 #include "walls/walls.h"
 
 /* One field, or with an empty name the whole structure. */
@@ -66,6 +67,16 @@ static const field_layout layouts[] = {
 #define OF walls_grid
     WHOLE, FIELD(face), FIELD(pitch_y), FIELD(pitch_z), FIELD(n), FIELD(block), FIELD(weak), FIELD(skinless),
     FIELD(cells), FIELD(c),
+#undef OF
+#define OF parts_grid
+    WHOLE, FIELD(n), FIELD(flat), FIELD(halved), FIELD(w), FIELD(s), FIELD(inverse), FIELD(part), FIELD(x), FIELD(y),
+    FIELD(r), FIELD(rings),
+#undef OF
+#define OF parts_level
+    WHOLE, FIELD(n), FIELD(blocks), FIELD(first), FIELD(block), FIELD(row), FIELD(column), FIELD(value),
+    FIELD(slice), FIELD(slice_column), FIELD(slice_value), FIELD(longer), FIELD(s), FIELD(inverse), FIELD(halved),
+    FIELD(shift), FIELD(twice), FIELD(part), FIELD(x), FIELD(y), FIELD(r), FIELD(kept),
+    FIELD(image),
 #undef OF
     {0},
 };

@@ -79,6 +79,7 @@ class Convergence:
         self._matrix_free = matrix_free
         self._needs_norm = ksp.getNormType() != PETSc.KSP.NormType.NONE
         self._own_test = self._needs_norm and _is_default(ksp)
+        self._looked_at = not steps.far or _monitored(ksp)
         self._rtol, self._atol, self._divtol, self._max_it = ksp.getTolerances()
         self._floor = _Floor()
         self._below = self._left = 0.0
@@ -142,7 +143,8 @@ class Convergence:
             steps.true_residual()
             norm = steps.norm()
         claimed = told and self._own_test
-        steps.store(freed=not self._own_test or exact or told)
+        if exact or told or self._looked_at or not self._own_test:
+            steps.store(freed=not self._own_test or exact or told)
         ksp.logConvergenceHistory(norm)
         if not np.isfinite(norm):
             ksp.monitor(its, norm)
@@ -266,3 +268,14 @@ def _is_default(ksp: PETSc.KSP) -> bool:
         ctypes.c_void_p(ksp.handle), ctypes.byref(test), ctypes.byref(context), ctypes.byref(destroy)
     )
     return test.value == ctypes.cast(library.KSPConvergedDefault, ctypes.c_void_p).value
+
+
+def _monitored(ksp: PETSc.KSP) -> bool:
+    """Whether somebody may look at x after a step. (Monitors of C programs without a context cannot be seen.)"""
+    prefix = ksp.getOptionsPrefix() or ""
+    given = [name for name in PETSc.Options().getAll() if name.startswith(prefix + "ksp_monitor")]
+    library, context = petsc_library(), ctypes.c_void_p()
+    if library is None or given or ksp.getMonitor():
+        return True
+    library.KSPGetMonitorContext(ctypes.c_void_p(ksp.handle), ctypes.byref(context))
+    return context.value is not None

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from petsc4py import PETSc
 
 from petsc_dcdm.backends.base import Loop
+from petsc_dcdm.solver.device_vectors import VecBox, on_gpu
 from petsc_dcdm.solver.loop.constant_mode import ConstantMode
 from petsc_dcdm.solver.loop.scaled_rows import Weights
 from petsc_dcdm.stencil.fixed import FixedRows
@@ -32,6 +33,10 @@ class Outcome:
 
 class Steps(Protocol):
     """All methods are collective."""
+
+    @property
+    def far(self) -> bool:
+        """Whether x lives elsewhere than in the vector of the Krylov solver, so that `store` takes its time."""
 
     def start(self, nonzero: bool) -> None:
         """Take b and x from the Krylov solver, where x is 0 unless ``nonzero``; r = b - A x."""
@@ -89,6 +94,8 @@ class System:
 
 class VectorSteps:
     """Steps on PETSc's vectors. Three reductions a step: all d . A p_i, (d . A d, r . d), and |r|."""
+
+    far = False
 
     def __init__(
         self, system: System, pc: PETSc.PC, work: list[PETSc.Vec], history: int, natural: bool = False
@@ -191,6 +198,7 @@ class GridSteps:
         """``grid`` and ``loop`` are the preconditioner's, of ``A``; ``r`` is to hold the residual."""
         self._A, self._grid, self._loop, self._system, self._r = A, grid, loop, system, r
         self._rows = grid.rows
+        self.far = loop.on_device
         self._x = system.x
         self._norm = self._scaled_norm = 0.0
 
@@ -209,21 +217,26 @@ class GridSteps:
         elif not self._loop.exact:
             self._residual()
             source = self._r
+        self._x_box: Any
+        self._r_box: Any
         if self._rows.copies:
             self._x_box, self._r_box, spare = self._loop.boxes()
             if nonzero:
                 self._rows.to_box(self._x, self._x_box)
-            first = self._rows.to_box(source, spare)
+            first: Any = self._rows.to_box(source, spare)
+        elif self._loop.on_device and on_gpu(self._x):
+            self._x_box, self._r_box, first = (VecBox(v, self._rows.shape) for v in (self._x, self._r, source))
         else:
             self._x_box, self._r_box = (v.getArray().reshape(self._rows.shape) for v in (self._x, self._r))
             first = self._rows.to_box(source)
-        self._loop.start(self._x_box, self._r_box, first)
         self._right = first
         finite = True
+        if nonzero and self._loop.exact and self._system.fixed.rows.size:
+            first = first if self._rows.copies else self._rows.to_box(source)
+            self._right = first if self._rows.copies else self._loop.spare_box()
+            finite = self._grid.without_dirichlet(self._A, self._x, first, self._right)
+        self._loop.start(self._x_box, self._r_box, self._right, guess=nonzero)
         if nonzero and self._loop.exact:
-            if self._system.fixed.rows.size:
-                self._right = first if self._rows.copies else self._loop.spare_box()
-                finite = self._grid.without_dirichlet(self._A, self._x, first, self._right)
             self.true_residual()
             self._norm = self._norm if finite else np.nan
         if not np.isfinite(self._norm):

@@ -173,7 +173,22 @@ class NumpyRows:
         row, column, value = row[coupled], column[coupled], value[coupled]
         there, fixed = self._there(column)
         step = self._steps(row, there)
+        wrapped = [False] * 3
+        for axis, n in enumerate(self._shape[::-1]):
+            around = (np.abs(step[axis]) == n - 1) & (n > 2)
+            step[axis] = np.where(around, -np.sign(step[axis]), step[axis])
+            wrapped[axis] = bool(around.any())
         self._fail(Problem.NOT_NEIGHBOUR, np.max(np.abs(step), axis=0) > 1, value, row, column)
+        for axis, n in enumerate(self._shape[::-1]):
+            if n == 2 and self._periodic[2 - axis]:  # each of two cells on a ring is on both sides
+                both = step[axis] != 0
+                wrapped[axis] = bool(both.any())
+                value = np.where(both, value / 2, value)
+                other = step[:, both].copy()
+                other[axis] *= -1
+                row, value, fixed = (np.concatenate([a, a[both]]) for a in (row, value, fixed))
+                step = np.concatenate([step, other], axis=1)
+        sums.wrapped = (wrapped[0], wrapped[1], wrapped[2])
         row, value, step = row[~fixed], value[~fixed], step[:, ~fixed]
 
         def total(chosen: np.ndarray, what: np.ndarray = value) -> np.ndarray:

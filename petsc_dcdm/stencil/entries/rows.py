@@ -292,6 +292,7 @@ class CsrRows:
         if report.code:
             raise StencilError(Problem(report.code), report.row, report.column, report.value)
         sums.magnitude, sums.symmetry = magnitude.value, report.symmetry
+        sums.wrapped = _axes(report.wrapped)
 
     def _extract(self, out: Output, sign: float, scale: float, rounding: float, sum_rounding: float) -> StencilReport:
         self._c.sign, self._c.scale, self._c.rounding, self._c.sum_rounding = sign, scale, rounding, sum_rounding
@@ -313,6 +314,10 @@ class CsrRows:
             (report.small_sums[0], report.small_sums[1]),
             report.stiff,
             bool(report.inexact),
-            (bool(report.wrapped & 1), bool(report.wrapped & 2), bool(report.wrapped & 4)),
+            _axes(report.wrapped),
             report.symmetry,
         )
+
+
+def _axes(bits: int) -> tuple[bool, bool, bool]:
+    return bool(bits & 1), bool(bits & 2), bool(bits & 4)

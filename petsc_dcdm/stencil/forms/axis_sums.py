@@ -37,6 +37,8 @@ class AxisSums:
         the largest sum of the magnitudes of a row, over its diagonal
     symmetry
         checksum: the sum over all ranks modulo 2**64 is 0 if every coupling has bitwise the same value from both sides
+    wrapped
+        along which of x, y, z rows are coupled round the ends of grid lines
     """
 
     low: list[np.ndarray]
@@ -47,6 +49,7 @@ class AxisSums:
     mixture: np.ndarray = field(default_factory=lambda: np.zeros(3))
     magnitude: float = 0.0
     symmetry: int = 0
+    wrapped: tuple[bool, bool, bool] = (False, False, False)
 
     @classmethod
     def zeros(cls, shape: tuple[int, ...], dimension: int) -> AxisSums:

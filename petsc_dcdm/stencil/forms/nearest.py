@@ -24,7 +24,7 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.errors import FormError, MatrixError, raise_together
 from petsc_dcdm.grid.faces import interior, neighbours
 from petsc_dcdm.grid.layout import Layout
-from petsc_dcdm.grid.shape import NOT_PERIODIC, Shape
+from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows, read, row_reader
 from petsc_dcdm.stencil.entries.report import SUM_ROUNDING, Problem, StencilError
@@ -124,7 +124,7 @@ def nearest(
     if not comm.allreduce(kind is CsrRows and box is not None, op=MPI.LAND):
         box = None
     with local_csr(A, kind is CsrRows) as local:
-        rows = read(kind, local, grid.shape, A.getOwnershipRange()[0], grid.cells, threads)
+        rows = read(kind, local, grid.shape, A.getOwnershipRange()[0], grid.cells, threads, grid.periodic)
         sign, scale = sign_and_scale(rows, comm)
         found = _read(A, rows, grid, sign, scale, box, refusal, ghosts)
     try:
@@ -209,10 +209,12 @@ def _clean(
         weight[axis], faces[axis] = sums.low[axis].sum(), np.count_nonzero(sums.low[axis])
     small = relative[(np.abs(relative) > NO_SUM) & (relative <= ROUNDING)]
     numbers = [np.count_nonzero(diagonal), wrong, small[small < 0].sum(), small[small > 0].sum()]
-    numbers += [s[relative < -ROUNDING].sum(), s.sum(), np.maximum(relative, 0.0).sum()]
+    numbers += [s[relative < -ROUNDING].sum(), s.sum(), np.maximum(relative, 0.0).sum(), *sums.wrapped]
     totals = comm.allreduce(np.array([*along, *weight, *faces, *sums.mixture, *numbers], float))
     along, weight, faces, mixture = totals[:3], totals[3:6], totals[6:9], totals[9:12]
-    active, wrong, negative, positive, below, s_sum, held = totals[12:]
+    active, wrong, negative, positive, below, s_sum, held, *ends_meet = totals[12:]
+    x, y, z = map(bool, ends_meet)
+    periodic = z, y, x
     mean_w = tuple(float(a / b) if b else 0.0 for a, b in zip(weight, faces, strict=True))
     total += np.maximum(s, 0.0)
     there = diagonal > 0
@@ -221,7 +223,9 @@ def _clean(
     comm.Allreduce(np.array([*own, -total[there].min(initial=np.inf), total.max(initial=0.0)]), ends, op=MPI.MAX)
     mixed = _largest_mixture(mixture, along)
     wrong, below, held = (value / max(active, 1.0) for value in (wrong, below, held))
-    _refuse_far(refusal, grid, mean_w, mixed, 0.0 if wrong <= held else wrong, below, float(ends[0]), s_sum)
+    _refuse_far(
+        refusal, grid.shape, periodic, mean_w, mixed, 0.0 if wrong <= held else wrong, below, float(ends[0]), s_sum
+    )
 
     noise = NO_SUM
     if positive > 0 and -negative >= NOISE * positive:
@@ -251,7 +255,7 @@ def _clean(
         nearly_closed=bool(extra > 0 and ends[1] <= NEARLY_CLOSED),
         penalties=found.penalties,
         ghosts=found.ghosts,
-        periodic=NOT_PERIODIC,
+        periodic=periodic,
         exact=False,
     )
     return stencil, Nearness(sums.couplings, float(ends[2]), mixed, bool(differs))
@@ -268,7 +272,8 @@ def _largest_mixture(mixture: np.ndarray, along: np.ndarray) -> float:
 
 def _refuse_far(
     refusal: FormError,
-    grid: Grid,
+    shape: Shape,
+    periodic: Periodic,
     mean_w: tuple[float, ...],
     mixed: float,
     wrong: float,
@@ -287,7 +292,10 @@ def _refuse_far(
     elif mixed > MIXED:
         why = f"its mixed derivatives are {mixed:.2g} of the others, of which {MIXED:g} can be made up for"
     elif below < 0:
-        wave = sum(w * (np.pi / n) ** 2 for w, n in zip(mean_w, grid.shape[::-1], strict=True) if n > 1)
+        along = list(zip(mean_w, shape[::-1], periodic[::-1], strict=True))
+        wave = sum(w * (np.pi / n) ** 2 for w, n, ring in along if n > 1 and not ring)
+        # Without sides the lowest is that of constants, which the sum of all entries tells; this is the next one.
+        wave = wave or min(w * (2 * np.pi / n) ** 2 for w, n, ring in along if ring)
         if lowest > NEGATIVE:
             why = f"row sums go down to -{lowest:.2g} of the diagonal, of which {NEGATIVE:g} can be made up for"
         elif s_sum <= 0:

@@ -20,6 +20,10 @@ BILINEAR = 1e-9
 """
 
 
+class NotSymmetric(MatrixError):
+    """Two rows are not coupled alike from both sides."""
+
+
 def _random(rows: np.ndarray, stream: int) -> np.ndarray:
     """Numbers in +-[1/2, 1] that depend on the row only (splitmix64), the same however rows are distributed."""
     with np.errstate(over="ignore"):
@@ -32,7 +36,7 @@ def _random(rows: np.ndarray, stream: int) -> np.ndarray:
 
 
 def check_symmetry(A: PETSc.Mat, dirichlet: np.ndarray) -> None:
-    """Collective; raises MatrixError, on all ranks alike, where entries between rows that are not in ``dirichlet``
+    """Collective; raises NotSymmetric, on all ranks alike, where entries between rows that are not in ``dirichlet``
     (int64, local) differ by more than the tolerance from those the other way. The bilinear form of two random vectors
     settles it where it is symmetric to rounding; else all entries are compared.
     """
@@ -90,7 +94,7 @@ def _compare_entries(A: PETSc.Mat, diagonal: PETSc.Vec, dirichlet: np.ndarray) -
     if wrong.any():
         at = int(np.argmax(np.where(wrong, difference, 0.0)))
         i, j = int(row[at]) + first, int(column[at])
-        error = MatrixError(
+        error = NotSymmetric(
             f"the matrix is not symmetric: the entry in row {i}, column {j} is {values[0, at]:g} and that in row {j}, "
             f"column {i} is {values[1, at]:g}; petsc_dcdm needs a symmetric matrix (only Dirichlet rows may couple one "
             "way)"

@@ -7,7 +7,7 @@ finds the cells (native/src/lattice/embed.c); any that pass its checks serve the
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from mpi4py import MPI
@@ -20,6 +20,7 @@ from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.stencil.entries.numpy_rows import read, row_reader
 from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.lattice.binding import WORDS, Outcome, Search
+from petsc_dcdm.stencil.lattice.rings import Embedding, search_without_rings
 from petsc_dcdm.stencil.local_csr import local_csr
 
 MOST_ROWS = 2**31 - 1
@@ -35,41 +36,38 @@ REMEDY = (
 )
 
 
-@dataclass(frozen=True)
-class Embedding:
-    """What a search found.
-
-    Attributes
-    ----------
-    shape
-        (nz, ny, nx)
-    cells
-        int64, the cell of each row, x fastest
-    components
-        connected parts of more than one row
-    guesses, undone
-        choices that the search made, and placements it took back
-    """
-
-    shape: Shape
-    cells: np.ndarray
-    components: int
-    guesses: int
-    undone: int
-
-
 def search(graph: np.ndarray, one_way: bool, threads: int = 1) -> Embedding:
     """Cells for the rows of a graph as `CsrRows.couplings` tells them, int32 [rows, 8]; it is used up.
 
     ``one_way``: some couplings are told by one of their two rows only. Raises GridError. Not collective.
     """
+    found = refusal = None
+    try:
+        found = _search(graph, one_way, threads)
+    except Stuck as problem:
+        refusal = problem
+    folded = found is not None and found.shape[0] > 1 and not (graph[:, 4] >= 0).any()  # a ring like a flat hose
+    if found is None or folded:
+        found = search_without_rings(graph, partial(_search, one_way=False, threads=threads)) or found
+    if found is None:
+        assert refusal is not None
+        raise refusal
+    return found
+
+
+class Stuck(GridError):
+    """The couplings are not those of a lattice, or they are too many ways to look for one."""
+
+
+def _search(graph: np.ndarray, one_way: bool, threads: int = 1) -> Embedding:
     rows = graph.shape[0]
     cells = aligned_zeros(rows, np.int64)
     given = Search(rows=rows, row=graph.ctypes.data, one_way=int(one_way), cell=cells.ctypes.data)
     library().dcdm_lattice_search(ctypes.byref(given), ctypes.c_int64(EFFORT * rows + LEAST_EFFORT), threads)
     outcome = Outcome(given.code)
     if outcome is not Outcome.FOUND:
-        raise GridError(f"{NO_GRID} {_reason(outcome, rows, given.bad[0], given.bad[1])}; {REMEDY}")
+        kind = Stuck if outcome in (Outcome.STUCK, Outcome.TOO_LARGE) else GridError
+        raise kind(f"{NO_GRID} {_reason(outcome, rows, given.bad[0], given.bad[1])}; {REMEDY}")
     shape = (given.shape[2], given.shape[1], given.shape[0])
     return Embedding(shape, cells, given.components, given.guesses, given.undone)
 

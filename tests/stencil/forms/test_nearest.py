@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from compact_systems import identity_rows, to_petsc
+from compact_systems import folded, identity_rows, to_petsc
 from mpi4py import MPI
 from petsc4py import PETSc
 from systems import poisson
 
 from petsc_dcdm.grid.errors import MatrixError
+from petsc_dcdm.grid.shape import NOT_PERIODIC
 from petsc_dcdm.stencil import extract as extract_module
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries.given import RowsOnGrid
@@ -31,9 +34,10 @@ def reader(request, monkeypatch):
     return request.param
 
 
-def system_of(A, shape, cells=None):
+def system_of(A, shape, cells=None, periodic=NOT_PERIODIC):
     A = A if isinstance(A, PETSc.Mat) else to_petsc(A, PETSc.COMM_SELF)
-    return build_system(A, Grid(shape, cells, 0, A.getSize()[0], "test"), MPI.COMM_SELF, threshold=2.5, threads=1)
+    grid = Grid(shape, cells, 0, A.getSize()[0], "test", periodic=periodic)
+    return build_system(A, grid, MPI.COMM_SELF, threshold=2.5, threads=1)
 
 
 def operator(system):
@@ -102,17 +106,16 @@ def test_a_closed_matrix_has_a_closed_operator_with_its_action_on_linear_functio
 
 def test_compiled_code_and_numpy_read_the_same(monkeypatch):
     random = np.random.default_rng(5)
-    for cells in ((8, 9), (4, 5, 6)):
-        A = elements(cells, random.lognormal(size=cells))
+    for cells, rings in (((8, 9), (0, 0)), ((4, 5, 6), (0, 0, 0)), ((8, 3), (1, 1)), ((4, 5, 2), (1, 0, 1))):
+        A, shape = folded(elements(cells, random.lognormal(size=cells)), cells, rings, walls=False)
         A = identity_rows(A, random.random(A.shape[0]) < 0.1, both=False)
-        shape = (1, *(m + 1 for m in cells))[-3:]
         found = []
         for patched in (False, True):
             with monkeypatch.context() as patch:
                 if patched:
                     for module in (extract_module, nearest_module):
                         patch.setattr(module, "row_reader", lambda comm: NumpyRows)
-                found.append(system_of(-A, shape))
+                found.append(system_of(-A, shape, periodic=(False, *map(bool, rings))[-3:]))
         one, other = found
         np.testing.assert_allclose(one.near.couplings, other.near.couplings, rtol=1e-6, atol=1e-9)
         for a, b in zip(one.arrays()[0] + [one.arrays()[1]], other.arrays()[0] + [other.arrays()[1]], strict=True):
@@ -121,6 +124,24 @@ def test_compiled_code_and_numpy_read_the_same(monkeypatch):
         np.testing.assert_allclose([one.near.bound, one.near.mixed], [other.near.bound, other.near.mixed], rtol=1e-12)
         D = sp.diags(1 / A.diagonal())
         assert np.abs(np.linalg.eigvals((D @ A).toarray())).max() <= one.near.bound * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("cells", [(5, 1), (5, 2), (2, 2), (4, 3), (3, 70), (3, 64), (2, 4, 3), (3, 2, 130)])
+def test_both_sides_see_the_same_round_a_ring(cells):
+    """The checksum of a symmetric matrix is 0, wherever runs end; that of one that is not symmetric there is not."""
+    rings = (True,) * len(cells)
+    A, shape = folded(elements(cells, np.random.default_rng(4).lognormal(size=cells)), cells, rings)
+    A = (A + A.T) / 2
+    A.sort_indices()
+    periodic = (False, *(n > 1 for n in cells))[-3:]
+    for changed_by in (0.0, 1e-12):
+        A[0, A.shape[0] - 1] *= 1 + changed_by
+        for cell in (None, np.arange(A.shape[0])):
+            given = RowsOnGrid(A.indptr, A.indices, A.data, shape, cells=cell, periodic=periodic)
+            rows, sums = CsrRows(given), AxisSums.zeros((A.shape[0],), 3 if shape[0] > 1 else 2)
+            rows.find_dirichlet()
+            rows.add_up(sums)
+            assert bool(sums.symmetry) == (changed_by > 0) and sums.wrapped == periodic[::-1]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -202,6 +223,19 @@ def test_the_grid_from_the_offsets(shape):
             continue
         offsets = sorted({x + y * nx + z * nx * ny for x, y, z in steps})
         assert compact_strides(offsets, int(np.prod(shape))) == (nx, nx * ny)
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 13), (1, 40, 36), (1, 3, 40), (5, 4, 7), (3, 11, 6), (24, 24, 24)])
+@pytest.mark.parametrize("faces", [True, False])
+def test_the_grid_from_the_offsets_of_rings(shape, faces):
+    """Any axes, with couplings to faces or without them in 3D, as trilinear elements have it."""
+    nz, ny, nx = shape
+    for rings in itertools.product((False, True), repeat=3):
+        ends = [(n - 1, 1 - n) if ring else () for n, ring in zip(shape, rings, strict=True)]
+        along = [(0,) if n == 1 else (-1, 0, 1, *more) for n, more in zip(shape, ends, strict=True)]
+        steps = [step for step in itertools.product(*along) if faces or nz == 1 or np.count_nonzero(step) > 1]
+        offsets = sorted({abs(x + y * nx + z * nx * ny) for z, y, x in steps} - {0})
+        assert compact_strides(offsets, nx * ny * nz) == (nx, nx * ny), rings
 
 
 def test_other_offsets_are_no_grid():

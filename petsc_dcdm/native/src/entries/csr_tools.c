@@ -87,12 +87,14 @@ int64_t dcdm_csr_outside(const csr_matrix *m, int64_t *columns, int64_t capacity
     return count;
 }
 
-/* Adds |d| to the `known` distinct ones, of which there may be 16. */
+enum { MOST_OFFSETS = 64 };
+
+/* Adds |d| to the `known` distinct ones, of which there may be so many. */
 INLINE int64_t add_offset(int64_t *offsets, int64_t known, int64_t d) {
     if (d < 0) d = -d;
     int64_t i = 0;
     while (i < known && offsets[i] != d) i++;
-    if (i < known || d == 0 || known == 16) return known;
+    if (i < known || d == 0 || known == MOST_OFFSETS) return known;
     offsets[known] = d;
     return known + 1;
 }
@@ -117,7 +119,7 @@ int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t capacity
     const int wide = (int)m->wide;
 #pragma omp parallel num_threads(threads)
     {
-        int64_t mine[16], known = 0;
+        int64_t mine[MOST_OFFSETS], known = 0;
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < m->rows; r++) {
             if (known > capacity) continue;

@@ -7,13 +7,49 @@
 
 enum { RUN = 64 };
 
-/* Where a row's neighbours are, by place: distances are in cells, and a place that is outside of the grid is not
- * inside. Entries are mostly in the order of the places: the search for one begins after the last. */
+/* Where a row's neighbours are, by place: distances are in cells, round the ends of grid lines of more than two cells,
+ * whether these are known to be rings or not. A place that is outside of the grid is not inside, and those on the way
+ * round a ring of two cells are not: what is there is in the place on the other side (`doubled`: bits of such axes).
+ * Entries are mostly in the order of the places: the search for one begins after the last. */
 typedef struct {
     int64_t distance[PLACES];
-    uint8_t inside[PLACES];
-    int next;
+    uint8_t inside[PLACES], round[PLACES]; /* round: bits of the axes whose ends it goes round */
+    int doubled, next;
 } neighbourhood;
+
+/* For cell i, j, k; i < 0: for one that is at no end of the line. */
+static void look_around(const csr_matrix *m, neighbourhood *around, int64_t i, int64_t j, int64_t k) {
+    const int64_t n[3] = {m->nx, m->ny, m->nz}, stride[3] = {1, m->nx, m->nx * m->ny}, at[3] = {i, j, k};
+    int64_t away[3][3]; /* by axis and step + 1 */
+    uint8_t inside[3][3], round[3][3];
+    around->doubled = 0;
+    for (int axis = 0; axis < 3; axis++) {
+        around->doubled |= (m->ring[axis] && n[axis] == 2) << axis;
+        for (int step = -1; step < 2; step++) {
+            const int64_t to = at[axis] + step;
+            const int beyond = (to < 0 || to >= n[axis]) && at[axis] >= 0;
+            away[axis][step + 1] = stride[axis] * (step - (beyond ? step * n[axis] : 0));
+            inside[axis][step + 1] = !beyond || n[axis] > 2;
+            round[axis][step + 1] = (uint8_t)(beyond << axis);
+        }
+    }
+    for (int q = 0; q < PLACES; q++) {
+        const int x = q % 3, y = q / 3 % 3, z = q / 9;
+        around->distance[q] = away[0][x] + away[1][y] + away[2][z];
+        around->inside[q] = inside[0][x] & inside[1][y] & inside[2][z];
+        around->round[q] = round[0][x] | round[1][y] | round[2][z];
+    }
+}
+
+/* The axes (bits) along which a place is a step away, and how many axes there are among them. */
+INLINE int across(int place) { return (place % 3 != 1) | (place / 3 % 3 != 1) << 1 | (place / 9 != 1) << 2; }
+INLINE int bits_of(int axes) { return (axes & 1) + (axes >> 1 & 1) + (axes >> 2); }
+
+/* The place with the other step along some axes (bits). */
+INLINE int mirrored(int place, int axes) {
+    const int step[3] = {place % 3 - 1, place / 3 % 3 - 1, place / 9 - 1};
+    return place - 2 * ((axes & 1 ? step[0] : 0) + 3 * (axes & 2 ? step[1] : 0) + 9 * (axes & 4 ? step[2] : 0));
+}
 
 static int64_t find_ghost_column(const csr_matrix *m, int64_t column) {
     int64_t low = 0, high = m->ghosts;
@@ -52,8 +88,19 @@ INLINE void add_entry(const csr_matrix *m, int64_t r, int64_t cell, neighbourhoo
     }
     const int64_t there = local < 0 ? m->ghost_cell[ghost] : m->cell ? m->cell[local] : m->first_cell + local;
     const int place = find_place(around, there - cell);
-    if (place < 0) report_first(report, CSR_NOT_NEIGHBOUR, r, column, value);
-    else if (!(local < 0 ? m->ghost_dirichlet[ghost] : m->dirichlet[local])) v[place][t] += value;
+    if (place < 0) {
+        report_first(report, CSR_NOT_NEIGHBOUR, r, column, value);
+        return;
+    }
+    const int both = around->doubled & across(place); /* axes of two cells, along which it goes both ways */
+    report->wrapped |= around->round[place] | both;
+    if (local < 0 ? m->ghost_dirichlet[ghost] : m->dirichlet[local]) return;
+    if (!both) {
+        v[place][t] += value;
+        return;
+    }
+    for (int axes = 0; axes < 8; axes++)
+        if (!(axes & ~both)) v[mirrored(place, axes)][t] += value / (double)(1 << bits_of(both));
 }
 
 /* Any row, with all checks: place t of v gets the entries, without those in the columns of Dirichlet rows, and zeros
@@ -117,7 +164,7 @@ static int read_alike_wide(const csr_matrix *m, int64_t r, int64_t cell, const n
 static int64_t list_places(const csr_matrix *m, int64_t r, int64_t cell, neighbourhood *around, int8_t *places) {
     const int wide = (int)m->wide;
     const int64_t e = get_index(m->indptr, r, wide), width = get_index(m->indptr, r + 1, wide) - e;
-    if (m->dirichlet[r] || width > PLACES) return 0;
+    if (m->dirichlet[r] || width > PLACES || around->doubled) return 0;
     if (m->off_indptr && get_index(m->off_indptr, r + 1, wide) != get_index(m->off_indptr, r, wide)) return 0;
     around->next = 0;
     for (int64_t q = 0; q < width; q++) {
@@ -157,8 +204,9 @@ static void add_up(run_sums *s, int n) {
     }
 }
 
-/* Every coupling with the number of its pair of cells, with one sign from the one cell and the other from the other. */
-static uint64_t checksum(const run_sums *s, const neighbourhood *around, int64_t cell, int n) {
+/* Every coupling with the number of its pair of cells, with one sign from the one cell and the other from the other.
+ * around: of a cell that is at no end of the line, of which the run begins with cell i. */
+static uint64_t checksum(const run_sums *s, const neighbourhood *around, int64_t cell, int64_t i, int64_t nx, int n) {
     uint64_t sum = 0;
     for (int q = 0; q < PLACES; q++) {
         if (q == CENTRE) continue;
@@ -167,6 +215,12 @@ static uint64_t checksum(const run_sums *s, const neighbourhood *around, int64_t
         uint64_t part = 0;
         for (int t = 0; t < n; t++) part += face_hash(first + FACE * PLACES * (uint64_t)t, s->v[q][t] + 0.0);
         sum += q > CENTRE ? part : -part;
+        /* the first cell of the line and the last one have their neighbours at the other end */
+        const int64_t end = q % 3 == 0 ? -i : q % 3 == 2 ? nx - 1 - i : n;
+        if (q > CENTRE || end < 0 || end >= n) continue;
+        const uint64_t taken = first + FACE * PLACES * (uint64_t)end, length = FACE * PLACES * (uint64_t)nx;
+        const double value = s->v[q][end] + 0.0;
+        sum += face_hash(taken, value) - face_hash(q % 3 == 0 ? taken + length : taken - length, value);
     }
     return sum;
 }
@@ -214,7 +268,6 @@ static void sum_rows(const csr_matrix *m, target *into, csr_report *report, int6
     run_sums s;
     alike_reader *read = m->wide ? read_alike_wide : read_alike_narrow;
     int8_t places[PLACES];
-    for (int q = 0; q < PLACES; q++) around.distance[q] = (q / 9 - 1) * plane + (q / 3 % 3 - 1) * nx + q % 3 - 1;
     for (int64_t r = begin_row; r < end_row && report->code == CSR_OK;) {
         const int64_t cell = m->cell ? m->cell[r] : m->first_cell + r;
         if (cell < 0 || cell >= cells) {
@@ -241,16 +294,14 @@ static void sum_rows(const csr_matrix *m, target *into, csr_report *report, int6
         for (int t = 0; t < n; t++) {
             const int end = (i + t == 0) + 2 * (i + t + 1 == nx);
             if (width && !end && read(m, r + t, cell + t, &around, places, width, s.v, t)) continue;
-            for (int q = 0; end != known && q < PLACES; q++) {
-                const int64_t x = i + t + q % 3 - 1, y = j + q / 3 % 3 - 1, z = k + q / 9 - 1;
-                around.inside[q] = x >= 0 && x < nx && y >= 0 && y < ny && z >= 0 && z < nz;
-            }
+            if (end != known) look_around(m, &around, i + t, j, k);
             known = end;
             read_any(m, r + t, cell + t, &around, s.v, t, report);
             width = end ? 0 : list_places(m, r + t, cell + t, &around, places);
         }
         add_up(&s, (int)n);
-        report->symmetry += checksum(&s, &around, cell, (int)n);
+        if (known) look_around(m, &around, -1, j, k);
+        report->symmetry += checksum(&s, &around, cell, i, nx, (int)n);
         write_run(m, &s, r, to, (int)n, into, report);
         r += n;
     }
@@ -259,7 +310,8 @@ static void sum_rows(const csr_matrix *m, target *into, csr_report *report, int6
 /* Per row, in float64 times `scale`: in w_low and w_high what it gives a linear function along each axis, in s its sum,
  * and its diagonal; and its couplings (compact.h), in `places` arrays of `size` elements. mixture (xy, xz, yz): sums
  * over the rows of what mixes two axes, relative to the diagonal; magnitude: the largest sum of a row's magnitudes,
- * couplings to Dirichlet rows left out, relative to its diagonal. Of the report the error is set, and the symmetry. */
+ * couplings to Dirichlet rows left out, relative to its diagonal. Of the report the error is set, the symmetry, and what is
+ * wrapped. */
 void dcdm_csr_nearest(const csr_matrix *m, const csr_output *out, float *couplings, int64_t places, int64_t size,
                       double *mixture, double *magnitude, csr_report *report, int threads) {
     csr_report all = {.code = CSR_OK};
@@ -277,7 +329,7 @@ void dcdm_csr_nearest(const csr_matrix *m, const csr_output *out, float *couplin
 #pragma omp critical
         {
             if (mine.code != CSR_OK) report_first(&all, mine.code, mine.row, mine.column, mine.value);
-            all.symmetry += mine.symmetry;
+            all.symmetry += mine.symmetry, all.wrapped |= mine.wrapped;
         }
     }
     mixture[0] = xy, mixture[1] = xz, mixture[2] = yz;

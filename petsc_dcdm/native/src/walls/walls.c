@@ -4,7 +4,8 @@
  * is a block of 1 or 2 cells per axis. It is torn when its living cells are not connected within the block and a ring
  * of one cell: a flood over the 4 x 4 x 4 bits of one word. A face connects unless it is weaker than a small part
  * (weak) of the strongest face of one of its two cells. Two parts that are larger than `skinless` cells and connected
- * by faces which are not weak beside the softer of their cells are a body and what is around it: whole.
+ * by faces which are not weak beside the softer of their cells are a body and what is around it: whole. So is a stiff
+ * part of most of the cells with soft ones in it.
  */
 #include <math.h>
 #include <stdint.h>
@@ -59,6 +60,29 @@ static int dead(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
     return 1;
 }
 
+/* Whether one stiff and even part has most of the cells of a patch and all living cells that are not its own are
+ * softer by more than `weak` and follow what is beside them (apart: those that do not). */
+static int soft_grains(const double strongest[64], uint64_t living, const uint64_t open[3], uint64_t apart,
+                       double weak) {
+    if (apart) return 0;
+    uint64_t cells = 0, stiffest = 0;
+    double most = 0.0;
+    for (int at = 0; at < 64; at++) {
+        if (!(strongest[at] > 0.0)) continue;
+        const uint64_t bit = (uint64_t)1 << at;
+        cells |= bit;
+        if (living & bit && strongest[at] > most) most = strongest[at], stiffest = bit;
+    }
+    const uint64_t stiff = flood(stiffest, open);
+    if (2 * __builtin_popcountll(stiff) <= __builtin_popcountll(cells)) return 0;
+    for (int at = 0; at < 64; at++) {
+        const uint64_t bit = (uint64_t)1 << at;
+        if (stiff & bit && strongest[at] < 0.1 * most) return 0;
+        if (living & ~stiff & bit && strongest[at] >= weak * most) return 0;
+    }
+    return 1;
+}
+
 /* 0: no living cell, 1: whole, 2: torn; (x, y, z) is the first cell of the block, padded. */
 static int look(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
     static const int step[3] = {1, 4, 16};
@@ -97,8 +121,9 @@ static int look(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
     if (!rest) return 1;
     const uint64_t other = flood(rest & -rest, open);
     const int resolved = __builtin_popcountll(one) > g->skinless && __builtin_popcountll(other) > g->skinless;
-    const int skin = resolved && !(rest & ~other) && !(rest & ~flood(living & -living, ajar));
-    return skin ? 1 : 2;
+    const uint64_t follows = flood(living & -living, ajar);
+    const int skin = resolved && !(rest & ~other) && !(rest & ~follows);
+    return skin || soft_grains(strongest, living, open, living & ~follows, g->weak) ? 1 : 2;
 }
 
 /* Whether the living cells of a block that reaches no further than the halo are connected within it; ``living`` counts

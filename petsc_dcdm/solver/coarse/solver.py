@@ -1,8 +1,9 @@
-"""The coarsest level as an ordinary sparse matrix, solved by PETSc.
+"""The coarsest level: what solves it, and that solver where it is one of PETSc's.
 
-The grid ends where the hierarchy's plan ends; what is left is solved exactly by a Cholesky factorisation when it is
-small and by BoomerAMG (GAMG where PETSc has no hypre) when it is not, on as many ranks as that is worth. Options
-prefix: that of the PC + ``pc_dcdm_coarse_``.
+The grid ends where the hierarchy's plan ends. What is left is solved exactly by a Cholesky factorisation when it is
+small, and approximately on coarse cells of several parts (`parts`) when it is not. With options under the
+prefix of the PC + ``pc_dcdm_coarse_``, or where there are no compiled kernels, it is an ordinary sparse matrix for
+PETSc: BoomerAMG by default (GAMG where PETSc has no hypre), on as many ranks as that is worth.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import prod
 
 import numpy as np
 from mpi4py import MPI
@@ -18,7 +20,9 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.errors import raise_together
 from petsc_dcdm.grid.faces import diagonal, neighbours, padded
 from petsc_dcdm.grid.layout import CoarseOperator, Layout
-from petsc_dcdm.solver.agglomeration import Agglomeration, Rows
+from petsc_dcdm.solver.coarse import parts
+from petsc_dcdm.solver.coarse.agglomeration import Agglomeration, Rows
+from petsc_dcdm.solver.coarse.parts import PartsCoarseSolver
 
 DIRECT_LIMIT = 6000
 """Unknowns up to which a factorisation is the default."""
@@ -156,6 +160,20 @@ class CoarseSolver:
             for petsc_object in (self.ksp, self._matrix, self._x, self._b):
                 petsc_object.destroy()
         self._ranks.free()
+
+
+def coarse_solver(
+    comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, prefix: str, threads: int
+) -> CoarseSolver | PartsCoarseSolver:
+    """The solver for a coarsest system; ``threads`` of this rank. Collective; raises RuntimeError on all ranks."""
+    wish = any(PETSc.Options(prefix).hasName(name) for name in ("pc_type", "ksp_type"))
+    cells = prod(operator.global_shape)
+    whole = not any(layout.periodic)  # parts know of no neighbour round a ring
+    if cells > DIRECT_LIMIT and whole and not wish and parts.serves(comm, operator):
+        active = diagonal([padded(face, layout) for face in operator.w], operator.s) > 0
+        if comm.tompi4py().allreduce(int(np.count_nonzero(active))) > DIRECT_LIMIT:
+            return PartsCoarseSolver(comm, operator, layout, threads)
+    return CoarseSolver(comm, operator, layout, prefix)
 
 
 @contextmanager

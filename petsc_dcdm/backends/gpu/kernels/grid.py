@@ -1,0 +1,135 @@
+"""Cells of a box, their neighbours, and the coefficients of a stencil there: functions that the kernels are made of.
+
+A box has (nz, ny, nx) cells, x fastest, in arrays without a halo; what lies outside counts as 0. Along a ring (1) the
+first and the last cell are neighbours. A program works on tiles of BLOCK cells, 2^bx x 2^by along x and y; shapes,
+rings and tiles are arguments, not constants, so that a kernel is compiled once for all levels and grids.
+
+A stencil is four arrays a0 .. a3. PACKED: a byte a cell (petsc_dcdm.stencil.packed), the place of s in a list, the
+conductances along x, y, z, and the list. Else the conductances of the low faces along x, y, z, and s.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def cells_of(tile, nx, ny, bx, by, BLOCK: tl.constexpr):
+    """The coordinates of the cells of a tile; tiles are numbered x fastest and may stick out of the box."""
+    lane = tl.arange(0, BLOCK)
+    across = (nx + (1 << bx) - 1) >> bx
+    along = (ny + (1 << by) - 1) >> by
+    x = ((tile % across) << bx) + (lane & ((1 << bx) - 1))
+    y = ((tile // across % along) << by) + ((lane >> bx) & ((1 << by) - 1))
+    z = (tile // (across * along)) * (BLOCK >> (bx + by)) + (lane >> (bx + by))
+    return x, y, z
+
+
+@triton.jit
+def below(i, n, ring):
+    """The coordinate before, and whether there is such a cell.
+
+    (Here and elsewhere conditions are made of numbers: the interpreter does not know a tensor & a scalar truth.)
+    """
+    return tl.where(i == 0, n - 1, i - 1), i + ring > 0
+
+
+@triton.jit
+def above(i, n, ring):
+    """The coordinate after, and whether there is such a cell."""
+    return tl.where(i == n - 1, 0, i + 1), i < n - 1 + ring
+
+
+@triton.jit
+def beside(i, step, n, ring):
+    """The coordinate `step` (-1, 0, 1) further, and whether there is such a cell."""
+    there = i + step
+    return tl.where(there < 0, n - 1, tl.where(there >= n, 0, there)), (there + ring >= 0) & (there < n + ring)
+
+
+@triton.jit
+def around(x, y, z, nx, ny, nz, px, py, pz):
+    """Of each neighbour (low x, high x, low y, ...) the coordinate along its axis, and whether it is there."""
+    x0, has_x0 = below(x, nx, px)
+    x1, has_x1 = above(x, nx, px)
+    y0, has_y0 = below(y, ny, py)
+    y1, has_y1 = above(y, ny, py)
+    z0, has_z0 = below(z, nz, pz)
+    z1, has_z1 = above(z, nz, pz)
+    return x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1, z0, has_z0, z1, has_z1
+
+
+@triton.jit
+def place(x, y, z, nx, ny):
+    """Where a cell is in an array."""
+    return (z * ny + y) * nx + x
+
+
+@triton.jit
+def low_face(a, c, bits, axis: tl.constexpr, i, there, PACKED: tl.constexpr, TYPE: tl.constexpr):
+    """The conductance of the low face along an axis; `a` is that axis's array, `bits` the cells' bytes."""
+    if PACKED:
+        return tl.where((bits >> (2 * axis)) & 1 != 0, tl.load(c + axis).to(TYPE), 0.0)
+    return tl.load(a + i, mask=there, other=0.0).to(TYPE)
+
+
+@triton.jit
+def high_face(a, c, bits, axis: tl.constexpr, i_high, there, PACKED: tl.constexpr, TYPE: tl.constexpr):
+    """The conductance of the high face along an axis: the low one of the neighbour at `i_high`."""
+    if PACKED:
+        return tl.where((bits >> (2 * axis + 1)) & 1 != 0, tl.load(c + axis).to(TYPE), 0.0)
+    return tl.load(a + i_high, mask=there, other=0.0).to(TYPE)
+
+
+@triton.jit
+def extra(a1, a3, bits, i, there, PACKED: tl.constexpr, TYPE: tl.constexpr):
+    """What a cell has on its diagonal beside the conductances of its faces."""
+    if PACKED:
+        has = there & ((bits & 64) != 0)
+        return tl.load(a3 + tl.load(a1 + i, mask=has, other=0).to(tl.int32), mask=has, other=0.0).to(TYPE)
+    return tl.load(a3 + i, mask=there, other=0.0).to(TYPE)
+
+
+@triton.jit
+def cell_bits(a0, i, there, PACKED: tl.constexpr):
+    """The bytes of packed cells, as integers."""
+    if PACKED:
+        return tl.load(a0 + i, mask=there, other=0).to(tl.int32)
+    return tl.zeros_like(i)
+
+
+@triton.jit
+def stencil(
+    a0, a1, a2, a3, x, y, z, x1, has_x1, y1, has_y1, z1, has_z1, inside, nx, ny,
+    PACKED: tl.constexpr, TYPE: tl.constexpr,
+):  # fmt: skip
+    """Low and high conductances along x, y, z, and s; 0 at cells that are not inside."""
+    i = place(x, y, z, nx, ny)
+    bits = cell_bits(a0, i, inside, PACKED)
+    w_x0 = low_face(a0, a2, bits, 0, i, inside, PACKED, TYPE)
+    w_x1 = high_face(a0, a2, bits, 0, place(x1, y, z, nx, ny), inside & has_x1, PACKED, TYPE)
+    w_y0 = low_face(a1, a2, bits, 1, i, inside, PACKED, TYPE)
+    w_y1 = high_face(a1, a2, bits, 1, place(x, y1, z, nx, ny), inside & has_y1, PACKED, TYPE)
+    w_z0 = low_face(a2, a2, bits, 2, i, inside, PACKED, TYPE)
+    w_z1 = high_face(a2, a2, bits, 2, place(x, y, z1, nx, ny), inside & has_z1, PACKED, TYPE)
+    s = extra(a1, a3, bits, i, inside, PACKED, TYPE)
+    return w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s
+
+
+@triton.jit
+def product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1):
+    """A v, written with differences across faces: no cancellation where v is smooth."""
+    y = s * v
+    y += w_x0 * (v - v_x0)
+    y += w_x1 * (v - v_x1)
+    y += w_y0 * (v - v_y0)
+    y += w_y1 * (v - v_y1)
+    y += w_z0 * (v - v_z0)
+    y += w_z1 * (v - v_z1)
+    return y
+
+
+@triton.jit
+def half_bits(v):
+    """The bits of the bfloat16 next to v, to even ones: integers of 16 bits. (The interpreter only cuts off.)"""
+    bits = v.to(tl.float32).to(tl.uint32, bitcast=True)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).to(tl.int16)

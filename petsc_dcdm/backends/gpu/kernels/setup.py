@@ -1,0 +1,179 @@
+"""Set-up of a level: the field network at every cell, and the conductances of the next level made of what it says.
+
+See `petsc_dcdm.network.fields` and `coarsen` of `petsc_dcdm.network.multigrid` for the mathematics.
+"""
+
+import triton
+import triton.language as tl
+
+from petsc_dcdm.backends.gpu.kernels.grid import (
+    above,
+    around,
+    below,
+    beside,
+    cell_bits,
+    cells_of,
+    extra,
+    half_bits,
+    low_face,
+    place,
+    stencil,
+)
+
+_SHAPE = ["nx", "ny", "nz", "px", "py", "pz", "hx", "hy", "hz", "mx", "my", "sx", "sy", "sz", "bx", "by"]
+"""As for the passes of the cycle."""
+
+FEATURES = tl.constexpr(8)
+TAPS = tl.constexpr(32)
+"""Features of a row of three cells, and room: what a product of matrices takes at once."""
+FIELD_RANGE = tl.constexpr(0.9)
+
+
+@triton.jit(do_not_specialize=_SHAPE)
+def inverse_diagonal(
+    out, a0, a1, a2, a3, nx, ny, nz, px, py, pz, bx, by, PACKED: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """out = 1 / d where d > 0, else 0."""
+    cx, cy, cz = cells_of(tl.program_id(0), nx, ny, bx, by, BLOCK)
+    inside = (cx < nx) & (cy < ny) & (cz < nz)
+    x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1, z0, has_z0, z1, has_z1 = around(cx, cy, cz, nx, ny, nz, px, py, pz)
+    w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil(
+        a0, a1, a2, a3, cx, cy, cz, x1, has_x1, y1, has_y1, z1, has_z1, inside, nx, ny, PACKED, tl.float32
+    )
+    d = ((((s + w_x0) + w_x1) + (w_y0 + w_y1)) + w_z0) + w_z1
+    tl.store(out + place(cx, cy, cz, nx, ny), tl.where(d > 0, 1.0 / tl.where(d > 0, d, 1.0), 0.0), mask=inside)
+
+
+@triton.jit
+def _feature(
+    a0, a1, a2, a3, inverse, x, y, z, there, kind, nx, ny, nz, px, py, pz, PACKED: tl.constexpr
+):  # fmt: skip
+    """Feature `kind` (0 .. 7) of the cells x, y, z: low and high conductances along x, y, z over the diagonal, s over
+    it, and whether the cell is active. All arguments from x to kind are matrices.
+    """
+    i = place(x, y, z, nx, ny)
+    scale = tl.load(inverse + i, mask=there, other=0.0)
+    axis = kind >> 1
+    is_s = there & (kind == 6)
+    if PACKED:
+        bits = cell_bits(a0, i, there, PACKED)
+        w = tl.load(a2 + axis, mask=kind < 6, other=0.0) * ((bits >> kind) & 1)
+        s = extra(a1, a3, tl.where(is_s, bits, 0), i, there, PACKED, tl.float32)
+    else:
+        x1, has_x1 = above(x, nx, px)
+        y1, has_y1 = above(y, ny, py)
+        z1, has_z1 = above(z, nz, pz)
+        high = (kind & 1) != 0
+        at_x = place(tl.where(high, x1, x), y, z, nx, ny)
+        at_y = place(x, tl.where(high, y1, y), z, nx, ny)
+        at_z = place(x, y, tl.where(high, z1, z), nx, ny)
+        w = tl.load(a0 + at_x, mask=there & (axis == 0) & (has_x1 | (kind == 0)), other=0.0)
+        w += tl.load(a1 + at_y, mask=there & (axis == 1) & (has_y1 | (kind == 2)), other=0.0)
+        w += tl.load(a2 + at_z, mask=there & (axis == 2) & (has_z1 | (kind == 4)), other=0.0)
+        s = tl.load(a3 + i, mask=is_s, other=0.0)
+    return tl.where(kind == 7, tl.where(scale > 0, 1.0, 0.0), (w + s) * scale)
+
+
+@triton.jit(do_not_specialize=[*_SHAPE, "steps", "pitch"])
+def fields(
+    omega, more, inverse, a0, a1, a2, a3, conv, conv_bias, hidden, hidden_bias, last, last_bias, base,
+    nx, ny, nz, px, py, pz, hx, hy, hz, bx, by, steps, pitch,
+    PACKED: tl.constexpr, CHANNELS: tl.constexpr, HIDDEN: tl.constexpr, FIELDS: tl.constexpr,
+    PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The network at every cell: `steps` smoothing weights over the diagonal to `omega`, as the bits of bfloat16, then
+    the factor of s and those of the conductances along x, y, z to `more`; field after field, `pitch` apart.
+
+    A tile has the cells of one place in their coarse cells, (coarse cell, coarse cell, ...): for each of the places,
+    the second index of the grid, there is a kernel `conv` (9, TAPS, CHANNELS) that is turned accordingly.
+    """
+    rows, columns, planes = (ny + hy) >> hy, (nx + hx) >> hx, (nz + hz) >> hz
+    qx, qy, qz = cells_of(tl.program_id(0), columns, rows, bx, by, BLOCK)
+    turn = tl.program_id(1)
+    cx = (qx << hx) + turn % (1 + hx)
+    cy = (qy << hy) + turn // (1 + hx) % (1 + hy)
+    cz = (qz << hz) + turn // ((1 + hx) * (1 + hy))
+    inside = (qx < columns) & (qy < rows) & (qz < planes) & (cx < nx) & (cy < ny) & (cz < nz)
+    channel, tap = tl.arange(0, CHANNELS), tl.arange(0, TAPS)
+    kind, step = (tap % FEATURES)[None, :], (tap // FEATURES)[None, :] - 1
+    weights = conv + turn * (9 * TAPS * CHANNELS)
+    x, has_x = beside(cx[:, None], step, nx, px)
+    total = tl.zeros([BLOCK, CHANNELS], tl.float32)
+    for row in range(9):
+        z, has_z = beside(cz, row // 3 - 1, nz, pz)
+        y, has_y = beside(cy, row % 3 - 1, ny, py)
+        there = (inside & has_z & has_y)[:, None] & has_x & (step < 2)
+        f = _feature(
+            a0, a1, a2, a3, inverse, x, y[:, None], z[:, None], there, kind, nx, ny, nz, px, py, pz, PACKED
+        )  # fmt: skip
+        matrix = tl.load(weights + row * (TAPS * CHANNELS) + tap[:, None] * CHANNELS + channel[None, :])
+        total += tl.dot(f, matrix, input_precision=PRECISION)
+    narrow, field = tl.arange(0, HIDDEN), tl.arange(0, FIELDS)
+    h = tl.maximum(total + tl.load(conv_bias + channel)[None, :], 0.0)
+    h = tl.dot(h, tl.load(hidden + channel[:, None] * HIDDEN + narrow[None, :]), input_precision=PRECISION)
+    h = tl.maximum(h + tl.load(hidden_bias + narrow)[None, :], 0.0)
+    o = tl.dot(h, tl.load(last + narrow[:, None] * FIELDS + field[None, :]), input_precision=PRECISION)
+    o += tl.load(last_bias + field)[None, :]
+    value = tl.load(base + field)[None, :] * (1.0 + FIELD_RANGE * o / (1.0 + tl.abs(o)))
+    i = place(cx, cy, cz, nx, ny)
+    scale = tl.load(inverse + i, mask=inside, other=0.0)
+    at = field.to(tl.int64)[None, :] * pitch + i[:, None]
+    tl.store(omega + at, half_bits(value * scale[:, None]), mask=inside[:, None] & (field < steps)[None, :])
+    rest = ((field >= steps) & (field < steps + 4))[None, :]
+    tl.store(more + at - steps.to(tl.int64) * pitch, value, mask=inside[:, None] & rest)
+
+
+@triton.jit
+def _thin(i, n, halved_ring):
+    """2 at the last cell of an odd ring, which is a coarse cell alone and as short as before; else 1."""
+    return tl.where((i == n - 1) & (i * 0 + (n & halved_ring) > 0), 2.0, 1.0)
+
+
+@triton.jit(do_not_specialize=[*_SHAPE, "pitch"])
+def coarsen(
+    w_x, w_y, w_z, s, more, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, mx, my, sx, sy, sz, bx, by,
+    pitch,
+    PACKED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The next level: each conductance the sum over the fine faces it consists of, times the mean factor of both sides;
+    s the sum of s times its factor. Tiles are of coarse cells.
+    """
+    rows, columns, planes = (ny + hy) >> hy, (nx + hx) >> hx, (nz + hz) >> hz
+    qx, qy, qz = cells_of(tl.program_id(0), columns, rows, bx, by, BLOCK)
+    coarse = (qx < columns) & (qy < rows) & (qz < planes)
+    sigma, gamma_x = more, more + pitch.to(tl.int64)
+    gamma_y, gamma_z = more + 2 * pitch.to(tl.int64), more + 3 * pitch.to(tl.int64)
+    sum_x = tl.zeros([BLOCK], tl.float32)
+    sum_y = tl.zeros([BLOCK], tl.float32)
+    sum_z = tl.zeros([BLOCK], tl.float32)
+    sum_s = tl.zeros([BLOCK], tl.float32)
+    for child in range((1 + hx) * (1 + hy) * (1 + hz)):
+        kx, ky, kz = child % (1 + hx), child // (1 + hx) % (1 + hy), child // ((1 + hx) * (1 + hy))
+        cx, cy, cz = (qx << hx) + kx, (qy << hy) + ky, (qz << hz) + kz
+        inside = coarse & (cx < nx) & (cy < ny) & (cz < nz)
+        i = place(cx, cy, cz, nx, ny)
+        x0, has_x0 = below(cx, nx, px)
+        y0, has_y0 = below(cy, ny, py)
+        z0, has_z0 = below(cz, nz, pz)
+        bits = cell_bits(a0, i, inside, PACKED)
+        # faces inside a coarse cell vanish
+        at_x, at_y = inside & has_x0 & ((cx & hx) == 0), inside & has_y0 & ((cy & hy) == 0)
+        at_z = inside & has_z0 & ((cz & hz) == 0)
+        # and with them those of a ring that has become one cell
+        at_x, at_y, at_z = at_x & (cx * 0 + columns > px), at_y & (cy * 0 + rows > py), at_z & (cz * 0 + planes > pz)
+        mean = tl.load(gamma_x + i, mask=at_x, other=0.0) * _thin(cx, nx, hx & px)
+        mean += tl.load(gamma_x + place(x0, cy, cz, nx, ny), mask=at_x, other=0.0) * _thin(x0, nx, hx & px)
+        sum_x += low_face(a0, a2, bits, 0, i, at_x, PACKED, tl.float32) * (0.5 * mean)
+        mean = tl.load(gamma_y + i, mask=at_y, other=0.0) * _thin(cy, ny, hy & py)
+        mean += tl.load(gamma_y + place(cx, y0, cz, nx, ny), mask=at_y, other=0.0) * _thin(y0, ny, hy & py)
+        sum_y += low_face(a1, a2, bits, 1, i, at_y, PACKED, tl.float32) * (0.5 * mean)
+        mean = tl.load(gamma_z + i, mask=at_z, other=0.0) * _thin(cz, nz, hz & pz)
+        mean += tl.load(gamma_z + place(cx, cy, z0, nx, ny), mask=at_z, other=0.0) * _thin(z0, nz, hz & pz)
+        sum_z += low_face(a2, a2, bits, 2, i, at_z, PACKED, tl.float32) * (0.5 * mean)
+        factor = tl.load(sigma + i, mask=inside, other=0.0)
+        sum_s += factor * extra(a1, a3, bits, i, inside, PACKED, tl.float32)
+    to = place(qx + sx, qy + sy, qz + sz, mx, my)
+    tl.store(w_x + to, sum_x, mask=coarse)
+    tl.store(w_y + to, sum_y, mask=coarse)
+    tl.store(w_z + to, sum_z, mask=coarse)
+    tl.store(s + to, sum_s, mask=coarse)

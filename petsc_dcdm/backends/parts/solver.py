@@ -1,0 +1,139 @@
+"""The solver of a coarsest system on levels of parts."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import numpy as np
+
+from petsc_dcdm.backends.parts.grid import GridLevel
+from petsc_dcdm.backends.parts.levels import DENSE_MOST, Part, PartsLevel, kernels, levels_below
+
+STEPS = 4
+"""Of the polynomial before and after each correction: even, so that iterates end where they were."""
+
+SPECTRUM = (0.25, 1.95)
+"""Eigenvalues of the matrix over its diagonal that the polynomial damps; none is larger than 2."""
+
+WELL, MOST_CYCLES = 0.05, 8
+"""Of `PartsSolver.solve_well`. Jumps of 1 : 1000 at 128^3 do not converge if two learned levels get one cycle; exact
+solutions save no more iterations than this does."""
+
+FLOATING = 1e-7
+"""Share of the extra diagonal in that of a connected part of the coarsest level from which on it counts."""
+
+
+class PartsSolver:
+    """An approximate inverse of the operator with conductances w and extra diagonal s: one K-cycle.
+
+    Parameters
+    ----------
+    w, s
+        conductances of the low faces along x, y, z, and extra diagonal, float64 (nz, ny, nx), not kept. A cell is an
+        unknown where any of them, or the high face of a neighbour, is positive.
+    threads
+        OpenMP threads.
+
+    Attributes
+    ----------
+    unknowns
+        of each level, the finest first
+    grid, levels
+        the finest level, and those below it
+
+    Homogeneous, not quite linear: most levels below the finest combine two directions. Raises KernelsUnavailable where
+    there is no compiler. Not collective.
+    """
+
+    def __init__(self, w: Sequence[np.ndarray], s: np.ndarray, threads: int) -> None:
+        w, s = [np.ascontiguousarray(face, np.float64) for face in w], np.ascontiguousarray(s, np.float64)
+        self._threads = threads
+        self.grid = GridLevel(w, s, STEPS, threads)
+        first = self.grid.divide()
+        self.levels = [] if first is None else levels_below(first, self.grid.unknowns, threads)
+        self.unknowns = [self.grid.unknowns, *(level.n for level in self.levels)]
+        self._inverse: np.ndarray | None = None
+        if self.levels and self.levels[-1].n <= DENSE_MOST:
+            self._inverse = _inverse(self.levels[-1])
+        self._c = (PartsLevel * len(self.levels))(*(level.c for level in self.levels))
+        self._coefficients = chebyshev(STEPS, *SPECTRUM)
+        self._sums = np.zeros(3 * threads)
+
+    def solve(self, r: np.ndarray) -> np.ndarray:
+        """x for the right-hand side ``r`` by one cycle, each float32 and of the grid's cells in order, 0 at inactive
+        ones; overwritten by the next call.
+        """
+        grid = self.grid
+        grid.r[:] = r
+        inverse = None if self._inverse is None else self._inverse.ctypes.data
+        coefficients, sums = self._coefficients.ctypes.data, self._sums.ctypes.data
+        place, levels = ctypes.addressof(grid.c), ctypes.addressof(self._c)
+        kernels().dcdm_parts_solve(place, levels, len(self._c), inverse, coefficients, STEPS, sums, self._threads)
+        return grid.y
+
+    def solve_well(self, r: np.ndarray) -> np.ndarray:
+        """The same by as many cycles as it takes to reduce the residual to `WELL` of ``r``, at most `MOST_CYCLES`, each
+        direction made conjugate to those before. For hierarchies that count on an exact solution.
+        """
+        x, left = np.zeros(r.size, np.float32), np.array(r, np.float32)
+        before: list[tuple[np.ndarray, np.ndarray, float]] = []
+        wanted = WELL * float(np.linalg.norm(left))
+        for _ in range(MOST_CYCLES):
+            direction = self.solve(left).copy()
+            image = self._image(direction)
+            for p, image_p, energy_p in before:
+                share = np.float32(float(np.vdot(direction, image_p)) / energy_p)
+                direction -= share * p
+                image -= share * image_p
+            energy, slope = float(np.vdot(direction, image)), float(np.vdot(direction, left))
+            if not (energy > 0.0 and np.isfinite(slope)):
+                break
+            x += np.float32(slope / energy) * direction
+            left -= np.float32(slope / energy) * image
+            if float(np.linalg.norm(left)) <= wanted:
+                break
+            before.append((direction, image, energy))
+        return x
+
+    def _image(self, x: np.ndarray) -> np.ndarray:
+        """A x"""
+        to = np.empty(x.size, np.float32)
+        kernels().dcdm_parts_multiply(ctypes.addressof(self.grid.c), x.ctypes.data, to.ctypes.data, self._threads)
+        return to
+
+
+def chebyshev(steps: int, low: float, high: float) -> np.ndarray:
+    """float32 (steps, 2): a, b of x + a (x - before) + b D^-1 (r - A x), the Chebyshev iteration on [low, high]."""
+    middle, half = (high + low) / 2, (high - low) / 2
+    rho, found = half / middle, [(0.0, 1.0 / middle)]
+    for _ in range(steps - 1):
+        new = 1.0 / (2.0 * middle / half - rho)
+        found.append((new * rho, 2.0 * new / half))
+        rho = new
+    return np.array(found, np.float32)
+
+
+def _inverse(level: Part) -> np.ndarray:
+    """float32 (n, n). Where nothing holds a connected part its first unknown is held: that is exact for right-hand
+    sides that have a solution, up to a constant.
+    """
+    n = level.n
+    rows = np.repeat(np.arange(n), np.diff(level.row))
+    A = np.zeros((n, n))
+    A[rows, level.column] = -level.value.astype(float)
+    A = (A + A.T) / 2
+    weight = -A.sum(axis=1)
+    diagonal, s = weight + level.s[:n], level.s[:n]
+    label = np.arange(n)
+    while True:
+        before = label.copy()
+        np.minimum.at(label, rows, label[level.column])
+        if np.array_equal(before, label):
+            break
+    held, total = (np.bincount(label, values, minlength=n) for values in (s, diagonal))
+    floating = np.flatnonzero((label == np.arange(n)) & (held <= FLOATING * total))
+    extra = np.zeros(n)
+    extra[floating] = np.where(diagonal[floating] > 0, diagonal[floating], 1.0)
+    A[np.arange(n), np.arange(n)] = diagonal + extra
+    return np.linalg.inv(A).astype(np.float32)

@@ -1,0 +1,64 @@
+/* Levels whose blocks of cells hold several unknowns each, the parts that hang together; mirrored by
+ * petsc_dcdm/backends/parts/levels.py.
+ */
+#ifndef DCDM_PARTS_H
+#define DCDM_PARTS_H
+
+#include <stdint.h>
+
+enum { SLICE = 16 }; /* rows that are worked on together; arrays of a level reach to the end of the last slice */
+
+/* A level: (A x)_i = s_i x_i + sum over its row of value (x_i - x_j). Unknowns are numbered block by block; a
+ * block of the finest level is a cell. */
+typedef struct {
+    int64_t n;           /* unknowns */
+    int64_t blocks[3];   /* along x, y, z; x fastest */
+    const int64_t *first; /* [blocks + 1] the first unknown of each block */
+    int32_t *block;      /* [n] where each unknown is */
+    int64_t *row;        /* [n + 1] */
+    int32_t *column;     /* a row does not hold its own unknown */
+    float *value;        /* couplings, positive */
+    int64_t *slice;      /* [slices + 1] where each slice of rows begins in these two: */
+    int32_t *slice_column; /* [slice][coupling][SLICE] the first couplings, as many of each row of a slice */
+    float *slice_value;
+    uint8_t *longer;     /* [slices] whether some of its rows have more */
+    float *s;            /* [n] extra diagonal */
+    float *inverse;      /* [n] one over the diagonal, 0 where there is none */
+    int64_t halved[3];   /* on the way to the next level: blocks of 1 or of 2 along x, y, z, and */
+    int64_t shift[3];    /* whether the first of them is half outside */
+    int64_t twice;       /* whether its solution combines two directions */
+    int32_t *part;       /* [n] the unknown of the next level, -1 for none */
+    float *x, *y, *r;    /* [n] iterate; the one before it; right-hand side */
+    float *kept, *image; /* [n] the first direction of two, and A times it */
+} parts_level;
+
+/* Blocks [from, to) that block b of the next level, which has next[3] of them, is made of. */
+static inline void parts_children(const parts_level *l, const int64_t next[3], int64_t b, int64_t from[3],
+                                  int64_t to[3]) {
+    const int64_t at[3] = {b % next[0], b / next[0] % next[1], b / (next[0] * next[1])};
+    for (int a = 0; a < 3; a++) {
+        from[a] = l->halved[a] ? 2 * at[a] - l->shift[a] : at[a];
+        to[a] = from[a] + 1 + l->halved[a];
+        if (from[a] < 0) from[a] = 0;
+        if (to[a] > l->blocks[a]) to[a] = l->blocks[a];
+    }
+}
+
+/* A coupling between two parts in series with half of the ways within them (one over couplings, added up): half of it
+ * in a uniform medium, where distances double, all of it where nothing is in the way, as beside a part that does not
+ * reach along the axis or between stiff bodies. No less than half: a part is one number. */
+static inline float parts_in_series(float coupling, float ways) {
+    const float share = 1.0f / (1.0f + 0.5f * coupling * ways);
+    return coupling * (share > 0.5f ? share : 0.5f);
+}
+
+/* All unknowns i of those blocks; `in` is the block of i. */
+#define PARTS_FOR(l, from, to, i, in) \
+    for (int64_t in##_z = from[2]; in##_z < to[2]; in##_z++) \
+        for (int64_t in##_y = from[1]; in##_y < to[1]; in##_y++) \
+            for (int64_t in = (in##_z * (l)->blocks[1] + in##_y) * (l)->blocks[0] + from[0], \
+                         in##_end = in + to[0] - from[0]; \
+                 in < in##_end; in++) \
+                for (int64_t i = (l)->first[in]; i < (l)->first[in + 1]; i++)
+
+#endif

@@ -1,0 +1,121 @@
+"""The coarsest level on coarse cells of several parts, compiled: for plans that walls or jumps have ended early."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from petsc_dcdm.backends.parts.levels import kernels
+from petsc_dcdm.backends.parts.solver import PartsSolver
+from petsc_dcdm.grid.errors import raise_together
+from petsc_dcdm.grid.layout import CoarseOperator, Layout
+from petsc_dcdm.native.build import KernelsUnavailable
+
+MOST_GATHERED = 4_000_000
+"""Cells of the coarsest level up to which each of several ranks holds and solves all of it: 400 MB."""
+
+
+class PartsCoarseSolver:
+    """Callable on the local array of the right-hand side, see `petsc_dcdm.solver.coarse.solver.CoarseSolver`.
+
+    One rank works on its own arrays. Of several each one gathers the whole level and solves it alone: one message
+    each way is saved, and the answer is the same on any number of ranks. All methods are collective.
+    """
+
+    ksp: PETSc.KSP | None = None
+    """There is none."""
+
+    def __init__(self, comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, threads: int) -> None:
+        """Raises the error of any rank on all of them, where set-up fails."""
+        self._below_learned = bool(layout.plan)
+        self._mpi, self._threads = comm.tompi4py(), threads
+        self._shape = operator.global_shape
+        boxes = self._mpi.allgather((operator.offset, operator.shape))
+        self._boxes = [tuple(slice(o, o + n) for o, n in zip(*box, strict=True)) for box in boxes]
+        self._own = self._boxes[self._mpi.Get_rank()]
+        self._counts = np.array([prod(shape) for _, shape in boxes])
+        self._gathered = np.empty(int(self._counts.sum()), np.float32)
+        self._r = np.zeros(self._shape if len(boxes) > 1 else 0, np.float32)
+        self._set_up(operator)
+
+    def _set_up(self, operator: CoarseOperator) -> None:
+        arrays = [self._whole(a) for a in (*operator.w, operator.s)]
+        problem: Exception | None = None
+        try:
+            self._solver = PartsSolver(arrays[:3], arrays[3], self._threads)
+        except Exception as error:
+            problem = RuntimeError(f"the coarse solver can not be set up: {error}")
+        raise_together(self._mpi, problem)
+        self.unknowns = self._solver.unknowns[0]
+
+    def _whole(self, own: np.ndarray) -> np.ndarray:
+        """The arrays (float64) of all boxes as one of the whole level; the array itself on one rank."""
+        if len(self._boxes) == 1:
+            return own
+        whole, found = np.zeros(self._shape), np.empty(self._gathered.size)
+        self._mpi.Allgatherv(np.ascontiguousarray(own, np.float64), [found, self._counts])
+        self._place(found, whole)
+        return whole
+
+    def _place(self, found: np.ndarray, whole: np.ndarray) -> None:
+        """What the ranks have sent, box after box."""
+        begin = np.concatenate(([0], np.cumsum(self._counts)))
+        for box, first, last in zip(self._boxes, begin, begin[1:], strict=False):
+            whole[box] = found[first:last].reshape(whole[box].shape)
+
+    def update(self, operator: CoarseOperator, layout: Layout) -> bool:
+        """Set up for other values on the same boxes; False where these are others, or parts do not serve any more."""
+        same = (
+            not _wraps(operator)
+            and operator.global_shape == self._shape
+            and self._own == tuple(slice(o, o + n) for o, n in zip(operator.offset, operator.shape, strict=True))
+        )
+        if not self._mpi.allreduce(same, op=MPI.LAND):
+            return False
+        self._below_learned = bool(layout.plan)
+        self._set_up(operator)
+        return True
+
+    def __call__(self, r: np.ndarray) -> np.ndarray:
+        """The solution for the float32 right-hand side of this rank's coarse box; 0 at inactive cells. The array
+        returned is overwritten by the next call.
+        """
+        if len(self._boxes) > 1:
+            self._mpi.Allgatherv(np.ascontiguousarray(r), [self._gathered, self._counts])
+            self._place(self._gathered, self._r)
+            r = self._r
+        solve = self._solver.solve_well if self._below_learned else self._solver.solve
+        return solve(r.reshape(-1)).reshape(self._shape)[self._own]
+
+    def view(self, viewer: PETSc.Viewer) -> None:
+        """How many unknowns each level has."""
+        where = "on every rank, each all of it" if len(self._boxes) > 1 else "on 1 rank"
+        sizes = ", ".join(str(n) for n in self._solver.unknowns)
+        viewer.printfASCII(
+            f"    solver of the coarsest level, {where}: coarse cells of several parts, a K-cycle\n"
+            f"      unknowns of its levels: {sizes}\n"
+        )
+
+    def destroy(self) -> None:
+        """Nothing of PETSc's is kept."""
+
+
+def serves(comm: PETSc.Comm, operator: CoarseOperator) -> bool:
+    """Whether all ranks have the kernels, and room for it, and no side is coupled to the opposite one. Collective."""
+    try:
+        kernels()
+        missing = False
+    except KernelsUnavailable:
+        missing = True
+    mpi = comm.tompi4py()
+    large = mpi.Get_size() > 1 and prod(operator.global_shape) > MOST_GATHERED
+    return not mpi.allreduce(missing or large or _wraps(operator), op=MPI.LOR)
+
+
+def _wraps(operator: CoarseOperator) -> bool:
+    """Whether a low side of the grid on this rank is coupled to the opposite one."""
+    ends = [face[(slice(None),) * (2 - axis) + (slice(0, 1),)] for axis, face in enumerate(operator.w)]
+    return any(operator.offset[2 - axis] == 0 and bool(end.any()) for axis, end in enumerate(ends))

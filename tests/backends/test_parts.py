@@ -1,0 +1,279 @@
+"""Levels of several parts a block: against scipy and a cycle written once more in numpy, and what they solve."""
+
+from __future__ import annotations
+
+import ctypes
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from petsc4py import PETSc
+from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse.csgraph import connected_components
+from systems import conductances, matrix, random_solids, relative_residual, right_hand_side, solve
+
+from petsc_dcdm.backends.parts import levels as parts
+from petsc_dcdm.backends.parts.solver import SPECTRUM, STEPS, PartsSolver
+from petsc_dcdm.solver.coarse import solver as coarse
+from petsc_dcdm.solver.coarse.parts import PartsCoarseSolver
+
+
+def medium(shape, seed, decades, fraction):
+    """Some cells solid, coefficients over so many decades, one side open: closed low sides as levels have them."""
+    rng = np.random.default_rng(seed)
+    k = 10.0 ** (decades * rng.random(shape))
+    w, s = conductances(shape, random_solids(shape, seed, fraction), k, walls=0.0)
+    s[..., -1] += 2 * k[..., -1] * (rng.random(shape)[..., -1] < 0.5)
+    return w, s
+
+
+def cells_of_grid(w, s, grid):
+    """The finest level as those below it are, from its faces."""
+    cells = np.arange(s.size).reshape(s.shape)
+    i, j, value = [], [], []
+    for axis, face in enumerate(w):
+        at = np.nonzero(face)
+        low = tuple(index - (2 - axis == d) for d, index in enumerate(at))
+        i.append(cells[at]), j.append(cells[low]), value.append(face[at])
+    i, j, value = (np.concatenate(a) for a in (i, j, value))
+    W = coo_matrix((np.tile(value, 2), (np.append(i, j), np.append(j, i))), shape=(s.size, s.size)).tocsr()
+    lives = np.flatnonzero((np.asarray(W.sum(axis=1)).ravel() + s.ravel()) > 0)
+    assert grid.unknowns == lives.size
+    W = W[lives][:, lives]
+    level = SimpleNamespace(n=lives.size, block=lives, blocks=s.shape[::-1], row=W.indptr, column=W.indices)
+    level.value, level.s = W.data.astype(np.float32), s.ravel()[lives].astype(np.float32)
+    level.part, level.halved = grid.part.ravel()[lives], grid.halved
+    level.shift, level.twice = (0, 0, 0), False
+    return level
+
+
+def weights(level):
+    return csr_matrix((level.value.astype(float), level.column, level.row), shape=(level.n, level.n))
+
+
+def coordinates(level):
+    x, y, z = level.blocks
+    return np.stack((level.block % x, level.block // x % y, level.block // (x * y)), axis=1)
+
+
+def check_division(level, below):
+    """The next level: components within blocks, couplings in series with the ways within parts."""
+    W = weights(level).tocoo()
+    inside = W.data > 0
+    i, j, w = W.row[inside], W.col[inside], W.data[inside]
+    strongest = np.zeros(level.n)
+    np.maximum.at(strongest, i, w)
+    halved = np.array(level.halved)
+    block = (coordinates(level) + np.array(level.shift)) // (1 + halved)
+    same = (block[i] == block[j]).all(axis=1)
+    together, count = parts.TOGETHER, -1
+    while count != below.n:
+        assert together >= parts.WEAKEST
+        joined = same & (w >= np.float32(together) * np.maximum(strongest[i], strongest[j]))
+        graph = coo_matrix((np.ones(joined.sum()), (i[joined], j[joined])), shape=(level.n, level.n))
+        _, label = connected_components(graph, directed=False)
+        lives = strongest > 0
+        count = len(np.unique(label[lives]))
+        together /= 4
+    pairs = np.unique(np.stack((label[lives], level.part[lives])), axis=1)
+    assert pairs.shape[1] == below.n == len(np.unique(level.part[lives])), "the parts are the components"
+    assert (level.part[~lives] == -1).all()
+    np.testing.assert_array_equal(coordinates(below)[level.part[lives]], block[lives])
+    out = level.part[i] != level.part[j]
+    along = np.where((coordinates(level)[i] != coordinates(level)[j]) & (halved == 1), [0, 1, 2], -1).max(axis=1)
+    within = np.zeros((level.n, 4))  # couplings of each unknown inside its part, along each axis
+    np.add.at(within, (i[~out], along[~out]), w[~out])
+    way = np.divide(1.0, within, out=np.zeros_like(within), where=within > 0)
+    factor = np.where(along < 0, 1.0, np.maximum(0.5, 1 / (1 + 0.5 * w * (way[i, along] + way[j, along]))))
+    expected = coo_matrix(((w * factor)[out], (level.part[i][out], level.part[j][out])), shape=(below.n, below.n))
+    difference = abs(expected.tocsr() - weights(below)).max() if below.n else 0
+    assert difference <= 1e-5 * max(w.max(initial=0), 1e-30)
+    s = np.bincount(level.part[lives], level.s[: level.n][lives], minlength=below.n)
+    np.testing.assert_allclose(below.s[: below.n], s, rtol=1e-4, atol=1e-30)
+    row_sums = np.asarray(weights(below).sum(axis=1)).ravel() + below.s[: below.n]
+    np.testing.assert_allclose(below.inverse[: below.n] * row_sums, row_sums > 0, rtol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    shape=st.tuples(st.sampled_from([1, 2, 9, 12]), st.integers(1, 11), st.integers(2, 13)),
+    decades=st.sampled_from([0.0, 1.0, 4.0, 7.0]),
+    fraction=st.sampled_from([0.0, 0.2, 0.6]),
+    seed=st.integers(0, 99),
+)
+def test_parts_are_those_of_scipy(shape, decades, fraction, seed):
+    w, s = medium(shape, seed, decades, fraction)
+    w = [np.ascontiguousarray(face) for face in w]
+    limit, parts.DENSE_LIMIT = parts.DENSE_LIMIT, 4
+    try:
+        for threads in (1, 2):
+            solver = PartsSolver(w, s, threads)
+            found = [cells_of_grid(w, s, solver.grid), *solver.levels]
+            for level, below in zip(found, found[1:], strict=False):
+                check_division(level, below)
+    finally:
+        parts.DENSE_LIMIT = limit
+
+
+class Reference:
+    """The same cycle in float64 and with scipy's products, on the levels that are there."""
+
+    def __init__(self, levels):
+        self.A, self.part, self.twice = [], [level.part for level in levels], [level.twice for level in levels]
+        for level in levels:
+            W = weights(level)
+            diagonal = np.asarray(W.sum(axis=1)).ravel() + level.s[: level.n]
+            self.A.append(csr_matrix(np.diag(diagonal) - W.toarray()))
+        self.last = np.linalg.pinv(self.A[-1].toarray())
+
+    def smooth(self, A, x, r):
+        """Chebyshev iteration as in Saad, Iterative Methods for Sparse Linear Systems, algorithm 12.1."""
+        d = A.diagonal()
+        inverse = np.divide(1.0, d, out=np.zeros_like(d), where=d > 0)
+        theta, delta = (SPECTRUM[1] + SPECTRUM[0]) / 2, (SPECTRUM[1] - SPECTRUM[0]) / 2
+        sigma = theta / delta
+        rho, step = 1 / sigma, inverse * (r - A @ x) / theta
+        for _ in range(STEPS):
+            x = x + step
+            new = 1 / (2 * sigma - rho)
+            step, rho = new * rho * step + 2 * new / delta * inverse * (r - A @ x), new
+        return x
+
+    def solve(self, i, r):
+        A, part = self.A[i], self.part[i]
+        if i and i + 1 == len(self.A):
+            return self.last @ r
+        x = self.smooth(A, np.zeros_like(r), r)
+        if i + 1 < len(self.A):
+            to = part >= 0
+            below = np.bincount(part[to], (r - A @ x)[to], minlength=self.A[i + 1].shape[0])
+            e = self.twofold(i + 1, below) if self.twice[i + 1] else self.solve(i + 1, below)
+            x[to] += e[part[to]]
+        return self.smooth(A, x, r)
+
+    def twofold(self, i, r):
+        """The point of least energy in the plane of two directions."""
+        A, one = self.A[i], self.solve(i, r)
+        left = r - (one @ r) / (one @ (A @ one)) * (A @ one)
+        plane = np.stack((one, self.solve(i, left)), axis=1)
+        return plane @ np.linalg.lstsq(plane.T @ (A @ plane), plane.T @ r, rcond=None)[0]
+
+
+@pytest.mark.parametrize("shape", [(12, 17, 19), (1, 40, 70), (3, 2, 60)])
+@pytest.mark.parametrize("decades", [0.0, 3.0])
+def test_the_cycle_is_that_of_the_textbook(shape, decades, monkeypatch):
+    monkeypatch.setattr(parts, "DENSE_LIMIT", 30)
+    w, s = medium(shape, 5, decades, 0.1)
+    w = [np.ascontiguousarray(face) for face in w]
+    solver = PartsSolver(w, s, 1)
+    levels = [cells_of_grid(w, s, solver.grid), *solver.levels]
+    assert len(levels) > 2 and any(level.twice for level in levels)
+    cells = levels[0].block
+    r = np.zeros(s.size, np.float32)
+    r[cells] = np.random.default_rng(1).standard_normal(cells.size)
+    expected = Reference(levels).solve(0, r[cells].astype(float))
+    for threads in (1, 2, 3):
+        solver = PartsSolver(w, s, threads)
+        solver.solve(np.full_like(r, np.nan))  # nothing is left over from another time
+        for _ in range(2):
+            x = solver.solve(r)
+        assert not np.delete(x, cells).any()
+        assert np.linalg.norm(x[cells] - expected) <= 2e-4 * np.linalg.norm(expected)
+
+
+def test_some_cycles_reduce_the_residual():
+    shape = (10, 12, 14)
+    w, s = noise(shape, 2.0)
+    A = matrix(w, s)
+    solver = PartsSolver(w, s, 2)
+    r = np.random.default_rng(0).standard_normal(s.size)
+    x, b = A.createVecs()
+    x.setArray(solver.solve_well(r.astype(np.float32)))
+    b.setArray(r)
+    assert relative_residual(A, x, b) <= 0.06
+
+
+def test_parts_that_nothing_holds_are_solved_up_to_a_constant():
+    w, s = conductances((1, 30, 60), walls=0.0)
+    w[0][..., 31] = 0.0  # two rooms
+    solver = PartsSolver(w, s, 1)
+    r = np.zeros((1, 30, 60), np.float32)
+    r[0, 3, 5], r[0, 20, 25], r[0, 7, 40], r[0, 29, 59] = 1, -1, 2, -2
+    x = solver.solve(r.ravel())
+    assert np.isfinite(x).all() and np.abs(x).max() < 100
+
+
+def noise(shape, deviation=3.0, seed=4):
+    return conductances(shape, coefficient=np.exp(deviation * np.random.default_rng(seed).standard_normal(shape)))
+
+
+def bodies(shape, edge, contrast, share=0.15):
+    """Small cubes anywhere."""
+    rng, k = np.random.default_rng(1), np.ones(shape)
+    for _ in range(int(share * k.size / edge**3)):
+        z, y, x = (rng.integers(0, n) for n in shape)
+        k[z : z + edge, y : y + edge, x : x + edge] = contrast
+    return conductances(shape, coefficient=k)
+
+
+@pytest.mark.parametrize("make, most", [(noise, 14), (lambda shape: bodies(shape, 3, 1000.0), 11)])
+def test_few_iterations_and_the_right_answer(make, most, tmp_path):
+    A = matrix(*make((20, 24, 28)))
+    b = right_hand_side(A)
+    ksp, x = solve(A, b, ksp_rtol=1e-6, pc_dcdm_grid="28,24,20")
+    pc = ksp.getPC().getPythonContext()
+    assert isinstance(pc._coarse, PartsCoarseSolver) and pc.layout.plan == ()
+    assert 0 < ksp.getIterationNumber() <= most and relative_residual(A, x, b) <= 1.1e-6
+    assert not isinstance(pc.direction_loop(A, 2), str), "steps are taken on the grid"
+    viewer = PETSc.Viewer().createASCII(str(tmp_path / "view"))
+    ksp.view(viewer)
+    viewer.destroy()
+    assert "coarse cells of several parts" in (tmp_path / "view").read_text()
+    tight, y = solve(A, b, ksp_rtol=1e-11, pc_dcdm_grid="28,24,20")
+    direct, exact = solve_directly(A, b)
+    y.axpy(-1.0, exact)
+    assert tight.getConvergedReason() > 0 and y.norm() <= 1e-7 * exact.norm(), direct
+
+
+def solve_directly(A, b):
+    ksp = PETSc.KSP().create(A.getComm())
+    ksp.setOperators(A)
+    ksp.setType("preonly")
+    ksp.getPC().setType("cholesky")
+    x = b.duplicate()
+    ksp.solve(b, x)
+    return ksp, x
+
+
+def test_below_learned_levels_and_with_options_of_the_user(monkeypatch):
+    monkeypatch.setattr(coarse, "DIRECT_LIMIT", 100)
+    shape = (24, 24, 48)
+    k = np.kron(np.where(np.random.default_rng(0).random((3, 3, 6)) < 0.5, 1000.0, 1.0), np.ones((8, 8, 8)))
+    A = matrix(*conductances(shape, coefficient=k))
+    b = right_hand_side(A)
+    taken = []
+    for options in ({}, {"pc_dcdm_coarse_pc_type": "cholesky"}):
+        ksp, x = solve(A, b, ksp_rtol=1e-6, pc_dcdm_grid="48,24,24", **options)
+        assert relative_residual(A, x, b) <= 1.1e-6
+        pc = ksp.getPC().getPythonContext()
+        assert len(pc.layout.plan) >= 1 and isinstance(pc._coarse, PartsCoarseSolver) == (not options)
+        taken.append(ksp.getIterationNumber())
+    assert taken[0] <= taken[1] + 2
+
+
+def test_values_change_on_the_way():
+    w, s = noise((20, 20, 24), 2.5)
+    A, other = matrix(w, s), matrix(*noise((20, 20, 24), 2.5, seed=9))
+    b = right_hand_side(A)
+    ksp, x = solve(A, b, ksp_rtol=1e-8, pc_dcdm_grid="24,20,20")
+    coarsest, first = ksp.getPC().getPythonContext()._coarse, ksp.getIterationNumber()
+    other.copy(A, structure=PETSc.Mat.Structure.SAME_NONZERO_PATTERN)
+    ksp.solve(b, x)
+    assert ksp.getPC().getPythonContext()._coarse is coarsest and isinstance(coarsest, PartsCoarseSolver)
+    assert relative_residual(A, x, b) <= 1.1e-8 and ksp.getIterationNumber() <= first + 4
+
+
+def test_structures_of_other_sizes_are_seen():
+    assert ctypes.sizeof(parts.PartsLevel) % 8 == 0 and parts.kernels() is parts.kernels()
