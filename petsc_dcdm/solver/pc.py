@@ -25,7 +25,6 @@ from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of
 from petsc_dcdm.solver.at_exit import forget, watch
 from petsc_dcdm.solver.coarse import CoarseSolver, coarse_solver
-from petsc_dcdm.solver.coarse_parts import PartsCoarseSolver
 from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.foreign_guess import ForeignGuess
 from petsc_dcdm.solver.loop.constant_mode import Closed, constant_part, how_closed, remove_constant
@@ -51,7 +50,7 @@ class PC:
         self._file: ModelFile | None = None
         self._system: GridSystem | None = None
         self._backend: Backend | None = None
-        self._coarse: CoarseSolver | PartsCoarseSolver | None = None
+        self._coarse: CoarseSolver | None = None
         self.fallback: PETSc.PC | None = None
         """What serves the matrix where the network cannot."""
         self._refusal = ""
@@ -126,7 +125,7 @@ class PC:
         if self._knows(P):
             return
         pattern = pattern_identity(P, (P.query("dcdm_cells"), pc.getDM(), P.getDM()))
-        kept: tuple[GridSystem | None, CoarseSolver | PartsCoarseSolver | None] = None, None
+        kept: tuple[GridSystem | None, CoarseSolver | None] = None, None
         same = self._system is not None and None not in pattern and pattern == self._pattern
         if self._comm is not None and self._comm.allreduce(same, op=MPI.LAND):
             assert self._system is not None
@@ -163,13 +162,7 @@ class PC:
         self._refusal = refusal
         self.fallback = other_pc(pc, kind)
 
-    def _build(
-        self,
-        pc: PETSc.PC,
-        P: PETSc.Mat,
-        previous: GridSystem | None,
-        coarse: CoarseSolver | PartsCoarseSolver | None,
-    ) -> None:
+    def _build(self, pc: PETSc.PC, P: PETSc.Mat, previous: GridSystem | None, coarse: CoarseSolver | None) -> None:
         """``previous`` and ``coarse``: of a matrix with the same pattern."""
         settings, comm = self._settings, self._comm
         assert settings is not None and comm is not None
@@ -200,9 +193,7 @@ class PC:
             self._operator = self._backend.operator(problem)
         system.w, system.s = [], np.zeros(0)  # the operator has kept what it needs of them
 
-    def _solve_coarsest(
-        self, pc: PETSc.PC, hierarchy: Hierarchy, coarse: CoarseSolver | PartsCoarseSolver | None
-    ) -> None:
+    def _solve_coarsest(self, pc: PETSc.PC, hierarchy: Hierarchy, coarse: CoarseSolver | None) -> None:
         """Give the hierarchy its coarse solver: ``coarse``, where that is of the same pattern, or a new one."""
         if hierarchy.coarse is None:
             return
