@@ -27,7 +27,7 @@ from petsc_dcdm.compare.tables import table
 from petsc_dcdm.native.binding import ALIGN, OMEGA, Level, kernels
 from petsc_dcdm.poisson.dmda import attach
 from petsc_dcdm.solver import pc
-from petsc_dcdm.solver.coarse.solver import solver as coarse
+from petsc_dcdm.solver.coarse import solver as coarse
 from petsc_dcdm.solver.threads import threads_per_rank
 from petsc_dcdm.stencil import system
 

@@ -16,8 +16,8 @@ from systems import conductances, matrix, random_solids, relative_residual, righ
 
 from petsc_dcdm.backends.parts import levels as parts
 from petsc_dcdm.backends.parts.solver import SPECTRUM, STEPS, PartsSolver
+from petsc_dcdm.solver.coarse import solver as coarse
 from petsc_dcdm.solver.coarse.parts import PartsCoarseSolver
-from petsc_dcdm.solver.coarse.solver import solver as coarse
 
 
 def medium(shape, seed, decades, fraction):

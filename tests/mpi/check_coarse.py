@@ -10,7 +10,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 from systems import conductances, matrix, random_solids, right_hand_side, solve
 
-from petsc_dcdm.solver.coarse.solver import solver as coarse
+from petsc_dcdm.solver.coarse import solver as coarse
 
 RANKS = (4,)
 COMM = PETSc.COMM_WORLD

@@ -20,9 +20,9 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.errors import raise_together
 from petsc_dcdm.grid.faces import diagonal, neighbours, padded
 from petsc_dcdm.grid.layout import CoarseOperator, Layout
+from petsc_dcdm.solver.coarse import parts
 from petsc_dcdm.solver.coarse.agglomeration import Agglomeration, Rows
 from petsc_dcdm.solver.coarse.parts import PartsCoarseSolver
-from petsc_dcdm.solver.coarse.solver import parts
 
 DIRECT_LIMIT = 6000
 """Unknowns up to which a factorisation is the default."""
