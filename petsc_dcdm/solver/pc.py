@@ -26,7 +26,6 @@ from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of
 from petsc_dcdm.solver.at_exit import forget, watch
-from petsc_dcdm.solver.coarse.parts import PartsCoarseSolver
 from petsc_dcdm.solver.coarse.solver import CoarseSolver, coarse_solver
 from petsc_dcdm.solver.device_vectors import apply_on_gpu, device_wanted
 from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
@@ -59,7 +58,7 @@ class PC(Answers):
         self._alarm: MPI.Intracomm | None = None
         self._file: ModelFile | None = None
         self._backend: Backend | None = None
-        self._coarse: CoarseSolver | PartsCoarseSolver | None = None
+        self._coarse: CoarseSolver | None = None
         self._waits = False
         """For the values of a matrix that was all zero at set-up."""
         self.fallback: PETSc.PC | None = None
@@ -146,7 +145,7 @@ class PC(Answers):
             self.reset(pc)
             return
         pattern = pattern_identity(P, (P.query("dcdm_cells"), pc.getDM(), P.getDM()))
-        kept: tuple[GridSystem | None, CoarseSolver | PartsCoarseSolver | None] = None, None
+        kept: tuple[GridSystem | None, CoarseSolver | None] = None, None
         same = self._system is not None and None not in pattern and pattern == self._pattern
         if self._comm is not None and self._comm.allreduce(same, op=MPI.LAND):
             assert self._system is not None
@@ -185,13 +184,7 @@ class PC(Answers):
         inform(pc, f"{kind} in place of the network: {refusal}")
         self.fallback = other_pc(pc, kind)
 
-    def _build(
-        self,
-        pc: PETSc.PC,
-        P: PETSc.Mat,
-        previous: GridSystem | None,
-        coarse: CoarseSolver | PartsCoarseSolver | None,
-    ) -> None:
+    def _build(self, pc: PETSc.PC, P: PETSc.Mat, previous: GridSystem | None, coarse: CoarseSolver | None) -> None:
         """``previous`` and ``coarse``: of a matrix with the same pattern."""
         settings, comm = self._settings, self._comm
         assert settings is not None and comm is not None
@@ -234,9 +227,7 @@ class PC(Answers):
             self._operator = self._backend.operator(problem)
         system.w, system.s = [], np.zeros(0)  # the operator has kept what it needs of them
 
-    def _solve_coarsest(
-        self, pc: PETSc.PC, hierarchy: Hierarchy, coarse: CoarseSolver | PartsCoarseSolver | None
-    ) -> None:
+    def _solve_coarsest(self, pc: PETSc.PC, hierarchy: Hierarchy, coarse: CoarseSolver | None) -> None:
         """Give the hierarchy its coarse solver: ``coarse``, where that is of the same pattern, or a new one."""
         if hierarchy.coarse is None:
             return

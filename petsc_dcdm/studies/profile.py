@@ -77,11 +77,11 @@ def watch(took: Took) -> list[CpuHierarchy]:
         setattr(library, name, timed(name, getattr(library, name), took))
     for name in ("dcdm_down", "dcdm_up"):
         setattr(library, name, _leg(name, getattr(library, name), made, took))
-    for module, name in ((pc, "find_grid"), (system, "extract"), (system, "keep_walls"), (pc, "CoarseSolver")):
+    for module, name in ((pc, "find_grid"), (system, "extract"), (system, "keep_walls"), (pc, "coarse_solver")):
         setattr(module, name, timed(name, getattr(module, name), took))
     backend.CpuHierarchy = remember  # type: ignore[misc, assignment]
-    call = timed("coarse solve", coarse.CoarseSolver.__call__, took)
-    coarse.CoarseSolver.__call__ = call  # type: ignore[method-assign]
+    for solver in (coarse.PetscCoarseSolver, coarse.PartsCoarseSolver):
+        solver.__call__ = timed("coarse solve", solver.__call__, took)  # type: ignore[method-assign]
     return made
 
 
@@ -165,7 +165,7 @@ def main(argv: list[str]) -> None:
         ["**solve**", "", f"**{1e3 * solve:.1f}**", "", "", ""],
     ]
     print(table(["part of the solve", "calls", "ms", "MB a call", "GB/s", "of the bandwidth"], lines))
-    names = ("find_grid", "extract", "keep_walls", "CpuHierarchy", "CoarseSolver")
+    names = ("find_grid", "extract", "keep_walls", "CpuHierarchy", "coarse_solver")
     lines = [[name, f"{1e3 * sum(took.get(name, [0.0])):.1f}"] for name in names]
     rest = setup - sum(sum(took.get(name, [])) for name in names)
     print(

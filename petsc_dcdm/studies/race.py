@@ -139,7 +139,8 @@ def main(argv: list[str] | None = None) -> int:
     print(
         f"{len(ours.steps)} steps: pressure {ours.pressure[-1]:.1f} s with {ours.name}, {rival.pressure[-1]:.1f} s "
         f"with {rival.name} ({rival.pressure[-1] / ours.pressure[-1]:.1f} times); "
-        f"whole simulation {ours.total[-1]:.1f} and {rival.total[-1]:.1f} s\n{args.out / 'race.png'}\n{args.out / 'race.gif'}"
+        f"whole simulation {ours.total[-1]:.1f} and {rival.total[-1]:.1f} s\n"
+        f"{args.out / 'race.png'}\n{args.out / 'race.gif'}"
     )
     return 0
 

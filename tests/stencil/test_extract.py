@@ -73,7 +73,7 @@ def test_what_was_assembled_comes_back(shape, seed, sign, compressed, numpy_read
     np.testing.assert_allclose(
         abs(system.scale) * interior(extra), np.where(alone, 0.0, s), rtol=2e-6, atol=1e-7 * max(s.max(), 1.0)
     )
-    assert np.sign(system.scale) == sign
+    assert np.sign(system.scale) == sign or not system.active_cells  # rows without couplings have none
     system.destroy()
 
 

@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from petsc_dcdm.backends.parts.levels import SLOW, SLOW_FLAT, Part, axes_to_halve, kernels, weaken
+from petsc_dcdm.backends.parts.levels import Part, axes_to_halve, kernels, weaken
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.native.structures import mirrors
 
@@ -82,7 +82,7 @@ class GridLevel:
         weaken(
             lambda together: k.dcdm_parts_grid_divide(grid, c_halved, c_sizes, together, part, to, self._threads),
             self.unknowns,
-            SLOW_FLAT if self._flat else SLOW,
+            self._flat,
         )
         self.c.halved = halved[2]
         self.halved = (halved[0], halved[2], 0) if self._flat else halved

@@ -19,7 +19,7 @@ MOST_GATHERED = 4_000_000
 
 
 class PartsCoarseSolver:
-    """Callable on the local array of the right-hand side, see `petsc_dcdm.solver.coarse.solver.CoarseSolver`.
+    """Callable on the local array of the right-hand side, see `petsc_dcdm.solver.coarse.solver.PetscCoarseSolver`.
 
     One rank works on its own arrays. Of several each one gathers the whole level and solves it alone: one message
     each way is saved, and the answer is the same on any number of ranks. All methods are collective.

@@ -37,7 +37,7 @@ UNKNOWNS_PER_RANK = 3000
 hundreds of ranks need for messages; two ranks of one host are 1.9 times as fast as one with 3000 unknowns each."""
 
 
-class CoarseSolver:
+class PetscCoarseSolver:
     """Callable on the local array of the right-hand side; collective on all ranks of ``comm``.
 
     A small system is held and solved by every rank: one gather per solve, no scatter back. A larger one goes to as many
@@ -162,9 +162,13 @@ class CoarseSolver:
         self._ranks.free()
 
 
+CoarseSolver = PetscCoarseSolver | PartsCoarseSolver
+"""Both are used alike."""
+
+
 def coarse_solver(
     comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, prefix: str, threads: int
-) -> CoarseSolver | PartsCoarseSolver:
+) -> CoarseSolver:
     """The solver for a coarsest system; ``threads`` of this rank. Collective; raises RuntimeError on all ranks."""
     wish = any(PETSc.Options(prefix).hasName(name) for name in ("pc_type", "ksp_type"))
     cells = prod(operator.global_shape)
@@ -173,7 +177,7 @@ def coarse_solver(
         active = diagonal([padded(face, layout) for face in operator.w], operator.s) > 0
         if comm.tompi4py().allreduce(int(np.count_nonzero(active))) > DIRECT_LIMIT:
             return PartsCoarseSolver(comm, operator, layout, threads)
-    return CoarseSolver(comm, operator, layout, prefix)
+    return PetscCoarseSolver(comm, operator, layout, prefix)
 
 
 @contextmanager

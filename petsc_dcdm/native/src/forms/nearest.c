@@ -264,7 +264,7 @@ static void write_run(const csr_matrix *m, run_sums *s, int64_t r, int64_t to, i
 static void sum_rows(const csr_matrix *m, target *into, csr_report *report, int64_t begin_row, int64_t end_row) {
     const csr_output *out = into->out;
     const int64_t nx = m->nx, ny = m->ny, nz = m->nz, plane = nx * ny, cells = plane * nz;
-    neighbourhood around;
+    neighbourhood around, middle;
     run_sums s;
     alike_reader *read = m->wide ? read_alike_wide : read_alike_narrow;
     int8_t places[PLACES];
@@ -289,19 +289,20 @@ static void sum_rows(const csr_matrix *m, target *into, csr_report *report, int6
         for (int64_t t = 1; m->cell && t < n; t++)
             if (m->cell[r + t] != cell + t) n = t;
         memset(s.v, 0, sizeof s.v);
+        look_around(m, &middle, -1, j, k);
         int known = -1; /* whether the row is at the low or the high end of the line, of which the places are known */
         int64_t width = 0;
         for (int t = 0; t < n; t++) {
             const int end = (i + t == 0) + 2 * (i + t + 1 == nx);
             if (width && !end && read(m, r + t, cell + t, &around, places, width, s.v, t)) continue;
-            if (end != known) look_around(m, &around, i + t, j, k);
+            if (end != known && end) look_around(m, &around, i + t, j, k);
+            else if (end != known) around = middle;
             known = end;
             read_any(m, r + t, cell + t, &around, s.v, t, report);
             width = end ? 0 : list_places(m, r + t, cell + t, &around, places);
         }
         add_up(&s, (int)n);
-        if (known) look_around(m, &around, -1, j, k);
-        report->symmetry += checksum(&s, &around, cell, i, nx, (int)n);
+        report->symmetry += checksum(&s, &middle, cell, i, nx, (int)n);
         write_run(m, &s, r, to, (int)n, into, report);
         r += n;
     }
