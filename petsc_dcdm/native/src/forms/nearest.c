@@ -45,6 +45,17 @@ static void look_around(const csr_matrix *m, neighbourhood *around, int64_t i, i
 INLINE int across(int place) { return (place % 3 != 1) | (place / 3 % 3 != 1) << 1 | (place / 9 != 1) << 2; }
 INLINE int bits_of(int axes) { return (axes & 1) + (axes >> 1 & 1) + (axes >> 2); }
 
+/* How a coupling turns that goes round the ends of some axes (bits): for each of these and each other axis a bit of
+ * three, by the step along the other one, -1, 0 or 1, for a step of 1 round the ends. The first three bits are free. */
+INLINE int64_t twist_of(int place, int axes) {
+    const int step[3] = {place % 3 - 1, place / 3 % 3 - 1, place / 9 - 1};
+    int64_t bits = 0;
+    for (int a = 0; a < 3; a++)
+        for (int b = 0; b < 3; b++)
+            if (axes >> a & 1 && a != b) bits |= (int64_t)1 << (3 + 9 * a + 3 * b + step[a] * step[b] + 1);
+    return bits;
+}
+
 /* The place with the other step along some axes (bits). */
 INLINE int mirrored(int place, int axes) {
     const int step[3] = {place % 3 - 1, place / 3 % 3 - 1, place / 9 - 1};
@@ -94,6 +105,7 @@ INLINE void add_entry(const csr_matrix *m, int64_t r, int64_t cell, neighbourhoo
     }
     const int both = around->doubled & across(place); /* axes of two cells, along which it goes both ways */
     report->wrapped |= around->round[place] | both;
+    if (around->round[place]) report->wrapped |= twist_of(place, around->round[place]);
     if (local < 0 ? m->ghost_dirichlet[ghost] : m->dirichlet[local]) return;
     if (!both) {
         v[place][t] += value;
