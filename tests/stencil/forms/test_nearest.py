@@ -209,9 +209,9 @@ def test_asymmetries_up_to_1e_6_of_an_entry_are_rounding(reader, size, served):
 
 
 def test_lines_that_go_on_on_the_next_are_no_rings(reader):
-    """Five points on lines of 7 are no nine points on rings of 6, with one diagonal only round the ends."""
-    system = system_of(poisson((1, 6, 7), comm=PETSc.COMM_SELF), (1, 7, 6))
-    assert system.near is None and system.grid.shape == (1, 6, 7)
+    """Lines of 8 are no two rings of 4, one after the other, with one diagonal only round the ends."""
+    system = system_of(poisson((1, 6, 8), comm=PETSc.COMM_SELF), (6, 2, 4))
+    assert system.near is None and system.grid.shape == (1, 6, 8)
 
 
 def test_what_is_of_the_form_is_not_touched():
