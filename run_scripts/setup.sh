@@ -134,7 +134,7 @@ if ! importable torch; then
     fi
 fi
 say "installing petsc_dcdm and its tools"
-pip "$numpy" -e '.[mesh,plot,dev]' || die "pip could not install petsc_dcdm"
+pip "$numpy" -e '.[mesh,plot,dev,docs]' || die "pip could not install petsc_dcdm"
 if [ "$triton" = yes ] && ! importable triton; then
     say "installing triton"
     pip "triton>=3.6" || die "pip could not install triton"

@@ -1,4 +1,8 @@
-"""The README is right: its examples run, its table of options is that of options.py; and no page links to nothing."""
+"""README and the pages of docs are right: commands run or say why not, options are those of options.py, links lead on.
+
+Above a block of commands stands what becomes of it: `<!-- test -->`, it is run here; `<!-- run by FILE -->`, that test
+runs it, small; `<!-- not run: REASON -->`.
+"""
 
 from __future__ import annotations
 
@@ -12,37 +16,85 @@ from harness import ROOT, RUNNER, iterations, run_program
 from petsc_sources import find_tutorial, pkg_config_path
 from test_architecture import BELOW
 
-README = (ROOT / "README.md").read_text()
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)])
+PROGRAMS = ROOT / "docs" / "guide" / "programs.md"
+OWN_TESTS = {"extending.md"}  # test_extending.py
+GUIDES = [page for page in PAGES if page.parent.name != "measurements" and page.name not in OWN_TESTS]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(page: Path, language: str) -> list[tuple[str, str]]:
+    """(the comment above it, its text) of every block of code."""
+    pattern = rf"(?:^<!-- ([^\n]*) -->\n)?^```{language}\n(.*?)^```$"
+    return re.findall(pattern, page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_python(number: int, tmp_path: Path) -> None:
+def marked(language: str) -> list[tuple[Path, str]]:
+    """The blocks of all pages that are run here."""
+    return [(page, text) for page in GUIDES for mark, text in blocks(page, language) if mark == "test"]
+
+
+def named(found: object) -> str:
+    return found.stem if isinstance(found, Path) else ""
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_every_command_is_run_or_says_why_not(page: Path) -> None:
+    for language in ("bash", "python"):
+        for mark, text in blocks(page, language):
+            if by := re.fullmatch(r"run by (\S+)", mark):
+                assert (ROOT / by[1]).is_file(), by[1]
+            else:
+                assert mark == "test" or re.match(r"not run: \w+ \w+", mark), f"{page.name}: {text}"
+            for script in re.findall(r"\brun_scripts/[\w/]+\.\w+", text):
+                assert (ROOT / script).is_file(), script
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_exist(page: Path) -> None:
+    """Also those of journals, which were run by hand."""
+    cli = (ROOT / "petsc_dcdm" / "cli.py").read_text(encoding="utf-8")
+    for line in re.findall(
+        r"^(?: {4}|\$ )?(?:\w+=\S+ )*((?:bash|petsc-dcdm|python) .*)$", page.read_text(), re.MULTILINE
+    ):
+        words = line.split()
+        if words[0] == "petsc-dcdm":
+            assert not words[1].islower() or f"{words[1]}" in cli, line
+        elif words[1].endswith((".sh", ".py")) and "/" in words[1]:
+            assert (ROOT / words[1]).is_file(), line
+        elif words[1] == "-m" and words[2].startswith("petsc_dcdm."):
+            module = ROOT.joinpath(*words[2].split("."))
+            assert module.with_suffix(".py").is_file() or module.is_dir(), line
+
+
+@pytest.mark.parametrize("page, text", marked("python"), ids=named)
+def test_python(page: Path, text: str, tmp_path: Path) -> None:
     script = tmp_path / "example.py"
-    script.write_text(blocks("python")[number])
-    output = run_program([sys.executable, script], cwd=tmp_path)
-    steps = re.search(r"(\d+) iterations", output)
-    assert steps and 1 <= int(steps[1]) <= 15, output
-    assert run_program([sys.executable, RUNNER, script], cwd=tmp_path)  # and when PETSc ends before Python
+    script.write_text(text)
+    output = run_program([sys.executable, script], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
+    if "ksp.solve" in text:
+        steps = re.search(r"(\d+) iterations", output)
+        assert steps and 1 <= int(steps[1]) <= 15, output
+    # and when PETSc ends before Python
+    run_program([sys.executable, RUNNER, script], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
 
 
 @pytest.mark.hosts
-@pytest.mark.parametrize("number", range(len(blocks("bash"))))
-def test_bash(number: int, tmp_path: Path, tutorial: Callable[[str], Path]) -> None:
-    tutorial("ex45.c")  # skips where PETSc's tutorials or mpicc are not
+@pytest.mark.parametrize("page, text", marked("bash"), ids=named)
+def test_bash(page: Path, text: str, tmp_path: Path, tutorial: Callable[[str], Path]) -> None:
+    if "mpicc" in text:
+        tutorial("ex45.c")  # skips where PETSc's tutorials or mpicc are not
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    output = run_program(["bash", "-euc", blocks("bash")[number]], cwd=tmp_path, env=pkg_config_path())
-    assert output.count("Linear solve converged") == 2 and iterations(output) <= 8, output
+    (tmp_path / "run_scripts").symlink_to(ROOT / "run_scripts")
+    env = {"PYTHONPATH": str(ROOT), **pkg_config_path()}
+    output = run_program(["bash", "-euc", text], cwd=tmp_path, env=env)
+    if "ksp_converged_reason" in text:
+        assert output.count("Linear solve converged") == 2 and iterations(output) <= 8, output
 
 
 @pytest.mark.hosts
 def test_c(tmp_path: Path, build: Callable[[Path], Path]) -> None:
     """The lines of the C example, put into PETSc's tutorial 2, choose the plugin without any option."""
-    (fragment,) = blocks("c")
+    ((_, fragment),) = blocks(PROGRAMS, "c")
     source = find_tutorial("ex2.c").read_text()
     place = "  PetscCall(KSPSetFromOptions(ksp));"
     assert source.count(place) == 1
@@ -54,7 +106,8 @@ def test_c(tmp_path: Path, build: Callable[[Path], Path]) -> None:
 
 def test_options_table() -> None:
     options = pytest.importorskip("petsc_dcdm.solver.options")
-    rows = dict(re.findall(r"^\| `-(\w+)` \| (?:`(.*?)` )?\|", README, re.MULTILINE))
+    page = (ROOT / "docs" / "guide" / "options.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `-(\w+)` \| (?:`(.*?)` )?\|", page, re.MULTILINE))
     declared = (*options.KSP_OPTIONS, *options.PC_OPTIONS)
     assert rows == {option.name: "" if option.default is None else str(option.default) for option in declared}
 
@@ -67,10 +120,10 @@ def test_links_lead_somewhere() -> None:
 
 def test_pages_that_are_named_exist() -> None:
     """In sources and scripts too: a page that has moved leaves no reference behind."""
-    named = [*PAGES, *(ROOT / "run_scripts").glob("*.sh")]
-    named += [path for folder in ("petsc_dcdm", "tests") for path in (ROOT / folder).rglob("*.py")]
-    for path in named:
-        for target in re.findall(r"\bdocs/[\w/.-]*\w", path.read_text(encoding="utf-8")):
+    sources = [*PAGES, *(ROOT / "run_scripts").glob("*.sh")]
+    sources += [path for folder in ("petsc_dcdm", "tests") for path in (ROOT / folder).rglob("*.py")]
+    for path in sources:
+        for target in re.findall(r"\bdocs/(?!_build)[\w/.-]*\w", path.read_text(encoding="utf-8")):
             assert (ROOT / target).exists(), f"{path.relative_to(ROOT)} names {target}"
 
 
@@ -89,7 +142,8 @@ def test_table_of_folders() -> None:
 
 def test_lines_of_prose_are_short() -> None:
     for page in PAGES:
-        prose = (line for line in page.read_text().splitlines() if not line.lstrip().startswith("|"))
+        text = re.sub(r"^```text\n.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)  # what was printed
+        prose = (line for line in text.splitlines() if not line.lstrip().startswith("|"))
         assert not [line for line in prose if len(line) > 120], page.name
 
 
@@ -97,3 +151,7 @@ def test_lines_of_prose_are_short() -> None:
 def test_measurements_begin_with_their_result(page: Path) -> None:
     title, empty, result = page.read_text().splitlines()[:3]
     assert title.startswith("# ") and not empty and result.startswith("**Result.** ")
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) < 120

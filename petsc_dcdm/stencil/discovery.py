@@ -1,6 +1,6 @@
 """Where the rows of a matrix lie on a structured grid.
 
-First hit wins (README, "Where the grid comes from"): the DMDA on the PC or the matrix; an index set composed on the
+First hit wins (docs/guide/systems.md): the DMDA on the PC or the matrix; an index set composed on the
 matrix as ``dcdm_cells``, or the file of ``-pc_dcdm_cells``; ``-pc_dcdm_grid`` with one row per cell; the matrix's own
 off-diagonal offsets when its rows are in lexicographic order; its graph. Where the couplings turn out to be others
 than the grid's, `other_grids` has what else the rows may be.

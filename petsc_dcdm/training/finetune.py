@@ -27,7 +27,7 @@ from petsc_dcdm.stencil.discovery import find_grid
 from petsc_dcdm.stencil.system import build_system
 from petsc_dcdm.training.domains import Rng, System, finish
 from petsc_dcdm.training.multigrid_run import check_output, settings_of
-from petsc_dcdm.training.train import Settings, train_multigrid
+from petsc_dcdm.training.train import COARSE_LIMITS, Settings, train_multigrid
 
 HELD_OUT = 2
 """Random right-hand sides to judge by, and as many rich in low frequencies."""
@@ -197,8 +197,8 @@ def piece(system: System, offset: Shape, shape: Shape) -> System:
 
 
 def pieces(systems: Sequence[System]) -> Callable[[Rng], System]:
-    """A source of training systems: random pieces, or the whole where it is small. Pieces of under 50 unknowns are
-    drawn again.
+    """A source of training systems: random pieces, or the whole where it is small. Pieces of under 50 unknowns, and
+    those that are solved exactly at once, are drawn again.
     """
 
     def draw(rng: Rng) -> System:
@@ -208,9 +208,12 @@ def pieces(systems: Sequence[System]) -> Callable[[Rng], System]:
             n = tuple(min(size, edge) for size in system.shape)
             z, y, x = (int(rng.integers(size - m + 1)) for size, m in zip(system.shape, n, strict=True))
             found = piece(system, (z, y, x), (n[0], n[1], n[2]))
-            if np.count_nonzero(found.active) >= 50:
+            if np.count_nonzero(found.active) >= 50 and found.active.size > max(COARSE_LIMITS):
                 return found
-        raise ValueError("The matrices have too few coupled cells to train on: no piece of them has 50.")
+        raise ValueError(
+            "The matrices have too few coupled cells to train on: no piece of them has 50, and more than "
+            f"{max(COARSE_LIMITS)} cells in all, without which there is no level for the network."
+        )
 
     return draw
 

@@ -11,7 +11,7 @@ from petsc_dcdm.network import weights
 from petsc_dcdm.network.initial import HYPER, initial_tensors
 from petsc_dcdm.poisson import io
 from petsc_dcdm.training.domains import finish
-from petsc_dcdm.training.finetune import piece
+from petsc_dcdm.training.finetune import piece, pieces
 
 SHAPE = (1, 80, 96)
 
@@ -70,3 +70,10 @@ def test_a_piece_is_part_of_the_operator():
     d = whole.diagonal()[box]
     np.testing.assert_allclose(part.diagonal(), d / d.max(), rtol=1e-5)
     assert piece(whole, (0, 0, 0), shape).closed == whole.closed
+
+
+def test_systems_without_a_second_level_are_a_sentence():
+    """They are solved exactly at once: nothing in the loss depends on the network."""
+    w, s = conductances((1, 24, 24))
+    with pytest.raises(ValueError, match="no level for the network"):
+        pieces([finish(w, s)])(np.random.default_rng(0))

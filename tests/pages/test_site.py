@@ -1,0 +1,66 @@
+"""The pages as a site: Sphinx builds them without a warning, guides open with their result, manual pages are whole."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from harness import ROOT, run_program
+
+DOCS = ROOT / "docs"
+OPENING = sorted(
+    [*(DOCS / "guide").glob("*.md"), *(DOCS / "reference").glob("[!c]*.md"), DOCS / "gallery" / "index.md"]
+)
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    for module in ("sphinx", "myst_parser", "furo", "numpydoc", "petsc4py"):
+        pytest.importorskip(module)
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", tmp_path / "trees", DOCS]
+    run_program([*command, tmp_path / "html"], env={"PYTHONPATH": str(ROOT)}, timeout=300)
+    for page in OPENING:
+        assert (tmp_path / "html" / page.relative_to(DOCS).with_suffix(".html")).is_file()
+
+
+@pytest.mark.parametrize("page", OPENING, ids=lambda page: page.stem)
+def test_a_page_opens_with_its_result(page: Path) -> None:
+    """In one or two sentences, right below its title."""
+    title, empty, *lines = page.read_text(encoding="utf-8").splitlines()
+    opening = " ".join(lines[: lines.index("")])
+    assert title.startswith("# ") and not empty and opening[-1] in ".:"
+    assert len(re.findall(r"[.?!](?= [A-Z`]|$)", opening)) <= 2, opening
+
+
+def test_no_page_is_of_one_machine() -> None:
+    for page in DOCS.rglob("*.md"):
+        assert not re.search(r"/work/|/home/\w|/root/", page.read_text(encoding="utf-8")), page
+
+
+def test_the_view_is_what_is_shown() -> None:
+    """Each line of the page's example that is ours, and each beginning that its table explains."""
+    pytest.importorskip("scipy")
+    page = (DOCS / "guide" / "view.md").read_text(encoding="utf-8")
+    script = ROOT / "run_scripts" / "gallery" / "periodic_channel.py"
+    output = run_program([sys.executable, script, "-n", "64", "-ksp_view"], env={"PYTHONPATH": str(ROOT)})
+    (example,) = re.findall(r"^```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    shown = [line.strip() for line in example.splitlines() if "..." not in line]
+    assert len(shown) > 10 and not [line for line in shown if line not in output], output
+    sources = " ".join(path.read_text(encoding="utf-8") for path in (ROOT / "petsc_dcdm").rglob("*.py"))
+    for line in re.findall(r"^\| `(.*?)` \|", page, re.MULTILINE):
+        words = max(re.split(r"\.\.\.|:", line), key=len).strip(" ,")
+        assert words in " ".join(sources.split()), line
+
+
+@pytest.mark.parametrize("name", ["ksp", "pc"])
+def test_manual_pages_have_every_option(name: str) -> None:
+    options = pytest.importorskip("petsc_dcdm.solver.options")
+    page = (DOCS / "reference" / f"{name}.md").read_text(encoding="utf-8")
+    heads = ["Synopsis", "Options Database Keys", "Notes", "References", "Level", "See Also"]
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == heads
+    rows = dict(re.findall(r"^- `-(\w+_dcdm_\w+[a-z]) <(.*?)>`", page, re.MULTILINE))
+    declared = options.KSP_OPTIONS if name == "ksp" else options.PC_OPTIONS
+    assert set(rows) == {option.name for option in declared}
+    assert all(rows[option.name] == str(option.default) for option in declared if option.default is not None)
