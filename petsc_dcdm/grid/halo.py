@@ -14,6 +14,7 @@ from mpi4py import MPI
 from petsc_dcdm.grid.boxes import BoxPartition
 from petsc_dcdm.grid.layout import Plan, Reach
 from petsc_dcdm.grid.shape import Periodic, Shape
+from petsc_dcdm.grid.spans import span
 
 Region = tuple[slice, slice, slice]
 _Span = tuple[int, tuple[int, int], tuple[int, int]]
@@ -79,6 +80,10 @@ class BoxExchange:
         self._layout.bytes += sum(message.nbytes for message in sent)
 
     def finish(self) -> None:
+        with span("halo"):
+            self._finish()
+
+    def _finish(self) -> None:
         for message in self._messages:
             if message.requests:
                 message.requests[0].Wait()

@@ -272,6 +272,13 @@ def compile_for_all(directory: Path) -> list[Path]:
     return made
 
 
+def about() -> str:
+    """Compiler and instructions that the kernels were made with; KernelsUnavailable where there are none."""
+    kernels = library()
+    kernels.dcdm_about.restype = ctypes.c_char_p
+    return str(kernels.dcdm_about().decode())
+
+
 def take_notice() -> str | None:
     """A sentence for the user about kernels that could not be kept, where they are loaded; only once."""
     return _notices.pop(0) if _notices else None

@@ -19,8 +19,10 @@ from petsc_dcdm.backends.choice import load_weights, make_backend
 from petsc_dcdm.backends.devices import choose_device, mpi_reads_gpus
 from petsc_dcdm.grid.errors import UnsupportedSystem
 from petsc_dcdm.grid.shape import size_text
+from petsc_dcdm.grid.spans import record_with, span
 from petsc_dcdm.native.build import take_notice
 from petsc_dcdm.native.identity import identity, object_at, pattern_identity
+from petsc_dcdm.native.log_events import logging, petsc_span
 from petsc_dcdm.native.petsc_library import inform
 from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.network.hierarchy import Hierarchy
@@ -137,6 +139,7 @@ class PC(Answers):
     # Set-up -------------------------------------------------------------------------------------------------------
 
     def _set_up(self, pc: PETSc.PC) -> None:
+        record_with(petsc_span if logging() else None)
         _, P = pc.getOperators()
         if self._knows(P):
             return
@@ -197,25 +200,27 @@ class PC(Answers):
         file.require_dimension(grid.dimension)
         threshold = file.number("threshold") if network_of(file).levels else None
         device, holders = choose_device(device_wanted(settings.device, P), comm)
-        system = self._system = build_system(
-            P, grid, comm, threshold=threshold, threads=threads, holders=holders, previous=previous
-        )
+        with span("extraction"):
+            system = self._system = build_system(
+                P, grid, comm, threshold=threshold, threads=threads, holders=holders, previous=previous
+            )
         system.layout.gpu_aware = device.startswith("cuda") and mpi_reads_gpus()
         self._frees_constants = system.singular and not P.getNullSpace()
         closed = system.active_cells if system.singular else 0
         system.exact &= is_aij(pc.getOperators()[1])  # else it is a copy: residuals are taken with the original
         problem = Problem(system.w, system.s, system.layout, system.scale, system.exact, closed)
         explain = partial(say, pc.getComm(), "PC")
-        self._backend = make_backend(
-            file,
-            problem,
-            comm,
-            device=device,
-            on_gpu=holders is not None,
-            threads=threads,
-            compiled=settings.compile,
-            say=explain,
-        )
+        with span("field network"):
+            self._backend = make_backend(
+                file,
+                problem,
+                comm,
+                device=device,
+                on_gpu=holders is not None,
+                threads=threads,
+                compiled=settings.compile,
+                say=explain,
+            )
         if notice := take_notice():
             explain(notice)
         how = "kept from the last set-up" if previous is not None else f"from {grid.source}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from petsc_dcdm.backends.base import Problem
 from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
 from petsc_dcdm.backends.cpu.loop import BoxOperator
+from petsc_dcdm.native.build import about
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
 
@@ -19,7 +20,10 @@ class CpuBackend:
         packed = isinstance(problem.w, PackedStencil)
         w, s = (problem.w, None) if packed else problem.arrays()
         self.hierarchy = CpuHierarchy(file, w, s, problem.layout, threads)
-        self.description = f"compiled kernels, {threads} thread{'s' * (threads > 1)} per rank"
+        self.description = (
+            f"compiled kernels ({about()}), {threads} thread{'s' * (threads > 1)} per rank, "
+            f"{self.hierarchy.memory / 1e6:.1f} MB on this one"
+        )
         self._threads = threads
 
     def operator(self, problem: Problem) -> BoxOperator | None:

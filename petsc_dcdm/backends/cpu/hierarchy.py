@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from petsc_dcdm.backends.cpu.levels import Box
 from petsc_dcdm.backends.cpu.setup import CpuLevels, plus, steps_of
 from petsc_dcdm.grid.layout import Exchange, Layout, Reach
 from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.spans import span
 from petsc_dcdm.native.binding import ALIGN, Geometry, Level, Padded
 from petsc_dcdm.network.hierarchy import CoarseSolve, unset_coarse_solve
 from petsc_dcdm.network.weights import ModelFile
@@ -63,9 +65,22 @@ class CpuHierarchy:
         self._layout = layout
         self._threads = threads
         self._visits = layout.visits if len(layout.plan) > 1 else 1
+        self._flops = self._count_flops()
         self._coarse_r = np.zeros(made.coarse.shape, np.float32)
         self.coarse_solve: CoarseSolve = unset_coarse_solve
         self._prepare([made.parents_around(i) for i in range(len(layout.plan))])
+
+    def _count_flops(self) -> float:
+        """Of this rank in one cycle: a sweep is a product with the stencil, a difference, and a weighted sum; a leg has
+        as many sweeps as the network has steps, and the restriction or the correction.
+        """
+        sweep = 2 * (2 * (3 if self.levels[0].global_shape[0] > 1 else 2) + 1) + 3
+        work = 0.0
+        for number, level in enumerate(self.levels[:-1]):
+            share = prod(level.shape) / max(prod(level.global_shape), 1)
+            cells = share * level.unknowns
+            work += (self._visits if number else 1) * 2 * (self._steps * sweep + 2) * cells
+        return work
 
     def _prepare(self, around: list[tuple[Shape, Shape]]) -> None:
         """Everything that apply must not do: fields, workspaces, pointers, messages. around: how many cells of the next
@@ -170,6 +185,13 @@ class CpuHierarchy:
         return self._count > 0 or (not self._halo and self.levels[0].unknowns > ONE_LEVEL)
 
     @property
+    def memory(self) -> int:
+        """Bytes of the levels' weights, fields and vectors on this rank."""
+        kept = [value for stage in self._stages for value in vars(stage).values()]
+        arrays = [value.view if isinstance(value, Padded) else value for value in kept]
+        return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
+
+    @property
     def geometry(self) -> Geometry:
         """How arrays of the finest level lie in memory."""
         return self._stages[0].geometry
@@ -186,16 +208,18 @@ class CpuHierarchy:
 
     def _cycle(self, r: int, scale_in: float, out: int | None, scale_out: float, direction: int | None) -> None:
         """From the address of the right-hand side to that of the result or of the direction."""
-        self._down(0, r, scale_in)
-        for _ in range(self._visits - 1):
-            self._up(1, None, 0.0, None, 0.0, None)
-            self._down(1, None, 0.0)
-        self._up(0, r, scale_in, out, scale_out, direction)
+        with span("cycle", self._flops):
+            self._down(0, r, scale_in)
+            for _ in range(self._visits - 1):
+                self._up(1, None, 0.0, None, 0.0, None)
+                self._down(1, None, 0.0)
+            self._up(0, r, scale_in, out, scale_out, direction)
 
     def _solve_coarsest(self) -> None:
         last = self._stages[-1]
         self._coarse_r[self._coarse_box] = last.r.inner[last.own]
-        last.y.inner[last.own] = self.coarse_solve(self._coarse_r)[self._coarse_box]
+        with span("coarse solve"):
+            last.y.inner[last.own] = self.coarse_solve(self._coarse_r)[self._coarse_box]
 
     def _from(self, level: int) -> tuple[int, int, int]:
         """The addresses that the kernels want for legs that begin at a level."""

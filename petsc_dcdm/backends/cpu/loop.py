@@ -17,6 +17,7 @@ from petsc_dcdm.backends.base import Step
 from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
 from petsc_dcdm.backends.cpu.levels import roles
 from petsc_dcdm.grid.layout import Layout
+from petsc_dcdm.grid.spans import span
 from petsc_dcdm.native.binding import ALIGN, MAX_HISTORY, Operator, Padded, kernels
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.stencil.packed import PackedStencil
@@ -141,6 +142,7 @@ class DirectionLoop:
         parts = int(level.parts)
         plane = (level.n_r + 2) * level.pitch_r + 2 * ALIGN
         self._work = aligned_zeros(3 * parts * plane, np.float64)
+        self._flops = 20.0 * prod(layout.shape)  # a product with the stencil, two sums, two updates for each direction
         self._sums = np.zeros(parts * (4 + 2 * history))
         self._parts = parts
         self._pointers = (ctypes.c_void_p * max(history, 1))()
@@ -180,9 +182,14 @@ class DirectionLoop:
 
         Where the energy or the slope is 0 or not finite there is no direction, and x and r are left as they were.
         """
-        k, d, now = self._kernels, self._output, self._now
+        d, now = self._output, self._now
         self._network.direction(now, d, 1.0 / norm)
-        count = len(self._before)
+        with span("orthogonalisation", self._flops * (1 + len(self._before))):
+            return self._step_along(d, now, norm)
+
+    def _step_along(self, d: Padded, now: int, norm: float) -> Step:
+        """The step along the network's direction, made conjugate to the last ones."""
+        k, count = self._kernels, len(self._before)
         for i, (p, _, _) in enumerate(self._before):
             self._pointers[i] = p.address
         level, operator = self._level, ctypes.addressof(self._operator.c)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -173,11 +174,13 @@ class NumpyRows:
         row, column, value = row[coupled], column[coupled], value[coupled]
         there, fixed = self._there(column)
         step = self._steps(row, there)
-        wrapped = [False] * 3
-        for axis, n in enumerate(self._shape[::-1]):
-            around = (np.abs(step[axis]) == n - 1) & (n > 2)
-            step[axis] = np.where(around, -np.sign(step[axis]), step[axis])
-            wrapped[axis] = bool(around.any())
+        lengths = np.array(self._shape[::-1])[:, None]
+        around = (np.abs(step) == lengths - 1) & (lengths > 2)
+        step = np.where(around, -np.sign(step), step)
+        wrapped = [bool(any_around) for any_around in around.any(axis=1)]
+        for a, b in itertools.permutations(range(3), 2):
+            for turn in np.unique((step[a] * step[b])[around[a]]):
+                sums.twists |= 1 << (9 * a + 3 * b + int(turn) + 1) if abs(turn) < 2 else 0
         self._fail(Problem.NOT_NEIGHBOUR, np.max(np.abs(step), axis=0) > 1, value, row, column)
         for axis, n in enumerate(self._shape[::-1]):
             if n == 2 and self._periodic[2 - axis]:  # each of two cells on a ring is on both sides

@@ -292,7 +292,7 @@ class CsrRows:
         if report.code:
             raise StencilError(Problem(report.code), report.row, report.column, report.value)
         sums.magnitude, sums.symmetry = magnitude.value, report.symmetry
-        sums.wrapped = _axes(report.wrapped)
+        sums.wrapped, sums.twists = _axes(report.wrapped), report.wrapped >> 3
 
     def _extract(self, out: Output, sign: float, scale: float, rounding: float, sum_rounding: float) -> StencilReport:
         self._c.sign, self._c.scale, self._c.rounding, self._c.sum_rounding = sign, scale, rounding, sum_rounding

@@ -39,6 +39,8 @@ class AxisSums:
         checksum: the sum over all ranks modulo 2**64 is 0 if every coupling has bitwise the same value from both sides
     wrapped
         along which of x, y, z rows are coupled round the ends of grid lines
+    twists
+        of such couplings: bit 9 a + 3 b + t + 1 is set where one steps t along b as it steps 1 round the ends of a
     """
 
     low: list[np.ndarray]
@@ -50,6 +52,15 @@ class AxisSums:
     magnitude: float = 0.0
     symmetry: int = 0
     wrapped: tuple[bool, bool, bool] = (False, False, False)
+    twists: int = 0
+
+    @staticmethod
+    def winds(twists: int) -> bool:
+        """Whether all couplings round the ends of an axis lead to the next line, or all to the one before: the lines
+        are parts of longer ones, and no rings.
+        """
+        seen = [twists >> (9 * a + 3 * b) & 7 for a in range(3) for b in range(3) if a != b]
+        return any(bits in (1, 4) for bits in seen)
 
     @classmethod
     def zeros(cls, shape: tuple[int, ...], dimension: int) -> AxisSums:

@@ -128,6 +128,8 @@ def nearest(
         sign, scale = sign_and_scale(rows, comm)
         found = _read(A, rows, grid, sign, scale, box, refusal, ghosts)
     try:
+        if AxisSums.winds(comm.allreduce(found.sums.twists, op=MPI.BOR)):
+            raise refusal
         if comm.allreduce(found.sums.symmetry) % 2**64:
             check_symmetry(A, found.dirichlet)
         return _clean(found, comm, grid, box, sign, scale, refusal)

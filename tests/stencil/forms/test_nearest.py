@@ -208,6 +208,12 @@ def test_asymmetries_up_to_1e_6_of_an_entry_are_rounding(reader, size, served):
             system_of(A, (1, 6, 7))
 
 
+def test_lines_that_go_on_on_the_next_are_no_rings(reader):
+    """Lines of 8 are no two rings of 4, one after the other, with one diagonal only round the ends."""
+    system = system_of(poisson((1, 6, 8), comm=PETSc.COMM_SELF), (6, 2, 4))
+    assert system.near is None and system.grid.shape == (1, 6, 8)
+
+
 def test_what_is_of_the_form_is_not_touched():
     assert system_of(poisson((3, 4, 5), comm=PETSc.COMM_SELF), (3, 4, 5)).near is None
 

@@ -76,7 +76,8 @@ typedef struct {
     double small_sums[2];    /* sums of the row sums, relative to the diagonal, that are at most `rounding` of it but
                                 count: negative ones, positive ones */
     int64_t inexact;         /* whether more was taken for zero than the rounding of a sum of a row's entries */
-    int64_t wrapped;         /* bits of the axes along which the two ends of a grid line are coupled */
+    int64_t wrapped;         /* bits of the axes along which the two ends of a grid line are coupled; of
+                                compact stencils twist_of (forms/compact.h) as well */
     uint64_t symmetry;       /* 0, summed over all ranks, if both sides see the same bits of every coupling; 0 if
                                 packed */
 } csr_report;

@@ -41,16 +41,6 @@ static void look_around(const csr_matrix *m, neighbourhood *around, int64_t i, i
     }
 }
 
-/* The axes (bits) along which a place is a step away, and how many axes there are among them. */
-INLINE int across(int place) { return (place % 3 != 1) | (place / 3 % 3 != 1) << 1 | (place / 9 != 1) << 2; }
-INLINE int bits_of(int axes) { return (axes & 1) + (axes >> 1 & 1) + (axes >> 2); }
-
-/* The place with the other step along some axes (bits). */
-INLINE int mirrored(int place, int axes) {
-    const int step[3] = {place % 3 - 1, place / 3 % 3 - 1, place / 9 - 1};
-    return place - 2 * ((axes & 1 ? step[0] : 0) + 3 * (axes & 2 ? step[1] : 0) + 9 * (axes & 4 ? step[2] : 0));
-}
-
 static int64_t find_ghost_column(const csr_matrix *m, int64_t column) {
     int64_t low = 0, high = m->ghosts;
     while (low < high) {
@@ -94,6 +84,7 @@ INLINE void add_entry(const csr_matrix *m, int64_t r, int64_t cell, neighbourhoo
     }
     const int both = around->doubled & across(place); /* axes of two cells, along which it goes both ways */
     report->wrapped |= around->round[place] | both;
+    if (around->round[place]) report->wrapped |= twist_of(place, around->round[place]);
     if (local < 0 ? m->ghost_dirichlet[ghost] : m->dirichlet[local]) return;
     if (!both) {
         v[place][t] += value;
