@@ -46,8 +46,9 @@ def test_the_view_is_what_is_shown() -> None:
     script = ROOT / "run_scripts" / "gallery" / "periodic_channel.py"
     output = run_program([sys.executable, script, "-n", "64", "-ksp_view"], env={"PYTHONPATH": str(ROOT)})
     (example,) = re.findall(r"^```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    shown = [line.strip() for line in example.splitlines() if "..." not in line]
-    assert len(shown) > 10 and not [line for line in shown if line not in output], output
+    example = example.replace("gcc 12, AVX-512 with bf16", "...").replace("0.6 MB", "... MB")  # of one machine
+    shown = [re.escape(line.strip()).replace(r"\.\.\.", ".*") for line in example.splitlines()]
+    assert len(shown) > 10 and not [line for line in shown if not re.search(line, output)], output
     sources = " ".join(path.read_text(encoding="utf-8") for path in (ROOT / "petsc_dcdm").rglob("*.py"))
     for line in re.findall(r"^\| `(.*?)` \|", page, re.MULTILINE):
         words = max(re.split(r"\.\.\.|:", line), key=len).strip(" ,")
