@@ -15,9 +15,9 @@ from petsc_dcdm.flow.smoke import Physics, Smoke
 from petsc_dcdm.flow.staggered import Grid, Side
 from petsc_dcdm.poisson.io import FileError
 
-# Ghia, Ghia, Shin 1982, tables I and II: least u on the vertical line through the centre, greatest and least v on the
-# horizontal one, for the Reynolds number.
-GHIA = {100: (-0.21090, 0.17527, -0.24533), 400: (-0.32726, 0.30203, -0.44993)}
+# Ghia, Ghia, Shin 1982, tables I and II, Reynolds number 100: least u on the vertical line through the centre, greatest
+# and least v on the horizontal one. (400 takes minutes: docs/measurements/flow.md.)
+GHIA = (-0.21090, 0.17527, -0.24533)
 
 
 def cavity_extremes(n: int, reynolds: float, until: float) -> tuple[float, float, float]:
@@ -31,12 +31,7 @@ def cavity_extremes(n: int, reynolds: float, until: float) -> tuple[float, float
 
 
 def test_a_lid_driven_cavity_at_reynolds_100():
-    assert cavity_extremes(32, 100, 12.0) == pytest.approx(GHIA[100], rel=0.025)
-
-
-@pytest.mark.slow
-def test_a_lid_driven_cavity_at_reynolds_400():
-    assert cavity_extremes(64, 400, 30.0) == pytest.approx(GHIA[400], rel=0.03)
+    assert cavity_extremes(32, 100, 12.0) == pytest.approx(GHIA, rel=0.025)
 
 
 def vortex_error(n: int) -> float:

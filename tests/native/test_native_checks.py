@@ -45,7 +45,7 @@ def test_lines_of_c_fit_on_a_screen() -> None:
     for path in (path for folder in folders for path in folder.rglob("*.[ch]")):
         lines = path.read_text().splitlines()
         assert len(lines) <= 350, path
-        assert max(map(len, lines)) < 120, path
+        assert max(map(len, lines)) <= 120, path
 
 
 LONG_LINE = """
@@ -62,7 +62,7 @@ cells[1, 1, 1:-1] = 3  # low and high face along x
 cells[1, 1, 1] = 2
 level = _Faces(PackedStencil(cells, cells, (0.5, 0.0, 0.0), np.zeros(256)), 1)
 assert list(level.torn((0,), 6)) == [(nx + 1) // 2, 0]
-face = level.coarse((0,)).faces[0][1, 1]
+face = level.coarse((0,), (1, 1, (nx + 1) // 2)).faces[0][1, 1]
 assert face[1] == 0 and (face[2:-1] == 0.25).all()
 """
 

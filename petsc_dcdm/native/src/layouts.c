@@ -22,7 +22,9 @@ typedef struct {
 static const field_layout layouts[] = {
 #define OF dcdm_level
     WHOLE, FIELD(n_w), FIELD(n_r), FIELD(n_x), FIELD(pitch_w), FIELD(pitch_r), FIELD(origin), FIELD(full_w),
-    FIELD(full_r), FIELD(has_r), FIELD(wrap_w), FIELD(wrap_r), FIELD(wrap_x), FIELD(half_w), FIELD(half_r), FIELD(half_x), FIELD(place_w), FIELD(place_r), FIELD(place_x), FIELD(stop_r), FIELD(stop_x), FIELD(halo), FIELD(steps),
+    FIELD(full_r), FIELD(has_r), FIELD(wrap_w), FIELD(wrap_r), FIELD(wrap_x), FIELD(half_w), FIELD(half_r),
+    FIELD(half_x), FIELD(place_w), FIELD(place_r), FIELD(place_x), FIELD(stop_r), FIELD(stop_x), FIELD(halo),
+    FIELD(steps),
     FIELD(block_class), FIELD(class_value), FIELD(block_start), FIELD(block_count), FIELD(blocks),
     FIELD(omegas), FIELD(x), FIELD(y), FIELD(r), FIELD(range), FIELD(w_begin), FIELD(w_end), FIELD(parts), FIELD(part),
 #undef OF

@@ -77,11 +77,13 @@ def test_a_wrong_setting(settings, said):
 
 
 def test_refusals_name_the_fallback_with_the_prefix():
-    A = PETSc.Mat().createAIJ((6, 6), nnz=6)
-    A.setValues(range(6), range(6), np.eye(6) * 9 - 1)
+    A = poisson(SHAPE)
+    A.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, False)
+    for row, column in ((0, 5), (5, 0)):
+        A.setValue(row, column, -0.1)
     A.assemble()
     with refused("-pc_dcdm_fallback gamg would solve it"):
-        solve(A, right_hand_side(A), pc_dcdm_grid="3,2")
+        solve(A, right_hand_side(A), pc_dcdm_grid="8,8,4")
 
 
 def test_a_matrix_that_is_no_matrix_gets_no_remedy():

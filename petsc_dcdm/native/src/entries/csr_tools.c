@@ -123,7 +123,8 @@ int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t capacity
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < m->rows; r++) {
             if (known > capacity) continue;
-            if (wide ? follows(m, r, 1) : follows(m, r, 0)) continue; /* perhaps another thread's row, which finds them */
+            /* perhaps it follows another thread's row, which finds them */
+            if (wide ? follows(m, r, 1) : follows(m, r, 0)) continue;
             for (int64_t e = get_index(m->indptr, r, wide); e < get_index(m->indptr, r + 1, wide); e++)
                 if (m->values[e] != 0) known = add_offset(mine, known, get_index(m->indices, e, wide) - m->shift - r);
             if (m->off_indptr)

@@ -6,7 +6,7 @@
 
 enum { RUN = 256 };
 
-/* acc = what the stencil makes of p, for n cells of a line from element `at` on; `distance` is that to the neighbours. */
+/* acc = what the stencil makes of p, for n cells of a line from element `at` on; `distance`: to the neighbours. */
 INLINE void multiply_run(const float *const *c, const int64_t *distance, int64_t places, const float *p, int64_t at,
                          int64_t n, float *restrict acc) {
     const float *restrict centre = c[0] + at, *restrict own = p + at;
@@ -18,11 +18,11 @@ INLINE void multiply_run(const float *const *c, const int64_t *distance, int64_t
     }
 }
 
-/* left -= A p, q = beta p + alpha D^-1 left, z += q: one step of a polynomial of D^-1 A, for the n[2] x n[1] x n[0] cells
+/* left -= A p, q = beta p + alpha D^-1 left, z += q: one step of a polynomial of D^-1 A, for n[2] x n[1] x n[0] cells
  * of a box. c is `places` padded arrays (n[2] + 2, n[1] + 2, n[0] + 2), p and q are such ones; left and z have no halo.
  * Without p the product is 0, without q and z that is all. */
-void dcdm_compact_step(const float *c, int64_t places, const int64_t *n, const float *p, double *left, float *q, double *z,
-                       double beta, double alpha, int threads) {
+void dcdm_compact_step(const float *c, int64_t places, const int64_t *n, const float *p, double *left, float *q,
+                       double *z, double beta, double alpha, int threads) {
     const int64_t pitch_y = n[0] + 2, pitch_z = pitch_y * (n[1] + 2), size = pitch_z * (n[2] + 2);
     const float *array[PLACES_3D];
     int64_t distance[PLACES_3D];

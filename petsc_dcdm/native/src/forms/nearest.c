@@ -302,7 +302,7 @@ static void sum_rows(const csr_matrix *m, target *into, csr_report *report, int6
 /* Per row, in float64 times `scale`: in w_low and w_high what it gives a linear function along each axis, in s its sum,
  * and its diagonal; and its couplings (compact.h), in `places` arrays of `size` elements. mixture (xy, xz, yz): sums
  * over the rows of what mixes two axes, relative to the diagonal; magnitude: the largest sum of a row's magnitudes,
- * couplings to Dirichlet rows left out, relative to its diagonal. Of the report the error is set, the symmetry, and what is
+ * couplings to Dirichlet rows left out, relative to its diagonal. Of the report the error, the symmetry, and what is
  * wrapped. */
 void dcdm_csr_nearest(const csr_matrix *m, const csr_output *out, float *couplings, int64_t places, int64_t size,
                       double *mixture, double *magnitude, csr_report *report, int threads) {

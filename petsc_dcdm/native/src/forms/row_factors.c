@@ -2,7 +2,7 @@
  *
  * d_j / d_i = a_ji / a_ij for coupled rows i and j. Rows are taken in order; one that is coupled to an earlier row gets
  * its factor from that, one that is not begins a fragment, and fragments that a row joins become one (union-find with
- * ratios). So every row is reached along some tree of couplings in one pass, whatever the order of the rows; whether the
+ * ratios). So every row is reached along some tree of couplings in one pass, whatever the order of rows; whether the
  * other couplings agree is seen when S is read. Couplings one way (to Dirichlet rows) and of two signs tell nothing.
  */
 #include <math.h>
@@ -72,7 +72,7 @@ INLINE int64_t connect(const own_rows *m, double *d, int64_t *label, int64_t *pa
 }
 
 /* d and label (the component, from 0 on) of every row; returns how many components there are. Of component c, count[c]
- * is the number of its rows and exponents[c] the sum of the binary exponents of their d, rounded down. All arrays have `rows`
+ * is the number of its rows and exponents[c] the sum of the binary exponents of their d, rounded down. All have `rows`
  * elements, whatever is in them. */
 int64_t dcdm_row_factors(int64_t rows, int64_t shift, const void *indptr, const void *indices, const double *values,
                          int wide, double *d, int64_t *label, int64_t *count, double *exponents) {

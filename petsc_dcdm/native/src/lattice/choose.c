@@ -140,7 +140,8 @@ int rank_sides(search *s, int32_t u, int32_t v, int sides, uint8_t *order, int *
         int straight = 0;
         for (int q = 0; q < SIDES; q++) straight |= opposite >= 0 && s->row[v].beside[q] == opposite;
         const float value = 8 * votes[d] + 6 * (float)s->seen[d][kind] / (float)all - 4 * (float)others +
-                            (float)straight + 2 * (float)(at >= s->low[d / 2] && at <= s->high[d / 2]) - (float)(d / 2 >= s->axes);
+                            (float)straight + 2 * (float)(at >= s->low[d / 2] && at <= s->high[d / 2]) -
+                            (float)(d / 2 >= s->axes);
         int to = count++;
         for (; to > 0 && score[to - 1] < value; to--) score[to] = score[to - 1], order[to] = order[to - 1];
         score[to] = value, order[to] = (uint8_t)d;

@@ -1,7 +1,7 @@
 /* Rows in lexicographic order, whatever cells have none: one pass.
  *
  * A row that is coupled to the one before it lies next to that along x. Of two others before it the nearer one is its
- * neighbour along y, the other one along z. Where there is one only, the order tells which it is: low neighbours along y
+ * neighbour along y, the other one along z. Where there is only one, the order tells which: low neighbours along y
  * never go back from row to row. Pieces that grow apart and then meet are joined. All couplings are checked; what does
  * not come out, or would put two rows into one cell, is left to the search. */
 #include "lattice/lattice.h"
