@@ -24,7 +24,7 @@ RUNNER = ROOT / "tests" / "mpi" / "runner.py"
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """For a program under test: one thread, this venv first in PATH, no PETSc options of the caller's."""
     env = dict(os.environ)
-    for name in ("PETSC_OPTIONS", "PYTHONSTARTUP"):
+    for name in ("PETSC_OPTIONS", "PYTHONSTARTUP", "TRITON_INTERPRET"):
         env.pop(name, None)
     env.update(
         OMPI_ALLOW_RUN_AS_ROOT="1",
