@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 from petsc_dcdm.grid.shape import Periodic, Shape, shape_argument, size_text
 from petsc_dcdm.poisson import dmda, families
 from petsc_dcdm.poisson.assemble import System, assemble, close_rings
+from petsc_dcdm.poisson.pockets import seal_pockets
 
 Made = tuple[PETSc.Mat, PETSc.DMDA | None]
 
@@ -28,6 +29,7 @@ def scene(name: str, shape: Shape, periodic: Periodic, fluid_only: bool = False)
     """A family whose sides meet along some axes."""
     dm = dmda.create(shape, PETSc.COMM_SELF, periodic=periodic)
     world = close_rings(families.make(name, shape, 11, dmda.box_of(dm)), dm)
+    seal_pockets(world, dm)
     return assemble(world, dm, fluid_only)
 
 
@@ -80,9 +82,11 @@ def show(title: str, found: dict[str, tuple[float, float, int]]) -> None:
 
 
 def rings(shape: Shape, runs: int) -> None:
-    """A mixed domain and a box with walls, and periodic along one axis and along all."""
+    """A mixed domain, an open box and a closed one, and periodic along one axis and along all: the box that is periodic
+    along all axes is singular, as the closed one.
+    """
     every = [("walls", ""), ("periodic x", "x"), ("periodic, all axes", "xyz" if shape[0] > 1 else "xy")]
-    for name in ("mixed", "box"):
+    for name in ("mixed", "box", "neumann"):
         systems: dict[str, Made] = {}
         for title, axes in every:
             z, y, x = (axis in axes for axis in "zyx")
