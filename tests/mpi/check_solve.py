@@ -224,7 +224,7 @@ def test_boxes_on_some_ranks_only():
         w, s = conductances((5, 9, 40), random_solids((5, 9, 40), fraction=0.1))
         A = matrix(w, s)
         b = right_hand_side(A)
-        ksp, x = solve(A, b, ksp_rtol=1e-10)
+        ksp, x = solve(A, b, ksp_rtol=1e-10, pc_dcdm_compile="off")  # plain torch, Triton or not
         system = ksp.getPC().getPythonContext()._system
         assert (0 in system.layout.shape) == bool(COMM.getRank() % 2)
         assert ksp.getConvergedReason() > 0 and relative_residual(A, x, b) <= 1e-10
