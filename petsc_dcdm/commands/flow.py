@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from petsc_dcdm.commands.arguments import triple
 from petsc_dcdm.grid.shape import shape_option
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def add_flow_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentPars
     parser.add_argument("--size", default="64", metavar="N | NX,NY[,NZ]", help="cells (default 64)")
     parser.add_argument("--steps", type=int, default=100, help="time steps (default 100)")
     parser.add_argument("--mesh", metavar="FILE", help="a closed surface as the obstacle (OBJ, STL, PLY, ...)")
-    parser.add_argument("--rotate", default="0,0,0", metavar="X,Y,Z", help="degrees about x, then y, then z")
+    parser.add_argument("--rotate", type=triple, default=(0.0, 0.0, 0.0), metavar="X,Y,Z", help="degrees, x first")
     parser.add_argument("--moving", action="store_true", help="the obstacle swings: the matrix changes every step")
     parser.add_argument("--periodic", default="", metavar="AXES", help="x, y, xy, ...: axes without ends")
     parser.add_argument("--reynolds", type=float, default=100.0, help="of cavity and vortices (default 100)")
@@ -90,13 +91,9 @@ def _wishes(args: argparse.Namespace) -> Any:
 
     if set(args.periodic) - set("xyz"):
         raise ValueError(f"--periodic {args.periodic!r} is none of the axes x, y, z.")
-    try:
-        x, y, z = (float(part) for part in args.rotate.split(","))
-    except ValueError:
-        raise ValueError(f"--rotate {args.rotate!r} is not three numbers X,Y,Z.") from None
     surface = mesh.load(args.mesh) if args.mesh else None
     shape = shape_option("size", args.size)
-    return Wishes(shape, surface, (x, y, z), args.moving, args.periodic, args.reynolds)
+    return Wishes(shape, surface, args.rotate, args.moving, args.periodic, args.reynolds)
 
 
 class _Output:
@@ -115,8 +112,7 @@ class _Output:
     def write(self) -> None:
         if not (self._args.frames or self._args.vti):
             return
-        import numpy as np
-
+        from petsc_dcdm.flow.staggered import centred
         from petsc_dcdm.flow.tank import Tank
         from petsc_dcdm.grid.faces import interior
 
@@ -126,8 +122,7 @@ class _Output:
         padded = grid.zeros()
         padded[grid.inner] = interior(state.projection.solid[0])
         solid = grid.gather(padded)
-        centred = [0.5 * (u + np.roll(u, -1, 2 - a)) for a, u in enumerate(state.u)]
-        velocity = [grid.gather(component) for component in centred] if self._args.vti else []
+        velocity = [grid.gather(component) for component in centred(state.u)] if self._args.vti else []
         if shown is None or solid is None:
             return
         if self._args.frames:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from petsc_dcdm.commands.arguments import triple
 from petsc_dcdm.grid.shape import NOT_PERIODIC, axes_argument, shape_option, size_text
 
 if TYPE_CHECKING:
@@ -41,21 +42,13 @@ def add_solve_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
     grid.add_argument("--cells", metavar="cells.bin", help="index set: cell number of each row of --matrix")
     mesh = parser.add_argument_group("where the mesh goes")
     mesh.add_argument("--mesh-size", type=float, default=0.5, help="its longest edge / shortest edge of the domain")
-    mesh.add_argument("--position", type=_triple, default=(0.4, 0.5, 0.5), metavar="X,Y,Z", help="its centre, 0 to 1")
-    mesh.add_argument("--rotate", type=_triple, default=(0.0, 0.0, 0.0), metavar="X,Y,Z", help="degrees, x first")
+    mesh.add_argument("--position", type=triple, default=(0.4, 0.5, 0.5), metavar="X,Y,Z", help="its centre, 0 to 1")
+    mesh.add_argument("--rotate", type=triple, default=(0.0, 0.0, 0.0), metavar="X,Y,Z", help="degrees, x first")
     out = parser.add_argument_group("output")
     out.add_argument("--json", action="store_true", help="print the result as one JSON object")
     out.add_argument("--output", metavar="x.bin", help="the solution as a PETSc binary vector")
     out.add_argument("--vti", metavar="x.vti", help="pressure (and flags and velocity of a scene) for ParaView")
     parser.set_defaults(run=run)
-
-
-def _triple(text: str) -> tuple[float, float, float]:
-    try:
-        x, y, z = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers X,Y,Z") from None
-    return x, y, z
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from petsc_dcdm.flow.staggered import Grid, Points, Velocity
+from petsc_dcdm.flow.staggered import Grid, Points, Velocity, centred
 
 
 def paths(grid: Grid, u: Velocity, dt: float) -> tuple[Velocity, Velocity]:
@@ -17,10 +17,10 @@ def paths(grid: Grid, u: Velocity, dt: float) -> tuple[Velocity, Velocity]:
     each (x, y, z) in cells, by the midpoint rule.
     """
     here = places(grid.zeros())
-    centred = [0.5 * (field + np.roll(field, -1, 2 - a)) for a, field in enumerate(u)]
+    at_centres = centred(u)
 
     def path(time: float) -> Velocity:
-        middle = [p - 0.5 * time * v for p, v in zip(here, centred, strict=True)]
+        middle = [p - 0.5 * time * v for p, v in zip(here, at_centres, strict=True)]
         found = grid.velocity()
         for a in grid.axes:
             x, y, z = (p + 0.5 * (a == axis) for axis, p in enumerate(middle))

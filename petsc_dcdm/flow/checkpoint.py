@@ -25,21 +25,32 @@ def _fields(state: Smoke | Tank) -> dict[str, np.ndarray]:
     return {**names, **{f"before{a}": state.before[a] for a in state.grid.axes}, "density": state.density}
 
 
+def _place_of_last_faces(grid: Grid, a: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where the layer of faces above this rank's last cells along an axis is: in its arrays, in the whole layer."""
+    axis = 2 - a
+    own = list(grid.inner)
+    own[axis] = slice(own[axis].stop, own[axis].stop + 1)
+    whole = [slice(o, o + m) for o, m in zip(grid.box.offset, grid.box.shape, strict=True)]
+    whole[axis] = slice(0, 1)
+    return tuple(own), tuple(whole)
+
+
 def _last_faces(grid: Grid, field: np.ndarray, a: int) -> np.ndarray:
     """The layer of faces above the last cells along an axis, whole on every rank: that of an open side is a part of the
     state. Collective.
     """
-    axis = 2 - a
-    shape = tuple(n if d != axis else 1 for d, n in enumerate(grid.shape))
-    whole = np.zeros(shape)
+    whole = np.zeros([n if d != 2 - a else 1 for d, n in enumerate(grid.shape)])
     if grid.at_end(a, True):
-        n = grid.box.shape[axis]
-        own = list(grid.inner)
-        own[axis] = slice(grid.halo[axis] + n, grid.halo[axis] + n + 1)
-        where = [slice(o, o + m) for o, m in zip(grid.box.offset, grid.box.shape, strict=True)]
-        where[axis] = slice(0, 1)
-        whole[tuple(where)] = field[tuple(own)]
+        own, where = _place_of_last_faces(grid, a)
+        whole[where] = field[own]
     return np.asarray(grid.dm.comm.tompi4py().allreduce(whole))
+
+
+def _put_last_faces(grid: Grid, field: np.ndarray, a: int, whole: np.ndarray) -> None:
+    """The way back, into `field`."""
+    if grid.at_end(a, True):
+        own, where = _place_of_last_faces(grid, a)
+        field[own] = whole[where]
 
 
 def save(path: str | Path, state: Smoke | Tank) -> None:
@@ -100,15 +111,3 @@ def load(path: str | Path, state: Smoke | Tank) -> None:
     state.pressure_dt = float(held["numbers"][2])
     state.pressure = grid.scatter(held["pressure"])[grid.inner].copy()
     state.place_obstacle()
-
-
-def _put_last_faces(grid: Grid, field: np.ndarray, a: int, whole: np.ndarray) -> None:
-    if not grid.at_end(a, True):
-        return
-    axis = 2 - a
-    n = grid.box.shape[axis]
-    own = list(grid.inner)
-    own[axis] = slice(grid.halo[axis] + n, grid.halo[axis] + n + 1)
-    where = [slice(o, o + m) for o, m in zip(grid.box.offset, grid.box.shape, strict=True)]
-    where[axis] = slice(0, 1)
-    field[tuple(own)] = whole[tuple(where)]

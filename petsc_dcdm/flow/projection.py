@@ -68,14 +68,15 @@ class Projection:
             2002).
         """
         grid, shape = self.grid, self.grid.shape
-        solid = self._round_rings(solid)
+        rings = any(grid.periodic)  # beyond the ends of these are the cells of the other end
+        solid = dmda.exchanged(grid.dm, solid) if rings else solid
         self.solid = solid, velocity
         flags = self.flags = np.where(solid, SOLID, FLUID).astype(np.uint8)
         if level is not None:
             flags[(level > 0) & ~solid] = OPEN
         ends = [grid.sides[2 * a + high].kind for a in range(3) for high in (False, True)]
         set_walls(flags, shape, grid.box, tuple(ends))
-        flags = self.flags = self._round_rings(flags)
+        flags = self.flags = dmda.exchanged(grid.dm, flags) if rings else flags
         w = [np.zeros(flags.shape) for _ in range(3)]
         held = np.zeros(grid.box.shape)
         world = World(shape, grid.box, flags, (w[0], w[1], w[2]), held, tuple(ends), periodic=grid.periodic)
@@ -99,14 +100,6 @@ class Projection:
             self._system.A.destroy()
         self._system = assemble(world, grid.dm)
         self._system.attach(self._ksp)
-
-    def _round_rings(self, values: np.ndarray) -> np.ndarray:
-        """With the cells of the other end beyond the sides of periodic axes, and of other ranks. Collective."""
-        if not any(self.grid.periodic):
-            return values
-        padded = values.astype(float)
-        dmda.exchange(self.grid.dm, padded)
-        return padded.astype(values.dtype)
 
     def hold_solids(self, u: Velocity) -> None:
         """Give the faces of what is solid its velocity, in place; halos are filled."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from petsc4py import PETSc
 
-from petsc_dcdm.flow.obstacles import Ball, Body, at_rest, back_and_forth
-from petsc_dcdm.flow.smoke import Physics, Smoke
+from petsc_dcdm.flow.obstacles import Ball, Body, Path, at_rest, back_and_forth
+from petsc_dcdm.flow.smoke import Obstacle, Physics, Smoke
 from petsc_dcdm.flow.staggered import Grid, Side
 from petsc_dcdm.flow.tank import Tank
 from petsc_dcdm.grid.shape import Shape
@@ -39,6 +39,18 @@ def sides(wishes: Wishes, **special: Side) -> list[Side]:
     return [special.get(f"{axis}_{end}", plain[axis]) for axis, end in names]
 
 
+def _obstacle(grid: Grid, wishes: Wishes, radius: float, path: Path) -> Obstacle:
+    """The mesh that is wished for, or a ball of so many cells."""
+    if wishes.mesh is None:
+        return Ball(grid, radius, path)
+    return Body(grid, wishes.mesh, path, size=0.45, rotation=wishes.rotation)
+
+
+def _own_cells(grid: Grid, chosen: np.ndarray) -> np.ndarray:
+    """Of this rank (box.shape), from what broadcasts to the shape of its arrays."""
+    return np.broadcast_to(chosen, grid.zeros().shape)[grid.inner].copy()
+
+
 def plume(wishes: Wishes) -> Smoke:
     """Warm smoke from the floor rises round a body, which swings if it is moving; the ceiling is open."""
     shape = wishes.shape
@@ -49,15 +61,11 @@ def plume(wishes: Wishes) -> Smoke:
     speed = n / 2.0  # cells per unit of time: through the domain in two of them
     centre = (0.5 * nx, 0.5 * ny, 0.5 * nz) if up == 2 else (0.5 * nx, 0.5 * ny, 0.5)
     path = back_and_forth(centre, (0.15 * nx, 0.0, 0.0), 2.0) if wishes.moving else at_rest(centre)
-    obstacle = (
-        Ball(grid, 0.16 * min(nx, n), path)
-        if wishes.mesh is None
-        else Body(grid, wishes.mesh, path, size=0.45, rotation=wishes.rotation)
-    )
+    obstacle = _obstacle(grid, wishes, 0.16 * min(nx, n), path)
     x, y, z = grid.centres()
     inside = (x - 0.5 * nx) ** 2 + ((y - 0.5 * ny) ** 2 if up == 2 else 0.0) < (0.15 * nx) ** 2
     inlet = inside & ((z if up == 2 else y) < 0.05 * n)
-    cells = np.broadcast_to(inlet, grid.zeros().shape)[grid.inner].copy()
+    cells = _own_cells(grid, inlet)
     jet = (0.0, 0.0, speed) if up == 2 else (0.0, speed, 0.0)
     return Smoke(grid, Physics(buoyancy=1.0 * speed, longest=0.9 / speed), obstacle, (cells, jet))
 
@@ -71,14 +79,10 @@ def tunnel(wishes: Wishes) -> Smoke:
     grid = Grid(shape, sides(wishes, x_low=wind, x_high=Side("open")), wishes.comm)
     centre = (0.3 * nx, 0.5 * ny, 0.5 * nz)
     path = back_and_forth(centre, (0.0, 0.15 * ny, 0.0), 2.0) if wishes.moving else at_rest(centre)
-    obstacle = (
-        Ball(grid, 0.14 * ny, path)
-        if wishes.mesh is None
-        else Body(grid, wishes.mesh, path, size=0.45, rotation=wishes.rotation)
-    )
+    obstacle = _obstacle(grid, wishes, 0.14 * ny, path)
     x, y, _ = grid.centres()
     streaks = (x < 0.03 * nx) & (np.abs((y / ny * 10) % 1.0 - 0.5) < 0.2)
-    cells = np.broadcast_to(streaks, grid.zeros().shape)[grid.inner].copy()
+    cells = _own_cells(grid, streaks)
     smoke = Smoke(grid, Physics(longest=0.9 / speed), obstacle, (cells, None))
     smoke.u[0][...] = speed
     smoke.projection.hold_solids(smoke.u)

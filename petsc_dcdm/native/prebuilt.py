@@ -49,10 +49,15 @@ def targets() -> tuple[Target, ...]:
 
 def library_name(sources: Sequence[Path], half: bool, target: Target) -> str:
     """The file name of a library made from these sources. `half`: with bfloat16 coefficients."""
+    return _stem(sources, half) + f"-{target.name}.so"
+
+
+def _stem(sources: Sequence[Path], half: bool) -> str:
+    """The part of the name that all targets share."""
     digest = hashlib.sha256(bytes([half]))
     for path in sources:
         digest.update(path.name.encode() + path.read_bytes())
-    return f"kernels-{digest.hexdigest()[:16]}-{target.name}.so"
+    return f"kernels-{digest.hexdigest()[:16]}"
 
 
 def find(sources: Sequence[Path], half: bool) -> Path | None:
@@ -64,9 +69,9 @@ def find(sources: Sequence[Path], half: bool) -> Path | None:
     named = os.environ.get(DIRECTORY_VARIABLE)
     if not named:
         return None
-    directory, features = Path(named), processor_features()
+    directory, features, stem = Path(named), processor_features(), _stem(sources, half)
     for target in targets():
-        library = directory / library_name(sources, half, target)
+        library = directory / f"{stem}-{target.name}.so"
         if target.needs <= features and library.exists():
             require_private(directory)
             require_private(library)

@@ -211,9 +211,7 @@ def close_rings(world: World, dm: PETSc.DMDA) -> World:
     if not any(world.periodic):
         return world
     world.sides = tuple(CLOSED_SIDE if world.periodic[2 - n // 2] else side for n, side in enumerate(world.sides))
-    flags = world.flags.astype(float)
-    dmda.exchange(dm, flags)
-    world.flags[...] = flags.astype(np.uint8)
+    world.flags[...] = dmda.exchanged(dm, world.flags)
     given = world.coefficient if isinstance(world.coefficient, tuple) else (world.coefficient,)
     for coefficient in given:
         if coefficient is not None:

@@ -106,6 +106,13 @@ def exchange(dm: PETSc.DMDA, padded: np.ndarray) -> None:
     dm.restoreGlobalVec(ours)
 
 
+def exchanged(dm: PETSc.DMDA, padded: np.ndarray) -> np.ndarray:
+    """A copy, in its own type, whose face halo is filled as `exchange` does. Collective."""
+    values = padded.astype(float)
+    exchange(dm, values)
+    return values.astype(padded.dtype)
+
+
 def gather(dm: PETSc.DMDA, values: np.ndarray) -> np.ndarray | None:
     """The whole field (nz, ny, nx) on rank 0, None elsewhere: for output only. Collective."""
     ours, natural = dm.createGlobalVec(), dm.createNaturalVec()

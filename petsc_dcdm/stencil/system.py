@@ -308,7 +308,7 @@ def _read(
         raise_together(comm, error)
     except MatrixError:
         layout.close()  # the traceback may live longer than MPI
-        if stencil.ghosts is not None:
+        if stencil.ghosts is not None and stencil.ghosts is not known:
             stencil.ghosts.destroy()
         raise
     if factors is not None:

@@ -85,17 +85,7 @@ class NumpyRows:
         rounding: float = 1e-12,
         sum_rounding: float = SUM_ROUNDING,
     ) -> StencilReport:
-        row, column, value = self._row, self._column, sign * self._values
-        self._fail(Problem.NOT_FINITE, ~np.isfinite(value), value)
-        d = np.zeros(self.rows)
-        np.add.at(d, row[self._on_diagonal], value[self._on_diagonal])
-        free = self.dirichlet == 0
-        wrong = ~(d > 0) & free
-        if wrong.any():
-            bad = int(np.flatnonzero(wrong)[0])
-            raise StencilError(Problem.DIAGONAL, bad, self._first + bad, float(d[bad]))
-        coupled = ~self._on_diagonal & (value != 0) & free[row]
-        row, column, value = row[coupled], column[coupled], value[coupled]
+        d, free, row, column, value = self._couplings(sign)
         self._fail(Problem.SIGN, value > rounding * d[row], value, row, column)
         weight = np.maximum(-value, 0.0)
 
@@ -162,16 +152,7 @@ class NumpyRows:
         )
 
     def add_up(self, sums: AxisSums, *, sign: float = 1.0, scale: float = 1.0) -> None:
-        row, column, value = self._row, self._column, sign * self._values
-        free = self.dirichlet == 0
-        self._fail(Problem.NOT_FINITE, ~np.isfinite(value), value)
-        d = sign * self.diagonals(np.arange(self.rows))
-        wrong = ~(d > 0) & free
-        if wrong.any():
-            bad = int(np.flatnonzero(wrong)[0])
-            raise StencilError(Problem.DIAGONAL, bad, self._first + bad, float(d[bad]))
-        coupled = ~self._on_diagonal & (value != 0) & free[row]
-        row, column, value = row[coupled], column[coupled], value[coupled]
+        d, free, row, column, value = self._couplings(sign)
         there, fixed = self._there(column)
         step = self._steps(row, there)
         lengths = np.array(self._shape[::-1])[:, None]
@@ -211,6 +192,21 @@ class NumpyRows:
             sums.couplings[number] = scale * total(np.all(step == np.array(place)[:, None], axis=0))
         size = d + total(everything, np.abs(value))
         sums.magnitude, sums.symmetry = float(np.max(size[free] / d[free], initial=0.0)), 1
+
+    def _couplings(self, sign: float) -> tuple[np.ndarray, ...]:
+        """Diagonals, whether rows are no Dirichlet rows, and row, column and value of the couplings of these, times
+        ``sign``. Raises StencilError for what is not finite and for a diagonal of such a row that is not positive.
+        """
+        row, column, value = self._row, self._column, sign * self._values
+        self._fail(Problem.NOT_FINITE, ~np.isfinite(value), value)
+        d = sign * self.diagonals(np.arange(self.rows))
+        free = self.dirichlet == 0
+        wrong = ~(d > 0) & free
+        if wrong.any():
+            bad = int(np.flatnonzero(wrong)[0])
+            raise StencilError(Problem.DIAGONAL, bad, self._first + bad, float(d[bad]))
+        coupled = ~self._on_diagonal & (value != 0) & free[row]
+        return d, free, row[coupled], column[coupled], value[coupled]
 
     def _there(self, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The cells of columns, and whether they are those of Dirichlet rows."""

@@ -113,7 +113,7 @@ def nearest(
     A: PETSc.Mat, grid: Grid, threads: int, refusal: FormError, ghosts: Ghosts | None = None
 ) -> tuple[RowStencil, Nearness]:
     """The nearest operator of what was refused; w_high is always there, and :func:`join_sides` makes one of both.
-    ``ghosts``: those of a matrix with this pattern, if they are known.
+    ``ghosts``: those of a matrix with this pattern, if they are known; they stay the caller's.
 
     Collective; raises MatrixError on all ranks alike where there is none, the ``refusal`` where the matrix is of
     another kind.
@@ -134,7 +134,7 @@ def nearest(
             check_symmetry(A, found.dirichlet)
         return _clean(found, comm, grid, box, sign, scale, refusal)
     except MatrixError:
-        if found.ghosts is not None:
+        if found.ghosts is not None and found.ghosts is not ghosts:
             found.ghosts.destroy()
         raise
 
@@ -147,13 +147,13 @@ def _read(
     scale: float,
     box: Place | None,
     refusal: FormError,
-    ghosts: Ghosts | None,
+    known: Ghosts | None,
 ) -> _Rows:
     comm, first = A.getComm().tompi4py(), A.getOwnershipRange()[0]
     shape = (rows.rows,) if box is None else tuple(size + 2 for size in box[1])
     options: dict[str, Any] = {"sign": sign, "scale": scale} | ({} if box is None else {"box": box})
     rows.find_dirichlet()
-    penalties = 0
+    penalties, ghosts = 0, known
     while True:
         if comm.Get_size() > 1:
             ghosts = ghosts or Ghosts(A, rows.ghost_columns(), grid)
@@ -167,7 +167,7 @@ def _read(
         try:
             raise_together(comm, error)
         except MatrixError:
-            if ghosts is not None:
+            if ghosts is not None and ghosts is not known:
                 ghosts.destroy()
             raise
         # A row whose sum is nearly its diagonal may be one whose value a penalty fixes.

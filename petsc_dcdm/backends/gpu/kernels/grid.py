@@ -116,6 +116,22 @@ def stencil(
 
 
 @triton.jit
+def values(
+    a, x, y, z, x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1, z0, has_z0, z1, has_z1, inside, nx, ny,
+    TYPE: tl.constexpr,
+):  # fmt: skip
+    """What an array has in the cells and their neighbours low x, high x, low y, ...; 0 where there is none."""
+    v = tl.load(a + place(x, y, z, nx, ny), mask=inside, other=0.0).to(TYPE)
+    v_x0 = tl.load(a + place(x0, y, z, nx, ny), mask=inside & has_x0, other=0.0).to(TYPE)
+    v_x1 = tl.load(a + place(x1, y, z, nx, ny), mask=inside & has_x1, other=0.0).to(TYPE)
+    v_y0 = tl.load(a + place(x, y0, z, nx, ny), mask=inside & has_y0, other=0.0).to(TYPE)
+    v_y1 = tl.load(a + place(x, y1, z, nx, ny), mask=inside & has_y1, other=0.0).to(TYPE)
+    v_z0 = tl.load(a + place(x, y, z0, nx, ny), mask=inside & has_z0, other=0.0).to(TYPE)
+    v_z1 = tl.load(a + place(x, y, z1, nx, ny), mask=inside & has_z1, other=0.0).to(TYPE)
+    return v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1
+
+
+@triton.jit
 def product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1):
     """A v, written with differences across faces: no cancellation where v is smooth."""
     y = s * v

@@ -12,7 +12,7 @@ device: the same numbers every time. All scalars stay on the device, in `state`:
 import triton
 import triton.language as tl
 
-from petsc_dcdm.backends.gpu.kernels.grid import around, cells_of, place, product, stencil
+from petsc_dcdm.backends.gpu.kernels.grid import around, cells_of, place, product, stencil, values
 
 NORM, ENERGY, SLOPE, OK, ALPHA, MEAN, UNIT = (tl.constexpr(i) for i in range(7))
 BETA = tl.constexpr(7)
@@ -66,13 +66,10 @@ def dots(
         w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil(
             a0, a1, a2, a3, cx, cy, cz, x1, has_x1, y1, has_y1, z1, has_z1, inside, nx, ny, PACKED, tl.float64
         )
-        v = tl.load(d + i, mask=inside, other=0.0).to(tl.float64)
-        v_x0 = tl.load(d + place(x0, cy, cz, nx, ny), mask=inside & has_x0, other=0.0).to(tl.float64)
-        v_x1 = tl.load(d + place(x1, cy, cz, nx, ny), mask=inside & has_x1, other=0.0).to(tl.float64)
-        v_y0 = tl.load(d + place(cx, y0, cz, nx, ny), mask=inside & has_y0, other=0.0).to(tl.float64)
-        v_y1 = tl.load(d + place(cx, y1, cz, nx, ny), mask=inside & has_y1, other=0.0).to(tl.float64)
-        v_z0 = tl.load(d + place(cx, cy, z0, nx, ny), mask=inside & has_z0, other=0.0).to(tl.float64)
-        v_z1 = tl.load(d + place(cx, cy, z1, nx, ny), mask=inside & has_z1, other=0.0).to(tl.float64)
+        v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1 = values(
+            d, cx, cy, cz, x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1, z0, has_z0, z1, has_z1,
+            inside, nx, ny, tl.float64,
+        )  # fmt: skip
         q = scale * product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1)
         mine = inside & _mine(own, cx, cy, cz)
         q = tl.where(mine, q, 0.0)
@@ -239,13 +236,10 @@ def residual(
             a0, a1, a2, a3, cx, cy, cz, x1, has_x1, y1, has_y1, z1, has_z1, inside, nx, ny, PACKED, tl.float64
         )
         active = inside & _mine(own, cx, cy, cz) & (w_x0 + w_x1 + w_y0 + w_y1 + w_z0 + w_z1 + s > 0)
-        v = tl.load(x + i, mask=inside, other=0.0)
-        v_x0 = tl.load(x + place(x0, cy, cz, nx, ny), mask=inside & has_x0, other=0.0)
-        v_x1 = tl.load(x + place(x1, cy, cz, nx, ny), mask=inside & has_x1, other=0.0)
-        v_y0 = tl.load(x + place(cx, y0, cz, nx, ny), mask=inside & has_y0, other=0.0)
-        v_y1 = tl.load(x + place(cx, y1, cz, nx, ny), mask=inside & has_y1, other=0.0)
-        v_z0 = tl.load(x + place(cx, cy, z0, nx, ny), mask=inside & has_z0, other=0.0)
-        v_z1 = tl.load(x + place(cx, cy, z1, nx, ny), mask=inside & has_z1, other=0.0)
+        v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1 = values(
+            x, cx, cy, cz, x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1, z0, has_z0, z1, has_z1,
+            inside, nx, ny, tl.float64,
+        )  # fmt: skip
         q = scale * product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1)
         rest = tl.load(b + i, mask=active, other=0.0) - q
         tl.store(r + i, rest, mask=active)

@@ -169,15 +169,11 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
         }
         const int64_t k = cell / plane, j = cell / nx - k * ny, i = cell % nx;
         at.inside[2] = j > 0, at.inside[3] = j + 1 < ny, at.inside[4] = k > 0, at.inside[5] = k + 1 < nz;
-        int64_t to = r, longest = nx - i;
-        if (out->pitch_y > 0) {
-            const int64_t x = i - out->offset[0], y = j - out->offset[1], z = k - out->offset[2];
-            if (x < 0 || x >= out->box[0] || y < 0 || y >= out->box[1] || z < 0 || z >= out->box[2]) {
-                report_error(report, CSR_OUTSIDE, r, cell, 0);
-                return;
-            }
-            to = out->origin + z * out->pitch_z + y * out->pitch_y + x;
-            if (longest > out->box[0] - x) longest = out->box[0] - x;
+        int64_t longest = nx - i;
+        int64_t to = output_at(out, r, i, j, k, &longest);
+        if (to < 0) {
+            report_error(report, CSR_OUTSIDE, r, cell, 0);
+            return;
         }
         if (longest > end_row - r) longest = end_row - r;
         if (longest > RUN) longest = RUN;

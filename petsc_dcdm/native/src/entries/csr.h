@@ -86,6 +86,33 @@ INLINE int64_t get_index(const void *p, int64_t i, int wide) {
     return wide ? ((const int64_t *)p)[i] : (int64_t)((const int32_t *)p)[i];
 }
 
+/* Where what is known of the cell (i, j, k) of row r goes: the element of an array that is a box, and no more than
+ * `longest` cells from there on are of it; else row r. -1 if the cell lies outside of the box. */
+INLINE int64_t output_at(const csr_output *out, int64_t r, int64_t i, int64_t j, int64_t k, int64_t *longest) {
+    if (out->pitch_y <= 0) return r;
+    const int64_t x = i - out->offset[0], y = j - out->offset[1], z = k - out->offset[2];
+    if (x < 0 || x >= out->box[0] || y < 0 || y >= out->box[1] || z < 0 || z >= out->box[2]) return -1;
+    if (*longest > out->box[0] - x) *longest = out->box[0] - x;
+    return out->origin + z * out->pitch_z + y * out->pitch_y + x;
+}
+
+static inline int64_t find_ghost(const csr_matrix *m, int64_t column) {
+    int64_t low = 0, high = m->ghosts;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (m->ghost_column[middle] < column) low = middle + 1;
+        else high = middle;
+    }
+    return low < m->ghosts && m->ghost_column[low] == column ? low : -1;
+}
+
+/* The first row that is wrong is what is told. */
+static NOINLINE __attribute__((cold, unused)) void report_error(csr_report *p, int64_t code, int64_t row,
+                                                                int64_t column, double value) {
+    if (p->code != CSR_OK && p->row <= row) return;
+    p->code = code, p->row = row, p->column = column, p->value = value;
+}
+
 static const uint64_t FACE = 0x9E3779B97F4A7C15u;
 
 /* One face, its number times FACE, as one of its cells sees it. A coupling that both rows agree on adds and subtracts

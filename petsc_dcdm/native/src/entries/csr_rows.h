@@ -7,22 +7,6 @@
 
 #include "csr.h"
 
-static int64_t find_ghost(const csr_matrix *m, int64_t column) {
-    int64_t low = 0, high = m->ghosts;
-    while (low < high) {
-        int64_t middle = low + (high - low) / 2;
-        if (m->ghost_column[middle] < column) low = middle + 1;
-        else high = middle;
-    }
-    return low < m->ghosts && m->ghost_column[low] == column ? low : -1;
-}
-
-static NOINLINE __attribute__((cold)) void report_error(csr_report *p, int64_t code, int64_t row, int64_t column,
-                                                        double value) {
-    if (p->code != CSR_OK && p->row <= row) return;
-    p->code = code, p->row = row, p->column = column, p->value = value;
-}
-
 /* A row's place on the grid: its cell, the strides to its neighbours (0 along an axis one cell long, where nothing may
  * couple), and whether there is a neighbour, in the order low x, high x, low y, ... */
 typedef struct {

@@ -41,21 +41,6 @@ static void look_around(const csr_matrix *m, neighbourhood *around, int64_t i, i
     }
 }
 
-static int64_t find_ghost_column(const csr_matrix *m, int64_t column) {
-    int64_t low = 0, high = m->ghosts;
-    while (low < high) {
-        int64_t middle = low + (high - low) / 2;
-        if (m->ghost_column[middle] < column) low = middle + 1;
-        else high = middle;
-    }
-    return low < m->ghosts && m->ghost_column[low] == column ? low : -1;
-}
-
-static void report_first(csr_report *p, int64_t code, int64_t row, int64_t column, double value) {
-    if (p->code != CSR_OK && p->row <= row) return;
-    p->code = code, p->row = row, p->column = column, p->value = value;
-}
-
 /* The place of a cell so far away, -1 if it is none of the neighbourhood. */
 INLINE int find_place(neighbourhood *around, int64_t distance) {
     for (int n = 0, q = around->next; n < PLACES; n++, q++) {
@@ -71,15 +56,15 @@ INLINE int find_place(neighbourhood *around, int64_t distance) {
 INLINE void add_entry(const csr_matrix *m, int64_t r, int64_t cell, neighbourhood *around, double value,
                       int64_t local, int64_t ghost, int64_t column, double (*v)[RUN], int t, csr_report *report) {
     if (value == 0) return;
-    if (!isfinite(value)) report_first(report, CSR_NOT_FINITE, r, column, value);
+    if (!isfinite(value)) report_error(report, CSR_NOT_FINITE, r, column, value);
     if (local < 0 && ghost < 0) {
-        report_first(report, CSR_OUTSIDE, r, column, value);
+        report_error(report, CSR_OUTSIDE, r, column, value);
         return;
     }
     const int64_t there = local < 0 ? m->ghost_cell[ghost] : m->cell ? m->cell[local] : m->first_cell + local;
     const int place = find_place(around, there - cell);
     if (place < 0) {
-        report_first(report, CSR_NOT_NEIGHBOUR, r, column, value);
+        report_error(report, CSR_NOT_NEIGHBOUR, r, column, value);
         return;
     }
     const int both = around->doubled & across(place); /* axes of two cells, along which it goes both ways */
@@ -104,11 +89,11 @@ static void read_any(const csr_matrix *m, int64_t r, int64_t cell, neighbourhood
         const int64_t local = get_index(m->indices, e, wide) - m->shift, column = local + m->first_column;
         const double value = m->sign * m->values[e];
         if (m->dirichlet[r]) {
-            if (!isfinite(value)) report_first(report, CSR_NOT_FINITE, r, column, value);
+            if (!isfinite(value)) report_error(report, CSR_NOT_FINITE, r, column, value);
         } else if (local == r) v[CENTRE][t] += value;
         else if (local >= 0 && local < m->rows)
             add_entry(m, r, cell, around, value, local, -1, column, v, t, report);
-        else add_entry(m, r, cell, around, value, -1, find_ghost_column(m, column), column, v, t, report);
+        else add_entry(m, r, cell, around, value, -1, find_ghost(m, column), column, v, t, report);
     }
     if (m->off_indptr && !m->dirichlet[r])
         for (int64_t e = get_index(m->off_indptr, r, wide); e < get_index(m->off_indptr, r + 1, wide); e++) {
@@ -232,8 +217,8 @@ static void write_run(const csr_matrix *m, run_sums *s, int64_t r, int64_t to, i
     for (int t = 0; t < n; t++) {
         const double d = s->v[CENTRE][t];
         if (dirichlet[t]) continue;
-        if (!isfinite(s->size[t])) report_first(report, CSR_NOT_FINITE, r + t, -1, s->size[t]);
-        else if (!(d > 0)) report_first(report, CSR_DIAGONAL, r + t, r + t + m->first_column, d);
+        if (!isfinite(s->size[t])) report_error(report, CSR_NOT_FINITE, r + t, -1, s->size[t]);
+        else if (!(d > 0)) report_error(report, CSR_DIAGONAL, r + t, r + t + m->first_column, d);
     }
     for (int f = 0; f < 3; f++) {
         double *restrict low = (double *)out->w_low[f] + to, *restrict high = (double *)out->w_high[f] + to;
@@ -262,19 +247,15 @@ static void sum_rows(const csr_matrix *m, target *into, csr_report *report, int6
     for (int64_t r = begin_row; r < end_row && report->code == CSR_OK;) {
         const int64_t cell = m->cell ? m->cell[r] : m->first_cell + r;
         if (cell < 0 || cell >= cells) {
-            report_first(report, CSR_OUTSIDE, r, cell, 0);
+            report_error(report, CSR_OUTSIDE, r, cell, 0);
             return;
         }
         const int64_t k = cell / plane, j = cell / nx - k * ny, i = cell % nx;
-        int64_t to = r, n = nx - i < RUN ? nx - i : RUN;
-        if (out->pitch_y > 0) {
-            const int64_t x = i - out->offset[0], y = j - out->offset[1], z = k - out->offset[2];
-            if (x < 0 || x >= out->box[0] || y < 0 || y >= out->box[1] || z < 0 || z >= out->box[2]) {
-                report_first(report, CSR_OUTSIDE, r, cell, 0);
-                return;
-            }
-            to = out->origin + z * out->pitch_z + y * out->pitch_y + x;
-            if (n > out->box[0] - x) n = out->box[0] - x;
+        int64_t n = nx - i < RUN ? nx - i : RUN;
+        const int64_t to = output_at(out, r, i, j, k, &n);
+        if (to < 0) {
+            report_error(report, CSR_OUTSIDE, r, cell, 0);
+            return;
         }
         if (n > end_row - r) n = end_row - r;
         for (int64_t t = 1; m->cell && t < n; t++)
@@ -320,7 +301,7 @@ void dcdm_csr_nearest(const csr_matrix *m, const csr_output *out, float *couplin
         largest = into.magnitude;
 #pragma omp critical
         {
-            if (mine.code != CSR_OK) report_first(&all, mine.code, mine.row, mine.column, mine.value);
+            if (mine.code != CSR_OK) report_error(&all, mine.code, mine.row, mine.column, mine.value);
             all.symmetry += mine.symmetry, all.wrapped |= mine.wrapped;
         }
     }

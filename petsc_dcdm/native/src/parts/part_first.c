@@ -47,8 +47,7 @@ INLINE float strongest_at(const parts_grid *g, const int64_t step[3], int64_t at
 
 /* As dcdm_parts_seen. axis numbers are those of g. */
 void dcdm_parts_grid_seen(const parts_grid *g, double seen[3]) {
-    enum { BINS = 128 };
-    int64_t bins[3][BINS] = {{0}}, cell_step[3], step[3];
+    int64_t bins[3][PARTS_BINS] = {{0}}, cell_step[3], step[3];
     steps_of(g, cell_step, step);
     const int64_t cells = g->n[0] * g->n[1] * g->n[2], every = (cells / 20000 + 1) | 1; /* a sample */
     for (int64_t cell = 0; cell < cells; cell += every) {
@@ -59,18 +58,9 @@ void dcdm_parts_grid_seen(const parts_grid *g, double seen[3]) {
             along[a] = g->w[a][at] + g->w[a][at + step[a]];
             most = stronger(most, along[a]);
         }
-        for (int a = 0; a < 3 && most > 0.0f; a++) {
-            const int bin = along[a] > 0.0f ? (int)(4.0f * log2f(most / along[a])) : BINS - 1;
-            bins[a][bin < BINS ? bin : BINS - 1]++;
-        }
+        for (int a = 0; a < 3 && most > 0.0f; a++) parts_count_share(bins[a], along[a], most);
     }
-    for (int a = 0; a < 3; a++) {
-        int64_t total = 0, below = 0;
-        int b = 0;
-        for (int i = 0; i < BINS; i++) total += bins[a][i];
-        while (b < BINS - 1 && 2 * (below + bins[a][b]) < total) below += bins[a][b++];
-        seen[a] = total && b < BINS - 1 ? exp2(-(b + 0.5) / 4.0) : 0.0;
-    }
+    for (int a = 0; a < 3; a++) seen[a] = parts_median_share(bins[a]);
 }
 
 /* As dcdm_parts_divide; part: [cells], -1 for cells without couplings. */

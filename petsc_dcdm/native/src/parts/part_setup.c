@@ -12,11 +12,9 @@ INLINE int axis_between(const parts_level *l, int64_t a, int64_t b) {
     return apart == l->blocks[0] && l->blocks[1] > 1 ? 1 : 0;
 }
 
-enum { BINS = 128 };
-
 /* The couplings along each axis beside those along the strongest axis of the same unknown, for the median unknown. */
 void dcdm_parts_seen(const parts_level *l, double seen[3], int threads) {
-    int64_t bins[3][BINS] = {{0}};
+    int64_t bins[3][PARTS_BINS] = {{0}};
     const int64_t every = (l->n / 20000 + 1) | 1; /* a sample is enough */
 #pragma omp parallel for num_threads(threads) reduction(+ : bins) schedule(static)
     for (int64_t i = 0; i < l->n; i += every) {
@@ -25,18 +23,9 @@ void dcdm_parts_seen(const parts_level *l, double seen[3], int threads) {
             along[axis_between(l, l->block[i], l->block[l->column[e]])] += l->value[e];
         const float most = fmaxf(along[0], fmaxf(along[1], along[2]));
         if (!(most > 0.0f)) continue;
-        for (int a = 0; a < 3; a++) {
-            const int bin = along[a] > 0.0f ? (int)(4.0f * log2f(most / along[a])) : BINS - 1;
-            bins[a][bin < BINS ? bin : BINS - 1]++;
-        }
+        for (int a = 0; a < 3; a++) parts_count_share(bins[a], along[a], most);
     }
-    for (int a = 0; a < 3; a++) {
-        int64_t total = 0, below = 0;
-        int b = 0;
-        for (int i = 0; i < BINS; i++) total += bins[a][i];
-        while (b < BINS - 1 && 2 * (below + bins[a][b]) < total) below += bins[a][b++];
-        seen[a] = total && b < BINS - 1 ? exp2(-(b + 0.5) / 4.0) : 0.0;
-    }
+    for (int a = 0; a < 3; a++) seen[a] = parts_median_share(bins[a]);
 }
 
 /* The strongest coupling of each unknown. */

@@ -4,6 +4,7 @@
 #ifndef DCDM_PARTS_H
 #define DCDM_PARTS_H
 
+#include <math.h>
 #include <stdint.h>
 
 enum { SLICE = 16 }; /* rows that are worked on together; arrays of a level reach to the end of the last slice */
@@ -50,6 +51,22 @@ static inline void parts_children(const parts_level *l, const int64_t next[3], i
 static inline float parts_in_series(float coupling, float ways) {
     const float share = 1.0f / (1.0f + 0.5f * coupling * ways);
     return coupling * (share > 0.5f ? share : 0.5f);
+}
+
+/* Shares along / most in bins of a quarter of a power of two, the last for none; and the share of the median. */
+enum { PARTS_BINS = 128 };
+
+static inline void parts_count_share(int64_t *bins, float along, float most) {
+    const int bin = along > 0.0f ? (int)(4.0f * log2f(most / along)) : PARTS_BINS - 1;
+    bins[bin < PARTS_BINS ? bin : PARTS_BINS - 1]++;
+}
+
+static inline double parts_median_share(const int64_t *bins) {
+    int64_t total = 0, below = 0;
+    int b = 0;
+    for (int i = 0; i < PARTS_BINS; i++) total += bins[i];
+    while (b < PARTS_BINS - 1 && 2 * (below + bins[b]) < total) below += bins[b++];
+    return total && b < PARTS_BINS - 1 ? exp2(-(b + 0.5) / 4.0) : 0.0;
 }
 
 /* All unknowns i of those blocks; `in` is the block of i. */
