@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,9 +16,20 @@ from petsc_sources import compile_program, find_tutorial
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
-# A Python KSP or PC that outlives the interpreter crashes PETSc 3.18, so PETSc ends first. Only here: in the
-# plugin it would end the PETSc of the program that Python is embedded in.
-atexit.register(lambda: "petsc4py.PETSc" in sys.modules and sys.modules["petsc4py.PETSc"]._finalize())
+
+
+@atexit.register
+def end_petsc() -> None:
+    """A Python KSP or PC that outlives the interpreter crashes PETSc 3.18, so PETSc ends first.
+
+    Before it, what petsc4py keeps of objects that Python has dropped: arrays of Vecs in them cannot be freed later.
+    Only here: in the plugin it would end the PETSc of the program that Python is embedded in.
+    """
+    PETSc = sys.modules.get("petsc4py.PETSc")
+    if PETSc is not None:
+        gc.collect()
+        PETSc.garbage_cleanup()
+        PETSc._finalize()
 
 
 @pytest.fixture(autouse=True)
