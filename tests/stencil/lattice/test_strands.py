@@ -1,4 +1,4 @@
-"""The graph of a matrix told by strands: what the rows say, in a fraction of the memory where they repeat each other."""
+"""The graph of a matrix told by strands: what the rows say, in less memory where they repeat each other."""
 
 from __future__ import annotations
 
