@@ -55,11 +55,14 @@ INLINE int direction_of(int64_t difference) {
 enum { EDGE = 4, BLOCK_PLACES = EDGE * EDGE * EDGE, EMPTY = -1 };
 typedef int32_t place_block[BLOCK_PLACES];
 typedef struct {
-    int64_t *key;      /* of the table's slots, NOWHERE if free */
-    int32_t *number;   /* of the block */
+    int64_t key;       /* NOWHERE if free */
+    int32_t *block;
+} place_slot_entry;
+typedef struct {
+    place_slot_entry *slot;
     int64_t slots;     /* a power of 2 */
-    place_block *block;
-    int64_t blocks, room;
+    place_block **slab; /* where blocks are, many together; they stay there */
+    int64_t blocks;
     int64_t last_key;  /* of the block that was asked for last */
     int32_t *last;
 } place_table;

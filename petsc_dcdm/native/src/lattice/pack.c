@@ -3,7 +3,7 @@
 
 #include "lattice/lattice.h"
 
-enum { SAMPLE = 1 << 15 };
+enum { SAMPLE = 1 << 15, TURNING = 1 << 12 };
 
 /* Rows in cells one after the other, or one row. */
 INLINE line line_at(const search *s, int64_t i) {
@@ -33,7 +33,7 @@ INLINE void look_at_line(const line *l, double *apart, double *count, double *up
  * is x. */
 static void turn(const search *s, component *c) {
     double apart[3] = {0}, count[3] = {0}, up[3] = {0}, size[3];
-    const int64_t stride = 1 + (c->end - c->begin) / SAMPLE;
+    const int64_t stride = 1 + (c->end - c->begin) / TURNING;
     for (int64_t i = c->begin; i < c->end; i += stride) {
         if (s->lines) look_at_line(&s->lines[i], apart, count, up);
         else look_at_row(s, s->trail[i], apart, count, up);
@@ -185,11 +185,15 @@ int pack_components(search *s) {
         g->code = LATTICE_LARGE;
         return 1;
     }
-    uint8_t *taken = calloc((size_t)cells + 1, 1);
+    uint8_t *taken = calloc((size_t)cells + 8, 1);
     if (!taken) return s->failed = 1, 1;
     for (int64_t k = 0; k < s->component_count; k++) number_cells(s, &s->components[k], taken);
     int64_t next = 0, count = 0;
-    for (int64_t cell = 0; cell < (int64_t)cells; cell++) count += taken[cell];
+    for (int64_t cell = 0; cell < (int64_t)cells; cell += 8) {
+        uint64_t eight; /* each of them 0 or 1 */
+        memcpy(&eight, taken + cell, sizeof eight);
+        count += __builtin_popcountll(eight);
+    }
     const int distinct = count == s->tail;
     for (int64_t k = 0; k < g->entries && distinct && s->tail < g->rows; k++) {
         const int64_t end = first_row(g, k + 1);

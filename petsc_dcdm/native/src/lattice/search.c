@@ -62,20 +62,39 @@ static int find_component(search *s, int32_t r, int32_t *corner, int corners) {
     return 1;
 }
 
+/* The rows of the largest component in order, for what is to come walks through all memory else. */
+static void sort_largest(search *s) {
+    const component *largest = s->components;
+    for (int64_t k = 0; k < s->component_count; k++) {
+        const component *c = &s->components[k];
+        if (c->end - c->begin > largest->end - largest->begin) largest = c;
+    }
+    memset(s->level, 0, (size_t)s->given->rows * sizeof *s->level);
+    for (int64_t i = 0; i < s->tail; i++)
+        if (i < largest->begin || i >= largest->end) s->level[s->trail[i]] = 1;
+    int64_t to = largest->begin;
+    for (int64_t r = 0; r < s->given->rows && to < largest->end; r++)
+        if (s->row[r].place >= 0 && !s->level[r]) s->trail[to++] = (int32_t)r;
+}
+
 /* Cells for rows in any order. */
 static void embed_all(search *s) {
     lattice_search *g = s->given;
+    int64_t left = g->rows;
     for (int64_t r = 0; r < g->rows && !s->solid; r++) s->solid = g->row[r].beside[4] >= 0;
     for (int least = 2; least >= 0; least -= 2) /* first those with a square anywhere */
-        for (int64_t r = 0; r < g->rows && !s->failed; r++) {
+        for (int64_t r = least ? 0 : left; r < g->rows && !s->failed; r++) {
             int32_t corner[3];
             if (g->row[r].place >= 0 || g->row[r].beside[0] < 0) continue;
             const int corners = least ? corner_at(s, (int32_t)r, corner) : 0;
+            if (corners < least && left > r) left = r; /* the first one to come back to */
             if (corners < least || find_component(s, (int32_t)r, corner, corners)) continue;
             g->code = LATTICE_STUCK, g->bad[0] = s->clash[0], g->bad[1] = s->clash[1];
             return;
         }
-    if (!s->failed) pack_components(s);
+    if (s->failed) return;
+    if (s->component_count) sort_largest(s);
+    pack_components(s);
 }
 
 /* Cells for rows in any order, whose strands are told row by row first. */
