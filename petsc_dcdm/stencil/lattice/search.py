@@ -28,6 +28,9 @@ MOST_ROWS = 2**31 - 1
 EFFORT, LEAST_EFFORT = 4, 100_000
 """Placements that may be taken back for each row, and at least, before the search gives up."""
 
+LOOK = 4096
+"""Rows that are looked at together."""
+
 NO_GRID = "no grid could be found:"
 REMEDY = (
     "tell the cell of each row with -pc_dcdm_cells FILE or an index set 'dcdm_cells', or the grid with a DMDA or "
@@ -47,14 +50,18 @@ def search(graph: np.ndarray, one_way: bool, threads: int = 1, entries: int | No
         found = _search(given, threads)
     except Stuck as problem:
         refusal = problem
-    bulky = (graph[: given.entries, 4] >= 0).any()
-    if found is None or (found.shape[0] > 1 and not bulky):  # a ring is like a flat hose
+    if found is None or (found.shape[0] > 1 and not _bulky(graph[: given.entries, 4])):  # a ring is like a flat hose
         expand(given, threads)
         found = search_without_rings(graph, lambda left: _search(told_by(left, len(left)), threads)) or found
     if found is None:
         assert refusal is not None
         raise refusal
     return found
+
+
+def _bulky(fifth: np.ndarray) -> bool:
+    """Whether any row has a fifth neighbour, as the first of a bulk soon have."""
+    return any(bool((fifth[at : at + LOOK] >= 0).any()) for at in range(0, fifth.size, LOOK))
 
 
 class Stuck(GridError):

@@ -69,12 +69,12 @@ static void sort_largest(search *s) {
         const component *c = &s->components[k];
         if (c->end - c->begin > largest->end - largest->begin) largest = c;
     }
-    memset(s->level, 0, (size_t)s->given->rows * sizeof *s->level);
-    for (int64_t i = 0; i < s->tail; i++)
+    if (s->component_count > 1) memset(s->level, 0, (size_t)s->given->rows * sizeof *s->level);
+    for (int64_t i = 0; i < s->tail && s->component_count > 1; i++)
         if (i < largest->begin || i >= largest->end) s->level[s->trail[i]] = 1;
     int64_t to = largest->begin;
     for (int64_t r = 0; r < s->given->rows && to < largest->end; r++)
-        if (s->row[r].place >= 0 && !s->level[r]) s->trail[to++] = (int32_t)r;
+        if (s->row[r].place >= 0 && (s->component_count == 1 || !s->level[r])) s->trail[to++] = (int32_t)r;
 }
 
 /* Cells for rows in any order. */
