@@ -74,9 +74,9 @@ def told_by(graph: np.ndarray, entries: int, one_way: bool = False) -> Search:
 
 
 def expand(given: Search, threads: int = 1) -> None:
-    """Tells a graph row by row."""
+    """Tells a graph row by row. Raises GridError."""
     if not library().dcdm_lattice_expand(ctypes.byref(given), threads):
-        raise MemoryError(f"no memory for the graph of {given.rows} rows")
+        raise GridError(f"{NO_GRID} {_reason(Outcome.NO_MEMORY, given.rows, -1, -1)}; {REMEDY}")
 
 
 def _search(given: Search, threads: int = 1) -> Embedding:
