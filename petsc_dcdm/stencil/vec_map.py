@@ -2,12 +2,14 @@
 
 Where every rank's rows are its box in order (one rank with one row per cell; a DMDA whose cuts suit the coarsening)
 nothing is copied: the box is a view of the vector's memory. Elsewhere values move in runs, pieces of a grid line whose
-rows follow each other: of a DMDA these are whole lines, where rows are in no order single cells.
+rows follow each other: of a DMDA these are whole lines. Where they are single cells, of rows in no order, and all on
+one rank, values move one by one.
 """
 
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 from math import prod
 
 import numpy as np
@@ -23,6 +25,9 @@ from petsc_dcdm.stencil.discovery import Grid
 TAG = 6
 """Of the messages here; those of halos are lower."""
 
+SHORT = 3
+"""Mean length of runs up to which one rank moves values one by one."""
+
 
 class RowMap:
     """Moves values between the rows as PETSc distributes them and this rank's box."""
@@ -36,7 +41,11 @@ class RowMap:
         self._own = np.zeros((0, 3), np.int64)
         self._sends, self._receives = (_Messages(np.zeros((0, 3), np.int64), np.zeros(comm.Get_size(), int)),) * 2
         self._in_place = bool(comm.allreduce(boxes.box(rank) == grid.box, op=MPI.LAND))
+        self._places = None
         if self._in_place:
+            return
+        if comm.Get_size() == 1 and _mostly_short(grid.cells):
+            self._places = grid.cells
             return
         row, cell, length = _runs(grid, boxes)
         owner, place = boxes.locate(cell)
@@ -88,8 +97,7 @@ class RowMap:
             if self._in_place:
                 values[:] = box.ravel()
             else:
-                back = self._own[:, (1, 0, 2)]
-                self._move(np.ascontiguousarray(box).ravel(), values, back, self._receives, self._sends)
+                self._move(np.ascontiguousarray(box).ravel(), values, self._own, self._receives, self._sends, back=True)
 
     def fill(self, values: np.ndarray, padded: np.ndarray) -> None:
         """Values of the rows, of any type, into the box inside of a C-contiguous padded array. Collective."""
@@ -101,6 +109,9 @@ class RowMap:
         if self._in_place:
             interior(padded)[...] = values.reshape(self.shape)
             return
+        if self._places is not None:
+            copy_rows(inside(self._places), values, padded.reshape(-1), self._threads)
+            return
         own, receives = self._own.copy(), self._receives.copy()
         for runs, column in ((own, 1), (receives.runs, 0)):
             if runs.size:
@@ -108,20 +119,55 @@ class RowMap:
         self._move(values, padded.reshape(-1), own, self._sends, receives)
 
     def _move(
-        self, source: np.ndarray, target: np.ndarray, own: np.ndarray, sends: _Messages, receives: _Messages
+        self,
+        source: np.ndarray,
+        target: np.ndarray,
+        own: np.ndarray,
+        sends: _Messages,
+        receives: _Messages,
+        back: bool = False,
     ) -> None:
-        """Runs from ``source`` to ``target``, on this rank and between ranks."""
+        """Runs from ``source`` to ``target``, on this rank and between ranks; ``back``: from the box to the rows."""
+        if self._places is not None:
+            copy_rows(self._places, source, target, self._threads, back)
+            return
         incoming, outgoing = (np.empty(m.values, source.dtype) for m in (receives, sends))
         requests = [self._comm.Irecv(incoming[part], rank, TAG) for rank, part in receives.parts]
         copy_runs(sends.packing, source, outgoing, self._threads)
         requests += [self._comm.Isend(outgoing[part], rank, TAG) for rank, part in sends.parts]
-        copy_runs(own, source, target, self._threads)
+        copy_runs(own, source, target, self._threads, back)
         MPI.Request.Waitall(requests)
-        copy_runs(receives.packing[:, (1, 0, 2)], incoming, target, self._threads)
+        copy_runs(receives.packing, incoming, target, self._threads, back=True)
 
 
-def copy_runs(runs: np.ndarray, source: np.ndarray, target: np.ndarray, threads: int = 1) -> None:
-    """``target[to : to + n] = source[from : from + n]`` for all runs (from, to, n), int64 [runs, 3]; one dtype.
+def _mostly_short(cells: np.ndarray | None) -> bool:
+    """Whether most rows begin a run; without a compiler runs do as well."""
+    if cells is None or not cells.size:
+        return False
+    with suppress(KernelsUnavailable):
+        library()
+        return SHORT * (1 + int(np.count_nonzero(cells[1:] - cells[:-1] != 1))) > cells.size
+    return False
+
+
+def copy_rows(places: np.ndarray, source: np.ndarray, target: np.ndarray, threads: int = 1, back: bool = False) -> None:
+    """``target[places] = source``, or with ``back`` ``target = source[places]``; places int64, arrays of one dtype.
+    Raises KernelsUnavailable.
+    """
+    if source.dtype != target.dtype or not (source.flags.c_contiguous and target.flags.c_contiguous):
+        raise ValueError(f"expected contiguous arrays of one type; got {source.dtype} and {target.dtype}")
+    library().dcdm_copy_rows(
+        ctypes.c_int64(places.size),
+        *(ctypes.c_void_p(a.ctypes.data) for a in (places, source, target)),
+        ctypes.c_int64(source.itemsize),
+        int(back),
+        threads,
+    )
+
+
+def copy_runs(runs: np.ndarray, source: np.ndarray, target: np.ndarray, threads: int = 1, back: bool = False) -> None:
+    """``target[to : to + n] = source[from : from + n]`` for all runs (from, to, n), int64 [runs, 3]; one dtype. With
+    ``back`` runs are (to, from, n).
 
     In numpy where there is no compiler.
     """
@@ -132,12 +178,14 @@ def copy_runs(runs: np.ndarray, source: np.ndarray, target: np.ndarray, threads:
         c = library()
     except KernelsUnavailable:
         within = np.arange(int(runs[:, 2].sum())) - np.repeat(np.cumsum(runs[:, 2]) - runs[:, 2], runs[:, 2])
-        target[np.repeat(runs[:, 1], runs[:, 2]) + within] = source[np.repeat(runs[:, 0], runs[:, 2]) + within]
+        source_at, target_at = (np.repeat(runs[:, int(side)], runs[:, 2]) + within for side in (back, not back))
+        target[target_at] = source[source_at]
         return
     c.dcdm_copy_runs(
         ctypes.c_int64(runs.shape[0]),
         *(ctypes.c_void_p(a.ctypes.data) for a in (runs, source, target)),
         ctypes.c_int64(source.itemsize),
+        int(back),
         threads,
     )
 

@@ -73,6 +73,24 @@ def test_stretched_grids_take_the_steps_of_their_symmetric_form(kind, ratio):
     assert ksp.getIterationNumber() <= by_hand.getIterationNumber() + 2
 
 
+@pytest.mark.parametrize("ratio", [1.1, 1.2])
+def test_where_cells_differ_without_measure_only_the_norm_asks_for_more(ratio):
+    """Volumes 1 : 10^10 and 1 : 10^20: step by step x is that of the symmetric form, and in one norm steps are as many.
+    |b - A x| itself, that of the smallest cells, is the user's, and asks for up to five steps more.
+    """
+    S, volume = finite_volumes([stretched(256, ratio), stretched(256, ratio), even(1)])
+    A, symmetric, f = aij(divided(S, volume)), aij(S), random_vector(volume.size)
+    pair = [(A, vector(A, f)), (symmetric, vector(symmetric, f * volume))]
+    few = [solve(M, b, ksp_rtol=1e-13, ksp_max_it=4)[1].getArray() for M, b in pair]
+    assert np.abs(few[0] - few[1]).max() < 1e-7 * np.abs(few[1]).max()
+    alike = [solve(M, b, ksp_rtol=1e-6, ksp_norm_type="natural")[0] for M, b in pair]
+    assert all(ksp.getConvergedReason() > 0 for ksp in alike)
+    assert alike[0].getIterationNumber() == alike[1].getIterationNumber()
+    ksp, x = solve(*pair[0], ksp_rtol=1e-6)
+    assert ksp.getConvergedReason() > 0 and relative_residual(A, x, pair[0][1]) < 1.01e-6
+    assert ksp.getIterationNumber() <= alike[0].getIterationNumber() + (3 if ratio < 1.15 else 7)
+
+
 @pytest.mark.parametrize("operator", ["mat", "stencil"])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_guess_and_another_sign(operator, sign):

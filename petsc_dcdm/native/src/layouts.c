@@ -63,8 +63,8 @@ static const field_layout layouts[] = {
     WHOLE, FIELD(beside), FIELD(place),
 #undef OF
 #define OF lattice_search
-    WHOLE, FIELD(rows), FIELD(row), FIELD(one_way), FIELD(cell), FIELD(shape), FIELD(components), FIELD(guesses),
-    FIELD(undone), FIELD(code), FIELD(bad),
+    WHOLE, FIELD(rows), FIELD(row), FIELD(entries), FIELD(one_way), FIELD(cell), FIELD(shape), FIELD(components),
+    FIELD(guesses), FIELD(undone), FIELD(code), FIELD(bad),
 #undef OF
 #define OF walls_grid
     WHOLE, FIELD(face), FIELD(pitch_y), FIELD(pitch_z), FIELD(n), FIELD(block), FIELD(weak), FIELD(skinless),

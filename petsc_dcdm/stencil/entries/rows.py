@@ -168,19 +168,25 @@ class CsrRows:
         )
         return None if count > capacity else np.sort(found[:count])
 
-    def couplings(self, to: np.ndarray) -> tuple[int, int]:
+    def couplings(self, to: np.ndarray) -> tuple[int, int, int]:
         """The graph of the local rows, into an int32 array [rows, 8]: the global numbers of at most six rows that a row
-        is coupled to, -1 behind them, and two words of -1.
+        is coupled to, -1 behind them.
 
-        Returns the first local row that has more than six, or -1, and a checksum: the sum over all ranks modulo 2**64
-        is 0 if each coupling is stored in both of its rows.
+        Returns how many entries there are, the first local row that has more than six, or -1, and a checksum: the sum
+        over all ranks modulo 2**64 is 0 if each coupling is stored in both of its rows. As many entries as rows are the
+        rows, with -1 in their last two words. Fewer are strands: the int64 in the last two words is the global number
+        of the first row, to whose neighbours t is added for the t-th row after it, up to the next entry's.
         """
-        one_way = ctypes.c_uint64(0)
+        entries, one_way = ctypes.c_int64(0), ctypes.c_uint64(0)
         self._library.dcdm_lattice_rows.restype = ctypes.c_int64
         crowded = self._library.dcdm_lattice_rows(
-            ctypes.byref(self._c), ctypes.c_void_p(pointer(to)), ctypes.byref(one_way), self._threads
+            ctypes.byref(self._c),
+            ctypes.c_void_p(pointer(to)),
+            ctypes.byref(entries),
+            ctypes.byref(one_way),
+            self._threads,
         )
-        return int(crowded), one_way.value
+        return entries.value, int(crowded), one_way.value
 
     def extract(
         self,

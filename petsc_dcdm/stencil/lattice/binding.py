@@ -37,6 +37,7 @@ class Search(ctypes.Structure):
     _fields_ = [
         ("rows", _i64),
         ("row", ctypes.c_void_p),
+        ("entries", _i64),
         ("one_way", _i64),
         ("cell", ctypes.c_void_p),
         ("shape", _i64 * 3),

@@ -14,6 +14,7 @@ from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.stencil.entries.numpy_rows import read, row_reader
 from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.lattice.binding import WORDS
+from petsc_dcdm.stencil.lattice.search import expand, told_by
 from petsc_dcdm.stencil.local_csr import local_csr
 
 OWN_SIZE = "add -pc_dcdm_grid nx,ny[,nz]"
@@ -82,7 +83,8 @@ def size_of(cells: np.ndarray, A: PETSc.Mat) -> Shape:
     with local_csr(A) as local:
         reader = read(kind, local, (1, 1, rows), first)
         assert isinstance(reader, CsrRows)
-        reader.couplings(graph)
+        entries, _, _ = reader.couplings(graph)
+    expand(told_by(graph, entries))
     sizes = np.array(comm.allgather(last - first))
     everywhere = np.empty(rows, np.int64)
     comm.Allgatherv([cells, MPI.INT64_T], [everywhere, (sizes, np.cumsum(sizes) - sizes), MPI.INT64_T])

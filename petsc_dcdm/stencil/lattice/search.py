@@ -7,7 +7,6 @@ finds the cells (native/src/lattice/embed.c); any that pass its checks serve the
 from __future__ import annotations
 
 import ctypes
-from functools import partial
 
 import numpy as np
 from mpi4py import MPI
@@ -29,6 +28,9 @@ MOST_ROWS = 2**31 - 1
 EFFORT, LEAST_EFFORT = 4, 100_000
 """Placements that may be taken back for each row, and at least, before the search gives up."""
 
+LOOK = 4096
+"""Rows that are looked at together."""
+
 NO_GRID = "no grid could be found:"
 REMEDY = (
     "tell the cell of each row with -pc_dcdm_cells FILE or an index set 'dcdm_cells', or the grid with a DMDA or "
@@ -36,33 +38,51 @@ REMEDY = (
 )
 
 
-def search(graph: np.ndarray, one_way: bool, threads: int = 1) -> Embedding:
+def search(graph: np.ndarray, one_way: bool, threads: int = 1, entries: int | None = None) -> Embedding:
     """Cells for the rows of a graph as `CsrRows.couplings` tells them, int32 [rows, 8]; it is used up.
 
-    ``one_way``: some couplings are told by one of their two rows only. Raises GridError. Not collective.
+    ``one_way``: some couplings are told by one of their two rows only. ``entries``: of the graph that tell it, all
+    rows by default. Raises GridError. Not collective.
     """
     found = refusal = None
+    given = told_by(graph, graph.shape[0] if entries is None else entries, one_way)
     try:
-        found = _search(graph, one_way, threads)
+        found = _search(given, threads)
     except Stuck as problem:
         refusal = problem
-    folded = found is not None and found.shape[0] > 1 and not (graph[:, 4] >= 0).any()  # a ring like a flat hose
-    if found is None or folded:
-        found = search_without_rings(graph, partial(_search, one_way=False, threads=threads)) or found
+    if found is None or (found.shape[0] > 1 and not _bulky(graph[: given.entries, 4])):  # a ring is like a flat hose
+        expand(given, threads)
+        found = search_without_rings(graph, lambda left: _search(told_by(left, len(left)), threads)) or found
     if found is None:
         assert refusal is not None
         raise refusal
     return found
 
 
+def _bulky(fifth: np.ndarray) -> bool:
+    """Whether any row has a fifth neighbour, as the first of a bulk soon have."""
+    return any(bool((fifth[at : at + LOOK] >= 0).any()) for at in range(0, fifth.size, LOOK))
+
+
 class Stuck(GridError):
     """The couplings are not those of a lattice, or they are too many ways to look for one."""
 
 
-def _search(graph: np.ndarray, one_way: bool, threads: int = 1) -> Embedding:
-    rows = graph.shape[0]
+def told_by(graph: np.ndarray, entries: int, one_way: bool = False) -> Search:
+    """What is given to compiled code, which keeps the address of the array."""
+    return Search(rows=graph.shape[0], row=graph.ctypes.data, entries=entries, one_way=int(one_way))
+
+
+def expand(given: Search, threads: int = 1) -> None:
+    """Tells a graph row by row. Raises GridError."""
+    if not library().dcdm_lattice_expand(ctypes.byref(given), threads):
+        raise GridError(f"{NO_GRID} {_reason(Outcome.NO_MEMORY, given.rows, -1, -1)}; {REMEDY}")
+
+
+def _search(given: Search, threads: int = 1) -> Embedding:
+    rows = given.rows
     cells = aligned_zeros(rows, np.int64)
-    given = Search(rows=rows, row=graph.ctypes.data, one_way=int(one_way), cell=cells.ctypes.data)
+    given.cell = cells.ctypes.data
     library().dcdm_lattice_search(ctypes.byref(given), ctypes.c_int64(EFFORT * rows + LEAST_EFFORT), threads)
     outcome = Outcome(given.code)
     if outcome is not Outcome.FOUND:
@@ -101,17 +121,18 @@ def embed(A: PETSc.Mat, comm: MPI.Intracomm, threads: int = 1) -> tuple[Shape, n
     with local_csr(A) as local:
         reader = read(kind, local, (1, 1, rows), first, threads=threads)
         assert isinstance(reader, CsrRows)
-        crowded, one_way = reader.couplings(graph)
+        entries, crowded, one_way = reader.couplings(graph)
     if crowded >= 0:
         error = GridError(f"{NO_GRID} {_reason(Outcome.CROWDED, rows, first + crowded, -1)}; {REMEDY}")
     raise_together(comm, error)
-    counts = comm.allgather((last - first, one_way))
-    one_way = sum(part for _, part in counts) % 2**64
-    whole = _gather(graph, [count for count, _ in counts], comm)
+    counts = comm.allgather((last - first, entries, one_way))
+    one_way = sum(part for _, _, part in counts) % 2**64
+    if comm.Get_size() > 1:
+        graph, entries = _gather(graph, first, [part[:2] for part in counts], comm)
     found = None
     if comm.Get_rank() == 0:
         try:
-            found = search(whole, bool(one_way), threads)
+            found = search(graph, bool(one_way), threads, entries)
         except GridError as problem:
             error = problem
     raise_together(comm, error)
@@ -119,7 +140,7 @@ def embed(A: PETSc.Mat, comm: MPI.Intracomm, threads: int = 1) -> tuple[Shape, n
     if comm.Get_size() == 1 and found is not None:
         return shape, found.cells
     cells = np.empty(last - first, np.int64)
-    sizes = np.array([count for count, _ in counts])
+    sizes = np.array([count for count, _, _ in counts])
     sent = [found.cells, (sizes, np.cumsum(sizes) - sizes), MPI.INT64_T] if found is not None else None
     comm.Scatterv(sent, [cells, MPI.INT64_T])
     return shape, cells
@@ -138,15 +159,22 @@ def box_of(cells: np.ndarray, shape: Shape) -> tuple[Shape, Shape] | None:
     return (low, size) if (((z * ny + y) * nx + x).ravel() == cells).all() else None
 
 
-def _gather(graph: np.ndarray, counts: list[int], comm: MPI.Intracomm) -> np.ndarray:
-    """The rows of all ranks on rank 0, nothing on the others. Collective."""
-    if comm.Get_size() == 1:
-        return graph
+def _gather(
+    graph: np.ndarray, first: int, counts: list[tuple[int, int]], comm: MPI.Intracomm
+) -> tuple[np.ndarray, int]:
+    """The entries of all ranks on rank 0, and how many they are; nothing on the others. ``first``: row of this rank;
+    counts: rows and entries of each. Collective.
+    """
+    rows, entries = counts[comm.Get_rank()]
+    sizes = np.array([count for _, count in counts])
+    total, all_entries = sum(count for count, _ in counts), int(sizes.sum())
+    if rows == entries:  # perhaps others have strands
+        graph[:, WORDS - 2 :].view(np.int64)[:, 0] = np.arange(first, first + rows)
     on_root = comm.Get_rank() == 0
-    total = sum(counts) if on_root else 0
-    whole = aligned_zeros(WORDS * total, np.int32).reshape(total, WORDS)
+    whole = aligned_zeros(WORDS * total if on_root else 0, np.int32).reshape(-1, WORDS)
     row = MPI.INT32_T.Create_contiguous(WORDS).Commit()
-    sizes = np.array(counts)
-    comm.Gatherv([graph, graph.shape[0], row], [whole, (sizes, np.cumsum(sizes) - sizes), row] if on_root else None)
+    comm.Gatherv([graph, entries, row], [whole, (sizes, np.cumsum(sizes) - sizes), row] if on_root else None)
     row.Free()
-    return whole
+    if all_entries == total:
+        whole[:, WORDS - 2 :] = -1
+    return whole, all_entries

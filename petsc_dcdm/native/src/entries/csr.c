@@ -7,7 +7,7 @@
 #include <math.h>
 
 #include "csr_rows.h"
-#include "packed.h"
+#include "pack_run.h"
 
 /* Relative to the diagonal: what row sums that are meant to be 0 may differ by. */
 static const double SUM_ROUNDING = 1e-14;
@@ -114,41 +114,52 @@ static void write_run(void *to, int64_t at, const double *restrict v, double sca
     }
 }
 
-/* A run of cells, packed. Returns 0 if it does not fit what was packed before. */
-static int pack_run(csr_output *out, int64_t at, const row_run *run, const double *s, int n, s_values *known) {
-    uint8_t *restrict cells = out->cells + at;
-    int misfits = 0, some = 0;
-    memset(cells, 0, (size_t)n);
-    for (int f = 0; f < 6; f++) {
-        const double *restrict w = run->v[f];
-        double c;
-#pragma omp atomic read
-        c = out->c[f / 2];
-        for (int t = 0; t < n && c == 0; t++) {
-            if (!(w[t] > 0)) continue;
-#pragma omp critical(dcdm_conductance)
-            {
-                if (out->c[f / 2] == 0) {
+/* Rows whose cells are nowhere near each other, at most RUN from r on, into a packed stencil. Returns 0 if they do not
+ * fit. */
+static int extract_single(const csr_matrix *m, csr_output *out, csr_report *report, int64_t r, int n,
+                          s_values *known) {
+    const int64_t nx = m->nx, ny = m->ny, nz = m->nz, plane = nx * ny;
+    row_place at = {.step = {nx > 1 ? 1 : 0, ny > 1 ? nx : 0, nz > 1 ? plane : 0}};
+    row_run run;
+    double s[RUN];
+    int64_t to[RUN];
+    uint8_t cells[RUN], s_index[RUN];
+    int loose = 0;
+    for (int t = 0; t < n; t++) {
+        const int64_t cell = m->cell[r + t];
+        fetch_ahead(m, r + t);
+        to[t] = -1;
+        if (cell >= 0 && cell < plane * nz) {
+            const int64_t k = cell / plane, j = cell / nx - k * ny, i = cell % nx;
+            int64_t longest = 1;
+            at.cell = cell;
+            at.inside[0] = i > 0, at.inside[1] = i + 1 < nx, at.inside[2] = j > 0, at.inside[3] = j + 1 < ny;
+            at.inside[4] = k > 0, at.inside[5] = k + 1 < nz;
+            to[t] = output_at(out, r + t, i, j, k, &longest);
+        }
+        if (to[t] < 0) {
+            report_error(report, CSR_OUTSIDE, r + t, cell, 0);
+            return 0;
+        }
+        __builtin_prefetch(out->cells + to[t], 1);
+        read_row(m, r + t, &at, &run, t, report);
+    }
+    if (report->code != CSR_OK || evaluate_run(m, &run, s, r, 0, n, 0, report, &loose)) return 0;
+    if (loose && any_hidden(m, r, n)) {
 #pragma omp atomic write
-                    out->c[f / 2] = w[t];
-                }
-                c = out->c[f / 2];
-            }
-        }
-        for (int t = 0; t < n; t++) {
-            cells[t] |= (uint8_t)((w[t] > 0) << f);
-            misfits |= (w[t] > 0) & (w[t] != c);
-        }
+        out->hidden = 1;
+        return 0;
     }
-    for (int t = 0; t < n; t++) some |= s[t] != 0;
-    for (int t = 0; t < n && some; t++) {
-        if (s[t] == 0) continue;
-        const int v = find_s(known, s[t], out->s_value, &out->s_count);
-        misfits |= v > 255;
-        cells[t] |= HAS_S;
-        out->s_index[at + t] = (uint8_t)v;
+    if (!pack_run(out, cells, s_index, &run, s, n, known)) {
+#pragma omp atomic write
+        out->misfits = 1;
+        return 0;
     }
-    return !misfits;
+    for (int t = 0; t < n; t++) {
+        out->cells[to[t]] = cells[t];
+        if (cells[t] & HAS_S) out->s_index[to[t]] = s_index[t];
+    }
+    return 1;
 }
 
 static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *report, int64_t begin_row,
@@ -162,6 +173,12 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
     double s[RUN];
     s_values known = {.count = 0};
     for (int64_t r = begin_row; r < end_row;) {
+        const int single = out->cells && m->cell ? count_single(m, r, end_row) : 0;
+        if (single >= SHORTEST) {
+            if (!extract_single(m, out, report, r, single, &known)) return;
+            r += single;
+            continue;
+        }
         const int64_t cell = m->cell ? m->cell[r] : m->first_cell + r;
         if (cell < 0 || cell >= cells) {
             report_error(report, CSR_OUTSIDE, r, cell, 0);
@@ -237,7 +254,7 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
             out->hidden = 1;
             return;
         }
-        if (out->cells && !pack_run(out, to, &run, s, n, &known)) {
+        if (out->cells && !pack_run(out, out->cells + to, out->s_index + to, &run, s, n, &known)) {
 #pragma omp atomic write
             out->misfits = 1;
             return;

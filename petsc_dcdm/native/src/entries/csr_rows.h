@@ -105,6 +105,25 @@ static NOINLINE void read_row(const csr_matrix *m, int64_t r, const row_place *a
     else if (!uncoupled && diagonal - total < -tolerance) report_error(report, CSR_ROW_SUM, r, -1, diagonal - total);
 }
 
+/* How many rows from r on, at most RUN, are not followed by the row of the next cell. */
+INLINE int count_single(const csr_matrix *m, int64_t r, int64_t end) {
+    const int64_t most = end - r < RUN ? end - r : RUN;
+    int n = 0;
+    while (n < most && (r + n + 1 == end || m->cell[r + n + 1] != m->cell[r + n] + 1)) n++;
+    return n;
+}
+
+/* Rows in no order wait for what is known of their neighbours: so many rows ahead. */
+enum { AHEAD = 12 };
+INLINE void fetch_ahead(const csr_matrix *m, int64_t r) {
+    const int wide = (int)m->wide;
+    if (r + AHEAD >= m->rows) return;
+    for (int64_t e = get_index(m->indptr, r + AHEAD, wide); e < get_index(m->indptr, r + AHEAD + 1, wide); e++) {
+        const int64_t local = get_index(m->indices, e, wide) - m->shift;
+        if (local >= 0 && local < m->rows) __builtin_prefetch(m->cell + local), __builtin_prefetch(m->dirichlet + local);
+    }
+}
+
 /* Whether n local rows from `local` on have the cells from `cell` on, one after the other. */
 INLINE int consecutive(const csr_matrix *m, int64_t local, int64_t cell, int64_t n) {
     uint64_t odd = (uint64_t)(m->cell[local] ^ cell) | (uint64_t)(m->cell[local + n - 1] ^ (cell + n - 1));

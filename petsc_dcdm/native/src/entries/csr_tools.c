@@ -144,15 +144,27 @@ int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t capacity
     return count;
 }
 
-/* Runs (from, to, length) of elements of `item` bytes. */
-void dcdm_copy_runs(int64_t count, const int64_t (*run)[3], const char *from, char *to, int64_t item, int threads) {
+/* Runs (from, to, length) of elements of `item` bytes; (to, from, length) if `back`. */
+void dcdm_copy_runs(int64_t count, const int64_t (*run)[3], const char *from, char *to, int64_t item, int back,
+                    int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t r = 0; r < count; r++) {
         const int64_t bytes = run[r][2] * item;
-        const char *source = from + run[r][0] * item;
-        char *target = to + run[r][1] * item;
+        const char *source = from + run[r][!!back] * item;
+        char *target = to + run[r][!back] * item;
         if (bytes == 8) memcpy(target, source, 8); /* rows in no order: single doubles */
         else memcpy(target, source, (size_t)bytes);
+    }
+}
+
+/* to[place[r]] = from[r], or to[r] = from[place[r]] if `back`; elements of `item` bytes. */
+void dcdm_copy_rows(int64_t count, const int64_t *place, const char *from, char *to, int64_t item, int back,
+                    int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t r = 0; r < count; r++) {
+        const int64_t source = back ? place[r] : r, target = back ? r : place[r];
+        if (item == 8) memcpy(to + 8 * target, from + 8 * source, 8);
+        else memcpy(to + item * target, from + item * source, (size_t)item);
     }
 }
 

@@ -9,6 +9,18 @@
 
 enum { AHEAD = 12 };
 
+/* The places that are next to both of two; returns how many, 2 at most. */
+INLINE int beside_both(int64_t here, int64_t other, int64_t *place) {
+    int count = 0, distance = 0;
+    for (int axis = 0; axis < 3; axis++) {
+        const int apart = (int)(coordinate(other, axis) - coordinate(here, axis));
+        const int far = apart < 0 ? -apart : apart;
+        distance += far;
+        if (far && count < 2) place[count++] = apart < 0 ? here - STEP[axis] : here + STEP[axis];
+    }
+    return distance == 2 ? count : 0;
+}
+
 /* Rows that have been settled tell their neighbours. Returns 0 where one of these does not fit. */
 static int spread(search *s) {
     lattice_row *row = s->row;
@@ -38,15 +50,14 @@ static int spread(search *s) {
                 continue;
             }
             const int64_t other = touched(there);
-            int64_t place = NOWHERE;
+            int64_t place = NOWHERE, between_them[2];
             int32_t level = 0, between = EMPTY;
             int count = 0;
-            for (int d = 0; d < SIDES; d++) {
-                const int64_t at = here + step_along(d);
-                if (direction_of(at - other) < 0) continue;
-                const int32_t w = who(s, at);
+            const int places = beside_both(here, other, between_them);
+            for (int k = 0; k < places; k++) {
+                const int32_t w = who(s, between_them[k]);
                 if (w >= 0) between = w;
-                else place = at, count++;
+                else place = between_them[k], count++;
             }
             if (count == 0) {
                 s->clash[1] = EMPTY;

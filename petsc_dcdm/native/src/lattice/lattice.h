@@ -19,10 +19,14 @@ typedef struct {
 
 enum { LATTICE_OK = 0, LATTICE_CROWDED = 1, LATTICE_STUCK = 2, LATTICE_MEMORY = 3, LATTICE_LARGE = 4 };
 
-/* A search, and what it found; mirrored by petsc_dcdm/stencil/lattice/binding.py. */
+/* A search, and what it found; mirrored by petsc_dcdm/stencil/lattice/binding.py.
+ *
+ * Entries are rows, or where there are less of them than rows, strands: the t-th row after the first one, which is
+ * in `place`, is coupled to the rows of `beside` plus t, up to the first row of the next strand. */
 typedef struct {
     int64_t rows;
-    lattice_row *row;
+    lattice_row *row;   /* [entries], room for as many as there are rows */
+    int64_t entries;
     int64_t one_way;    /* some couplings are stored in one of their two rows only */
     int64_t *cell;      /* out [rows]: cell of each row, x fastest */
     int64_t shape[3];   /* out: x, y, z */
@@ -51,11 +55,14 @@ INLINE int direction_of(int64_t difference) {
 enum { EDGE = 4, BLOCK_PLACES = EDGE * EDGE * EDGE, EMPTY = -1 };
 typedef int32_t place_block[BLOCK_PLACES];
 typedef struct {
-    int64_t *key;      /* of the table's slots, NOWHERE if free */
-    int32_t *number;   /* of the block */
+    int64_t key;       /* NOWHERE if free */
+    int32_t *block;
+} place_slot_entry;
+typedef struct {
+    place_slot_entry *slot;
     int64_t slots;     /* a power of 2 */
-    place_block *block;
-    int64_t blocks, room;
+    place_block **slab; /* where blocks are, many together; they stay there */
+    int64_t blocks;
     int64_t last_key;  /* of the block that was asked for last */
     int32_t *last;
 } place_table;
@@ -82,7 +89,7 @@ typedef struct {
     int tried, count, axes;
 } choice;
 
-/* A connected part of the graph: the rows trail[begin .. end), their extent, and how its axes become those of the
+/* A connected part of the graph: the rows trail[begin .. end) or such lines, their extent, and how its axes become those of the
  * grid. */
 typedef struct {
     int64_t begin, end;
@@ -90,6 +97,13 @@ typedef struct {
     int64_t origin[3];         /* in the grid, along its axes */
     int axis[3], flipped[3];   /* of the search that is x, y, z of the grid */
 } component;
+
+/* Rows `row` .. row + count - 1 in cells one after the other along x, from `place` in its piece on. */
+typedef struct {
+    int64_t place;
+    int32_t row, count, piece;
+    int32_t apart[2]; /* how far before the first row with a low neighbour along y, z that one is; 0: no row has one */
+} line;
 
 enum { KINDS = 64 };
 
@@ -114,11 +128,16 @@ typedef struct {
     int64_t low[3], high[3], boxed; /* extent of the component up to this place in the trail */
     int64_t budget;      /* how many placements may still be taken back, or eight times as many looks be taken */
     int32_t seen[SIDES][KINDS]; /* how often rows at such a distance were found in a direction */
+    line *lines;         /* instead of the trail where a sweep has found them, component by component */
+    int64_t line_count, line_room;
     component *components;
     int64_t component_count, component_room;
     int failed;          /* no memory */
     int threads;
 } search;
+
+/* strands.c */
+int dcdm_lattice_expand(lattice_search *g, int threads);
 
 /* places.c */
 int start_table(place_table *t);
@@ -145,6 +164,11 @@ int sweep(search *s, int folded);
 
 /* pack.c */
 int pack_components(search *s);
+
+/* The first row of an entry, or the end of all. */
+INLINE int64_t first_row(const lattice_search *g, int64_t entry) {
+    return g->entries == g->rows ? entry : entry == g->entries ? g->rows : g->row[entry].place;
+}
 
 INLINE int32_t who(search *s, int64_t place) {
     const int32_t *slot = place_slot(&s->at, place, 0);

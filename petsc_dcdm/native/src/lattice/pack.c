@@ -3,22 +3,40 @@
 
 #include "lattice/lattice.h"
 
-enum { SAMPLE = 1 << 15 };
+enum { SAMPLE = 1 << 15, TURNING = 1 << 12 };
+
+/* Rows in cells one after the other, or one row. */
+INLINE line line_at(const search *s, int64_t i) {
+    if (s->lines) return s->lines[i];
+    return (line){.place = s->row[s->trail[i]].place, .row = s->trail[i], .count = 1};
+}
+
+/* Of couplings of a row of the trail: how far apart they are along each axis, and which of its two rows is first. */
+INLINE void look_at_row(const search *s, int32_t v, double *apart, double *count, double *up) {
+    for (int q = 0; q < SIDES && s->row[v].beside[q] >= 0; q++) {
+        const int32_t u = s->row[v].beside[q];
+        const int side = direction_of(s->row[u].place - s->row[v].place);
+        const double distance = fabs((double)u - v);
+        apart[side / 2] += log(distance), count[side / 2] += 1;
+        up[side / 2] += (u > v) == (side & 1) ? 1 : -1;
+    }
+}
+
+/* The same of a line. */
+INLINE void look_at_line(const line *l, double *apart, double *count, double *up) {
+    const double distance[3] = {l->count > 1, l->apart[0], l->apart[1]};
+    for (int axis = 0; axis < 3; axis++)
+        if (distance[axis] > 0) apart[axis] += log(distance[axis]), count[axis] += 1, up[axis] += 1;
+}
 
 /* Axes such that rows in the order of their numbers run along x, then y; where that order says nothing, the longest
  * is x. */
 static void turn(const search *s, component *c) {
     double apart[3] = {0}, count[3] = {0}, up[3] = {0}, size[3];
-    const int64_t stride = 1 + (c->end - c->begin) / SAMPLE;
+    const int64_t stride = 1 + (c->end - c->begin) / TURNING;
     for (int64_t i = c->begin; i < c->end; i += stride) {
-        const int32_t v = s->trail[i];
-        for (int q = 0; q < SIDES && s->row[v].beside[q] >= 0; q++) {
-            const int32_t u = s->row[v].beside[q];
-            const int side = direction_of(s->row[u].place - s->row[v].place);
-            const double distance = fabs((double)u - v);
-            apart[side / 2] += log(distance), count[side / 2] += 1;
-            up[side / 2] += (u > v) == (side & 1) ? 1 : -1;
-        }
+        if (s->lines) look_at_line(&s->lines[i], apart, count, up);
+        else look_at_row(s, s->trail[i], apart, count, up);
     }
     for (int axis = 0; axis < 3; axis++) {
         c->axis[axis] = axis;
@@ -36,15 +54,19 @@ static void turn(const search *s, component *c) {
         }
 }
 
+/* Whether it has more rows than one thread had best look at; lines have dozens. */
+INLINE int many(const search *s, const component *c) { return c->end - c->begin > (s->lines ? SAMPLE / 32 : SAMPLE); }
+
 static void measure(const search *s, component *c) {
     int64_t x0 = INT64_MAX, y0 = INT64_MAX, z0 = INT64_MAX, x1 = 0, y1 = 0, z1 = 0;
-#pragma omp parallel for num_threads(s->threads) if (c->end - c->begin > SAMPLE) reduction(min : x0, y0, z0) \
+#pragma omp parallel for num_threads(s->threads) if (many(s, c)) reduction(min : x0, y0, z0) \
     reduction(max : x1, y1, z1)
     for (int64_t i = c->begin; i < c->end; i++) {
-        const int64_t place = s->row[s->trail[i]].place;
-        const int64_t x = coordinate(place, 0), y = coordinate(place, 1), z = coordinate(place, 2);
+        const line l = line_at(s, i);
+        const int64_t x = coordinate(l.place, 0), y = coordinate(l.place, 1), z = coordinate(l.place, 2);
+        const int64_t end = x + l.count - 1;
         x0 = x < x0 ? x : x0, y0 = y < y0 ? y : y0, z0 = z < z0 ? z : z0;
-        x1 = x > x1 ? x : x1, y1 = y > y1 ? y : y1, z1 = z > z1 ? z : z1;
+        x1 = end > x1 ? end : x1, y1 = y > y1 ? y : y1, z1 = z > z1 ? z : z1;
     }
     c->low[0] = x0, c->low[1] = y0, c->low[2] = z0;
     c->extent[0] = x1 - x0 + 1, c->extent[1] = y1 - y0 + 1, c->extent[2] = z1 - z0 + 1;
@@ -137,13 +159,15 @@ static void number_cells(const search *s, const component *c, uint8_t *taken) {
         base += pitch[axis] * (c->origin[axis] + (c->flipped[from] ? c->extent[from] - 1 : 0));
         base -= step[from] * c->low[from];
     }
-#pragma omp parallel for num_threads(s->threads) if (c->end - c->begin > SAMPLE)
+#pragma omp parallel for num_threads(s->threads) if (many(s, c))
     for (int64_t i = c->begin; i < c->end; i++) {
-        const int64_t place = s->row[s->trail[i]].place;
-        const int64_t cell =
-            base + step[0] * coordinate(place, 0) + step[1] * coordinate(place, 1) + step[2] * coordinate(place, 2);
-        g->cell[s->trail[i]] = cell;
-        taken[cell] = 1;
+        const line l = line_at(s, i);
+        const int64_t cell = base + step[0] * coordinate(l.place, 0) + step[1] * coordinate(l.place, 1) +
+                             step[2] * coordinate(l.place, 2);
+        int64_t *to = g->cell + l.row;
+        if (step[0] == 1) memset(taken + cell, 1, (size_t)l.count);
+        for (int64_t t = 0; t < l.count; t++) to[t] = cell + t * step[0];
+        for (int64_t t = 0; t < l.count && step[0] != 1; t++) taken[cell + t * step[0]] = 1;
     }
 }
 
@@ -161,16 +185,22 @@ int pack_components(search *s) {
         g->code = LATTICE_LARGE;
         return 1;
     }
-    uint8_t *taken = calloc((size_t)cells + 1, 1);
+    uint8_t *taken = calloc((size_t)cells + 8, 1);
     if (!taken) return s->failed = 1, 1;
     for (int64_t k = 0; k < s->component_count; k++) number_cells(s, &s->components[k], taken);
     int64_t next = 0, count = 0;
-    for (int64_t cell = 0; cell < (int64_t)cells; cell++) count += taken[cell];
+    for (int64_t cell = 0; cell < (int64_t)cells; cell += 8) {
+        uint64_t eight; /* each of them 0 or 1 */
+        memcpy(&eight, taken + cell, sizeof eight);
+        count += __builtin_popcountll(eight);
+    }
     const int distinct = count == s->tail;
-    for (int64_t r = 0; r < g->rows && distinct && s->tail < g->rows; r++) {
-        if (g->row[r].beside[0] >= 0) continue;
-        while (taken[next]) next++;
-        g->cell[r] = next++;
+    for (int64_t k = 0; k < g->entries && distinct && s->tail < g->rows; k++) {
+        const int64_t end = first_row(g, k + 1);
+        for (int64_t r = first_row(g, k); r < end && g->row[k].beside[0] < 0; r++) {
+            while (taken[next]) next++;
+            g->cell[r] = next++;
+        }
     }
     free(taken);
     return distinct;

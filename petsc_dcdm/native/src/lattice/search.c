@@ -1,42 +1,5 @@
-/* The graph of a matrix, and the search for its components one by one. */
-#include "entries/csr.h"
+/* The search for the components of a graph, one by one. */
 #include "lattice/lattice.h"
-
-/* The couplings of the local rows, by global numbers; `one_way` has 0 added, over all ranks, if each is stored in both
- * of its rows. Returns the first local row that has more than six, or -1. */
-int64_t dcdm_lattice_rows(const csr_matrix *m, lattice_row *to, uint64_t *one_way, int threads) {
-    const int wide = (int)m->wide;
-    int64_t crowded = m->rows;
-    uint64_t sum = 0;
-#pragma omp parallel for num_threads(threads) schedule(static) reduction(min : crowded) reduction(+ : sum)
-    for (int64_t r = 0; r < m->rows; r++) {
-        const int64_t row = r + m->first_column;
-        int count = 0;
-        int32_t *beside = to[r].beside;
-        for (int block = 0; block < (m->off_indptr ? 2 : 1); block++) {
-            const void *indptr = block ? m->off_indptr : m->indptr;
-            const double *values = block ? m->off_values : m->values;
-            for (int64_t e = get_index(indptr, r, wide); e < get_index(indptr, r + 1, wide); e++) {
-                const int64_t index = get_index(block ? m->off_indices : m->indices, e, wide);
-                const int64_t column = block ? m->ghost_column[index] : index - m->shift + m->first_column;
-                if (column == row || values[e] == 0) continue;
-                if (count == SIDES) {
-                    crowded = r < crowded ? r : crowded;
-                    break;
-                }
-                beside[count++] = (int32_t)column;
-                const uint64_t low = (uint64_t)(column < row ? column : row), high = (uint64_t)(column + row) - low;
-                uint64_t h = (low << 32 ^ high) * 0x9E3779B97F4A7C15u;
-                h = (h ^ h >> 29) * 0xBF58476D1CE4E5B9u;
-                sum += column < row ? h : -h;
-            }
-        }
-        for (; count < SIDES; count++) beside[count] = -1;
-        to[r].place = UNTOUCHED;
-    }
-    *one_way += sum;
-    return crowded < m->rows ? crowded : -1;
-}
 
 /* Each coupling into both of its rows. Returns a row that then has more than six, or -1. */
 static int64_t add_other_way(lattice_search *g) {
@@ -99,40 +62,71 @@ static int find_component(search *s, int32_t r, int32_t *corner, int corners) {
     return 1;
 }
 
+/* The rows of the largest component in order, for what is to come walks through all memory else. */
+static void sort_largest(search *s) {
+    const component *largest = s->components;
+    for (int64_t k = 0; k < s->component_count; k++) {
+        const component *c = &s->components[k];
+        if (c->end - c->begin > largest->end - largest->begin) largest = c;
+    }
+    if (s->component_count > 1) memset(s->level, 0, (size_t)s->given->rows * sizeof *s->level);
+    for (int64_t i = 0; i < s->tail && s->component_count > 1; i++)
+        if (i < largest->begin || i >= largest->end) s->level[s->trail[i]] = 1;
+    int64_t to = largest->begin;
+    for (int64_t r = 0; r < s->given->rows && to < largest->end; r++)
+        if (s->row[r].place >= 0 && (s->component_count == 1 || !s->level[r])) s->trail[to++] = (int32_t)r;
+}
+
 /* Cells for rows in any order. */
 static void embed_all(search *s) {
     lattice_search *g = s->given;
+    int64_t left = g->rows;
     for (int64_t r = 0; r < g->rows && !s->solid; r++) s->solid = g->row[r].beside[4] >= 0;
     for (int least = 2; least >= 0; least -= 2) /* first those with a square anywhere */
-        for (int64_t r = 0; r < g->rows && !s->failed; r++) {
+        for (int64_t r = least ? 0 : left; r < g->rows && !s->failed; r++) {
             int32_t corner[3];
             if (g->row[r].place >= 0 || g->row[r].beside[0] < 0) continue;
             const int corners = least ? corner_at(s, (int32_t)r, corner) : 0;
+            if (corners < least && left > r) left = r; /* the first one to come back to */
             if (corners < least || find_component(s, (int32_t)r, corner, corners)) continue;
             g->code = LATTICE_STUCK, g->bad[0] = s->clash[0], g->bad[1] = s->clash[1];
             return;
         }
-    if (!s->failed) pack_components(s);
+    if (s->failed) return;
+    if (s->component_count) sort_largest(s);
+    pack_components(s);
+}
+
+/* Cells for rows in any order, whose strands are told row by row first. */
+static void search_rows(search *s) {
+    const size_t rows = (size_t)s->given->rows + 1;
+    if (!dcdm_lattice_expand(s->given, s->threads)) {
+        s->failed = 1;
+        return;
+    }
+    s->trail = malloc(rows * sizeof *s->trail);
+    s->level = calloc(rows, sizeof *s->level);
+    if (s->trail && s->level) embed_all(s);
+    else s->failed = 1;
+    if (s->failed || s->given->code != LATTICE_STUCK) return;
+    s->given->code = LATTICE_OK;
+    if (!sweep(s, 1)) s->given->code = LATTICE_STUCK;
 }
 
 /* Cells for all rows. `budget`: how many placements of a component may be taken back. */
 void dcdm_lattice_search(lattice_search *g, int64_t budget, int threads) {
     search s = {.given = g, .row = g->row, .budget = budget, .threads = threads};
-    const size_t rows = (size_t)g->rows + 1;
     g->code = LATTICE_OK, g->bad[0] = g->bad[1] = -1, g->undone = g->guesses = 0;
-    const int64_t crowded = g->one_way ? add_other_way(g) : -1;
+    s.failed = g->one_way && !dcdm_lattice_expand(g, threads);
+    const int64_t crowded = g->one_way && !s.failed ? add_other_way(g) : -1;
     if (crowded >= 0) {
         g->code = LATTICE_CROWDED, g->bad[0] = crowded;
         return;
     }
-    s.trail = malloc(rows * sizeof *s.trail);
-    s.level = calloc(rows, sizeof *s.level);
-    s.failed = !s.trail || !s.level;
-    if (!s.failed && !sweep(&s, 0)) embed_all(&s);
-    if (!s.failed && g->code == LATTICE_STUCK && sweep(&s, 1)) g->code = LATTICE_OK;
+    if (!s.failed && !sweep(&s, 0)) search_rows(&s);
     if (s.failed) g->code = LATTICE_MEMORY;
     g->components = s.component_count;
     free_table(&s.at);
-    free(s.trail), free(s.level), free(s.choices), free(s.components);
+    free(s.trail), free(s.level), free(s.choices), free(s.components), free(s.lines);
     free(s.first.row), free(s.open.row), free(s.leaves.row);
 }
