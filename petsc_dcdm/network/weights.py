@@ -151,8 +151,12 @@ def load(name: str | Path) -> ModelFile:
             f"{path}: no such weights file; give {' or '.join(SHIPPED)} for the shipped weights, "
             f"or the path of a file written by 'petsc-dcdm train'"
         )
-    from safetensors import SafetensorError, safe_open
-
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ModuleNotFoundError:
+        raise WeightsError(
+            f"{path}: weights are read with safetensors, which is not installed here: pip install safetensors"
+        ) from None
     try:
         with safe_open(str(path), framework="numpy") as f:
             meta = dict(f.metadata() or {})
