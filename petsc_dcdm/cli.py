@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from petsc_dcdm import __version__
+from petsc_dcdm.commands.arguments import split_petsc_options
 
 
 class Command(NamedTuple):
@@ -45,19 +46,6 @@ EXTRAS = {
 """Packages that a solve does without, and what brings them."""
 
 PATIENCE = 5.0  # seconds that a rank with an error waits for the others to have it too
-
-
-def split_petsc_options(argv: list[str]) -> tuple[list[str], list[str]]:
-    """(our arguments, PETSc's): PETSc's start with one dash and more than one letter, values included."""
-    ours: list[str] = []
-    petsc: list[str] = []
-    target = ours
-    for word in argv:
-        number = word.startswith("-") and word[1:2] in "0123456789."
-        if word.startswith("-") and not number:
-            target = petsc if len(word) > 2 and not word.startswith("--") else ours
-        target.append(word)
-    return ours, petsc
 
 
 def main(argv: list[str] | None = None) -> int:

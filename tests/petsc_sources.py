@@ -12,13 +12,17 @@ from harness import run_program
 TUTORIALS = "ksp/ksp/tutorials"
 
 
-def find_tutorial(name: str) -> Path:
-    """The source of PETSc's own tutorial, in its source tree or where Debian puts the examples."""
+def folders(tutorials: str) -> list[Path]:
+    """Where tutorials may be, the likeliest first: in PETSc's source tree or where Debian puts the examples."""
     import petsc4py
 
-    debian = Path("/usr/share/petsc").glob(f"*/share/petsc/examples/src/{TUTORIALS}")
-    folders = [Path(petsc4py.get_config()["PETSC_DIR"]) / "src" / TUTORIALS, *sorted(debian, reverse=True)]
-    for folder in folders:
+    debian = Path("/usr/share/petsc").glob(f"*/share/petsc/examples/src/{tutorials}")
+    return [Path(petsc4py.get_config()["PETSC_DIR"]) / "src" / tutorials, *sorted(debian, reverse=True)]
+
+
+def find_tutorial(name: str) -> Path:
+    """The source of PETSc's own tutorial."""
+    for folder in folders(TUTORIALS):
         if (folder / name).exists():
             return folder / name
     pytest.skip(f"PETSc's tutorial {name} is not here (Debian: libpetsc*-dev-examples)")

@@ -27,7 +27,7 @@ BELOW = {
     "compare": {"backends", "grid", "native", "network", "poisson", "solver", "stencil"},
     "commands": {"flow", "grid", "native", "network", "poisson", "solver", "stencil"},
 }
-BELOW["studies"] = set(BELOW) | {"cli"}
+BELOW["studies"] = set(BELOW)
 
 WITHOUT = {  # folder: modules that nothing in it may load, wherever the import stands
     "network": {"petsc4py", "mpi4py"},

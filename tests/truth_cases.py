@@ -13,7 +13,9 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
-MOST_CELLS = 1500
+MOST_CELLS, MOST_WIDE = 1500, 3000
+WIDE = 1_000_000
+"""Cases from this seed on are wide: 1 to 40 cells along 1 to 3 axes, periodic sides, matrices times 1e-30 to 1e30."""
 Shape = tuple[int, ...]
 """Cells along x, y[, z]."""
 
@@ -39,6 +41,7 @@ class Recipe:
     """Added to the diagonal of held cells (and times their value to b), against the largest conductance."""
     extra: np.ndarray
     scale: float
+    periodic: tuple[bool, ...] = (False, False, False)
     skew: float = 0.0
     """Makes one coupling that much larger than its mirror: the matrix is to be refused then."""
 
@@ -92,11 +95,16 @@ def strides(shape: Shape) -> list[int]:
     return [int(np.prod(shape[:axis])) for axis in range(len(shape))]
 
 
-def faces(shape: Shape, k: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cells on both sides of each inner face, and the harmonic mean of their coefficients."""
+def faces(shape: Shape, k: np.ndarray, periodic: tuple[bool, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cells on both sides of each inner face, and the harmonic mean of their coefficients. The ends of a periodic axis
+    have one between them, also where there are only two cells and another face.
+    """
     cell = np.arange(k.size)
-    low = [cell[cell // step % n < n - 1] for n, step in zip(shape, strides(shape), strict=True)]
-    high = [cells + step for cells, step in zip(low, strides(shape), strict=True)]
+    low, high = [], []
+    for n, step, ring in zip(shape, strides(shape), periodic, strict=False):
+        last = cell // step % n == n - 1
+        low.append(cell[~last] if not ring or n == 1 else cell)
+        high.append(np.where(last, cell - (n - 1) * step, cell + step)[low[-1]])
     i, j = np.concatenate(low), np.concatenate(high)
     return i, j, 2.0 / (1.0 / k[i] + 1.0 / k[j])
 
@@ -104,7 +112,7 @@ def faces(shape: Shape, k: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
 def assemble(recipe: Recipe, values: np.ndarray) -> System:
     """``values``: what fixed and held cells are to have."""
     n, shape = recipe.k.size, recipe.shape
-    i, j, c = faces(shape, recipe.k)
+    i, j, c = faces(shape, recipe.k, recipe.periodic)
     open_ = ~recipe.solid[i] & ~recipe.solid[j]
     i, j, c = i[open_], j[open_], c[open_]
     alone = recipe.solid | recipe.fixed
@@ -148,12 +156,12 @@ def assemble(recipe: Recipe, values: np.ndarray) -> System:
     return System(A.tocsr(), single, held, rooms, near, same_sign and not recipe.skew, source)
 
 
-def random_shape(random: np.random.Generator) -> Shape:
-    axes = int(random.choice([2, 3]))
-    shape = [int(n) for n in random.integers(1, 25, axes)]
+def random_shape(random: np.random.Generator, wide: bool) -> Shape:
+    axes = int(random.choice([1, 2, 3], p=[0.1, 0.4, 0.5]) if wide else random.choice([2, 3]))
+    shape = [int(n) for n in random.integers(1, 41 if wide else 25, axes)]
     if random.random() < 0.5:
         shape = [max(n, 6) for n in shape]
-    while np.prod(shape) > MOST_CELLS:
+    while np.prod(shape) > (MOST_WIDE if wide else MOST_CELLS):
         shape[int(np.argmax(shape))] //= 2
     return tuple(shape)
 
@@ -188,12 +196,16 @@ def random_walls(random: np.random.Generator, shape: Shape) -> tuple[dict[tuple[
     return chosen, f"walls {kind}"
 
 
-def random_recipe(random: np.random.Generator) -> tuple[Recipe, list[str]]:
-    shape = random_shape(random)
+def random_recipe(random: np.random.Generator, wide: bool) -> tuple[Recipe, list[str]]:
+    shape = random_shape(random, wide)
     n = int(np.prod(shape))
     k, about_k = coefficients(random, shape)
     walls, about_walls = random_walls(random, shape)
     words = ["x".join(map(str, shape)), about_k, about_walls]
+    rings = tuple(bool(random.random() < 0.4) for _ in shape) if wide else (False,) * len(shape)
+    if any(rings):
+        walls = {(axis, end): factor for (axis, end), factor in walls.items() if not rings[axis]}
+        words.append("periodic along " + ",".join(axis for axis, ring in zip("xyz", rings, strict=False) if ring))
     solid, fixed, held, extra = np.zeros(n, bool), np.zeros(n, bool), np.zeros(n, bool), np.zeros(n)
     for name, mask, chance in (("solids", solid, 0.3), ("identity rows", fixed, 0.35), ("penalties", held, 0.12)):
         if random.random() < chance:
@@ -208,14 +220,14 @@ def random_recipe(random: np.random.Generator) -> tuple[Recipe, list[str]]:
         words.append(f"extra {extra.max():.1e}")
     scale = 1.0
     if random.random() < 0.4:
-        scale = float(random.choice([-1.0, 1.0]) * 10.0 ** random.uniform(-12, 12))
+        scale = float(random.choice([-1.0, 1.0]) * 10.0 ** (random.uniform(-12, 12) * (2.5 if wide else 1.0)))
     sign = 1.0 if scale > 0 else -1.0
     identity = float(random.choice([sign, scale, scale * 10.0 ** random.uniform(-9, 9)]))
     one_way = bool(random.random() < 0.5)
     if fixed.any():
         words.append(f"{'one way' if one_way else 'columns moved'}")
     words.append(f"scale {scale:.1e} identity {identity:.1e}")
-    return Recipe(shape, k, walls, solid, fixed, one_way, identity, held, penalty, extra, scale), words
+    return Recipe(shape, k, walls, solid, fixed, one_way, identity, held, penalty, extra, scale, rings), words
 
 
 def changed(random: np.random.Generator, recipe: Recipe) -> tuple[Recipe, str]:
@@ -276,8 +288,8 @@ def random_null_space(random: np.random.Generator, system: System) -> tuple[list
 
 def make(seed: int) -> Case:
     """The case of this seed."""
-    random = np.random.default_rng(seed)
-    recipe, words = random_recipe(random)
+    random, wide = np.random.default_rng(seed), seed >= WIDE
+    recipe, words = random_recipe(random, wide)
     n = recipe.k.size
     level = float(random.choice([1.0, 1e6, 1e-4], p=[0.8, 0.1, 0.1]))
     if random.random() < 0.04 and n > 30:
@@ -320,6 +332,9 @@ def make(seed: int) -> Case:
     elif random.random() < 0.4 and norm != "none" and case.atol == 1e-50:
         sign = float(random.choice([1.0, -1.0]))
         case.rescaled = sign * 2.0 ** int(random.integers(-30, 31)), 2.0 ** int(random.integers(-30, 31))
+        if wide:  # all of it to about 1e-30 to 1e30
+            factor = 2.0 ** (int(random.integers(-100, 101)) - round(np.log2(abs(recipe.scale))))
+            case.rescaled = sign * factor, case.rescaled[1] * factor
         words.append(f"once more times {case.rescaled[0]:.0e}, {case.rescaled[1]:.0e}")
     words += [f"b {about_b}", about_null_space, f"guess {guess_kind}", f"rtol {case.rtol:.0e}", norm and f"norm {norm}"]
     words += ["DMDA" if case.dmda else "natural order", ", ".join(f"{k[9:]} {v}" for k, v in options.items())]

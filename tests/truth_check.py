@@ -53,7 +53,9 @@ class Place:
             own = np.diff([0, *cuts, shape[split]])
             ranges = [tuple(own) if axis == split else (n,) for axis, n in enumerate(shape)]
             procs = [ranks if axis == split else 1 for axis in range(len(shape))]
+            rings = [ring and n > 1 for ring, n in zip(case.recipe.periodic, shape, strict=True)]
             options = {"proc_sizes": procs, "ownership_ranges": ranges, "stencil_width": 1, "dof": 1, "comm": comm}
+            options["boundary_type"] = [PETSc.DM.BoundaryType.PERIODIC if ring else 0 for ring in rings]
             self.da = PETSc.DMDA().create(list(shape), **options)
             self.new = self.da.getAO().app2petsc(np.arange(total, dtype=PETSc.IntType)).astype(np.int64)
             self.rows = int(np.prod([e - s for s, e in self.da.getRanges()]))
@@ -110,7 +112,7 @@ class Solver:
             self.ksp.setDM(place.da)
             self.ksp.setDMActive(*((PETSc.KSP.DMActive.ALL, False) if hasattr(PETSc.KSP, "DMActive") else (False,)))
         else:
-            chosen["pc_dcdm_grid"] = ",".join(map(str, shape))
+            chosen["pc_dcdm_grid"] = ",".join(map(str, shape if len(shape) > 1 else (*shape, 1)))
         database = PETSc.Options()
         for name, value in chosen.items():
             database[prefix + name] = value

@@ -1,5 +1,6 @@
-"""Random systems against what the package promises, on 1 to 3 ranks: ``python tests/truth_fuzz.py [CASES [SEED]]``.
+"""Random systems against what the package promises: ``python tests/truth_fuzz.py [--wide] [CASES [SEED]]``.
 
+On 1 to 3 ranks; the wide ones (`truth_cases.WIDE`) on 1 to 4.
 Exits with 1 when a promise is broken, or when too few of the cases that must converge do (not converging is always
 honest, but it is no solver). Each broken promise comes with the command that repeats that one case.
 """
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness import ROOT, mpirun
+from truth_cases import WIDE
 
 SCRIPT = ROOT / "tests" / "mpi" / "fuzz_truth.py"
 ENOUGH = 0.9
@@ -117,11 +119,12 @@ def merged(parts: list[Summary]) -> Summary:
     return whole
 
 
-def main(cases: int = 2000, seed: int = 0, length: int = 50) -> int:
+def main(cases: int = 2000, seed: int = 0, length: int = 50, wide: bool = False) -> int:
     parts, start = [], time.monotonic()
+    seed += WIDE if wide else 0
     for number, first in enumerate(range(seed, seed + cases, length)):
-        ranks = 1 + number % 3
-        parts.append(survey(ranks, first, min(length, seed + cases - first)))
+        ranks = 1 + number % (4 if wide else 3)
+        parts.append(survey(ranks, first, min(length, seed + cases - first), timeout=400))
         so_far = merged(parts)
         took = time.monotonic() - start
         print(f"{so_far.cases}/{cases} cases, {len(so_far.broken)} broken, {took:.0f} s", file=sys.stderr, flush=True)
@@ -131,4 +134,5 @@ def main(cases: int = 2000, seed: int = 0, length: int = 50) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])))
+    numbers = [int(word) for word in sys.argv[1:] if word != "--wide"]
+    sys.exit(main(*numbers, wide="--wide" in sys.argv))

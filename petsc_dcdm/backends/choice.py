@@ -5,6 +5,7 @@ else the network as it is written.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from mpi4py import MPI
 
@@ -71,10 +72,21 @@ def make_backend(
         if compiled == "on":
             raise_together(comm, OptionError(f"-pc_dcdm_compile on: {missing}") if missing else None)
         why = missing or "kernels unavailable on another rank"
+        _require_torch(comm, f"{why}; ")
         say(f"{why}; running the network in plain torch, which is slower")
+    else:
+        _require_torch(comm)
     from petsc_dcdm.backends.reference import ReferenceBackend
 
     return ReferenceBackend(file, problem, torch_device(device), threads)
+
+
+def _require_torch(comm: MPI.Intracomm, before: str = "") -> None:
+    """OptionError on all ranks, its sentence with ``before`` it, where one has no torch. Collective."""
+    error = None
+    if find_spec("torch") is None:
+        error = OptionError(f"{before}the network runs in torch, which is not installed here: pip install torch")
+    raise_together(comm, error)
 
 
 def _missing_triton(problem: Problem) -> Exception | None:

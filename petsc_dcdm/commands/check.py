@@ -104,7 +104,12 @@ def _found(context: Any) -> dict[str, Any]:
 
     system, hierarchy = context.system, context.hierarchy
     fixed = int(context.layout.sum(np.array([system.fixed.rows.size]))[0])
+    rings = [axis for axis, ring in zip("xyz", system.grid.periodic[::-1], strict=True) if ring]
+    scaled = f"rows were scaled one by one, by factors 1 : {system.factors.spread:.3g}" if system.factors else ""
     odd = {
+        f"periodic along {', '.join(rings)}": bool(rings),
+        scaled: bool(scaled),
+        "not of 5- or 7-point form: set up on the nearest operator that is": system.near is not None,
         "negative definite": system.scale < 0,
         "constants are a null space": system.singular,
         "constants are nearly a null space": system.nearly_closed,
@@ -124,6 +129,7 @@ def _found(context: Any) -> dict[str, Any]:
             }
             for level in hierarchy.levels
         ],
+        "coarsest_solver": hierarchy.coarse_solve.name if hierarchy.coarse is not None else None,
     }
 
 
@@ -151,9 +157,11 @@ def _text(facts: dict[str, Any]) -> str:
         lines += [f"found: {odd}" for odd in facts["odd"]]
         lines += [
             f"level {i}: {level['cells']}, {level['unknowns']:,} unknowns"
-            + (f", coarsened along {level['coarsened']}" if level["coarsened"] else ", solved by PETSc")
+            + (f", coarsened along {level['coarsened']}" if level["coarsened"] else "")
             for i, level in enumerate(facts["levels"])
         ]
+        if facts["coarsest_solver"]:
+            lines[-1] += f", solved by {facts['coarsest_solver']}"
     else:
         lines.append(f"refused: {facts['refusal']}")
     for kind in ("solve", "fallback"):

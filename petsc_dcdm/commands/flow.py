@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from petsc_dcdm.commands.arguments import triple
-from petsc_dcdm.grid.shape import shape_option
+from petsc_dcdm.grid.shape import NOT_PERIODIC, axes_argument, shape_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +33,9 @@ def add_flow_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentPars
     parser.add_argument("--mesh", metavar="FILE", help="a closed surface as the obstacle (OBJ, STL, PLY, ...)")
     parser.add_argument("--rotate", type=triple, default=(0.0, 0.0, 0.0), metavar="X,Y,Z", help="degrees, x first")
     parser.add_argument("--moving", action="store_true", help="the obstacle swings: the matrix changes every step")
-    parser.add_argument("--periodic", default="", metavar="AXES", help="x, y, xy, ...: axes without ends")
+    parser.add_argument(
+        "--periodic", type=axes_argument, default=NOT_PERIODIC, metavar="X,Y", help="axes without ends, as x,y"
+    )
     parser.add_argument("--reynolds", type=float, default=100.0, help="of cavity and vortices (default 100)")
     out = parser.add_argument_group("output")
     out.add_argument("--frames", metavar="DIR", help="a picture of every few steps, and all as one animated file")
@@ -89,8 +91,6 @@ def _wishes(args: argparse.Namespace) -> Any:
     from petsc_dcdm.flow.scenes import Wishes
     from petsc_dcdm.poisson import mesh
 
-    if set(args.periodic) - set("xyz"):
-        raise ValueError(f"--periodic {args.periodic!r} is none of the axes x, y, z.")
     surface = mesh.load(args.mesh) if args.mesh else None
     shape = shape_option("size", args.size)
     return Wishes(shape, surface, args.rotate, args.moving, args.periodic, args.reynolds)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from petsc4py import PETSc
 
+from petsc_dcdm.commands.arguments import is_option
 from petsc_dcdm.native.petsc_library import petsc_library
 
 
@@ -17,8 +18,7 @@ def say_unused(words: Sequence[str], comm: PETSc.Comm) -> None:
     if library is None or comm.getRank():
         return
     for word in words:
-        number = word[1:2].isdigit() or word[1:2] == "."
-        if not word.startswith("-") or number:
+        if not is_option(word):
             continue
         used = ctypes.c_int(1)
         library.PetscOptionsUsed(None, word[1:].encode(), ctypes.byref(used))

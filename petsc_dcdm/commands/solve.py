@@ -54,9 +54,9 @@ def add_solve_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
 def run(args: argparse.Namespace) -> int:
     """Solve and report. Collective. Exit code 0, or 1 when the solver did not converge; ValueError on bad input."""
     if args.family == "list":
-        from petsc_dcdm.poisson.families import families
+        from petsc_dcdm.poisson.families import catalogue
 
-        print("\n".join(f"{name:15} {family.about}" for name, family in families.items()))
+        print(catalogue())
         return 0
     import petsc4py
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from petsc_dcdm.compare.baselines import BASELINES, DEFAULT, resolve
 from petsc_dcdm.compare.job import SystemSpec
 from petsc_dcdm.grid.shape import NOT_PERIODIC, axes_argument, shape_argument
+from petsc_dcdm.native.processor import processor_facts
 
 EXAMPLES = """examples:
   petsc-dcdm compare --family mixed --size 32 64 96 128 --ranks 1 2 --json out/mixed.json --plot out/mixed.png
@@ -112,12 +113,11 @@ def run(args: argparse.Namespace) -> int:
 
     from petsc_dcdm.compare.driver import Result, compare
     from petsc_dcdm.compare.report import print_tables
-    from petsc_dcdm.poisson.families import families, find
+    from petsc_dcdm.poisson.families import catalogue, find
 
     console = Console(width=None if sys.stdout.isatty() else 140)
     if args.family == "list":
-        for name, family in families.items():
-            console.print(f"{name:15} {family.about}", highlight=False)
+        print(catalogue())
         return 0
     for path in (args.mesh, args.matrix, args.cells, Path(args.rhs) if args.matrix and args.rhs else None):
         if path and not path.is_file():
@@ -172,9 +172,5 @@ def run(args: argparse.Namespace) -> int:
 
 def machine() -> str:
     """Processor and number of cores."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.machine()
+    model = processor_facts().get("model name", platform.machine())
     return f"{model}, {len(os.sched_getaffinity(0))} cores"

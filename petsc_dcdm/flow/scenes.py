@@ -13,7 +13,7 @@ from petsc_dcdm.flow.obstacles import Ball, Body, Path, at_rest, back_and_forth
 from petsc_dcdm.flow.smoke import Obstacle, Physics, Smoke
 from petsc_dcdm.flow.staggered import Grid, Side
 from petsc_dcdm.flow.tank import Tank
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 
 if TYPE_CHECKING:
     import trimesh
@@ -27,7 +27,7 @@ class Wishes:
     mesh: trimesh.Trimesh | None = None
     rotation: tuple[float, float, float] = (0.0, 0.0, 0.0)
     moving: bool = False
-    periodic: str = ""
+    periodic: Periodic = NOT_PERIODIC
     reynolds: float = 100.0
     comm: PETSc.Comm | None = None
 
@@ -35,7 +35,7 @@ class Wishes:
 def sides(wishes: Wishes, **special: Side) -> list[Side]:
     """Closed, or periodic where that is wished for, but for those that are named: ``z_high=Side("open")``."""
     names = [(axis, end) for axis in "xyz" for end in ("low", "high")]
-    plain = {axis: Side("periodic") if axis in wishes.periodic else Side() for axis in "xyz"}
+    plain = {axis: Side("periodic") if ring else Side() for axis, ring in zip("zyx", wishes.periodic, strict=True)}
     return [special.get(f"{axis}_{end}", plain[axis]) for axis, end in names]
 
 

@@ -33,6 +33,7 @@ from petsc_dcdm.native.cache import (
     touch,
 )
 from petsc_dcdm.native.prebuilt import DIRECTORY_VARIABLE, find, library_name, targets
+from petsc_dcdm.native.processor import processor_facts
 from petsc_dcdm.native.structures import difference
 
 SOURCE_DIRECTORY = Path(__file__).parent / "src"
@@ -88,16 +89,11 @@ def _flag_sets(family: Sequence[str] = ()) -> list[tuple[str, ...]]:
 
 def _processor() -> str:
     """What -march=native depends on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+    facts = processor_facts()
+    if not facts:
         return platform.machine() + platform.processor()
-    kept: dict[str, str] = {}
-    for line in lines:
-        name = line.split(":", 1)[0].strip()
-        if name in ("model name", "flags", "Features", "CPU part"):
-            kept.setdefault(name, line)
-    return platform.machine() + "".join(kept.values())
+    names = "model name", "flags", "Features", "CPU part"
+    return " ".join([platform.machine(), *(facts.get(name, "") for name in names)])
 
 
 def _key(compiler: Sequence[str]) -> str:

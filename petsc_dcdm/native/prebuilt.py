@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from petsc_dcdm.native.cache import require_private
+from petsc_dcdm.native.processor import processor_features
 
 DIRECTORY_VARIABLE = "PETSC_DCDM_KERNELS"
 
@@ -77,13 +78,3 @@ def find(sources: Sequence[Path], half: bool) -> Path | None:
             require_private(library)
             return library
     return None
-
-
-def processor_features() -> frozenset[str]:
-    """What the first processor of this machine can do, in the kernel's words; empty where there is no /proc."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    listed = (line.split(":", 1) for line in lines if ":" in line)
-    return next((frozenset(v.split()) for k, v in listed if k.strip() in ("flags", "Features")), frozenset())

@@ -151,8 +151,12 @@ def load(name: str | Path) -> ModelFile:
             f"{path}: no such weights file; give {' or '.join(SHIPPED)} for the shipped weights, "
             f"or the path of a file written by 'petsc-dcdm train'"
         )
-    from safetensors import SafetensorError, safe_open
-
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ModuleNotFoundError:
+        raise WeightsError(
+            f"{path}: weights are read with safetensors, which is not installed here: pip install safetensors"
+        ) from None
     try:
         with safe_open(str(path), framework="numpy") as f:
             meta = dict(f.metadata() or {})
@@ -170,10 +174,9 @@ def load(name: str | Path) -> ModelFile:
             f"{path}: the tensors hash to {found[:12]} but the file says {meta['hash'][:12]}; "
             f"it is damaged, fetch or train it again"
         )
-    try:
-        dims = tuple(int(d) for d in meta["dims"].split(","))
-    except ValueError:
-        raise WeightsError(f"{path}: dimensions '{meta['dims']}' are not a list such as '2,3'") from None
+    if not set(meta["dims"].split(",")) <= {"2", "3"}:
+        raise WeightsError(f"{path}: dimensions '{meta['dims']}' are not a list such as '2,3'")
+    dims = tuple(int(d) for d in meta["dims"].split(","))
     file = ModelFile(meta["kind"], dims, tensors, meta, str(path))
     _check(file)
     return file

@@ -14,11 +14,11 @@ import numpy as np
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.poisson.flags import OPEN, SIDES, SOLID, Box, sides_of, uniform
 from petsc_dcdm.poisson.media import ALL_SIDES
-from petsc_dcdm.poisson.registry import Family, families, family
+from petsc_dcdm.poisson.registry import Family, catalogue, families, family
 from petsc_dcdm.poisson.scene import World, all_fluid, build
 from petsc_dcdm.poisson.shapes import balls, bricks, cell_centres, cells_along, gravity, shortest, vertical, waves
 
-__all__ = ["Family", "families", "family", "find", "make"]
+__all__ = ["Family", "catalogue", "families", "family", "find", "make"]
 
 
 def find(name: str) -> Family:

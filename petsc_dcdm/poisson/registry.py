@@ -43,6 +43,11 @@ class Family:
 families: dict[str, Family] = {}
 
 
+def catalogue() -> str:
+    """The families that are known so far, a line each: what ``--family list`` prints."""
+    return "\n".join(f"{name:15} {family.about}" for name, family in families.items())
+
+
 def family(limit: int | None = None, more_if_smooth: int = 0, random: bool = True) -> Callable[[Build], Build]:
     """Decorator: make a function a family under its own name; the arguments are those of :class:`Family`.
 

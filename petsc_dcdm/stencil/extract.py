@@ -276,8 +276,8 @@ def _sum_rounding(report: StencilReport, comm: MPI.Intracomm) -> float | None:
 
 
 def _power_of_two(size: float) -> float:
-    """What makes ``size`` at least 1/2 and less than 1."""
-    return float(np.ldexp(1.0, -int(np.frexp(size)[1])))
+    """What makes ``size`` at least 1/2 and less than 1; the largest there is where ``size`` is a denormal number."""
+    return float(np.ldexp(1.0, min(-int(np.frexp(size)[1]), 1023)))
 
 
 Found = tuple[PackedStencil | None, list[np.ndarray], list[np.ndarray] | None, np.ndarray, StencilReport]

@@ -146,7 +146,7 @@ def split(before: int, after: int, system: validation.System) -> int:
 
 def main(argv: list[str]) -> int:
     """Print the Markdown tables."""
-    from petsc_dcdm.cli import split_petsc_options
+    from petsc_dcdm.commands.arguments import split_petsc_options
 
     argv, petsc_options = split_petsc_options(argv)
     parser = argparse.ArgumentParser(prog="python -m petsc_dcdm.studies.ablation", description=__doc__)

@@ -227,7 +227,7 @@ def _one(ksp: PETSc.KSP, problem: Problem, b: PETSc.Vec, kind: str, row: Row) ->
 
 def main(argv: list[str]) -> int:
     """Print a Markdown table; 1 if a limit was missed or a solve did not converge."""
-    from petsc_dcdm.cli import split_petsc_options
+    from petsc_dcdm.commands.arguments import split_petsc_options
 
     argv, petsc_options = split_petsc_options(argv)
     parser = argparse.ArgumentParser(prog="python -m petsc_dcdm.studies.robustness", description=__doc__)

@@ -1,4 +1,4 @@
-"""A hundred random systems held to what the package promises, and that the judge of them sees what is wrong.
+"""A hundred and fifty random systems held to what the package promises, and that the judge of them sees what is wrong.
 
 ``run_scripts/fuzz_truth.sh`` tries thousands.
 """
@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from truth_cases import make
+from truth_cases import WIDE, make
 from truth_check import Place, Solver, judge
 from truth_fuzz import Summary, survey
 from truth_oracle import truth
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("ranks, first, count", [(1, 0, 40), (2, 40, 30), (3, 70, 30)])
+@pytest.mark.parametrize(
+    "ranks, first, count",
+    [(1, 0, 40), (2, 40, 30), (3, 70, 30), (1, WIDE, 13), (2, WIDE + 13, 13), (3, WIDE + 26, 12), (4, WIDE + 38, 12)],
+)
 def test_random_systems(ranks: int, first: int, count: int) -> None:
     found = survey(ranks, first, count, timeout=200)
     assert found.cases == count

@@ -28,6 +28,9 @@ class PartsCoarseSolver:
     ksp: PETSc.KSP | None = None
     """There is none."""
 
+    name = "coarse cells of several parts"
+    """What solves it, for people."""
+
     def __init__(self, comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, threads: int) -> None:
         """Raises the error of any rank on all of them, where set-up fails."""
         self._below_learned = bool(layout.plan)
@@ -95,7 +98,7 @@ class PartsCoarseSolver:
         where = "on every rank, each all of it" if len(self._boxes) > 1 else "on 1 rank"
         sizes = ", ".join(str(n) for n in self._solver.unknowns)
         viewer.printfASCII(
-            f"    solver of the coarsest level, {where}: coarse cells of several parts, a K-cycle\n"
+            f"    solver of the coarsest level, {where}: {self.name}, a K-cycle\n"
             f"      unknowns of its levels: {sizes}\n"
         )
 

@@ -145,6 +145,13 @@ class PetscCoarseSolver:
             return np.full(values.size, np.nan)
         return self._x.getArray(readonly=True)
 
+    @property
+    def name(self) -> str:
+        """What solves it, for people: PETSc's names of its types, on a rank that works on it (rank 0 always does)."""
+        if self.ksp is None:
+            return "PETSc"
+        return f"PETSc's {self.ksp.getType()} + {self.ksp.getPC().getType()}"
+
     def view(self, viewer: PETSc.Viewer) -> None:
         """Which ranks solve, and how. Collective."""
         where = "every rank, each all of it" if self._everywhere else f"{self._ranks.workers} ranks"

@@ -267,7 +267,7 @@ def _largest_mixture(mixture: np.ndarray, along: np.ndarray) -> float:
     """Of xy, xz, yz the largest relative to the geometric mean of both axes; 0 where one axis has nothing."""
     mixed = 0.0
     for pair, (a, b) in enumerate(((0, 1), (0, 2), (1, 2))):
-        mean = float(np.sqrt(max(along[a], 0.0) * max(along[b], 0.0)))
+        mean = float(np.sqrt(max(along[a], 0.0)) * np.sqrt(max(along[b], 0.0)))
         mixed = max(mixed, float(mixture[pair]) / mean if mean else 0.0)
     return mixed
 

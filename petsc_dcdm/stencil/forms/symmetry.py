@@ -87,7 +87,7 @@ def _compare_entries(A: PETSc.Mat, diagonal: PETSc.Vec, dirichlet: np.ndarray) -
     coupled = np.abs(diagonal.getArray(readonly=True))
     coupled[dirichlet] = 0.0
     everyones = np.concatenate(A.getComm().tompi4py().allgather(coupled))
-    size = np.sqrt(everyones[row + first] * everyones[column])
+    size = np.sqrt(everyones[row + first]) * np.sqrt(everyones[column])
     difference = np.abs(values[0] - values[1])
     wrong = (size > 0) & (difference > TOLERANCE * np.abs(values).max(axis=0) + LEAST * size)
     error = None
