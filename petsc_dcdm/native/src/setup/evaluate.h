@@ -84,12 +84,14 @@ INLINE int even_list(const dcdm_level *l, int64_t j) {
 static void evaluate_some(const dcdm_level *l, const dcdm_network *net, workspace *ws, const float *const *from,
                           int64_t k, int list, const int32_t *element, int n, const int32_t *wanted) {
     int64_t cell[SPARSE];
-    v16 x[SPARSE];
-    for (int c = 0; c < SPARSE; c++) cell[c] = feature_size() * element[c < n ? c : n - 1];
+    int32_t place[SPARSE];
+    for (int c = 0; c < SPARSE; c++) {
+        cell[c] = feature_size() * element[c < n ? c : n - 1];
+        place[c] = wanted[c < n ? c : n - 1];
+    }
     int odd = 0;
     for (int c = 0; c < n; c++) odd |= make_around(l, ws, k, element[c], 0);
-    evaluate_sparse(net, &ws->network, !odd, parity_of(l, k, list), from, (int)l->has_r, cell, x);
-    for (int c = 0; c < n; c++) ws->answer[wanted[c]] = x[c];
+    evaluate_sparse(net, &ws->network, !odd, parity_of(l, k, list), from, (int)l->has_r, cell, ws->answer, place);
 }
 
 /* Whether DENSE cells of a list follow each other in steps. Where a place is left out a step may be shorter than the
@@ -110,11 +112,9 @@ static void evaluate_list(const dcdm_level *l, const dcdm_network *net, workspac
     feature_rows(l, ws, k, from);
     for (int q = 0; q < count;) {
         if (q + DENSE <= count && are_dense(l, cell + q, step)) {
-            v16 x[DENSE];
             const int odd = make_around(l, ws, k, cell[q], step * (DENSE - 1));
             evaluate_dense(net, &ws->network, !odd, parity_of(l, k, list), from, (int)l->has_r,
-                           feature_size() * cell[q], (int)l->half_x, x);
-            for (int c = 0; c < DENSE; c++) ws->answer[wanted[q + c]] = x[c];
+                           feature_size() * cell[q], (int)l->half_x, ws->answer, wanted + q);
             q += DENSE;
             continue;
         }
@@ -131,7 +131,8 @@ static void forget(workspace *ws) {
     memset(ws->bucket, 0, BUCKETS * sizeof *ws->bucket);
     ws->kept = ws->common >= 0;
     if (!ws->kept) return;
-    ws->answer[0] = ws->answer[ws->common], ws->known[0] = ws->known[ws->common], ws->class[0] = ws->class[ws->common];
+    memcpy(ws->answer[0], ws->answer[ws->common], sizeof *ws->answer);
+    ws->known[0] = ws->known[ws->common], ws->class[0] = ws->class[ws->common];
     ws->even[0] = 1, ws->common = 0, ws->bucket[bucket_of(ws->known[0])] = 1;
 }
 
@@ -233,7 +234,7 @@ static void collect_block(const dcdm_level *l, workspace *ws, int64_t j, int64_t
             v8 m[8];
             for (int c = 0; c < 8; c++) {
                 m[c] = (v8){0};
-                if (code[t + c] >= 0) memcpy(&m[c], (const float *)&ws->answer[code[t + c]] + first, sizeof m[c]);
+                if (code[t + c] >= 0) memcpy(&m[c], ws->answer[code[t + c]] + first, sizeof m[c]);
             }
             transpose(m);
             for (int c = 0; c < 8; c++) memcpy(field[first + c] + t, &m[c], sizeof m[c]);

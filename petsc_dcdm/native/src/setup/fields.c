@@ -15,7 +15,7 @@ INLINE float rounded(float v) {
 }
 
 /* The class of blocks with these conductances and this answer of the network; 0 if there are too many classes. */
-static uint8_t find_class(const dcdm_level *l, dcdm_setup *s, const float *source, v16 answer, float inverse) {
+static uint8_t find_class(const dcdm_level *l, dcdm_setup *s, const float *source, const float *answer, float inverse) {
     float value[FIELDS] = {0};
     for (int a = 0; a < 7; a++) value[a] = rounded(source[a / 2]);
     for (int m = 0; m < l->steps; m++) value[OMEGA + m] = rounded(answer[m] * inverse);
@@ -102,7 +102,7 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
         class[b / ALIGN] = kind[b / ALIGN] == EMPTY ? 0 : class_of(l, s, ws, k, j, b, &f);
         const int32_t first = kind[b / ALIGN] == COMMON ? ws->common : ws->code[ws->origin + j * l->pitch_r + b];
         if (class[b / ALIGN]) { /* the same numbers in all cells */
-            const v16 answer = ws->answer[first];
+            const float *answer = ws->answer[first];
             for (int a = 0; a < 7; a++) {
                 if (a < 6 && count[a] == 0) continue;
                 const float share = (a < 6 ? count[a] * answer[sigma + 1 + a / 2] : answer[sigma]) * f.c[a][b];

@@ -1,17 +1,19 @@
-/* The field network at a handful of cells: one vector holds the (at most 16) channels of a cell. Included by fields.c.
- */
+/* The field network at a handful of cells, whose (at most 16) channels are in as many vectors as that takes: each weight
+ * that is fetched serves all these cells, each feature all channels. Included by fields.c. */
 #ifndef DCDM_NETWORK_H
 #define DCDM_NETWORK_H
 
 #include "common.h"
 #include "setup.h"
 
-typedef float v16 __attribute__((vector_size(4 * CHANNELS)));
-typedef int32_t v16i __attribute__((vector_size(4 * CHANNELS)));
+enum { PARTS = CHANNELS / VL }; /* vectors that hold the channels of a cell */
+/* Cells at a time: as many as there are registers for their channels, one weight each and a feature. */
 #if defined(__AVX512F__)
-enum { DENSE = 12, SPARSE = 6 }; /* cells at a time: as many accumulators as there are registers for */
-#else
+enum { DENSE = 12, SPARSE = 6 };
+#elif defined(__AVX__) || defined(__aarch64__)
 enum { DENSE = 6, SPARSE = 6 };
+#else
+enum { DENSE = 2, SPARSE = 2 };
 #endif
 
 /* Loops over a handful of cells, which must leave no loop: their accumulators are to be registers. */
@@ -106,107 +108,102 @@ INLINE void put_features(const prepared *p, float *to, const v8 m[8]) {
     memcpy(to, m, 8 * sizeof *m);
 }
 
-/* The channels of a cell to where the next layer finds them. */
-INLINE void put_channels(float *to, v16 v, const int half) {
-    (void)half;
+/* Channels of a cell to where the next layer finds them. */
+INLINE void put_channels(float *to, vf v) {
 #if defined(__AVX512BF16__) && HALF
-    if (half) {
-        h16 h;
-        __asm__("vcvtneps2bf16 %1, %0" : "=v"(h) : "v"(v));
-        memcpy(to, &h, sizeof h);
-        return;
-    }
+    h16 h;
+    __asm__("vcvtneps2bf16 %1, %0" : "=v"(h) : "v"(v));
+    memcpy(to, &h, sizeof h);
+#else
+    store(to, v);
 #endif
-    memcpy(to, &v, sizeof v);
 }
 
 /* 1 / v, to the precision that is left. */
-INLINE v16 inverse_of(v16 v, const int half) {
-    (void)half;
+INLINE vf inverse_of(vf v) {
 #if defined(__AVX512BF16__) && HALF
-    if (half) {
-        v16 inverse;
-        __asm__("vrcp14ps %1, %0" : "=v"(inverse) : "v"(v));
-        return inverse;
-    }
-#endif
+    vf inverse;
+    __asm__("vrcp14ps %1, %0" : "=v"(inverse) : "v"(v));
+    return inverse;
+#else
     return 1 / v;
-}
-
-/* sum + what one feature adds, or a pair of them, of a cell. */
-INLINE v16 add_feature(v16 sum, const void *weights, const float *feature, const int half) {
-    v16 w;
-    memcpy(&w, weights, sizeof w);
-    (void)half;
-#if defined(__AVX512BF16__) && HALF
-    if (half) {
-        int32_t pair;
-        memcpy(&pair, feature, sizeof pair);
-        const v16i pairs = pair - (v16i){0}; /* as an operand in memory it would take half as long again */
-        __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(w), "v"(pairs));
-        return sum;
-    }
 #endif
-    return sum + w * *feature;
 }
 
-/* The network at n cells, at most DENSE. Features of cell c start at from[b] + cell[c] for row b of the convolution.
- * If `dense` the cells lie `step` floats apart, which leaves all offsets to the compiler. plain: two features less are
- * lookups at. */
+/* To the sum of a cell what one of its features adds, or a pair of them. */
+INLINE void add_feature(vf sum[PARTS], const vf weights[PARTS], const float *feature) {
+#if defined(__AVX512BF16__) && HALF
+    int32_t pair;
+    memcpy(&pair, feature, sizeof pair);
+    const vi pairs = pair - (vi){0}; /* as an operand in memory it would take half as long again */
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum[0]) : "v"(weights[0]), "v"(pairs));
+#else
+    const vf x = splat(*feature);
+    EACH(p, PARTS) sum[p] += weights[p] * x;
+#endif
+}
+
+INLINE void load_channels(vf to[PARTS], const void *from) {
+    EACH(p, PARTS) to[p] = load((const float *)from + VL * p);
+}
+
+/* The network at n cells, at most DENSE, to answer[wanted[c]]. Features of cell c start at from[b] + cell[c] for row b
+ * of the convolution. If `dense` the cells lie `step` floats apart, which leaves all offsets to the compiler. plain:
+ * two features less are looked at. */
 INLINE void evaluate(const dcdm_network *net, const prepared *p, int parity, const float *const *from, int has_r,
-                     const int64_t *cell, int64_t step, const int n, const int dense, const int plain, const int half,
-                     v16 *to) {
-    const int size = half ? FEATURES / 2 : FEATURES, inputs = plain ? size * (FEATURES - 2) / FEATURES : size;
-    v16 w, sum[DENSE];
-    memcpy(&w, plain ? p->plain_bias[parity] : net->conv_bias, sizeof w);
-    EACH(c, n) sum[c] = w;
+                     const int64_t *cell, int64_t step, const int n, const int dense, const int plain,
+                     float (*answer)[CHANNELS], const int32_t *wanted) {
+    const int size = PAIRS ? FEATURES / 2 : FEATURES, inputs = plain ? size * (FEATURES - 2) / FEATURES : size;
+    vf w[PARTS], sum[DENSE][PARTS];
+    load_channels(w, plain ? p->plain_bias[parity] : net->conv_bias);
+    EACH(c, n) EACH(q, PARTS) sum[c][q] = w[q];
     for (int b = has_r ? 0 : 1; b < 9; b += has_r ? 1 : 3) {
         const float *x[DENSE];
         EACH(c, n) x[c] = from[b] + (dense ? cell[0] + c * step : cell[c]);
         for (int t = 0; t < 3; t++)
             for (int f = 0; f < inputs; f++) {
-                const void *weights = half ? (const void *)p->conv[parity][b][t][f]
-                                           : (const void *)net->conv[parity][b][FEATURES * t + f];
-                EACH(c, n) sum[c] = add_feature(sum[c], weights, x[c] + size * t + f, half);
+                load_channels(w, PAIRS ? (const void *)p->conv[parity][b][t][f]
+                                       : (const void *)net->conv[parity][b][FEATURES * t + f]);
+                EACH(c, n) add_feature(sum[c], w, x[c] + size * t + f);
             }
     }
     const float (*layer[2])[CHANNELS] = {net->hidden, net->out};
     const float *bias[2] = {net->hidden_bias, net->out_bias};
-    for (int q = 0; q < 2; q++) {
+    for (int m = 0; m < 2; m++) {
         float hidden[DENSE][CHANNELS] __attribute__((aligned(64)));
-        EACH(c, n) {
-            put_channels(hidden[c], (v16)((sum[c] > 0) & (v16i)sum[c]), half);
-        }
-        memcpy(&w, bias[q], sizeof w);
-        EACH(c, n) sum[c] = w;
-        for (int t = 0; t < (half ? CHANNELS / 2 : CHANNELS); t++) {
-            const void *weights = half ? (const void *)p->layer[q][t] : (const void *)layer[q][t];
-            EACH(c, n) sum[c] = add_feature(sum[c], weights, hidden[c] + t, half);
+        EACH(c, n) EACH(q, PARTS) put_channels(hidden[c] + VL * q, masked(sum[c][q], sum[c][q] > 0));
+        load_channels(w, bias[m]);
+        EACH(c, n) EACH(q, PARTS) sum[c][q] = w[q];
+        for (int t = 0; t < (PAIRS ? CHANNELS / 2 : CHANNELS); t++) {
+            load_channels(w, PAIRS ? (const void *)p->layer[m][t] : (const void *)layer[m][t]);
+            EACH(c, n) add_feature(sum[c], w, hidden[c] + t);
         }
     }
-    memcpy(&w, net->base, sizeof w);
-    EACH(c, n) {
-        const v16 magnitude = (v16)((v16i)sum[c] & 0x7FFFFFFF);
-        to[c] = w * (1 + 0.9f * (sum[c] * inverse_of(1 + magnitude, half)));
+    load_channels(w, net->base);
+    EACH(c, n) EACH(q, PARTS) {
+        const vf v = sum[c][q], magnitude = (vf)((vi)v & 0x7FFFFFFF);
+        store(answer[wanted[c]] + VL * q, w[q] * (1 + 0.9f * (v * inverse_of(1 + magnitude))));
     }
 }
 
-#define EVALUATE(cell, step, n, dense)                                                                                \
-    do {                                                                                                              \
-        if (plain) evaluate(net, p, parity, from, has_r, cell, (step) * feature_size(), n, dense, 1, PAIRS, to);      \
-        else evaluate(net, p, parity, from, has_r, cell, (step) * feature_size(), n, dense, 0, PAIRS, to);            \
+#define EVALUATE(cell, step, n, dense)                                                                              \
+    do {                                                                                                            \
+        if (plain) evaluate(net, p, parity, from, has_r, cell, (step) * feature_size(), n, dense, 1, answer, wanted); \
+        else evaluate(net, p, parity, from, has_r, cell, (step) * feature_size(), n, dense, 0, answer, wanted);     \
     } while (0)
 
 /* DENSE cells in a row, all or every second one. plain: nothing around any of them has an s or is inactive. */
 static NOINLINE void evaluate_dense(const dcdm_network *net, const prepared *p, int plain, int parity,
-                                    const float *const *from, int has_r, int64_t first, int half_x, v16 *to) {
+                                    const float *const *from, int has_r, int64_t first, int half_x,
+                                    float (*answer)[CHANNELS], const int32_t *wanted) {
     if (half_x) EVALUATE(&first, 2, DENSE, 1);
     else EVALUATE(&first, 1, DENSE, 1);
 }
 
 /* SPARSE cells anywhere. */
 static NOINLINE void evaluate_sparse(const dcdm_network *net, const prepared *p, int plain, int parity,
-                                     const float *const *from, int has_r, const int64_t *cell, v16 *to) {
+                                     const float *const *from, int has_r, const int64_t *cell,
+                                     float (*answer)[CHANNELS], const int32_t *wanted) {
     EVALUATE(cell, 0, SPARSE, 0);
 }
 

@@ -27,7 +27,7 @@ typedef struct {
     int count[4];
     uint8_t *filled, *empty;  /* of each row, halo included: some coefficient is not 0; no cell is active */
     int64_t slot, origin;
-    v16 *answer;              /* what the network says: first what is kept, then that of other cells of the plane */
+    float (*answer)[CHANNELS]; /* what the network says: first what is kept, then that of other cells of the plane */
     uint32_t *known;          /* [MEMORY] what is around a cell with that answer */
     uint8_t *even;            /* [MEMORY] whether it is the same all around */
     uint8_t *class;           /* [MEMORY] the class of blocks of such cells, 0 if none yet */
