@@ -216,8 +216,8 @@ def test_steps_are_those_of_the_matrix(
     else:
         operator = BoxOperator(network, stencil(w, s, layout), None, layout, -3.0, threads, True)
     b = np.random.default_rng(seed).standard_normal(shape) * (diagonal(w, s) > 0)
-    if not b.any():
-        return
+    if np.count_nonzero(b) <= 2 * (3 + history):
+        return  # few cells are solved before the last step, which would divide rounding by rounding
     loop, x, r = DirectionLoop(network, operator, layout, history), np.zeros(shape), b.copy()
     loop.start(x, r)
     norm, right, before = float(np.linalg.norm(b)), b.ravel().copy(), []

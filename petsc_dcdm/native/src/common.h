@@ -47,6 +47,18 @@ INLINE void store(float *p, vf v) { memcpy(p, &v, sizeof v); }
 
 INLINE vf splat(float a) { return a - (vf){0}; }
 
+/* sum + a b, in one instruction where there is one: compilers find it only with more optimisation than we wait for. */
+INLINE vf add_product(vf sum, vf a, vf b) {
+#if defined(__FMA__)
+    __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+#elif defined(__aarch64__)
+    __asm__("fmla %0.4s, %1.4s, %2.4s" : "+w"(sum) : "w"(a), "w"(b));
+#else
+    sum += a * b;
+#endif
+    return sum;
+}
+
 /* v where mask, 0 elsewhere */
 INLINE vf masked(vf v, vi mask) { return (vf)((vi)v & mask); }
 

@@ -14,8 +14,7 @@ static void make_features(const dcdm_level *l, workspace *ws, int64_t k, int64_t
     const int64_t piece = (int64_t)1 << ws->piece, o = at(ws, k) + j * l->pitch_r;
     const faces f = faces_at(l, ws, k, j);
     const float *inverse = ws->inverse + o;
-    const int64_t size = feature_size();
-    float *restrict to = ws->features + size * o;
+    float *restrict to = ws->features + FEATURE_SIZE * o;
     for (int64_t q = 0; q < 64 && missing >> q; q++) {
         if (!(missing >> q & 1)) continue;
         const int64_t end = (q + 1) * piece - 1 < l->n_x + 1 ? (q + 1) * piece - 1 : l->n_x + 1;
@@ -30,16 +29,15 @@ static void make_features(const dcdm_level *l, workspace *ws, int64_t k, int64_t
             for (int a = 0; a < 7; a++) memcpy(&m[a], f.c[a] + i, sizeof m[a]), m[a] *= scale;
             m[7] = (v8)((scale > 0) & (v8i)(1 + (v8){0}));
             transpose(m);
-            put_features(&ws->network, to + size * i, m);
+            put_features(to + FEATURE_SIZE * i, m);
         }
         for (int t = 0; t < 8; t++) some |= any[t] != 0;
         for (; i < end; i++) {
             const float scale = inverse[i];
             float m[FEATURES];
-            uint16_t half[FEATURES];
             some |= (scale == 0) | (f.c[6][i] != 0);
-            for (int a = 0; a < FEATURES; a++) m[a] = a < 7 ? f.c[a][i] * scale : scale > 0, half[a] = to_half(m[a]);
-            memcpy(to + size * i, PAIRS ? (const void *)half : (const void *)m, (size_t)size * sizeof *to);
+            for (int a = 0; a < FEATURES; a++) m[a] = a < 7 ? f.c[a][i] * scale : scale > 0;
+            put_feature(to + FEATURE_SIZE * i, m);
         }
         *odd |= (uint64_t)some << q;
     }
@@ -51,7 +49,7 @@ static void feature_rows(const dcdm_level *l, const workspace *ws, int64_t k, co
     for (int64_t w = -1; w <= 1; w++)
         for (int64_t r = -1; r <= 1; r++)
             from[3 * (w + 1) + r + 1] =
-                ws->features + feature_size() * (at(ws, k + w) + r * l->pitch_r * l->has_r - 1);
+                ws->features + FEATURE_SIZE * (at(ws, k + w) + r * l->pitch_r * l->has_r - 1);
 }
 
 /* Make what the network looks at around the cells from `element` of plane k to `span` further on. Returns whether some
@@ -84,12 +82,14 @@ INLINE int even_list(const dcdm_level *l, int64_t j) {
 static void evaluate_some(const dcdm_level *l, const dcdm_network *net, workspace *ws, const float *const *from,
                           int64_t k, int list, const int32_t *element, int n, const int32_t *wanted) {
     int64_t cell[SPARSE];
-    v16 x[SPARSE];
-    for (int c = 0; c < SPARSE; c++) cell[c] = feature_size() * element[c < n ? c : n - 1];
+    int32_t place[SPARSE];
+    for (int c = 0; c < SPARSE; c++) {
+        cell[c] = FEATURE_SIZE * element[c < n ? c : n - 1];
+        place[c] = wanted[c < n ? c : n - 1];
+    }
     int odd = 0;
     for (int c = 0; c < n; c++) odd |= make_around(l, ws, k, element[c], 0);
-    evaluate_sparse(net, &ws->network, !odd, parity_of(l, k, list), from, (int)l->has_r, cell, x);
-    for (int c = 0; c < n; c++) ws->answer[wanted[c]] = x[c];
+    evaluate_sparse(net, &ws->network, !odd, parity_of(l, k, list), from, (int)l->has_r, cell, ws->answer, place);
 }
 
 /* Whether DENSE cells of a list follow each other in steps. Where a place is left out a step may be shorter than the
@@ -100,7 +100,7 @@ INLINE int are_dense(const dcdm_level *l, const int32_t *cell, int step) {
     return dense;
 }
 
-/* The network at all cells of one list of plane k. */
+/* The network at all cells of one list of a strip of plane k. */
 static void evaluate_list(const dcdm_level *l, const dcdm_network *net, workspace *ws, int64_t k, int list) {
     const float *from[9];
     const int32_t *cell = ws->cell[list], *wanted = ws->wanted[list];
@@ -110,11 +110,9 @@ static void evaluate_list(const dcdm_level *l, const dcdm_network *net, workspac
     feature_rows(l, ws, k, from);
     for (int q = 0; q < count;) {
         if (q + DENSE <= count && are_dense(l, cell + q, step)) {
-            v16 x[DENSE];
             const int odd = make_around(l, ws, k, cell[q], step * (DENSE - 1));
             evaluate_dense(net, &ws->network, !odd, parity_of(l, k, list), from, (int)l->has_r,
-                           feature_size() * cell[q], (int)l->half_x, x);
-            for (int c = 0; c < DENSE; c++) ws->answer[wanted[q + c]] = x[c];
+                           FEATURE_SIZE * cell[q], (int)l->half_x, ws->answer, wanted + q);
             q += DENSE;
             continue;
         }
@@ -131,11 +129,12 @@ static void forget(workspace *ws) {
     memset(ws->bucket, 0, BUCKETS * sizeof *ws->bucket);
     ws->kept = ws->common >= 0;
     if (!ws->kept) return;
-    ws->answer[0] = ws->answer[ws->common], ws->known[0] = ws->known[ws->common], ws->class[0] = ws->class[ws->common];
+    memcpy(ws->answer[0], ws->answer[ws->common], sizeof *ws->answer);
+    ws->known[0] = ws->known[ws->common], ws->class[0] = ws->class[ws->common];
     ws->even[0] = 1, ws->common = 0, ws->bucket[bucket_of(ws->known[0])] = 1;
 }
 
-/* Before a plane: make room, and see whether answers are worth keeping. */
+/* Before a strip: make room, and see whether answers are worth keeping. */
 static void prepare_memory(workspace *ws) {
     if (ws->lookups > 1000) {
         ws->forgetful = ws->misses > ws->lookups / 2;
@@ -233,7 +232,7 @@ static void collect_block(const dcdm_level *l, workspace *ws, int64_t j, int64_t
             v8 m[8];
             for (int c = 0; c < 8; c++) {
                 m[c] = (v8){0};
-                if (code[t + c] >= 0) memcpy(&m[c], (const float *)&ws->answer[code[t + c]] + first, sizeof m[c]);
+                if (code[t + c] >= 0) memcpy(&m[c], ws->answer[code[t + c]] + first, sizeof m[c]);
             }
             transpose(m);
             for (int c = 0; c < 8; c++) memcpy(field[first + c] + t, &m[c], sizeof m[c]);

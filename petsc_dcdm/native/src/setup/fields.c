@@ -15,7 +15,7 @@ INLINE float rounded(float v) {
 }
 
 /* The class of blocks with these conductances and this answer of the network; 0 if there are too many classes. */
-static uint8_t find_class(const dcdm_level *l, dcdm_setup *s, const float *source, v16 answer, float inverse) {
+static uint8_t find_class(const dcdm_level *l, dcdm_setup *s, const float *source, const float *answer, float inverse) {
     float value[FIELDS] = {0};
     for (int a = 0; a < 7; a++) value[a] = rounded(source[a / 2]);
     for (int m = 0; m < l->steps; m++) value[OMEGA + m] = rounded(answer[m] * inverse);
@@ -102,7 +102,7 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
         class[b / ALIGN] = kind[b / ALIGN] == EMPTY ? 0 : class_of(l, s, ws, k, j, b, &f);
         const int32_t first = kind[b / ALIGN] == COMMON ? ws->common : ws->code[ws->origin + j * l->pitch_r + b];
         if (class[b / ALIGN]) { /* the same numbers in all cells */
-            const v16 answer = ws->answer[first];
+            const float *answer = ws->answer[first];
             for (int a = 0; a < 7; a++) {
                 if (a < 6 && count[a] == 0) continue;
                 const float share = (a < 6 ? count[a] * answer[sigma + 1 + a / 2] : answer[sigma]) * f.c[a][b];
@@ -164,31 +164,42 @@ static void add_coarse_row(const dcdm_level *l, const dcdm_setup *s, workspace *
     }
 }
 
-static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, workspace *ws, int64_t k) {
+/* Rows [begin, end) of plane k; returns how many cells are active that count. `pending`: the rows before have left sums
+ * of a coarse row that is not complete. */
+static int64_t set_up_strip(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, workspace *ws, int64_t k,
+                            int64_t begin, int64_t end, int *pending) {
     int32_t *ranges = s->range + 2 * k * l->n_r;
     int64_t active = 0;
-    int pending = 0;
     prepare_memory(ws);
     const int64_t(*own)[2] = s->own;
-    for (int64_t j = 0; j < l->n_r; j++) {
+    for (int64_t j = begin; j < end; j++) {
         const int counts = k >= own[2][0] && k < own[2][1] && j >= own[1][0] && j < own[1][1];
         active += sort_row(l, ws, k, j, ranges + 2 * j, own[0][0], counts ? own[0][1] : own[0][0]);
     }
     for (int list = 0; list < 4; list++)
         if (ws->count[list]) evaluate_list(l, net, ws, k, list);
-    for (int64_t j = 0; j < l->n_r; j++) {
+    for (int64_t j = begin; j < end; j++) {
         const int32_t *range = ranges + 2 * j;
         if (range[0] < range[1]) {
-            if (!pending)
+            if (!*pending)
                 for (int a = 0; a < 7; a++) memset(ws->sum[a], 0, (size_t)(l->pitch_r + ALIGN) * sizeof(float));
             write_row(l, s, ws, k, j, range);
-            pending = 1;
+            *pending = 1;
         }
-        if (pending && (!l->half_r || j == l->n_r - 1 || high_share(1, 0, l->place_r, l->n_r, j) > 0)) {
+        if (*pending && (!l->half_r || j == l->n_r - 1 || high_share(1, 0, l->place_r, l->n_r, j) > 0)) {
             add_coarse_row(l, s, ws, k, j);
-            pending = 0;
+            *pending = 0;
         }
     }
+    return active;
+}
+
+static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, workspace *ws, int64_t k) {
+    const int64_t rows = strip_rows(l);
+    int64_t active = 0;
+    int pending = 0;
+    for (int64_t j = 0; j < l->n_r; j += rows)
+        active += set_up_strip(l, net, s, ws, k, j, j + rows < l->n_r ? j + rows : l->n_r, &pending);
     return active;
 }
 
@@ -209,7 +220,7 @@ void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, ch
     {
         workspace ws;
         carve(l, memory + omp_get_thread_num() * bytes, &ws);
-        prepare(net, (int)l->has_r, &ws.network);
+        prepare(net, l, &ws.network);
         ws.common = -1;
         forget(&ws);
 #pragma omp for schedule(dynamic, 1)

@@ -1,17 +1,19 @@
-/* The field network at a handful of cells: one vector holds the (at most 16) channels of a cell. Included by fields.c.
- */
+/* The field network at a handful of cells, whose (at most 16) channels are in as many vectors as that takes: each weight
+ * that is fetched serves all these cells, each feature all channels. Included by fields.c. */
 #ifndef DCDM_NETWORK_H
 #define DCDM_NETWORK_H
 
 #include "common.h"
 #include "setup.h"
 
-typedef float v16 __attribute__((vector_size(4 * CHANNELS)));
-typedef int32_t v16i __attribute__((vector_size(4 * CHANNELS)));
+enum { PARTS = CHANNELS / VL }; /* vectors that hold the channels of a cell */
+/* Cells at a time: as many as there are registers for their channels, one weight each and a feature. */
 #if defined(__AVX512F__)
-enum { DENSE = 12, SPARSE = 6 }; /* cells at a time: as many accumulators as there are registers for */
-#else
+enum { DENSE = 8, SPARSE = 6 };
+#elif defined(__AVX__) || defined(__aarch64__)
 enum { DENSE = 6, SPARSE = 6 };
+#else
+enum { DENSE = 2, SPARSE = 2 };
 #endif
 
 /* Loops over a handful of cells, which must leave no loop: their accumulators are to be registers. */
@@ -44,169 +46,203 @@ INLINE void transpose(v8 m[8]) {
     }
 }
 
-/* Instructions by name: the header that has them as functions takes the compiler as long as a third of this file. */
+/* Instructions by name: the header that has them as functions takes the compiler as long as a third of this file. Where
+ * the processor multiplies pairs of bfloat16, and coefficients are to be no better than that, the network is in PAIRS:
+ * a step of a layer adds two numbers of a cell to its channels, else one. */
 #if defined(__AVX512BF16__) && HALF
-enum { PAIRS = 1 };
+#define PAIRS 1
 typedef uint16_t h8 __attribute__((vector_size(16)));
 typedef uint16_t h16 __attribute__((vector_size(32)));
+enum { OTHER = FEATURES / 2, PLAIN = OTHER - 1, DEEP = CHANNELS / 2 }; /* steps, see below */
 #else
-enum { PAIRS = 0 };
+#define PAIRS 0
+enum { OTHER = FEATURES - 1, PLAIN = FEATURES - 3, DEEP = CHANNELS };
 #endif
+/* Floats that the features of a cell take. */
+enum { FEATURE_SIZE = PAIRS ? FEATURES / 2 : FEATURES };
 
-/* What is made of a network once for a level. Where all cells around have no s and are active, those two features need
- * no looking at: their part of the convolution is in plain_bias [parity]. Where the processor multiplies pairs of
- * bfloat16, and coefficients are to be no better than that, the network is in PAIRS. */
+/* What is made of a network once for a level: steps of the convolution for each parity and neighbour, and of the deeper
+ * layers. PLAIN steps do where all cells around are active and have no s, the last two features: what is always the
+ * same is in the bias. One feature less is looked at if it is not for pairs, since the first seven of an active cell
+ * add up to one, which the eighth is, and those of others to zero. */
 typedef struct {
-    float plain_bias[8][CHANNELS];
-    uint16_t conv[8][9][3][FEATURES / 2][2 * CHANNELS];
-    uint16_t layer[2][CHANNELS / 2][2 * CHANNELS];
+    float plain_bias[8][CHANNELS], plain[8][9][3][PLAIN][CHANNELS], other[8][9][3][OTHER][CHANNELS];
+    float layer[2][DEEP][CHANNELS];
 } prepared;
 
-/* How many floats the features of a cell take. */
-INLINE int64_t feature_size(void) { return PAIRS ? FEATURES / 2 : FEATURES; }
-
+#if PAIRS
 INLINE uint16_t to_half(float v) {
     uint32_t u;
     memcpy(&u, &v, sizeof u);
     return (uint16_t)((u + 0x7FFF + ((u >> 16) & 1)) >> 16);
 }
 
-static void prepare(const dcdm_network *net, int has_r, prepared *to) {
+/* Steps of pairs from weights [number of a cell][channel]. */
+static void pair_up(const float (*from)[CHANNELS], int steps, float (*to)[CHANNELS]) {
+    EACH(f, steps) {
+        uint16_t pair[2 * CHANNELS];
+        for (int c = 0; c < CHANNELS; c++)
+            pair[2 * c] = to_half(from[2 * f][c]), pair[2 * c + 1] = to_half(from[2 * f + 1][c]);
+        memcpy(to[f], pair, sizeof pair);
+    }
+}
+#endif
+
+/* The steps for one neighbour; `from` are the weights of its features. Returns in `bias` what is always there. */
+INLINE void prepare_neighbour(const float (*from)[CHANNELS], float *bias, float (*plain)[CHANNELS],
+                              float (*other)[CHANNELS]) {
+    enum { S = FEATURES - 2, ACTIVE = FEATURES - 1 };
+#if PAIRS
+    for (int c = 0; c < CHANNELS; c++) bias[c] += from[ACTIVE][c];
+    pair_up(from, PLAIN, plain);
+    pair_up(from, OTHER, other);
+#else
+    for (int c = 0; c < CHANNELS; c++) {
+        bias[c] += from[PLAIN][c] + from[ACTIVE][c];
+        for (int f = 0; f < PLAIN; f++) plain[f][c] = from[f][c] - from[PLAIN][c];
+        for (int f = 0; f <= S; f++) other[f][c] = from[f][c] + from[ACTIVE][c];
+    }
+#endif
+}
+
+static void prepare(const dcdm_network *net, const dcdm_level *l, prepared *to) {
     const float (*layer[2])[CHANNELS] = {net->hidden, net->out};
-    for (int q = 0; q < 2 * PAIRS; q++)
-        for (int t = 0; t < CHANNELS; t++)
-            for (int c = 0; c < CHANNELS; c++) to->layer[q][t / 2][2 * c + t % 2] = to_half(layer[q][t][c]);
-    for (int parity = 0; parity < 8; parity++)
-        for (int c = 0; c < CHANNELS; c++) {
-            float sum = net->conv_bias[c];
-            for (int b = has_r ? 0 : 1; b < 9; b += has_r ? 1 : 3)
-                for (int x = 0; x < 3; x++) sum += net->conv[parity][b][FEATURES * x + FEATURES - 1][c];
-            to->plain_bias[parity][c] = sum;
-            for (int b = 0; b < 9 && PAIRS; b++)
-                for (int x = 0; x < 3; x++)
-                    for (int f = 0; f < FEATURES; f++)
-                        to->conv[parity][b][x][f / 2][2 * c + f % 2] =
-                            to_half(net->conv[parity][b][FEATURES * x + f][c]);
-        }
+    for (int m = 0; m < 2; m++)
+#if PAIRS
+        pair_up(layer[m], DEEP, to->layer[m]);
+#else
+        memcpy(to->layer[m], layer[m], sizeof to->layer[m]);
+#endif
+    const int64_t parities = (l->half_x ? 1 : 0) | (l->half_r ? 2 : 0) | (l->half_w ? 4 : 0);
+    for (int parity = 0; parity < 8; parity++) {
+        if (parity & ~parities) continue;
+        float bias[CHANNELS];
+        memcpy(bias, net->conv_bias, sizeof bias);
+        for (int b = l->has_r ? 0 : 1; b < 9; b += l->has_r ? 1 : 3)
+            for (int x = 0; x < 3; x++)
+                prepare_neighbour(net->conv[parity][b] + FEATURES * x, bias, to->plain[parity][b][x],
+                                  to->other[parity][b][x]);
+        memcpy(to->plain_bias[parity], bias, sizeof bias);
+    }
 }
 
 /* The features of 8 cells, [cell], to where those of the first are to be. */
-INLINE void put_features(const prepared *p, float *to, const v8 m[8]) {
-    (void)p;
-#if defined(__AVX512BF16__) && HALF
-    if (PAIRS) {
-        for (int c = 0; c < 8; c++) {
-            h8 h;
-            __asm__("vcvtneps2bf16 %1, %0" : "=v"(h) : "v"(m[c]));
-            memcpy(to + FEATURES / 2 * c, &h, sizeof h);
-        }
-        return;
+INLINE void put_features(float *to, const v8 m[8]) {
+#if PAIRS
+    for (int c = 0; c < 8; c++) {
+        h8 h;
+        __asm__("vcvtneps2bf16 %1, %0" : "=v"(h) : "v"(m[c]));
+        memcpy(to + FEATURE_SIZE * c, &h, sizeof h);
     }
-#endif
+#else
     memcpy(to, m, 8 * sizeof *m);
+#endif
 }
 
-/* The channels of a cell to where the next layer finds them. */
-INLINE void put_channels(float *to, v16 v, const int half) {
-    (void)half;
-#if defined(__AVX512BF16__) && HALF
-    if (half) {
-        h16 h;
-        __asm__("vcvtneps2bf16 %1, %0" : "=v"(h) : "v"(v));
-        memcpy(to, &h, sizeof h);
-        return;
-    }
+/* Those of one cell. */
+INLINE void put_feature(float *to, const float m[FEATURES]) {
+#if PAIRS
+    uint16_t half[FEATURES];
+    for (int a = 0; a < FEATURES; a++) half[a] = to_half(m[a]);
+    memcpy(to, half, sizeof half);
+#else
+    memcpy(to, m, FEATURES * sizeof *m);
 #endif
-    memcpy(to, &v, sizeof v);
+}
+
+/* Channels of a cell to where the next layer finds them. */
+INLINE void put_channels(float *to, vf v) {
+#if PAIRS
+    h16 h;
+    __asm__("vcvtneps2bf16 %1, %0" : "=v"(h) : "v"(v));
+    memcpy(to, &h, sizeof h);
+#else
+    store(to, v);
+#endif
 }
 
 /* 1 / v, to the precision that is left. */
-INLINE v16 inverse_of(v16 v, const int half) {
-    (void)half;
-#if defined(__AVX512BF16__) && HALF
-    if (half) {
-        v16 inverse;
-        __asm__("vrcp14ps %1, %0" : "=v"(inverse) : "v"(v));
-        return inverse;
-    }
-#endif
+INLINE vf inverse_of(vf v) {
+#if PAIRS
+    vf inverse;
+    __asm__("vrcp14ps %1, %0" : "=v"(inverse) : "v"(v));
+    return inverse;
+#else
     return 1 / v;
-}
-
-/* sum + what one feature adds, or a pair of them, of a cell. */
-INLINE v16 add_feature(v16 sum, const void *weights, const float *feature, const int half) {
-    v16 w;
-    memcpy(&w, weights, sizeof w);
-    (void)half;
-#if defined(__AVX512BF16__) && HALF
-    if (half) {
-        int32_t pair;
-        memcpy(&pair, feature, sizeof pair);
-        const v16i pairs = pair - (v16i){0}; /* as an operand in memory it would take half as long again */
-        __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(w), "v"(pairs));
-        return sum;
-    }
 #endif
-    return sum + w * *feature;
 }
 
-/* The network at n cells, at most DENSE. Features of cell c start at from[b] + cell[c] for row b of the convolution.
- * If `dense` the cells lie `step` floats apart, which leaves all offsets to the compiler. plain: two features less are
- * lookups at. */
+/* One step of a layer at one cell, whose number or pair of numbers it is. */
+INLINE void add_step(vf sum[PARTS], const vf weights[PARTS], const float *number) {
+#if PAIRS
+    int32_t pair;
+    memcpy(&pair, number, sizeof pair);
+    const vi pairs = pair - (vi){0}; /* as an operand in memory it would take half as long again */
+    vf to = sum[0];
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(to) : "v"(weights[0]), "v"(pairs));
+    sum[0] = to;
+#else
+    const vf x = splat(*number);
+    EACH(p, PARTS) sum[p] = add_product(sum[p], weights[p], x);
+#endif
+}
+
+INLINE void load_channels(vf to[PARTS], const float *from) { EACH(p, PARTS) to[p] = load(from + VL * p); }
+
+/* The network at n cells, at most DENSE, to answer[wanted[c]]. Features of cell c start at from[b] + cell[c] for row b
+ * of the convolution. If `dense` the cells lie `step` floats apart, which leaves all offsets to the compiler. */
 INLINE void evaluate(const dcdm_network *net, const prepared *p, int parity, const float *const *from, int has_r,
-                     const int64_t *cell, int64_t step, const int n, const int dense, const int plain, const int half,
-                     v16 *to) {
-    const int size = half ? FEATURES / 2 : FEATURES, inputs = plain ? size * (FEATURES - 2) / FEATURES : size;
-    v16 w, sum[DENSE];
-    memcpy(&w, plain ? p->plain_bias[parity] : net->conv_bias, sizeof w);
-    EACH(c, n) sum[c] = w;
+                     const int64_t *cell, int64_t step, const int n, const int dense, const int plain,
+                     float (*answer)[CHANNELS], const int32_t *wanted) {
+    const int steps = plain ? PLAIN : OTHER;
+    vf w[PARTS], sum[DENSE][PARTS];
+    load_channels(w, plain ? p->plain_bias[parity] : net->conv_bias);
+    EACH(c, n) EACH(q, PARTS) sum[c][q] = w[q];
     for (int b = has_r ? 0 : 1; b < 9; b += has_r ? 1 : 3) {
         const float *x[DENSE];
         EACH(c, n) x[c] = from[b] + (dense ? cell[0] + c * step : cell[c]);
         for (int t = 0; t < 3; t++)
-            for (int f = 0; f < inputs; f++) {
-                const void *weights = half ? (const void *)p->conv[parity][b][t][f]
-                                           : (const void *)net->conv[parity][b][FEATURES * t + f];
-                EACH(c, n) sum[c] = add_feature(sum[c], weights, x[c] + size * t + f, half);
+            EACH(f, steps) {
+                load_channels(w, plain ? p->plain[parity][b][t][f] : p->other[parity][b][t][f]);
+                EACH(c, n) add_step(sum[c], w, x[c] + FEATURE_SIZE * t + f);
             }
     }
-    const float (*layer[2])[CHANNELS] = {net->hidden, net->out};
     const float *bias[2] = {net->hidden_bias, net->out_bias};
-    for (int q = 0; q < 2; q++) {
+    for (int m = 0; m < 2; m++) {
         float hidden[DENSE][CHANNELS] __attribute__((aligned(64)));
-        EACH(c, n) {
-            put_channels(hidden[c], (v16)((sum[c] > 0) & (v16i)sum[c]), half);
-        }
-        memcpy(&w, bias[q], sizeof w);
-        EACH(c, n) sum[c] = w;
-        for (int t = 0; t < (half ? CHANNELS / 2 : CHANNELS); t++) {
-            const void *weights = half ? (const void *)p->layer[q][t] : (const void *)layer[q][t];
-            EACH(c, n) sum[c] = add_feature(sum[c], weights, hidden[c] + t, half);
+        EACH(c, n) EACH(q, PARTS) put_channels(hidden[c] + VL * q, masked(sum[c][q], sum[c][q] > 0));
+        load_channels(w, bias[m]);
+        EACH(c, n) EACH(q, PARTS) sum[c][q] = w[q];
+        for (int t = 0; t < DEEP; t++) {
+            load_channels(w, p->layer[m][t]);
+            EACH(c, n) add_step(sum[c], w, hidden[c] + t);
         }
     }
-    memcpy(&w, net->base, sizeof w);
-    EACH(c, n) {
-        const v16 magnitude = (v16)((v16i)sum[c] & 0x7FFFFFFF);
-        to[c] = w * (1 + 0.9f * (sum[c] * inverse_of(1 + magnitude, half)));
+    load_channels(w, net->base);
+    EACH(c, n) EACH(q, PARTS) {
+        const vf v = sum[c][q], magnitude = (vf)((vi)v & 0x7FFFFFFF);
+        store(answer[wanted[c]] + VL * q, w[q] * (1 + 0.9f * (v * inverse_of(1 + magnitude))));
     }
 }
 
-#define EVALUATE(cell, step, n, dense)                                                                                \
-    do {                                                                                                              \
-        if (plain) evaluate(net, p, parity, from, has_r, cell, (step) * feature_size(), n, dense, 1, PAIRS, to);      \
-        else evaluate(net, p, parity, from, has_r, cell, (step) * feature_size(), n, dense, 0, PAIRS, to);            \
+#define EVALUATE(cell, step, n, dense)                                                                           \
+    do {                                                                                                         \
+        if (plain) evaluate(net, p, parity, from, has_r, cell, (step) * FEATURE_SIZE, n, dense, 1, answer, wanted); \
+        else evaluate(net, p, parity, from, has_r, cell, (step) * FEATURE_SIZE, n, dense, 0, answer, wanted);    \
     } while (0)
 
 /* DENSE cells in a row, all or every second one. plain: nothing around any of them has an s or is inactive. */
 static NOINLINE void evaluate_dense(const dcdm_network *net, const prepared *p, int plain, int parity,
-                                    const float *const *from, int has_r, int64_t first, int half_x, v16 *to) {
+                                    const float *const *from, int has_r, int64_t first, int half_x,
+                                    float (*answer)[CHANNELS], const int32_t *wanted) {
     if (half_x) EVALUATE(&first, 2, DENSE, 1);
     else EVALUATE(&first, 1, DENSE, 1);
 }
 
 /* SPARSE cells anywhere. */
 static NOINLINE void evaluate_sparse(const dcdm_network *net, const prepared *p, int plain, int parity,
-                                     const float *const *from, int has_r, const int64_t *cell, v16 *to) {
+                                     const float *const *from, int has_r, const int64_t *cell,
+                                     float (*answer)[CHANNELS], const int32_t *wanted) {
     EVALUATE(cell, 0, SPARSE, 0);
 }
 

@@ -22,12 +22,12 @@ typedef struct {
     float *sum[7];            /* rows */
     int32_t *code;            /* of each active cell of a plane, but for common blocks: its place in `answer` */
     uint8_t *kind;            /* of each block of a plane, see below */
-    int32_t *cell[4];         /* cells of a plane to evaluate, by parity along x and r: elements, ascending */
+    int32_t *cell[4];         /* cells of a strip to evaluate, by parity along x and r: elements, ascending */
     int32_t *wanted[4];       /* their places in `answer` */
     int count[4];
     uint8_t *filled, *empty;  /* of each row, halo included: some coefficient is not 0; no cell is active */
     int64_t slot, origin;
-    v16 *answer;              /* what the network says: first what is kept, then that of other cells of the plane */
+    float (*answer)[CHANNELS]; /* what the network says: first what is kept, then that of other cells of the strip */
     uint32_t *known;          /* [MEMORY] what is around a cell with that answer */
     uint8_t *even;            /* [MEMORY] whether it is the same all around */
     uint8_t *class;           /* [MEMORY] the class of blocks of such cells, 0 if none yet */
@@ -42,9 +42,16 @@ static int64_t slot_size(const dcdm_level *l) {
     return l->has_r ? (l->n_r + 2) * l->pitch_r + 2 * ALIGN : l->pitch_r + 2 * ALIGN;
 }
 
-/* Cells of a plane of one parity, at most; where places are left out that may be any. */
+/* Rows of a strip: what the network looks at around some, and what it says of them, stay in the second-level cache. */
+INLINE int64_t strip_rows(const dcdm_level *l) {
+    const int64_t rows = 1024 / l->n_x / 2 * 2;
+    return rows < 2 ? 2 : rows < l->n_r ? rows : l->n_r;
+}
+
+/* Cells of a strip of one parity, at most; where places are left out that may be any. */
 static int64_t class_size(const dcdm_level *l) {
-    return (l->place_x ? l->n_x : (l->n_x + 1) >> l->half_x) * (l->place_r ? l->n_r : (l->n_r + 1) >> l->half_r);
+    const int64_t rows = strip_rows(l);
+    return (l->place_x ? l->n_x : (l->n_x + 1) >> l->half_x) * (l->place_r ? rows : (rows + 1) >> l->half_r);
 }
 
 /* Blocks of ALIGN cells: nothing active, all cells have the common answer, anything else. */
