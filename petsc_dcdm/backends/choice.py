@@ -5,6 +5,7 @@ else the network as it is written.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from mpi4py import MPI
 
@@ -19,15 +20,33 @@ COMPILED = ("multigrid",)
 
 
 def load_weights(name: str, comm: MPI.Intracomm) -> ModelFile:
-    """The weights of ``-pc_dcdm_model``: rank 0 reads, all get them, or its `WeightsError`. Collective."""
-    file, error = None, None
+    """The weights of ``-pc_dcdm_model``: rank 0 reads, all get them, or its `WeightsError`. Collective.
+
+    A file that has been read stays in memory until it changes or another one is asked for.
+    """
+    key, error = None, None
     if comm.Get_rank() == 0:
         try:
-            file = weights.load(name)
+            key = weights.stamp(name)
+            if _read.get(key) is None:
+                _keep(key, weights.load(name))
         except weights.WeightsError as problem:
             error = problem
     raise_together(comm, error)
-    return comm.bcast(file)
+    if comm.Get_size() > 1:
+        key = comm.bcast(key)
+        if comm.allreduce(key not in _read, op=MPI.LOR):
+            _keep(key, comm.bcast(_read.get(key)))
+    return _read[key]
+
+
+_read: dict[Any, ModelFile] = {}
+"""The file that was read last, by its `weights.stamp` on rank 0."""
+
+
+def _keep(key: Any, file: ModelFile) -> None:
+    _read.clear()
+    _read[key] = file
 
 
 def make_backend(

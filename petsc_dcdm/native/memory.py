@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 
 CACHE_LINE = 64
-LARGE = 1 << 20
+LARGE = 1 << 22
 HUGE_PAGE = 1 << 21
 
 
@@ -18,7 +18,7 @@ def aligned_zeros(size: int, dtype: type) -> np.ndarray:
     advice = getattr(mmap, "MADV_HUGEPAGE", None)
     if advice is None or bytes_ < LARGE:
         raw = np.zeros(bytes_ + CACHE_LINE, np.uint8)
-        return raw[-raw.ctypes.data % CACHE_LINE :][:bytes_].view(dtype)
+        return np.ndarray((size,), dtype, raw.data, -raw.ctypes.data % CACHE_LINE)
     # Not numpy's zeros: the C library may take them from memory that it has had before, and then writes to all of it.
     memory = mmap.mmap(-1, bytes_ + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError):  # a kernel without huge pages

@@ -139,18 +139,38 @@ def shipped(name: str) -> Path:
     return Path(__file__).with_name("weights") / f"{name}.safetensors"
 
 
+def stamp(name: str | Path) -> tuple[str, int, int, int]:
+    """What tells a file that `load` would read from another one and from itself before it was written anew: path,
+    inode, size and time of the last change; `WeightsError` where there is none. Not collective.
+    """
+    path = _path_of(name)
+    try:
+        status = path.stat()
+    except OSError:
+        raise _no_such_file(path) from None
+    return str(path), status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _path_of(name: str | Path) -> Path:
+    return shipped(str(name)) if str(name) in SHIPPED else Path(name)
+
+
+def _no_such_file(path: Path) -> WeightsError:
+    return WeightsError(
+        f"{path}: no such weights file; give {' or '.join(SHIPPED)} for the shipped weights, "
+        f"or the path of a file written by 'petsc-dcdm train'"
+    )
+
+
 def load(name: str | Path) -> ModelFile:
     """Read weights: a name in `SHIPPED`, else a path. Not collective.
 
     Raises:
         WeightsError: missing, not safetensors, without metadata or tensors, or the hash does not match.
     """
-    path = shipped(str(name)) if str(name) in SHIPPED else Path(name)
+    path = _path_of(name)
     if not path.is_file():
-        raise WeightsError(
-            f"{path}: no such weights file; give {' or '.join(SHIPPED)} for the shipped weights, "
-            f"or the path of a file written by 'petsc-dcdm train'"
-        )
+        raise _no_such_file(path)
     from safetensors import SafetensorError, safe_open
 
     try:
