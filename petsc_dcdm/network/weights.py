@@ -26,9 +26,11 @@ class WeightsError(ValueError):
     """A weights file that cannot be used; the message names the file, what was found and what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelFile:
-    """A weights file in memory. `tensors` are as stored (float32), `meta` is the file's metadata as text."""
+    """A weights file in memory. `tensors` are as stored (float32) and stay as they are, `meta` is the file's metadata as
+    text.
+    """
 
     kind: str
     dims: tuple[int, ...]
