@@ -12,6 +12,7 @@ from mpi4py import MPI
 from petsc_dcdm.backends.base import Backend, Problem
 from petsc_dcdm.backends.devices import torch_device
 from petsc_dcdm.grid.errors import OptionError, raise_together
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.network import weights
 from petsc_dcdm.network.weights import ModelFile
 
@@ -35,7 +36,7 @@ def load_weights(name: str, comm: MPI.Intracomm) -> ModelFile:
     raise_together(comm, error)
     if comm.Get_size() > 1:
         key = comm.bcast(key)
-        if comm.allreduce(key not in _read, op=MPI.LOR):
+        if over_all(comm, key not in _read, op=MPI.LOR):
             _keep(key, comm.bcast(_read.get(key)))
     return _read[key]
 
@@ -79,7 +80,7 @@ def make_backend(
     """
     if file.kind in COMPILED and compiled != "off":
         missing = _missing_triton(problem) if on_gpu else _missing_kernels(file, problem)
-        if not comm.allreduce(missing is not None, op=MPI.LOR):
+        if not over_all(comm, missing is not None, op=MPI.LOR):
             if on_gpu:
                 from petsc_dcdm.backends.gpu.backend import GpuBackend
 

@@ -12,6 +12,15 @@ LARGE = 1 << 22
 HUGE_PAGE = 1 << 21
 
 
+def aligned_empty(size: int, dtype: type) -> np.ndarray:
+    """An array [size] that starts at a cache line and holds anything. As `aligned_zeros`, which it is where large."""
+    bytes_ = size * np.dtype(dtype).itemsize
+    if bytes_ >= LARGE:
+        return aligned_zeros(size, dtype)
+    raw = np.empty(bytes_ + CACHE_LINE, np.uint8)
+    return np.ndarray((size,), dtype, raw.data, -raw.ctypes.data % CACHE_LINE)
+
+
 def aligned_zeros(size: int, dtype: type) -> np.ndarray:
     """Zeros [size] that start at a cache line. Large ones take memory only where they are written to."""
     bytes_ = size * np.dtype(dtype).itemsize

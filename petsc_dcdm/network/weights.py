@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -145,12 +146,15 @@ def stamp(name: str | Path) -> tuple[str, int, int, int]:
     """What tells a file that `load` would read from another one and from itself before it was written anew: path,
     inode, size and time of the last change; `WeightsError` where there is none. Not collective.
     """
-    path = _path_of(name)
+    path = _paths[name] if name in SHIPPED else str(name)
     try:
-        status = path.stat()
+        status = os.stat(path)
     except OSError:
-        raise _no_such_file(path) from None
-    return str(path), status.st_ino, status.st_size, status.st_mtime_ns
+        raise _no_such_file(Path(path)) from None
+    return path, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+_paths = {name: str(shipped(name)) for name in SHIPPED}
 
 
 def _path_of(name: str | Path) -> Path:

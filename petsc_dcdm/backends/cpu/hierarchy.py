@@ -189,7 +189,7 @@ class CpuHierarchy:
     def memory(self) -> int:
         """Bytes of the levels' weights, fields and vectors on this rank."""
         kept = [value for stage in self._stages for value in vars(stage).values()]
-        arrays = [value.view if isinstance(value, Padded) else value for value in kept]
+        arrays = [value.buffer if isinstance(value, Padded) else value for value in kept]
         return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
 
     @property

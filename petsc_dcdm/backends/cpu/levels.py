@@ -11,7 +11,7 @@ import numpy as np
 from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, kernels
-from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.native.memory import aligned_empty, aligned_zeros
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
 
@@ -120,8 +120,8 @@ class Stage:
             self.class_value = np.zeros((256, OMEGA + MAX_STEPS), np.float32)
             # Room for every block; blocks that turn out to have a class take none of it, and the rest is never touched.
             kind = np.uint16 if half else np.float32
-            self.blocks = aligned_zeros(c.block_count * ALIGN * OMEGA, kind)
-            self.omegas = aligned_zeros(c.block_count * ALIGN * steps, kind)
+            self.blocks = aligned_empty(c.block_count * ALIGN * OMEGA, kind)
+            self.omegas = aligned_empty(c.block_count * ALIGN * steps, kind)
             c.block_class, c.block_start = self.block_class.ctypes.data, self.block_start.ctypes.data
             c.class_value = self.class_value.ctypes.data
             c.blocks, c.omegas = self.blocks.ctypes.data, self.omegas.ctypes.data
