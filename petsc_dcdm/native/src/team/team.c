@@ -11,7 +11,7 @@
  *   wait for each other within a region;
  * - are no other's: a pool that the program has for itself is left alone.
  *
- * Other compilers bring a library of their own, and this file is empty.
+ * Other compilers bring a library of their own, and this file is empty but for what is asked for views.
  */
 #if defined(_OPENMP) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
 
@@ -38,7 +38,8 @@ enum {
     A_COUNT = 20,         /* nanoseconds that one of GOMP_SPINCOUNT stands for; all times are in nanoseconds: */
     SPIN = 200000,        /* awake, unless the user says otherwise */
     BUSY_SPIN = 2000,     /* the same where cores are taken: */
-    LOST = 500000,        /* a thread that was kept from work for so long by others */
+    LOST = 1000000,       /* a thread that was kept from work for so long by others, */
+    OFTEN = 25000000,     /* twice within this time, */
     BUSY = 100000000,     /* takes them to be taken for this long */
 };
 
@@ -66,7 +67,8 @@ static pthread_mutex_t one_region = PTHREAD_MUTEX_INITIALIZER;
 static int workers;               /* that have been started */
 static long spin = -1;            /* -1: nobody has asked yet */
 static bool told;                 /* by the user */
-static _Atomic long busy_until;
+static _Atomic long lost_at, busy_until;
+static _Atomic long times_busy;
 static _Atomic int lock_of_all, lock_of_atomics;
 
 /* What the calling thread does. */
@@ -93,8 +95,12 @@ static long nanoseconds(void) { return time_of(CLOCK_MONOTONIC); }
 
 static bool is_busy(long time) { return time < atomic_load(&busy_until); }
 
-/* Somebody has kept a thread from work up to now. */
-static void note_busy(long time) { atomic_store(&busy_until, time + BUSY); }
+/* Somebody has kept a thread from work up to now. Once is no reason to change anything: systems have their own work. */
+static void note_lost(long time) {
+    if (time - atomic_exchange(&lost_at, time) > OFTEN) return;
+    if (!is_busy(time)) atomic_fetch_add(&times_busy, 1);
+    atomic_store(&busy_until, time + BUSY);
+}
 
 static long spin_of_user(void) {
     const char *policy = getenv("OMP_WAIT_POLICY"), *count = getenv("GOMP_SPINCOUNT");
@@ -127,7 +133,7 @@ static bool came(_Atomic uint32_t *word, uint32_t value) {
             if (atomic_load_explicit(word, memory_order_acquire) != value) return true;
         }
         time = nanoseconds();
-        if (time - before > LOST) note_busy(time);
+        if (time - before > LOST) note_lost(time);
         if (time - start >= limit) return false;
     }
 }
@@ -138,7 +144,7 @@ static void run_part(int part, int parts) {
     now.run(now.data);
     const long end = nanoseconds(), rested = mine.rested;
     if (end - start > LOST && end - start - rested - (time_of(CLOCK_THREAD_CPUTIME_ID) - worked) > LOST)
-        note_busy(end);
+        note_lost(end);
 }
 
 /* Begins a part that nobody has begun of region `number`; its number, or -1 where there is none. */
@@ -326,5 +332,18 @@ HIDDEN bool GOMP_loop_dynamic_next(long *from, long *to) { return GOMP_loop_nonm
 HIDDEN void GOMP_loop_end(void) { GOMP_barrier(); }
 
 HIDDEN void GOMP_loop_end_nowait(void) {}
+
+/* Nanoseconds that threads are awake after their work, -1 before there are any; how often cores were found taken. */
+int64_t dcdm_team_spin(void) { return spin; }
+
+int64_t dcdm_team_busy(void) { return atomic_load(&times_busy); }
+
+#else
+
+#include <stdint.h>
+
+int64_t dcdm_team_spin(void) { return -1; }
+
+int64_t dcdm_team_busy(void) { return 0; }
 
 #endif
