@@ -44,7 +44,8 @@ def __getattr__(name: str) -> Any:
 
         try:
             with traps_masked():
-                return getattr(import_module(_catalogue[name]), "load" if name == "load_model" else name)
+                found = getattr(import_module(_catalogue[name]), "load" if name == "load_model" else name)
+            return globals().setdefault(name, found)  # where it is looked for first, the next time
         except ImportError as problem:
             needs = (
                 f"petsc_dcdm.{name} cannot be loaded by {sys.executable or 'the embedded Python'}: {problem}; put the "

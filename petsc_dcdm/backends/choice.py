@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 from mpi4py import MPI
 
 from petsc_dcdm.backends.base import Backend, Problem
 from petsc_dcdm.backends.devices import torch_device
 from petsc_dcdm.grid.errors import OptionError, raise_together
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.network import weights
 from petsc_dcdm.network.weights import ModelFile
 
@@ -20,15 +22,33 @@ COMPILED = ("multigrid",)
 
 
 def load_weights(name: str, comm: MPI.Intracomm) -> ModelFile:
-    """The weights of ``-pc_dcdm_model``: rank 0 reads, all get them, or its `WeightsError`. Collective."""
-    file, error = None, None
+    """The weights of ``-pc_dcdm_model``: rank 0 reads, all get them, or its `WeightsError`. Collective.
+
+    A file that has been read stays in memory until it changes or another one is asked for.
+    """
+    key, error = None, None
     if comm.Get_rank() == 0:
         try:
-            file = weights.load(name)
+            key = weights.stamp(name)
+            if _read.get(key) is None:
+                _keep(key, weights.load(name))
         except weights.WeightsError as problem:
             error = problem
     raise_together(comm, error)
-    return comm.bcast(file)
+    if comm.Get_size() > 1:
+        key = comm.bcast(key)
+        if over_all(comm, key not in _read, op=MPI.LOR):
+            _keep(key, comm.bcast(_read.get(key)))
+    return _read[key]
+
+
+_read: dict[Any, ModelFile] = {}
+"""The file that was read last, by its `weights.stamp` on rank 0."""
+
+
+def _keep(key: Any, file: ModelFile) -> None:
+    _read.clear()
+    _read[key] = file
 
 
 def make_backend(
@@ -61,7 +81,7 @@ def make_backend(
     """
     if file.kind in COMPILED and compiled != "off":
         missing = _missing_triton(problem) if on_gpu else _missing_kernels(file, problem)
-        if not comm.allreduce(missing is not None, op=MPI.LOR):
+        if not over_all(comm, missing is not None, op=MPI.LOR):
             if on_gpu:
                 from petsc_dcdm.backends.gpu.backend import GpuBackend
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from mpi4py import MPI
 
 from petsc_dcdm.grid.errors import OptionError, raise_together
+from petsc_dcdm.grid.reductions import over_all
 
 INTERPRETER = "interpreter"
 """Stands for a GPU under ``TRITON_INTERPRET=1``: the kernels of GPUs, run slowly on the CPU, for tests."""
@@ -30,7 +30,7 @@ def choose_device(wish: str, comm: MPI.Intracomm) -> tuple[str, tuple[int, ...] 
     """
     if wish.startswith("cuda") and os.environ.get("TRITON_INTERPRET") == "1":
         return INTERPRETER, tuple(range(comm.Get_size()))
-    if wish == "cpu" or (wish == "auto" and not comm.allreduce(_has_gpu(), op=MPI.LAND)):
+    if wish == "cpu" or (wish == "auto" and not over_all(comm, _has_gpu(), op=MPI.LAND)):
         return "cpu", None
     import torch
 
@@ -40,7 +40,7 @@ def choose_device(wish: str, comm: MPI.Intracomm) -> tuple[str, tuple[int, ...] 
     if wish != "auto":
         missing = OptionError(f"-pc_dcdm_device {wish}: torch finds no CUDA device {wanted} here; use cpu or auto")
         raise_together(comm, None if found else missing)
-    elif not comm.allreduce(found, op=MPI.LAND):
+    elif not over_all(comm, found, op=MPI.LAND):
         return "cpu", None
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     host = node.bcast(comm.Get_rank())
@@ -73,4 +73,4 @@ def first_of_each(places: Sequence[tuple[int, int]]) -> tuple[int, ...]:
 
 def _has_gpu() -> bool:
     """Whether a CUDA device may be there, told without importing torch (which takes a second)."""
-    return Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()
+    return os.path.exists("/dev/nvidia0") or os.path.exists("/dev/dxg")

@@ -45,6 +45,10 @@ def raise_together(comm: MPI.Intracomm, error: Exception | None) -> None:
     The type is kept if it takes a single message, which those of this package do.
     """
     size = comm.Get_size()
+    if size == 1:
+        if error is not None:
+            raise error
+        return
     first = comm.allreduce(comm.Get_rank() if error is not None else size, op=MPI.MIN)
     if first == size:
         return

@@ -141,6 +141,7 @@ class BoxLayout:
     def __init__(self, comm: MPI.Intracomm, boxes: BoxPartition, plan: Plan) -> None:
         """Not collective. ``comm`` must carry no other messages; call :meth:`close` at the end."""
         self.comm = comm
+        self._alone = comm.Get_size() == 1
         self.boxes = boxes
         self.plan = plan
         self.visits = 1
@@ -161,13 +162,15 @@ class BoxLayout:
 
     def _reduce(self, values: np.ndarray, operation: MPI.Op) -> np.ndarray:
         self.reductions += 1
+        if self._alone:
+            return values.copy()
         out = np.empty_like(values)
         self.comm.Allreduce(np.ascontiguousarray(values), out, op=operation)
         return out
 
     def exchange(self, a: Any, corners: bool = False) -> None:
         """Fill the one-cell halo of a padded array (numpy or torch, last three dimensions padded). Collective."""
-        if 0 in self.shape:
+        if 0 in self.shape or (self._alone and not any(self.periodic)):
             return
         inner = tuple(n - 2 for n in a.shape[-3:])
         key = (inner, corners)

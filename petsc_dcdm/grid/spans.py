@@ -23,3 +23,8 @@ def record_with(recorder: Recorder | None) -> None:
 def span(name: str, flops: float = 0.0) -> AbstractContextManager[object]:
     """For a block that does what the name says with so many floating-point operations on this rank."""
     return _NOTHING if _recorder is None else _recorder(name, flops)
+
+
+def recording() -> bool:
+    """Whether spans go to somebody, so that what they are put round is to be called from Python, one by one."""
+    return _recorder is not None

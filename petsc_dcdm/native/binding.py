@@ -120,6 +120,7 @@ def kernels(half: bool = True) -> ctypes.CDLL:
         "dcdm_unload": (None, [level, _pointer, f64, i32]),
         "dcdm_down": (None, [_pointer, _pointer, _pointer, i32, _pointer, f64, i32]),
         "dcdm_up": (None, [_pointer, _pointer, _pointer, i32, _pointer, f64, _pointer, f64, _pointer]),
+        "dcdm_cycle": (None, [*[_pointer] * 3, i32, i32, _pointer, _pointer, f64, _pointer, f64, _pointer]),
         "dcdm_dots": (None, [_pointer, _pointer, _pointer, _pointer, i32, _pointer, _pointer]),
         "dcdm_step": (None, [*[_pointer] * 6, i32, f64, *[_pointer] * 5]),
         "dcdm_residual": (None, [_pointer] * 7),
@@ -200,13 +201,20 @@ class Padded:
     """One array of a level: `view` (nz + 2, ny + 2, nx + 2) with its halo, `inner` without, `address` for C."""
 
     def __init__(self, geometry: Geometry, buffer: np.ndarray) -> None:
-        nz, ny, nx = geometry.shape
-        item = buffer.itemsize
         self.buffer = buffer
         self.address = buffer.ctypes.data
-        self.view = np.lib.stride_tricks.as_strided(
-            buffer[ALIGN - 1 :],
-            (nz + 2, ny + 2, nx + 2),
-            ((ny + 2) * geometry.pitch * item, geometry.pitch * item, item),
-        )
-        self.inner = self.view[1:-1, 1:-1, 1:-1]
+        self._geometry = geometry
+
+    @functools.cached_property
+    def view(self) -> np.ndarray:
+        """The array with its halo."""
+        nz, ny, nx = self._geometry.shape
+        row, item = self._geometry.pitch, self.buffer.itemsize
+        strides = ((ny + 2) * row * item, row * item, item)
+        shape = (nz + 2, ny + 2, nx + 2)
+        return np.ndarray(shape, self.buffer.dtype, self.buffer.data, (ALIGN - 1) * item, strides)
+
+    @functools.cached_property
+    def inner(self) -> np.ndarray:
+        """The array without it."""
+        return self.view[1:-1, 1:-1, 1:-1]

@@ -1,4 +1,9 @@
-"""Memory for large arrays: in huge pages where Linux has them, as the faults of small ones cost more than the work."""
+"""Memory for large arrays: in huge pages where Linux has them, as the faults of small ones cost more than the work.
+
+What arrays leave behind is kept for those of the next set-up, up to `KEPT`: to touch new memory takes as long as a
+solve, and on a virtual machine that gives back what is free to its host ten times as long. Linux may have it when it is
+short of memory (MADV_FREE).
+"""
 
 from __future__ import annotations
 
@@ -8,20 +13,75 @@ from contextlib import suppress
 import numpy as np
 
 CACHE_LINE = 64
-LARGE = 1 << 20
+LARGE = 1 << 22
+"""Bytes below which arrays are the C library's, which keeps what it gets back, too."""
 HUGE_PAGE = 1 << 21
+KEPT = 1 << 27
+"""Bytes of memory that nobody uses which are kept."""
+
+_kept: list[mmap.mmap] = []
+
+
+class _Lease:
+    """Memory for one array and its views: when the last of them goes it is kept or given back."""
+
+    def __init__(self, memory: mmap.mmap) -> None:
+        self._memory = memory
+        address = np.frombuffer(memory, np.uint8).ctypes.data
+        self.__array_interface__ = {"shape": (len(memory),), "typestr": "|u1", "data": (address, False), "version": 3}
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # at the end of the process this module may be gone
+            _keep(self._memory)
+
+
+def _keep(memory: mmap.mmap) -> None:
+    if sum(map(len, _kept)) + len(memory) > KEPT:
+        return
+    if hasattr(mmap, "MADV_FREE"):
+        memory.madvise(mmap.MADV_FREE)
+    _kept.append(memory)
+
+
+def _take(bytes_: int) -> tuple[mmap.mmap, bool]:
+    """Memory of so many bytes at least, and whether it is new: then it is 0. What is kept serves if it is not much more
+    than that.
+    """
+    fitting = [memory for memory in _kept if bytes_ <= len(memory) <= bytes_ + bytes_ // 2]
+    if fitting:
+        best = min(fitting, key=len)
+        with suppress(ValueError):  # another thread has been quicker
+            _kept.remove(best)
+            return best, False
+    memory = mmap.mmap(-1, bytes_, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory, True
+
+
+def aligned_empty(size: int, dtype: type) -> np.ndarray:
+    """An array [size] that starts at a cache line and may hold anything. Large ones take memory only where they are
+    written to.
+    """
+    return _aligned(size, dtype, zeros=False)
 
 
 def aligned_zeros(size: int, dtype: type) -> np.ndarray:
-    """Zeros [size] that start at a cache line. Large ones take memory only where they are written to."""
+    """Zeros [size] that start at a cache line. Large ones take memory only where they are written to, unless it has
+    been kept.
+    """
+    return _aligned(size, dtype, zeros=True)
+
+
+def _aligned(size: int, dtype: type, zeros: bool) -> np.ndarray:
     bytes_ = size * np.dtype(dtype).itemsize
-    advice = getattr(mmap, "MADV_HUGEPAGE", None)
-    if advice is None or bytes_ < LARGE:
-        raw = np.zeros(bytes_ + CACHE_LINE, np.uint8)
-        return raw[-raw.ctypes.data % CACHE_LINE :][:bytes_].view(dtype)
+    if not hasattr(mmap, "MADV_HUGEPAGE") or bytes_ < LARGE:
+        raw = (np.zeros if zeros else np.empty)(bytes_ + CACHE_LINE, np.uint8)
+        return np.ndarray((size,), dtype, raw.data, -raw.ctypes.data % CACHE_LINE)
     # Not numpy's zeros: the C library may take them from memory that it has had before, and then writes to all of it.
-    memory = mmap.mmap(-1, bytes_ + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError):  # a kernel without huge pages
-        memory.madvise(advice)
-    raw = np.frombuffer(memory, np.uint8)
-    return raw[-raw.ctypes.data % HUGE_PAGE :][:bytes_].view(dtype)
+    memory, new = _take(bytes_ + HUGE_PAGE)
+    raw = np.asarray(_Lease(memory))
+    found: np.ndarray = raw[-raw.ctypes.data % HUGE_PAGE :][:bytes_].view(dtype)
+    if zeros and not new:
+        found[...] = 0
+    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,9 +27,11 @@ class WeightsError(ValueError):
     """A weights file that cannot be used; the message names the file, what was found and what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelFile:
-    """A weights file in memory. `tensors` are as stored (float32), `meta` is the file's metadata as text."""
+    """A weights file in memory. `tensors` are as stored (float32) and stay as they are, `meta` is the file's metadata as
+    text.
+    """
 
     kind: str
     dims: tuple[int, ...]
@@ -139,18 +142,41 @@ def shipped(name: str) -> Path:
     return Path(__file__).with_name("weights") / f"{name}.safetensors"
 
 
+def stamp(name: str | Path) -> tuple[str, int, int, int]:
+    """What tells a file that `load` would read from another one and from itself before it was written anew: path,
+    inode, size and time of the last change; `WeightsError` where there is none. Not collective.
+    """
+    path = _paths[name] if name in SHIPPED else str(name)
+    try:
+        status = os.stat(path)
+    except OSError:
+        raise _no_such_file(Path(path)) from None
+    return path, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+_paths = {name: str(shipped(name)) for name in SHIPPED}
+
+
+def _path_of(name: str | Path) -> Path:
+    return shipped(str(name)) if str(name) in SHIPPED else Path(name)
+
+
+def _no_such_file(path: Path) -> WeightsError:
+    return WeightsError(
+        f"{path}: no such weights file; give {' or '.join(SHIPPED)} for the shipped weights, "
+        f"or the path of a file written by 'petsc-dcdm train'"
+    )
+
+
 def load(name: str | Path) -> ModelFile:
     """Read weights: a name in `SHIPPED`, else a path. Not collective.
 
     Raises:
         WeightsError: missing, not safetensors, without metadata or tensors, or the hash does not match.
     """
-    path = shipped(str(name)) if str(name) in SHIPPED else Path(name)
+    path = _path_of(name)
     if not path.is_file():
-        raise WeightsError(
-            f"{path}: no such weights file; give {' or '.join(SHIPPED)} for the shipped weights, "
-            f"or the path of a file written by 'petsc-dcdm train'"
-        )
+        raise _no_such_file(path)
     try:
         from safetensors import SafetensorError, safe_open
     except ModuleNotFoundError:

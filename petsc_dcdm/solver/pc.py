@@ -18,6 +18,7 @@ from petsc_dcdm.backends.base import Backend, Problem
 from petsc_dcdm.backends.choice import load_weights, make_backend
 from petsc_dcdm.backends.devices import choose_device, mpi_reads_gpus
 from petsc_dcdm.grid.errors import UnsupportedSystem
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.grid.shape import size_text
 from petsc_dcdm.grid.spans import record_with, span
 from petsc_dcdm.native.build import take_notice
@@ -150,7 +151,7 @@ class PC(Answers):
         pattern = pattern_identity(P, (P.query("dcdm_cells"), pc.getDM(), P.getDM()))
         kept: tuple[GridSystem | None, CoarseSolver | None] = None, None
         same = self._system is not None and None not in pattern and pattern == self._pattern
-        if self._comm is not None and self._comm.allreduce(same, op=MPI.LAND):
+        if self._comm is not None and over_all(self._comm, same, op=MPI.LAND):
             assert self._system is not None
             kept = self._system, self._coarse
             self._system.layout.close()
@@ -159,7 +160,9 @@ class PC(Answers):
         if self._settings is None:
             self._settings = read(PC_OPTIONS, pc.getOptionsPrefix(), PCSettings, self._set)
         if self._comm is None:
-            self._comm, self._alarm = (pc.getComm().tompi4py().Dup() for _ in range(2))
+            comm = pc.getComm().tompi4py()
+            self._comm = comm.Dup()
+            self._alarm = comm.Dup() if comm.Get_size() > 1 else None  # one rank has nobody to tell
         try:
             with self.together():
                 matrix = as_aij(P)

@@ -39,7 +39,9 @@ def threads_per_rank(comm: MPI.Intracomm) -> int:
     and no more than the CPU quota of the control group allows.
     """
     mine = frozenset(os.sched_getaffinity(0))
-    if comm.Get_size() == MPI.COMM_WORLD.Get_size():
+    if MPI.COMM_WORLD.Get_size() == 1:
+        ranks, masks = 1, [mine]
+    elif comm.Get_size() == MPI.COMM_WORLD.Get_size():
         node = comm.Split_type(MPI.COMM_TYPE_SHARED)
         masks = node.allgather(mine)
         node.Free()

@@ -23,6 +23,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import BrokenMatrix, FormError, MatrixError, NeighbourError, raise_together
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.grid.shape import Periodic, Shape, size_text
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.stencil.discovery import Grid
@@ -157,7 +158,7 @@ def extract(
     n = last - first
     kind = row_reader(comm)
     box = ((0, 0, 0), grid.shape) if comm.Get_size() == 1 else grid.box
-    if not comm.allreduce(kind is CsrRows and box is not None, op=MPI.LAND):
+    if not over_all(comm, kind is CsrRows and box is not None, op=MPI.LAND):
         box = None
     shape = (n,) if box is None else tuple(size + 2 for size in box[1])
     with local_csr(A, kind is CsrRows) as local:
@@ -191,8 +192,8 @@ def extract(
                 break
         assert found is not None
         penalties = 0
-        if comm.allreduce(found[4].stiff):
-            penalties = comm.allreduce(rows.find_penalties(comm.allreduce(found[4].least_diagonal, op=MPI.MIN)))
+        if over_all(comm, found[4].stiff):
+            penalties = over_all(comm, rows.find_penalties(over_all(comm, found[4].least_diagonal, op=MPI.MIN)))
             found = couplings() if penalties else found
         sum_rounding = _sum_rounding(found[4], comm)
         found = found if sum_rounding is None else couplings(sum_rounding=sum_rounding)
@@ -202,7 +203,7 @@ def extract(
     # A row that is all zero has no solution that any stencil could be asked about; a penalty's couplings are not read.
     inexact = report.inexact or not diagonal.all() or penalties
     counts = [n - dirichlet.size, report.extra, inexact, *report.wrapped]
-    totals = comm.allreduce(np.array([*report.w_sum, *report.w_count, *counts], dtype=float))
+    totals = over_all(comm, np.array([*report.w_sum, *report.w_count, *counts], dtype=float))
     mean_w = tuple(float(total / count) if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
     largest, least, most_sum = _extremes(report, comm)
     if (factor := range_factor(least, largest, scale)) != 1.0:
@@ -269,10 +270,10 @@ def _sum_rounding(report: StencilReport, comm: MPI.Intracomm) -> float | None:
     """Up to where row sums are to be taken for zero, if the first reading, up to the rounding of a sum, was not right:
     all of them are noise, or none is, for constants are no null space where every row has a positive sum. Collective.
     """
-    negative, positive = comm.allreduce(np.array(report.small_sums))
+    negative, positive = over_all(comm, np.array(report.small_sums))
     if positive > 0 and -negative >= NOISE * positive:
         return ROUNDING
-    return 0.0 if 0 < comm.allreduce(report.row_sums[0], op=MPI.MIN) <= SUM_ROUNDING else None
+    return 0.0 if 0 < over_all(comm, report.row_sums[0], op=MPI.MIN) <= SUM_ROUNDING else None
 
 
 def _power_of_two(size: float) -> float:
@@ -312,7 +313,7 @@ def _couplings(
         error = explain(problem)
     raise_together(comm, error)
     assert report is not None
-    if w_high is None and comm.allreduce(report.symmetry) % 2**64:
+    if w_high is None and over_all(comm, report.symmetry) % 2**64:
         w_high = _zeros(shape, 3)
         rows.extract(w_low, s, w_high=w_high, **options)
     return None, w_low, w_high, s, report

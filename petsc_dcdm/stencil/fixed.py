@@ -10,6 +10,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.stencil.entries.numpy_rows import read, row_reader
 from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.forms.conversion import is_aij
@@ -58,7 +59,7 @@ class FixedRows:
         if not self.anywhere:
             return False
         values = b.getArray(readonly=True)[self.rows]
-        some = bool(x.comm.tompi4py().allreduce(bool(values.any()), op=MPI.LOR))
+        some = bool(over_all(x.comm.tompi4py(), bool(values.any()), op=MPI.LOR))
         if some or guessed:
             with x as unknowns:
                 unknowns[self.rows] = self._quotient(values, unknowns[self.rows])
@@ -73,7 +74,7 @@ class FixedRows:
         if change.any():  # in solid cells there is nothing, as a rule
             change, before = self._quotient(change), x.getArray(readonly=True)[self.rows]
             change[np.abs(change) <= LAST_BITS * np.abs(before)] = 0.0
-        moved = bool(x.comm.tompi4py().allreduce(bool(change.any()), op=MPI.LOR))
+        moved = bool(over_all(x.comm.tompi4py(), bool(change.any()), op=MPI.LOR))
         if moved and before.size:
             with x as unknowns:
                 unknowns[self.rows] = before + change
@@ -124,9 +125,9 @@ def find_fixed_rows(A: PETSc.Mat) -> FixedRows:
         reader = read(kind, local, (1, 1, A.getSize()[0]), A.getOwnershipRange()[0])
         coupled = reader.find_dirichlet() == 0
         diagonal = np.abs(reader.diagonals(np.arange(coupled.size)))
-        least = comm.allreduce(float(diagonal[coupled].min(initial=np.inf)), op=MPI.MIN)
-        penalties = comm.allreduce(reader.find_penalties(least))
+        least = over_all(comm, float(diagonal[coupled].min(initial=np.inf)), op=MPI.MIN)
+        penalties = over_all(comm, reader.find_penalties(least))
         rows = np.flatnonzero(reader.dirichlet)
         diagonal = reader.diagonals(rows)
-    anywhere = bool(comm.allreduce(rows.size > 0, op=MPI.LOR))
+    anywhere = bool(over_all(comm, rows.size > 0, op=MPI.LOR))
     return FixedRows(rows, diagonal, anywhere, coupled=penalties > 0)

@@ -15,6 +15,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.native.petsc_library import petsc_library
 
 INTEGER = np.dtype(PETSc.IntType)
@@ -98,4 +99,4 @@ def all_zero(A: PETSc.Mat) -> bool:
     with local_csr(A) as local:
         blocks = local.values, *(local.other[2:3] if local.other else ())
         found = any(v[at : at + LOOK].any() for v in blocks for at in range(0, v.size, LOOK))
-    return not A.getComm().tompi4py().allreduce(found, op=MPI.LOR)
+    return not over_all(A.getComm().tompi4py(), found, op=MPI.LOR)

@@ -15,6 +15,7 @@ from petsc_dcdm.grid.boxes import partition
 from petsc_dcdm.grid.errors import FormError, MatrixError, NeighbourError, raise_together
 from petsc_dcdm.grid.faces import interior, neighbours
 from petsc_dcdm.grid.halo import BoxLayout
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.stencil.discovery import Grid, other_grids
 from petsc_dcdm.stencil.entries.given import RowsOnGrid
 from petsc_dcdm.stencil.entries.rows import CsrRows
@@ -281,7 +282,7 @@ def _read(
     same = previous is not None and previous.layout.boxes == boxes
     rows = previous.rows if previous is not None and same else RowMap(grid, boxes, comm, threads)
     own = layout.offset, layout.shape
-    on_box = comm.allreduce(stencil.box == own, op=MPI.LAND)
+    on_box = over_all(comm, stencil.box == own, op=MPI.LAND)
 
     def on_own_box(values: np.ndarray) -> np.ndarray:
         """What is in the order of the rows, or on their box, on this rank's padded box. Collective."""

@@ -18,6 +18,7 @@ from petsc4py import PETSc
 
 from petsc_dcdm.grid.boxes import BoxPartition
 from petsc_dcdm.grid.faces import interior
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.native.build import KernelsUnavailable, library
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.stencil.discovery import Grid
@@ -40,7 +41,7 @@ class RowMap:
         self._buffer = np.zeros(0)
         self._own = np.zeros((0, 3), np.int64)
         self._sends, self._receives = (_Messages(np.zeros((0, 3), np.int64), np.zeros(comm.Get_size(), int)),) * 2
-        self._in_place = bool(comm.allreduce(boxes.box(rank) == grid.box, op=MPI.LAND))
+        self._in_place = bool(over_all(comm, boxes.box(rank) == grid.box, op=MPI.LAND))
         self._places = None
         if self._in_place:
             return

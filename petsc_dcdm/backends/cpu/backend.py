@@ -6,6 +6,7 @@ from petsc_dcdm.backends.base import Problem
 from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
 from petsc_dcdm.backends.cpu.loop import BoxOperator
 from petsc_dcdm.native.build import about
+from petsc_dcdm.native.team import waiting_text
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
 
@@ -20,11 +21,13 @@ class CpuBackend:
         packed = isinstance(problem.w, PackedStencil)
         w, s = (problem.w, None) if packed else problem.arrays()
         self.hierarchy = CpuHierarchy(file, w, s, problem.layout, threads)
-        self.description = (
-            f"compiled kernels ({about()}), {threads} thread{'s' * (threads > 1)} per rank, "
-            f"{self.hierarchy.memory / 1e6:.1f} MB on this one"
-        )
         self._threads = threads
+
+    @property
+    def description(self) -> str:
+        """See `petsc_dcdm.backends.base.Backend`."""
+        threads = f"{self._threads} thread{'s' * (self._threads > 1)} per rank{waiting_text()}"
+        return f"compiled kernels ({about()}), {threads}, {self.hierarchy.memory / 1e6:.1f} MB on this one"
 
     def operator(self, problem: Problem) -> BoxOperator | None:
         """None on a small grid of one level, which is the coarse solver's alone. Collective."""

@@ -17,7 +17,7 @@ from petsc_dcdm.backends.cpu.levels import Box
 from petsc_dcdm.backends.cpu.setup import CpuLevels, plus, steps_of
 from petsc_dcdm.grid.layout import Exchange, Layout, Reach
 from petsc_dcdm.grid.shape import Shape
-from petsc_dcdm.grid.spans import span
+from petsc_dcdm.grid.spans import recording, span
 from petsc_dcdm.native.binding import ALIGN, Geometry, Level, Padded
 from petsc_dcdm.network.hierarchy import CoarseSolve, unset_coarse_solve
 from petsc_dcdm.network.weights import ModelFile
@@ -68,6 +68,7 @@ class CpuHierarchy:
         self._flops = self._count_flops()
         self._coarse_r = np.zeros(made.coarse.shape, np.float32)
         self.coarse_solve: CoarseSolve = unset_coarse_solve
+        self._factors: tuple[CoarseSolve, ctypes.Structure | None] | None = None
         self._prepare([made.parents_around(i) for i in range(len(layout.plan))])
 
     def _count_flops(self) -> float:
@@ -188,7 +189,7 @@ class CpuHierarchy:
     def memory(self) -> int:
         """Bytes of the levels' weights, fields and vectors on this rank."""
         kept = [value for stage in self._stages for value in vars(stage).values()]
-        arrays = [value.view if isinstance(value, Padded) else value for value in kept]
+        arrays = [value.buffer if isinstance(value, Padded) else value for value in kept]
         return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
 
     @property
@@ -208,12 +209,33 @@ class CpuHierarchy:
 
     def _cycle(self, r: int, scale_in: float, out: int | None, scale_out: float, direction: int | None) -> None:
         """From the address of the right-hand side to that of the result or of the direction."""
+        factors = None if self._halo or self._empty or recording() else self._coarse_factors()
+        if factors is not None:
+            more = self._count, self._visits, factors, r, scale_in, out, scale_out, direction
+            self._kernels.dcdm_cycle(*self._from(0), *more)
+            return
         with span("cycle", self._flops):
             self._down(0, r, scale_in)
             for _ in range(self._visits - 1):
                 self._up(1, None, 0.0, None, 0.0, None)
                 self._down(1, None, 0.0)
             self._up(0, r, scale_in, out, scale_out, direction)
+
+    def _coarse_factors(self) -> int | None:
+        """The address of the coarse solver's factors for the arrays of the coarsest level, where it has some."""
+        if self._factors is None or self._factors[0] is not self.coarse_solve:
+            band = getattr(self.coarse_solve, "factors", None)
+            if band is None:
+                self._factors = self.coarse_solve, None
+            else:
+                level = self._stages[-1].geometry
+                cell = np.unravel_index(band.cells, band.shape)
+                z, y, x = (i - part.start for i, part in zip(cell, self._coarse_box, strict=True))
+                place = level.origin + (z * (level.shape[1] + 2) + y) * level.pitch + x
+                self._place = np.ascontiguousarray(place, np.int32)
+                self._factors = self.coarse_solve, band.banded(self._place)
+        found = self._factors[1]
+        return None if found is None else ctypes.addressof(found)
 
     def _solve_coarsest(self) -> None:
         last = self._stages[-1]

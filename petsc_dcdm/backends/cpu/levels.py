@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, kernels
-from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.native.memory import aligned_empty, aligned_zeros
+from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
+
+FEWEST = 1500
+"""Cells that are worth a part of their own: a leg takes some 4 microseconds on them, two threads meet in one or two."""
 
 Axes = tuple[int, ...]
 Box = tuple[slice, slice, slice]
@@ -20,6 +25,24 @@ Box = tuple[slice, slice, slice]
 def roles(flat: bool) -> tuple[int, int, int]:
     """The axes (0, 1, 2 = x, y, z) that are x, r and w to the kernels; see common.h."""
     return (0, 2, 1) if flat else (0, 1, 2)
+
+
+_packed: WeakKeyDictionary[ModelFile, dict[tuple[Axes, bool, bool], Network]] = WeakKeyDictionary()
+"""What `pack_network` has made of files that are still in use."""
+
+
+def packed_network(file: ModelFile, axes: Axes, global_shape: Shape, flat: bool) -> Network:
+    """`pack_network` of a file, once for all levels that are alike. Not to be written to."""
+    key = axes, _everywhere(axes, global_shape), flat
+    known = _packed.setdefault(file, {})
+    if key not in known:
+        known[key] = pack_network(file.tensors, axes, global_shape, flat)
+    return known[key]
+
+
+def _everywhere(axes: Axes, global_shape: Shape) -> bool:
+    """Whether all axes of more than one cell are coarsened."""
+    return all(a in axes for a in range(3) if global_shape[2 - a] > 1)
 
 
 def pack_network(tensors: dict[str, np.ndarray], axes: Axes, global_shape: Shape, flat: bool) -> Network:
@@ -47,8 +70,7 @@ def pack_network(tensors: dict[str, np.ndarray], axes: Axes, global_shape: Shape
     np.ctypeslib.as_array(net.conv_bias)[:hidden] = bias
     np.ctypeslib.as_array(net.hidden)[:hidden] = tensors["hidden.weight"].T
     np.ctypeslib.as_array(net.hidden_bias)[:] = tensors["hidden.bias"]
-    everywhere = all(a in axes for a in range(3) if global_shape[2 - a] > 1)
-    base = [1.0] * steps + [0.5 if everywhere else 0.75] + [0.5 if a in axes else 1.0 for a in range(3)]
+    base = [1.0] * steps + [0.5 if _everywhere(axes, global_shape) else 0.75] + [0.5 if a in axes else 1.0 for a in range(3)]
     outputs = [*range(steps + 1), *(steps + 1 + axis for axis in order_of_axes)]
     np.ctypeslib.as_array(net.out)[:, : steps + 4] = tensors["out.weight"].T[:, outputs]
     np.ctypeslib.as_array(net.out_bias)[: steps + 4] = tensors["out.bias"][outputs]
@@ -98,8 +120,8 @@ class Stage:
             self.class_value = np.zeros((256, OMEGA + MAX_STEPS), np.float32)
             # Room for every block; blocks that turn out to have a class take none of it, and the rest is never touched.
             kind = np.uint16 if half else np.float32
-            self.blocks = aligned_zeros(c.block_count * ALIGN * OMEGA, kind)
-            self.omegas = aligned_zeros(c.block_count * ALIGN * steps, kind)
+            self.blocks = aligned_empty(c.block_count * ALIGN * OMEGA, kind)
+            self.omegas = aligned_empty(c.block_count * ALIGN * steps, kind)
             c.block_class, c.block_start = self.block_class.ctypes.data, self.block_start.ctypes.data
             c.class_value = self.class_value.ctypes.data
             c.blocks, c.omegas = self.blocks.ctypes.data, self.omegas.ctypes.data
@@ -142,8 +164,8 @@ class Stage:
         planes = self.own_by_role()[0]
         begin = min(max(c.w_begin, planes.start), planes.stop)
         end = max(min(c.w_end, planes.stop), begin)
-        # A part of few planes would mostly repeat what its neighbours do.
-        parts = max(1, min(threads, (end - begin) // (4 * int(c.steps) + 4)))
+        # A part of few planes would mostly repeat what its neighbours do, one of few cells is done before another comes.
+        parts = max(1, min(threads, (end - begin) // (2 * int(c.steps)), int(work[begin:end].sum()) // FEWEST))
         total = np.concatenate(([0], np.cumsum(work[begin:end])))
         cuts = [begin + int(np.searchsorted(total, total[-1] * q / parts)) // unit * unit for q in range(1, parts)]
         self.part = np.array([begin, *cuts, end], np.int64)

@@ -5,6 +5,7 @@
 #include "cycle/operator.h"
 #include "lattice/lattice.h"
 #include "setup/setup.h"
+#include "coarse/band.h"
 #include "parts/part_grid.h"
 #include "walls/walls.h"
 
@@ -65,6 +66,12 @@ static const field_layout layouts[] = {
 #define OF lattice_search
     WHOLE, FIELD(rows), FIELD(row), FIELD(entries), FIELD(one_way), FIELD(cell), FIELD(shape), FIELD(components),
     FIELD(guesses), FIELD(undone), FIELD(code), FIELD(bad),
+#undef OF
+#define OF dcdm_band
+    WHOLE, FIELD(unknowns), FIELD(width), FIELD(lower), FIELD(inverse), FIELD(vector), FIELD(place),
+#undef OF
+#define OF dcdm_band_grid
+    WHOLE, FIELD(n), FIELD(stride), FIELD(w), FIELD(s),
 #undef OF
 #define OF walls_grid
     WHOLE, FIELD(face), FIELD(pitch_y), FIELD(pitch_z), FIELD(n), FIELD(block), FIELD(weak), FIELD(skinless),

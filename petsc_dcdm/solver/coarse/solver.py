@@ -1,9 +1,9 @@
 """The coarsest level: what solves it, and that solver where it is one of PETSc's.
 
 The grid ends where the hierarchy's plan ends. What is left is solved exactly by a Cholesky factorisation when it is
-small, and approximately on coarse cells of several parts (`parts`) when it is not. With options under the
-prefix of the PC + ``pc_dcdm_coarse_``, or where there are no compiled kernels, it is an ordinary sparse matrix for
-PETSc: BoomerAMG by default (GAMG where PETSc has no hypre), on as many ranks as that is worth.
+small (on one rank within its `band`), and approximately on coarse cells of several parts (`parts`) when it is not. With
+options under the prefix of the PC + ``pc_dcdm_coarse_``, or where there are no compiled kernels, it is an ordinary
+sparse matrix for PETSc: BoomerAMG by default (GAMG where PETSc has no hypre), on as many ranks as that is worth.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from petsc_dcdm.grid.faces import diagonal, neighbours, padded
 from petsc_dcdm.grid.layout import CoarseOperator, Layout
 from petsc_dcdm.solver.coarse import parts
 from petsc_dcdm.solver.coarse.agglomeration import Agglomeration, Rows
+from petsc_dcdm.solver.coarse.band import BandCoarseSolver, band_coarse_solver
 from petsc_dcdm.solver.coarse.parts import PartsCoarseSolver
+from petsc_dcdm.solver.coarse.shift import shift_of
 
 DIRECT_LIMIT = 6000
 """Unknowns up to which a factorisation is the default."""
@@ -169,8 +171,8 @@ class PetscCoarseSolver:
         self._ranks.free()
 
 
-CoarseSolver = PetscCoarseSolver | PartsCoarseSolver
-"""Both are used alike."""
+CoarseSolver = PetscCoarseSolver | PartsCoarseSolver | BandCoarseSolver
+"""All are used alike."""
 
 
 def coarse_solver(
@@ -179,6 +181,10 @@ def coarse_solver(
     """The solver for a coarsest system; ``threads`` of this rank. Collective; raises RuntimeError on all ranks."""
     wish = any(PETSc.Options(prefix).hasName(name) for name in ("pc_type", "ksp_type"))
     cells = prod(operator.global_shape)
+    if comm.getSize() == 1 and not (any(layout.periodic) or wish):
+        band = band_coarse_solver(operator)
+        if band is not None:
+            return band
     # Parts know of no neighbour round a ring; in the plane BoomerAMG takes less time (docs/measurements/network.md).
     flat = operator.global_shape[0] == 1 and PETSc.Sys.hasExternalPackage("hypre")
     if cells > DIRECT_LIMIT and not (flat or any(layout.periodic) or wish) and parts.serves(comm, operator):
@@ -206,9 +212,7 @@ def _rows(mpi: MPI.Intracomm, operator: CoarseOperator, layout: Layout) -> tuple
     """This rank's rows of the coarse matrix in CSR, global columns, and their cells (bool): the active ones, which are
     numbered rank by rank. Collective.
 
-    The diagonal is raised by a thousandth of a lower bound of the smallest eigenvalue of an open box of this size:
-    regions without any Dirichlet coupling (all of a pure Neumann problem, or a pocket in the solid) stay definite, and
-    no other mode feels it.
+    The diagonal is raised by `shift_of` the operator.
     """
     faces = [padded(face, layout) for face in operator.w]
     entries = diagonal(faces, operator.s)
@@ -218,7 +222,7 @@ def _rows(mpi: MPI.Intracomm, operator: CoarseOperator, layout: Layout) -> tuple
     number = np.full(active.shape, -1.0)
     number[active] = first + np.arange(count)
     numbers = padded(number + 1.0, layout) - 1.0
-    shift = 1e-3 * (np.pi / (2 * max(operator.global_shape))) ** 2 / 6
+    shift = shift_of(operator)
     columns, values = [number[active]], [entries[active] * (1.0 + shift)]
     for axis in range(3):
         low, high = operator.w[axis], neighbours(faces[axis], axis)[1]

@@ -9,6 +9,7 @@ from petsc4py import PETSc
 
 from petsc_dcdm.backends.base import Loop, Operator
 from petsc_dcdm.grid.halo import BoxLayout
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.native.identity import Identity, identity
 from petsc_dcdm.solver.loop.constant_mode import Closed, constant_part, how_closed
 from petsc_dcdm.stencil.fixed import FixedRows, find_fixed_rows
@@ -34,7 +35,7 @@ class Answers:
     def _knows(self, P: PETSc.Mat) -> bool:
         """Whether this very matrix, with these values, is the one that was set up. Collective."""
         same = self._key is not None and identity(P) == self._key
-        return same if self._comm is None else bool(self._comm.allreduce(same, op=MPI.LAND))
+        return same if self._comm is None else bool(over_all(self._comm, same, op=MPI.LAND))
 
     @property
     def system(self) -> GridSystem:

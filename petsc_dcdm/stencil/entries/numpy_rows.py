@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from mpi4py import MPI
 
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 from petsc_dcdm.native.build import KernelsUnavailable, library
 from petsc_dcdm.stencil.entries.given import RowsOnGrid
@@ -255,7 +256,7 @@ def row_reader(comm: MPI.Intracomm) -> type[CsrRows] | type[NumpyRows]:
         compiled = True
     except KernelsUnavailable:
         compiled = False
-    return CsrRows if comm.allreduce(compiled, op=MPI.LAND) else NumpyRows
+    return CsrRows if over_all(comm, compiled, op=MPI.LAND) else NumpyRows
 
 
 def read(

@@ -14,6 +14,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.native.build import KernelsUnavailable, library
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.stencil.local_csr import LocalRows, local_csr
@@ -84,7 +85,7 @@ def looks_scaled(A: PETSc.Mat, tolerance: float) -> bool:
         with local_csr(A) as local:
             rows = _Rows(A, local)
             differ = bool(c.dcdm_rows_differ(*rows.arguments, ctypes.c_int64(SAMPLES), ctypes.c_double(tolerance)))
-    return bool(A.getComm().tompi4py().allreduce(differ, op=MPI.LOR))
+    return bool(over_all(A.getComm().tompi4py(), differ, op=MPI.LOR))
 
 
 def find_row_factors(A: PETSc.Mat) -> RowFactors | None:

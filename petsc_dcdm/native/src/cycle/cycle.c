@@ -9,6 +9,7 @@
  * and the last one arrives at the box: one exchange serves a leg, for work on the cells around that is done on two
  * ranks.
  */
+#include "../coarse/band.h"
 #include "passes.h"
 
 /* The way down over one part of the planes: pass 0 is x = omega_0 r, on a visit after the first x = y + omega_0 (r - A
@@ -108,6 +109,22 @@ void dcdm_up(const dcdm_level *levels, const dcdm_level *parents, float *const *
         run(l, parents + i, &p, work[i], 1);
     }
     if (output) clear_planes(levels, output);
+}
+
+/* All of a cycle on a grid that is on one rank: down to the level after `count` others, of which `coarse` has the
+ * factors, up again, with `visits` to the second level. Arguments as those of the legs. */
+void dcdm_cycle(const dcdm_level *levels, const dcdm_level *parents, float *const *work, int count, int visits,
+                const dcdm_band *coarse, const double *input, double scale_in, double *output, double scale_out,
+                float *direction) {
+    const dcdm_level *last = levels + count;
+    dcdm_down(levels, parents, work, count, input, scale_in, 0);
+    dcdm_band_solve(coarse, last->r, last->y);
+    for (int visit = 1; visit < visits; visit++) {
+        dcdm_up(levels + 1, parents + 1, work + 1, count - 1, NULL, 0, NULL, 0, levels[1].y);
+        dcdm_down(levels + 1, parents + 1, work + 1, count - 1, NULL, 0, 1);
+        dcdm_band_solve(coarse, last->r, last->y);
+    }
+    dcdm_up(levels, parents, work, count, input, scale_in, output, scale_out, direction);
 }
 
 /* The right-hand side of the finest level to its padded array; `l` covers the cells that `input` has. */

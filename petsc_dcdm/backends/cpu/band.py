@@ -1,0 +1,103 @@
+"""Cholesky factors of a small system on a grid that is on one rank, in compiled code; see native/src/coarse/band.c."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+
+from petsc_dcdm.grid.layout import CoarseOperator
+from petsc_dcdm.native.build import library
+from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.native.structures import mirrors
+
+MOST_WORK = 3e7
+"""Unknowns times the square of the band's width up to which these factors are made: 5 to 10 ms."""
+
+
+@mirrors("dcdm_band")
+class _Band(ctypes.Structure):
+    """dcdm_band of band.h."""
+
+    _fields_ = [
+        ("unknowns", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        *[(name, ctypes.c_void_p) for name in ("lower", "inverse", "vector", "place")],
+    ]
+
+
+@mirrors("dcdm_band_grid")
+class _Grid(ctypes.Structure):
+    """dcdm_band_grid of band.h."""
+
+    _fields_ = [
+        ("n", ctypes.c_int64 * 3),
+        ("stride", ctypes.c_int64 * 3),
+        ("w", ctypes.c_void_p * 3),
+        ("s", ctypes.c_void_p),
+    ]
+
+
+class BandFactors:
+    """L L' of an operator of which this rank has all, diagonals raised by the part ``shift`` of them.
+
+    `unknowns` are its active cells, `width` is how far the numbers of neighbours lie apart. Not collective. Raises
+    KernelsUnavailable.
+    """
+
+    def __init__(self, operator: CoarseOperator, shift: float) -> None:
+        self._c = library()
+        self.shape, self._shift = operator.shape, shift
+        self._set(operator)
+
+    def _set(self, operator: CoarseOperator) -> None:
+        self._arrays = [np.ascontiguousarray(a, np.float64) for a in (*operator.w, operator.s)]
+        nz, ny, nx = self.shape
+        # Neighbours along the longest axis, whose cells are numbered slowest, are the furthest apart.
+        along = sorted(range(3), key=lambda axis: -self.shape[2 - axis])
+        grid = self._grid = _Grid(s=self._arrays[3].ctypes.data)
+        for i, axis in enumerate(along):
+            grid.n[i], grid.stride[i] = self.shape[2 - axis], (1, nx, nx * ny)[axis]
+            grid.w[i] = self._arrays[axis].ctypes.data
+        self._number, cells = np.empty((2, nz * ny * nx), np.int32)
+        width, number = ctypes.c_int64(), self._c.dcdm_band_number
+        number.restype = ctypes.c_int64
+        self.unknowns = number(*self._addresses(self._number, cells), ctypes.byref(width))
+        self.width, self.cells = width.value, cells[: self.unknowns]
+
+    def _addresses(self, *arrays: np.ndarray) -> list[ctypes.c_void_p]:
+        return [ctypes.c_void_p(ctypes.addressof(self._grid)), *(ctypes.c_void_p(a.ctypes.data) for a in arrays)]
+
+    @property
+    def cheap(self) -> bool:
+        """Whether making the factors takes no longer than that of sparse ones."""
+        return self.unknowns * (self.width + 1.0) ** 2 <= MOST_WORK
+
+    def factor(self) -> bool:
+        """Make the factors. False where a pivot is not positive: the operator is not positive definite."""
+        n = self.unknowns
+        self._lower = aligned_zeros(n * (self.width + 1), np.float64)
+        self._inverse, self._vector = np.empty(n), np.zeros(n + self.width)
+        self.band = self.banded(self.cells)
+        column = np.empty(max(self.width, 1))
+        made = self._c.dcdm_band_factor
+        made.restype = ctypes.c_int64
+        grid, number = self._addresses(self._number)
+        to, room = ctypes.byref(self.band), ctypes.c_void_p(column.ctypes.data)
+        return not made(grid, number, to, ctypes.c_double(self._shift), room)
+
+    def update(self, operator: CoarseOperator) -> bool:
+        """The same for an operator of the same shape; False as from `factor`, or where that is not `cheap`."""
+        self._set(operator)
+        return self.cheap and self.factor()
+
+    def banded(self, place: np.ndarray) -> _Band:
+        """What C sees of it, for right-hand sides and solutions that have the unknowns at ``place`` (int32), which is
+        to live as long.
+        """
+        arrays = (self._lower, self._inverse, self._vector, place)
+        return _Band(self.unknowns, self.width, *(a.ctypes.data for a in arrays))
+
+    def solve(self, r: np.ndarray, x: np.ndarray) -> None:
+        """``x = A^-1 r`` at active cells, float32 (nz, ny, nx), C-contiguous."""
+        self._c.dcdm_band_solve(ctypes.byref(self.band), *(ctypes.c_void_p(a.ctypes.data) for a in (r, x)))

@@ -1,0 +1,59 @@
+"""The coarsest level factored within its band, compiled: where one rank has all of it and it is small."""
+
+from __future__ import annotations
+
+import numpy as np
+from petsc4py import PETSc
+
+from petsc_dcdm.backends.cpu.band import BandFactors
+from petsc_dcdm.grid.layout import CoarseOperator, Layout
+from petsc_dcdm.native.build import KernelsUnavailable
+from petsc_dcdm.solver.coarse.shift import shift_of
+
+
+class BandCoarseSolver:
+    """Callable on the array of the right-hand side, see `petsc_dcdm.solver.coarse.solver.PetscCoarseSolver`; for one
+    rank. `factors` are for those who solve without coming back to Python.
+    """
+
+    ksp: PETSc.KSP | None = None
+    """There is none."""
+
+    def __init__(self, factors: BandFactors) -> None:
+        self.factors = factors
+        self._out = np.zeros(factors.shape, np.float32)
+
+    @property
+    def unknowns(self) -> int:
+        return self.factors.unknowns
+
+    def update(self, operator: CoarseOperator, layout: Layout) -> bool:
+        """Factor other values on a grid of the same shape; False where it is another, or this does not serve it."""
+        if operator.shape != self.factors.shape or any(layout.periodic):
+            return False
+        self._out[...] = 0.0
+        return self.factors.update(operator)
+
+    def __call__(self, r: np.ndarray) -> np.ndarray:
+        """The solution for the float32 right-hand side, 0 at inactive cells; overwritten by the next call."""
+        self.factors.solve(np.ascontiguousarray(r), self._out)
+        return self._out
+
+    def view(self, viewer: PETSc.Viewer) -> None:
+        """How many unknowns there are."""
+        viewer.printfASCII(
+            "    solver of the coarsest level, on 1 rank: Cholesky factors of a band, "
+            f"{self.factors.unknowns} unknowns, {self.factors.width + 1} wide\n"
+        )
+
+    def destroy(self) -> None:
+        """Nothing of PETSc's is kept."""
+
+
+def band_coarse_solver(operator: CoarseOperator) -> BandCoarseSolver | None:
+    """The solver for an operator that this rank has all of and that is no ring; None where it does not serve."""
+    try:
+        factors = BandFactors(operator, shift_of(operator))
+    except KernelsUnavailable:
+        return None
+    return BandCoarseSolver(factors) if factors.cheap and factors.factor() else None
