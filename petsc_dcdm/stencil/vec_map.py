@@ -45,10 +45,11 @@ class RowMap:
         self._places = None
         if self._in_place:
             return
-        if comm.Get_size() == 1 and _mostly_short(grid.cells):
+        breaks = None if grid.cells is None or grid.box is not None else _breaks(grid.cells)
+        if comm.Get_size() == 1 and breaks is not None and SHORT * (1 + breaks.size) > grid.rows and _compiled():
             self._places = grid.cells
             return
-        row, cell, length = _runs(grid, boxes)
+        row, cell, length = _runs(grid, boxes, breaks)
         owner, place = boxes.locate(cell)
         here = owner == rank
         in_order = grid.rows == prod(self.shape) and bool((here & (row == place)).all())
@@ -141,14 +142,16 @@ class RowMap:
         copy_runs(receives.packing, incoming, target, self._threads, back=True)
 
 
-def _mostly_short(cells: np.ndarray | None) -> bool:
-    """Whether most rows begin a run; without a compiler runs do as well."""
-    if cells is None or not cells.size:
-        return False
+def _compiled() -> bool:
     with suppress(KernelsUnavailable):
         library()
-        return SHORT * (1 + int(np.count_nonzero(cells[1:] - cells[:-1] != 1))) > cells.size
+        return True
     return False
+
+
+def _breaks(cells: np.ndarray) -> np.ndarray:
+    """The rows whose cells do not follow those of the rows before them, but for the first row."""
+    return 1 + np.flatnonzero(cells[1:] - cells[:-1] != 1)
 
 
 def copy_rows(places: np.ndarray, source: np.ndarray, target: np.ndarray, threads: int = 1, back: bool = False) -> None:
@@ -212,18 +215,20 @@ class _Messages:
         return _Messages(self.runs.copy(), self._counts)
 
 
-def _runs(grid: Grid, boxes: BoxPartition) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Runs of this rank's rows: first row, first cell, length; no run leaves its line of its box."""
+def _runs(grid: Grid, boxes: BoxPartition, breaks: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Runs of this rank's rows: first row, first cell, length; no run leaves its line of its box. ``breaks``: of the
+    cells of rows that are no box.
+    """
     _, ny, nx = grid.shape
     if grid.box is not None:
         (z, y, x), (mz, my, mx) = grid.box
         cell = ((np.arange(z, z + mz)[:, None] * ny + np.arange(y, y + my)) * nx + x).ravel()
         row, length = mx * np.arange(cell.size), np.full(cell.size, mx)
-    elif grid.cells is None:
+    elif grid.cells is None or breaks is None:
         row, cell, length = (np.full(int(grid.rows > 0), value) for value in (0, grid.first, grid.rows))
     else:
         first = np.zeros(min(grid.rows, 1), np.int64)
-        row = np.concatenate((first, 1 + np.flatnonzero(grid.cells[1:] - grid.cells[:-1] != 1)))
+        row = np.concatenate((first, breaks))
         cell, length = grid.cells[row], np.diff(row, append=grid.rows)
     cuts = np.asarray(boxes.edges[2])
 
