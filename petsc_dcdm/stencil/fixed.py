@@ -78,13 +78,19 @@ class FixedRows:
         if moved and before.size:
             with x as unknowns:
                 unknowns[self.rows] = before + change
+        elif moved:
+            x.stateIncrease()  # a norm that PETSc keeps is to be gone on all ranks or on none: the next is collective
         return moved
 
     def clear(self, v: PETSc.Vec) -> None:
-        """v = 0 there, where it is finite: NaN stays, and so does the residual of rows that are all zero."""
+        """v = 0 there, where it is finite: NaN stays, and so does the residual of rows that are all zero. To be called
+        on all ranks.
+        """
         if self.rows.size and v.getArray(readonly=True)[self.rows].any():
             with v as values:
                 values[self.rows] *= np.where(self.diagonal == 0.0, 1.0, 0.0)
+        elif self.anywhere:
+            v.stateIncrease()  # as in `correct`
 
     def left_of(self, b: PETSc.Vec, mult: Callable[[PETSc.Vec, PETSc.Vec], None]) -> PETSc.Vec:
         """The right-hand side without what these unknowns add to other rows, and 0 here; a new vector. Collective."""

@@ -84,6 +84,8 @@ def judged(good: bool, said: str, usual: str) -> Run:
         run.ended, run.why = "stopped", sentences[-1] if sentences else failed[0]
     elif not good:
         run.ended, run.why = "broken", " | ".join(said.splitlines()[-6:])[-500:]
+    if run.ended == "stopped" and "did not converge" in usual:
+        run.why += "; with its own solver it does not get through either"
     theirs, ours = ([how for how, _ in NONLINEAR.findall(text)] for text in (usual, said))
     if run.ended == "converged" and theirs[:1] == ["converged"] and "did not converge" in ours:
         run.ended, run.why = "stopped", "the nonlinear solve did not converge, with its own linear solver it does"

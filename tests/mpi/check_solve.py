@@ -89,6 +89,19 @@ def test_pure_neumann_with_and_without_its_null_space():
     compare(w, s)
 
 
+def test_solids_on_one_rank_of_a_closed_box():
+    """Norms that PETSc keeps are the same on all ranks: where some have fixed rows and others have none, too."""
+    active = np.ones((6, 8, 10), bool)
+    active[0, 2:4, 3:6] = False
+    A = matrix(*conductances(active.shape, active, walls=0.0))
+    b = right_hand_side(A)
+    A.mult(right_hand_side(A, 5), b)
+    for options in ({"ksp_norm_type": "natural"}, {"ksp_dcdm_operator": "mat"}):
+        ksp, x = solve(A, b, ksp_rtol=1e-9, ksp_max_it=40, **options)
+        assert ksp.getConvergedReason() > 0 and relative_residual(A, x, b) <= 1e-7, options
+        ksp.destroy()
+
+
 def test_anisotropic_2d_with_one_sided_dirichlet_rows():
     w, s = conductances((1, 90, 101), ratio=(1.0, 30.0, 1.0))
     compare(w, s, dirichlet=np.arange(0, 404, dtype=PETSc.IntType))

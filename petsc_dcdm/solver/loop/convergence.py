@@ -12,6 +12,7 @@ from petsc4py import PETSc
 from petsc_dcdm.native.petsc_library import petsc_library
 from petsc_dcdm.solver.explained import say
 from petsc_dcdm.solver.loop.steps import Steps, System
+from petsc_dcdm.stencil.forms.conversion import has_entries
 
 Reason = PETSc.KSP.ConvergedReason
 PC_FAILED = -11
@@ -250,9 +251,13 @@ class Convergence:
 
 def rounding(ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> float:
     """The size of what rounding leaves of b - A x. Collective."""
-    _, P = ksp.getOperators()
-    scaled = P.getDiagonal()
-    scaled.pointwiseMult(scaled, x)
+    A, P = ksp.getOperators()
+    if has_entries(P):
+        scaled = P.getDiagonal()
+        scaled.pointwiseMult(scaled, x)
+    else:  # differences, or a product of somebody's: it may have no diagonal
+        scaled = b.duplicate()
+        A.mult(x, scaled)
     size = EPS * (2 * float(scaled.norm()) + float(b.norm()))
     scaled.destroy()
     return size

@@ -10,6 +10,7 @@ from petsc_dcdm.native.identity import Identity, identity
 from petsc_dcdm.solver.loop.constant_mode import largest_image
 from petsc_dcdm.solver.loop.preconditioner import GridPreconditioner
 from petsc_dcdm.stencil.fixed import no_fixed_rows
+from petsc_dcdm.stencil.forms.conversion import has_entries
 from petsc_dcdm.stencil.forms.row_scaling import RowFactors
 
 TOLERANCE = 1e-8
@@ -89,6 +90,8 @@ def _of_transposed(A: PETSc.Mat, null_space: PETSc.NullSpace, factors: RowFactor
 
 
 def _judge(A: PETSc.Mat, P: PETSc.Mat, null_space: PETSc.NullSpace) -> Attached:
+    if not has_entries(P):  # there may be no diagonal to measure with
+        return Attached(null_space)
     diagonal = P.getDiagonal()
     members = _members(A, null_space)
     worst = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from petsc4py import PETSc
-from systems import poisson, refused, right_hand_side, solve
+from systems import conductances, matrix, poisson, refused, right_hand_side, solve
 
 SHAPE = (6, 9, 12)
 
@@ -81,3 +81,26 @@ def test_no_entries_at_all():
     shell.setUp()
     with refused("of type python.*second of KSPSetOperators"):
         solve(shell, right_hand_side(shell))
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_a_product_without_a_diagonal_and_another_preconditioner(attached):
+    """As SNES has it with differences (-snes_mf): whether a residual is rounding is told without a diagonal."""
+    A = matrix(*conductances((1, 6, 7), walls=0.0 if attached else 2.0))
+
+    class Product:
+        def mult(self, mat, x, y):
+            A.mult(x, y)
+
+    shell = PETSc.Mat().createPython(A.getSize(), Product())
+    shell.setUp()
+    b = right_hand_side(A)
+    if attached:
+        A.mult(right_hand_side(A, 2), b)
+        shell.setNullSpace(PETSc.NullSpace().create(constant=True, comm=A.getComm()))
+    ksp, x = solve(shell, b, pc_type="none", ksp_rtol=1e-15, ksp_max_it=200)
+    left = b.duplicate()
+    A.mult(x, left)
+    left.aypx(-1.0, b)
+    assert ksp.getConvergedReason() != 0 and left.norm() <= 1e-10 * b.norm()
+    ksp.destroy()
