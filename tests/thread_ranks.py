@@ -71,6 +71,9 @@ class ThreadRank:
     def Get_rank(self) -> int:
         return self.number
 
+    def Get_size(self) -> int:
+        return self.threads.size
+
     def Recv_init(self, buffer: np.ndarray, source: int) -> PersistentMessage:
         return PersistentMessage(self.threads.mail[source, self.number], 1, buffer)
 

@@ -29,8 +29,8 @@ class WeightsError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
-    """A weights file in memory. `tensors` are as stored (float32) and stay as they are, `meta` is the file's metadata as
-    text.
+    """A weights file in memory. `tensors` are as stored (float32) and never written to, `meta` is the file's metadata
+    as text.
     """
 
     kind: str

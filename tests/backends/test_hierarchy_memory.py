@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import ctypes
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from petsc_dcdm.native.memory import CACHE_LINE, LARGE, aligned_zeros
+from petsc_dcdm.native import memory
+from petsc_dcdm.native.memory import CACHE_LINE, HUGE_PAGE, LARGE, aligned_empty, aligned_zeros
 
 MB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> Iterator[None]:
+    """No memory of other tests is kept."""
+    memory._kept.clear()
+    yield
+    memory._kept.clear()
 
 
 @pytest.mark.parametrize("size", [0, 3, LARGE // 8 - 1, LARGE])
@@ -40,3 +50,30 @@ def test_large_arrays_take_no_memory_where_large_ones_have_been_freed() -> None:
     a = aligned_zeros(20 * MB, np.uint8)
     assert _resident() - before < 2 * MB
     assert kept.all() and not a.any()
+
+
+def _address_of_some(bytes_: int) -> int:
+    a = aligned_empty(bytes_, np.uint8)
+    a[:] = 7
+    return int(a.ctypes.data)
+
+
+def test_memory_that_is_let_go_serves_the_next_array_of_about_its_size() -> None:
+    first = _address_of_some(6 * MB)
+    smaller = aligned_zeros(5 * MB, np.uint8)
+    assert smaller.ctypes.data == first and not smaller.any()
+    view = smaller[MB:]
+    del smaller
+    assert aligned_empty(5 * MB, np.uint8).ctypes.data != first  # a view of it is still in use
+    assert not view.any()
+    memory._kept.clear()
+    del view
+    assert aligned_zeros(12 * MB, np.uint8).ctypes.data != first  # that is too small for this one
+    assert len(memory._kept) == 2
+
+
+def test_no_more_memory_is_kept_than_was_said() -> None:
+    arrays = [aligned_empty(48 * MB, np.uint8) for _ in range(4)]
+    assert not memory._kept
+    del arrays
+    assert sum(map(len, memory._kept)) == 2 * (48 * MB + HUGE_PAGE) <= memory.KEPT

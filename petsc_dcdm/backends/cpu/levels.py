@@ -70,7 +70,11 @@ def pack_network(tensors: dict[str, np.ndarray], axes: Axes, global_shape: Shape
     np.ctypeslib.as_array(net.conv_bias)[:hidden] = bias
     np.ctypeslib.as_array(net.hidden)[:hidden] = tensors["hidden.weight"].T
     np.ctypeslib.as_array(net.hidden_bias)[:] = tensors["hidden.bias"]
-    base = [1.0] * steps + [0.5 if _everywhere(axes, global_shape) else 0.75] + [0.5 if a in axes else 1.0 for a in range(3)]
+    base = (
+        [1.0] * steps
+        + [0.5 if _everywhere(axes, global_shape) else 0.75]
+        + [0.5 if a in axes else 1.0 for a in range(3)]
+    )
     outputs = [*range(steps + 1), *(steps + 1 + axis for axis in order_of_axes)]
     np.ctypeslib.as_array(net.out)[:, : steps + 4] = tensors["out.weight"].T[:, outputs]
     np.ctypeslib.as_array(net.out_bias)[: steps + 4] = tensors["out.bias"][outputs]
@@ -164,7 +168,7 @@ class Stage:
         planes = self.own_by_role()[0]
         begin = min(max(c.w_begin, planes.start), planes.stop)
         end = max(min(c.w_end, planes.stop), begin)
-        # A part of few planes would mostly repeat what its neighbours do, one of few cells is done before another comes.
+        # A part of few planes would mostly repeat what its neighbours do; one of few cells is done before others begin.
         parts = max(1, min(threads, (end - begin) // (2 * int(c.steps)), int(work[begin:end].sum()) // FEWEST))
         total = np.concatenate(([0], np.cumsum(work[begin:end])))
         cuts = [begin + int(np.searchsorted(total, total[-1] * q / parts)) // unit * unit for q in range(1, parts)]

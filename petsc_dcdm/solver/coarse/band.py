@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 from petsc4py import PETSc
 
@@ -19,8 +21,8 @@ class BandCoarseSolver:
     ksp: PETSc.KSP | None = None
     """There is none."""
 
-    def __init__(self, factors: BandFactors) -> None:
-        self.factors = factors
+    def __init__(self, factors: BandFactors, limit: int = sys.maxsize, prefix: str = "") -> None:
+        self.factors, self._limit, self._prefix = factors, limit, prefix
         self._out = np.zeros(factors.shape, np.float32)
 
     @property
@@ -32,7 +34,7 @@ class BandCoarseSolver:
         if operator.shape != self.factors.shape or any(layout.periodic):
             return False
         self._out[...] = 0.0
-        return self.factors.update(operator)
+        return self.factors.update(operator) and self.unknowns <= self._limit
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
         """The solution for the float32 right-hand side, 0 at inactive cells; overwritten by the next call."""
@@ -43,17 +45,21 @@ class BandCoarseSolver:
         """How many unknowns there are."""
         viewer.printfASCII(
             "    solver of the coarsest level, on 1 rank: Cholesky factors of a band, "
-            f"{self.factors.unknowns} unknowns, {self.factors.width + 1} wide\n"
+            f"{self.factors.unknowns} unknowns, {self.factors.width + 1} wide (another one: options with the prefix "
+            f"{self._prefix})\n"
         )
 
     def destroy(self) -> None:
         """Nothing of PETSc's is kept."""
 
 
-def band_coarse_solver(operator: CoarseOperator) -> BandCoarseSolver | None:
-    """The solver for an operator that this rank has all of and that is no ring; None where it does not serve."""
+def band_coarse_solver(operator: CoarseOperator, limit: int, prefix: str) -> BandCoarseSolver | None:
+    """The solver for an operator that this rank has all of and that is no ring; None where it does not serve, nor of
+    more than ``limit`` unknowns. ``prefix`` of options that put another in its place.
+    """
     try:
         factors = BandFactors(operator, shift_of(operator))
     except KernelsUnavailable:
         return None
-    return BandCoarseSolver(factors) if factors.cheap and factors.factor() else None
+    serves = factors.unknowns <= limit and factors.cheap and factors.factor()
+    return BandCoarseSolver(factors, limit, prefix) if serves else None

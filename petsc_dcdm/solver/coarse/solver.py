@@ -29,6 +29,9 @@ from petsc_dcdm.solver.coarse.shift import shift_of
 DIRECT_LIMIT = 6000
 """Unknowns up to which a factorisation is the default."""
 
+SPARSE = 8
+"""Cells over unknowns up to which it is worth to count these."""
+
 BOOMERAMG = {"coarsen_type": "HMIS", "interp_type": "ext+i", "P_max": "4", "max_iter": "1"}
 """Fewer iterations than hypre's defaults in 2D (random solids 7 / 9 instead of 9 / 11), the same in 3D. One cycle each
 time: there are several visits where the system is small beside the grid.
@@ -181,8 +184,8 @@ def coarse_solver(
     """The solver for a coarsest system; ``threads`` of this rank. Collective; raises RuntimeError on all ranks."""
     wish = any(PETSc.Options(prefix).hasName(name) for name in ("pc_type", "ksp_type"))
     cells = prod(operator.global_shape)
-    if comm.getSize() == 1 and not (any(layout.periodic) or wish):
-        band = band_coarse_solver(operator)
+    if comm.getSize() == 1 and cells <= SPARSE * DIRECT_LIMIT and not (any(layout.periodic) or wish):
+        band = band_coarse_solver(operator, DIRECT_LIMIT, prefix)
         if band is not None:
             return band
     # Parts know of no neighbour round a ring; in the plane BoomerAMG takes less time (docs/measurements/network.md).
