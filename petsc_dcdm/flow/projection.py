@@ -107,19 +107,13 @@ class Projection:
         for a in self.grid.axes:
             touched = np.zeros(solid.shape, bool)
             all_but_first(touched, a)[...] = all_but_last(solid, a) | all_but_first(solid, a)
-            u[a][self._here][touched[self._padded]] = velocity[a]
+            u[a][self.grid.faces][touched[self._padded]] = velocity[a]
         self.grid.fill_faces(u)
 
     @property
     def _padded(self) -> tuple[slice, ...]:
         """Of an array with one cell around the box: the box, and one cell more above it along each axis."""
         return tuple(slice(1, None) if n > 1 else slice(1, 2) for n in self.grid.shape)
-
-    @property
-    def _here(self) -> tuple[slice, ...]:
-        """The same part of an array of the grid."""
-        parts = zip(self.grid.halo, self.grid.box.shape, self.grid.shape, strict=True)
-        return tuple(slice(h, h + n + 1) if size > 1 else slice(0, 1) for h, n, size in parts)
 
     def divergence(self, u: Velocity) -> np.ndarray:
         """Of this rank's cells (box.shape); 0 where there is no pressure."""
@@ -145,7 +139,7 @@ class Projection:
         for a in self.grid.axes:
             rise = np.zeros(padded.shape)
             all_but_first(rise, a)[...] = all_but_first(padded, a) - all_but_last(padded, a)
-            u[a][self._here] -= factor * (self.gradient_weight[a] * rise)[self._padded]
+            u[a][self.grid.faces] -= factor * (self.gradient_weight[a] * rise)[self._padded]
         self.grid.fill_faces(u)
 
     def project(self, u: Velocity) -> tuple[np.ndarray, Solved]:

@@ -107,7 +107,7 @@ class Smoke:
 
     def longest_step(self) -> float:
         """By the Courant number; at most ``physics.longest``, and what viscosity allows."""
-        fastest = self.grid.maximum(max(float(np.abs(self.u[a]).max()) for a in self.grid.axes))
+        fastest = self.grid.fastest(self.u)
         lift = self.physics.buoyancy * self.physics.longest
         step = min(self.physics.longest, self.physics.courant / max(fastest, abs(lift), 1e-30))
         if self.physics.viscosity > 0:

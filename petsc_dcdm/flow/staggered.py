@@ -41,7 +41,8 @@ class Side:
 
 
 class Grid:
-    """Cells, ranks and sides. All methods that fill a halo are collective.
+    """Cells, ranks and sides. All methods that fill a halo are collective. `inner` are this rank's cells in an array,
+    `faces` these and one layer more above them.
 
     Parameters
     ----------
@@ -62,6 +63,7 @@ class Grid:
         self.axes = [a for a in range(3) if shape[2 - a] > 1]
         self.halo = tuple(HALO if n > 1 else 0 for n in shape)
         self.inner = tuple(slice(h, h + n) for h, n in zip(self.halo, self.box.shape, strict=True))
+        self.faces = tuple(slice(h, h + n + (h > 0)) for h, n in zip(self.halo, self.box.shape, strict=True))
         kinds = PETSc.DM.BoundaryType
         boundary = [kinds.PERIODIC if p else kinds.GHOSTED for p in self.periodic[::-1]]
         dim = self.dm.getDim()
@@ -180,9 +182,12 @@ class Grid:
         field = torch.from_numpy(values)[None, None]
         return F.grid_sample(field, where, padding_mode="border", align_corners=True)[0, 0].numpy()
 
-    def maximum(self, value: float) -> float:
-        """The largest over all ranks. Collective."""
-        return float(self.dm.comm.tompi4py().allreduce(value, op=max))
+    def fastest(self, u: Velocity) -> float:
+        """The largest component of a velocity on the faces of all cells; what is mirrored beyond the sides, which is
+        twice a lid's velocity, does not count. Collective.
+        """
+        own = max(float(np.abs(u[a][self.faces]).max()) for a in self.axes)
+        return float(self.dm.comm.tompi4py().allreduce(own, op=max))
 
     def total(self, value: float) -> float:
         """The sum over all ranks. Collective."""

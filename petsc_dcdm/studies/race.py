@@ -68,37 +68,40 @@ def pictures(runner: Runner) -> list[np.ndarray]:
     return [np.asarray(Image.open(path)) for path in sorted(runner.frames.glob("[0-9]*.png"))]
 
 
-def animate(runners: list[Runner], path: Path) -> None:
-    """Side by side, each with the pictures that it had finished at that moment of its own run."""
+def at_the_moment(runners: list[Runner], shown: list[list[np.ndarray]], moment: float) -> np.ndarray:
+    """Side by side, each with the last picture that it had finished so many seconds after its own start."""
     from PIL import Image, ImageDraw
 
+    panels = []
+    for runner, own in zip(runners, shown, strict=True):
+        finished = int(np.searchsorted(runner.total, moment, side="right"))
+        image = Image.fromarray(own[min(max(finished - 1, 0) // EVERY, len(own) - 1)])
+        text = f"{runner.name}: step {finished}, {min(moment, runner.total[-1]):.1f} s"
+        ImageDraw.Draw(image).text((10, 8), text, fill="white", font_size=20)
+        panels.append(np.asarray(image))
+    return np.concatenate(panels, axis=1)
+
+
+def animate(runners: list[Runner], path: Path) -> None:
+    """All of both runs, each panel at its own speed."""
     from petsc_dcdm.flow.picture import write_gif
 
     end = max(runner.total[-1] for runner in runners)
     shown = [pictures(runner) for runner in runners]
-    images = []
-    count = int(LONGEST * FRAMES_PER_SECOND)
-    for moment in np.linspace(0.0, end, count):
-        panels = []
-        for runner, own in zip(runners, shown, strict=True):
-            finished = int(np.searchsorted(runner.total, moment, side="right"))
-            image = Image.fromarray(own[min(max(finished - 1, 0) // EVERY, len(own) - 1)])
-            draw = ImageDraw.Draw(image)
-            draw.text((8, 6), f"{runner.name}: step {finished}, {min(moment, runner.total[-1]):.1f} s", fill="white")
-            panels.append(np.asarray(image))
-        images.append(np.concatenate(panels, axis=1))
-    write_gif(path, images, LONGEST)
+    moments = np.linspace(0.0, end, int(LONGEST * FRAMES_PER_SECOND))
+    write_gif(path, [at_the_moment(runners, shown, moment) for moment in moments], LONGEST)
 
 
 def plot(runners: list[Runner], path: Path, title: str) -> None:
-    """A picture of the flow, and the accumulated seconds of pressure and of everything."""
+    """The moment when the first of them has finished, and the accumulated seconds of pressure and of everything."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 4), width_ratios=(1, 1.6), layout="constrained")
-    left.imshow(pictures(runners[0])[-1])
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 3.6), width_ratios=(2, 1.25), layout="constrained")
+    moment = min(runner.total[-1] for runner in runners)
+    left.imshow(at_the_moment(runners, [pictures(runner) for runner in runners], moment))
     left.axis("off")
     for runner, colour in zip(runners, ("tab:red", "tab:blue"), strict=True):
         steps = np.arange(1, len(runner.steps) + 1)
@@ -108,10 +111,10 @@ def plot(runners: list[Runner], path: Path, title: str) -> None:
     right.set_ylabel("accumulated seconds")
     right.set_xlim(0)
     right.set_ylim(0)
-    right.legend(frameon=False)
+    right.legend(frameon=False, fontsize=8)
     right.spines[["top", "right"]].set_visible(False)
-    right.set_title(title, fontsize=9, loc="left")
-    figure.savefig(path, dpi=110)
+    right.set_title(title, fontsize=8, loc="left")
+    figure.savefig(path, dpi=100)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -125,15 +128,12 @@ def main(argv: list[str] | None = None) -> int:
     args.out, args.mesh = args.out.resolve(), args.mesh.resolve()
     cores = len(os.sched_getaffinity(0))
     try:
-        runners = [
-            simulate("DCDM", "dcdm", args, 1),
-            simulate("CG + BoomerAMG", RIVAL, args, cores if cores > 1 else 1),
-        ]
+        runners = [simulate("DCDM", "dcdm", args, cores), simulate("CG + BoomerAMG", RIVAL, args, cores)]
     except subprocess.CalledProcessError as error:
         print(f"race: {error}", file=sys.stderr)
         return 1
     ours, rival = runners
-    title = f"Plume round {args.mesh.name}, {args.size} cells, {cores} cores, divergence left below 1e-6"
+    title = f"Smoke round {args.mesh.name}, {args.size} cells a side, {cores} ranks"
     plot(runners, args.out / "race.png", title)
     animate(runners, args.out / "race.gif")
     print(
