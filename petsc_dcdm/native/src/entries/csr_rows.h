@@ -120,7 +120,9 @@ INLINE void fetch_ahead(const csr_matrix *m, int64_t r) {
     if (r + AHEAD >= m->rows) return;
     for (int64_t e = get_index(m->indptr, r + AHEAD, wide); e < get_index(m->indptr, r + AHEAD + 1, wide); e++) {
         const int64_t local = get_index(m->indices, e, wide) - m->shift;
-        if (local >= 0 && local < m->rows) __builtin_prefetch(m->cell + local), __builtin_prefetch(m->dirichlet + local);
+        if (local < 0 || local >= m->rows) continue;
+        __builtin_prefetch(m->cell + local);
+        __builtin_prefetch(m->dirichlet + local);
     }
 }
 

@@ -5,7 +5,8 @@
 #include "csr_rows.h"
 #include "packed.h"
 
-/* A run of cells, packed, into `cells` and, where they have an s, `s_index`. Returns 0 if it does not fit what was packed before. */
+/* A run of cells, packed, into `cells` and, where they have an s, `s_index`. Returns 0 if it does not fit what was
+ * packed before. */
 static int pack_run(csr_output *out, uint8_t *restrict cells, uint8_t *restrict s_index, const row_run *run,
                     const double *s, int n, s_values *known) {
     int misfits = 0, some = 0;

@@ -89,8 +89,8 @@ typedef struct {
     int tried, count, axes;
 } choice;
 
-/* A connected part of the graph: the rows trail[begin .. end) or such lines, their extent, and how its axes become those of the
- * grid. */
+/* A connected part of the graph: the rows trail[begin .. end) or such lines, their extent, and how its axes become
+ * those of the grid. */
 typedef struct {
     int64_t begin, end;
     int64_t low[3], extent[3]; /* along the axes of the search */

@@ -93,7 +93,7 @@ static int compare(const void *left, const void *right) {
 
 static void arrange(search *s, int64_t *size) {
     int axes = s->component_count > 1 ? 2 : 1;
-    int64_t most[3] = {1, 1, 1}, at[3] = {0, 0, 0}, line = 0, layer = 0;
+    int64_t most[3] = {1, 1, 1}, at[3] = {0, 0, 0}, next_line = 0, layer = 0;
     double volume = 0;
     for (int64_t k = 0; k < s->component_count; k++)
         for (int axis = 0; axis < 3; axis++) {
@@ -119,16 +119,16 @@ static void arrange(search *s, int64_t *size) {
     for (int64_t k = 0; k < s->component_count; k++) {
         component *c = &s->components[k];
         at[0] = round_up(at[0], whole(c, 0, axes));
-        if (at[0] + length(c, 0) > most[0]) at[0] = 0, at[1] = line;
+        if (at[0] + length(c, 0) > most[0]) at[0] = 0, at[1] = next_line;
         at[1] = round_up(at[1], whole(c, 1, axes));
-        if (at[1] + length(c, 1) > most[1]) at[0] = at[1] = line = 0, at[2] = layer;
+        if (at[1] + length(c, 1) > most[1]) at[0] = at[1] = next_line = 0, at[2] = layer;
         at[2] = round_up(at[2], whole(c, 2, axes));
         for (int axis = 0; axis < 3; axis++) {
             c->origin[axis] = at[axis];
             if (at[axis] + length(c, axis) > size[axis]) size[axis] = at[axis] + length(c, axis);
         }
         at[0] += length(c, 0) + 1;
-        if (at[1] + length(c, 1) + 1 > line) line = at[1] + length(c, 1) + 1;
+        if (at[1] + length(c, 1) + 1 > next_line) next_line = at[1] + length(c, 1) + 1;
         if (at[2] + length(c, 2) + 1 > layer) layer = at[2] + length(c, 2) + 1;
     }
 }

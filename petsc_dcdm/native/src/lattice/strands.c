@@ -4,7 +4,7 @@
 
 enum { LOOK = 16 };
 
-/* A face by its lower row and how far on the other one is, so that those of a strand add up to the difference of two. */
+/* A face by its lower row and how far on the other one is: what it adds for a strand is the difference of two. */
 INLINE uint64_t face_sum(int64_t low, int64_t on) {
     uint64_t h = (uint64_t)low * 0x9E3779B97F4A7C15u + (uint64_t)on * 0xC2B2AE3D27D4EB4Fu;
     h = (h ^ h >> 29) * 0xBF58476D1CE4E5B9u;
