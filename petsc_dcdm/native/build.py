@@ -33,7 +33,7 @@ from petsc_dcdm.native.cache import (
     touch,
 )
 from petsc_dcdm.native.prebuilt import DIRECTORY_VARIABLE, find, library_name, targets
-from petsc_dcdm.native.processor import processor_facts
+from petsc_dcdm.native.processor import processor_facts, processor_features
 from petsc_dcdm.native.structures import difference
 
 SOURCE_DIRECTORY = Path(__file__).parent / "src"
@@ -84,7 +84,8 @@ def _flag_sets(family: Sequence[str] = ()) -> list[tuple[str, ...]]:
     """Flags to try in turn; ``family``: those of a family of processors, in place of this one."""
     if family:
         return [(*FLAG_SETS[0][: -len(NATIVE)], *family, "-fopenmp"), (*FLAG_SETS[2], *family)]
-    return [(*flags, *shlex.split(os.environ.get(FLAGS_VARIABLE, ""))) for flags in FLAG_SETS]
+    slow = ("-DPAIRS=0",) if "GenuineIntel" in processor_features() else ()
+    return [(*flags, *slow, *shlex.split(os.environ.get(FLAGS_VARIABLE, ""))) for flags in FLAG_SETS]
 
 
 def _processor() -> str:

@@ -22,6 +22,7 @@ def processor_facts() -> dict[str, str]:
 
 
 def processor_features() -> frozenset[str]:
-    """What that processor can do, in the kernel's words; empty where it is not told."""
+    """What that processor can do, in the kernel's words, and on x86-64 who made it; empty where it is not told."""
     facts = processor_facts()
-    return frozenset(facts.get("flags", facts.get("Features", "")).split())
+    told = (facts.get(name, "") for name in ("vendor_id", "flags", "Features"))
+    return frozenset(" ".join(told).split())

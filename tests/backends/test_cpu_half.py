@@ -28,7 +28,7 @@ def pairs() -> bool:
     """Whether the kernels evaluate the field network on pairs of bfloat16, for which there are instructions."""
     command = [*build.find_compiler(), *build._flag_sets()[0], "-dM", "-E", "-x", "c", "/dev/null"]
     found = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    return "__AVX512BF16__" in found.stdout
+    return "__AVX512BF16__" in found.stdout and "PAIRS 0" not in found.stdout
 
 
 def rounded_weights(steps: int) -> ModelFile:

@@ -176,10 +176,9 @@ INLINE block next_block(const dcdm_level *l, row_blocks *row, int64_t i) {
 INLINE vf residual_of_class(const float *c, const row_values *v, const float *r, int64_t i) {
     const vf x = load(v->c + i);
     vf y = load(r + i) - c[EXTRA] * x;
-    y -= c[X_LOW] * ((x - load(v->c + i - 1)) + (x - load(v->c + i + 1)));
-    y -= c[R_LOW] * ((x - load(v->r0 + i)) + (x - load(v->r1 + i)));
-    y -= c[W_LOW] * ((x - load(v->w0 + i)) + (x - load(v->w1 + i)));
-    return y;
+    y = add_product(y, splat(c[X_LOW]), (load(v->c + i - 1) - x) + (load(v->c + i + 1) - x));
+    y = add_product(y, splat(c[R_LOW]), (load(v->r0 + i) - x) + (load(v->r1 + i) - x));
+    return add_product(y, splat(c[W_LOW]), (load(v->w0 + i) - x) + (load(v->w1 + i) - x));
 }
 
 /* r - A x at cells i .. i + VL - 1, whose coefficients are at `a`. With differences across faces rather than
@@ -187,13 +186,12 @@ INLINE vf residual_of_class(const float *c, const row_values *v, const float *r,
 INLINE vf residual(const coef *a, const row_values *v, const float *r, int64_t i) {
     const vf x = load(v->c + i);
     vf y = load(r + i) - load_coef(a + ALIGN * EXTRA) * x;
-    y -= load_coef(a + ALIGN * X_LOW) * (x - load(v->c + i - 1));
-    y -= load_coef(a + ALIGN * X_HIGH) * (x - load(v->c + i + 1));
-    y -= load_coef(a + ALIGN * R_LOW) * (x - load(v->r0 + i));
-    y -= load_coef(a + ALIGN * R_HIGH) * (x - load(v->r1 + i));
-    y -= load_coef(a + ALIGN * W_LOW) * (x - load(v->w0 + i));
-    y -= load_coef(a + ALIGN * W_HIGH) * (x - load(v->w1 + i));
-    return y;
+    y = add_product(y, load_coef(a + ALIGN * X_LOW), load(v->c + i - 1) - x);
+    y = add_product(y, load_coef(a + ALIGN * X_HIGH), load(v->c + i + 1) - x);
+    y = add_product(y, load_coef(a + ALIGN * R_LOW), load(v->r0 + i) - x);
+    y = add_product(y, load_coef(a + ALIGN * R_HIGH), load(v->r1 + i) - x);
+    y = add_product(y, load_coef(a + ALIGN * W_LOW), load(v->w0 + i) - x);
+    return add_product(y, load_coef(a + ALIGN * W_HIGH), load(v->w1 + i) - x);
 }
 
 /* x = omega_0 r in the block at cell `begin`. */
@@ -210,12 +208,12 @@ INLINE void smooth_block(block b, int m, const row_values *v, const float *r, fl
     if (b.class_value) {
         const float omega = b.class_value[OMEGA + m];
         for (int64_t i = begin; i < begin + ALIGN; i += VL)
-            store(x + i, load(v->c + i) + omega * residual_of_class(b.class_value, v, r, i));
+            store(x + i, add_product(load(v->c + i), splat(omega), residual_of_class(b.class_value, v, r, i)));
         return;
     }
     for (int64_t t = 0; t < ALIGN; t += VL) {
         const int64_t i = begin + t;
-        store(x + i, load(v->c + i) + load_coef(b.omega + t) * residual(b.own + t, v, r, i));
+        store(x + i, add_product(load(v->c + i), load_coef(b.omega + t), residual(b.own + t, v, r, i)));
     }
 }
 
@@ -228,7 +226,7 @@ INLINE void finish_block(block b, const row_values *v, const float *r, float *x,
     for (int64_t t = 0; t < ALIGN; t += VL) {
         const int64_t i = begin + t;
         const vf omega = load_coef(b.omega + t);
-        store(x + i, masked(load(v->c + i) + omega * residual(b.own + t, v, r, i), omega > 0));
+        store(x + i, masked(add_product(load(v->c + i), omega, residual(b.own + t, v, r, i)), omega > 0));
     }
 }
 

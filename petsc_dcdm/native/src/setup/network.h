@@ -48,14 +48,18 @@ INLINE void transpose(v8 m[8]) {
 
 /* Instructions by name: the header that has them as functions takes the compiler as long as a third of this file. Where
  * the processor multiplies pairs of bfloat16, and coefficients are to be no better than that, the network is in PAIRS:
- * a step of a layer adds two numbers of a cell to its channels, else one. */
-#if defined(__AVX512BF16__) && HALF
+ * a step of a layer adds two numbers of a cell to its channels, else one. PAIRS=0 tells that it is slow at that. */
+#if !defined(PAIRS) && defined(__AVX512BF16__) && HALF
 #define PAIRS 1
+#else
+#undef PAIRS
+#define PAIRS 0
+#endif
+#if PAIRS
 typedef uint16_t h8 __attribute__((vector_size(16)));
 typedef uint16_t h16 __attribute__((vector_size(32)));
 enum { OTHER = FEATURES / 2, PLAIN = OTHER - 1, DEEP = CHANNELS / 2 }; /* steps, see below */
 #else
-#define PAIRS 0
 enum { OTHER = FEATURES - 1, PLAIN = FEATURES - 3, DEEP = CHANNELS };
 #endif
 /* Floats that the features of a cell take. */
