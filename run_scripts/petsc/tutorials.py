@@ -81,7 +81,8 @@ def judged(good: bool, said: str, usual: str) -> Run:
     if not good and sentences and "Caught signal" not in said:
         run.ended, run.why = "refused", sentences[-1]
     elif failed:
-        run.ended, run.why = "stopped", sentences[-1] if sentences else failed[0]
+        why = re.sub(r"^stopped (at step \d+): ", r"\1, ", sentences[-1]) if sentences else failed[0]
+        run.ended, run.why = "stopped", why
     elif not good:
         run.ended, run.why = "broken", " | ".join(said.splitlines()[-6:])[-500:]
     if run.ended == "stopped" and "did not converge" in usual:
@@ -132,7 +133,7 @@ def cell(run: Run | None) -> str:
     if run.ended == "converged":
         residual = f", {run.worst_residual:.0e}" if run.worst_residual else ""
         return f"converged: {run.solves} solves, {run.most_iterations} iterations{residual}"
-    return f"{run.ended}: {run.why}"
+    return f"{run.ended}: {run.why.partition(';')[0] if run.ended == 'refused' else run.why}"
 
 
 def sources(kinds: list[str], only: list[str]) -> list[tuple[str, Path]]:
