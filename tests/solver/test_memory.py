@@ -87,7 +87,6 @@ from petsc_dcdm.poisson.flags import SOLID, sides_of
 shape = (12, 14, 20)
 dm = dmda.create(shape)
 box = dmda.box_of(dm)
-comm = PETSc.COMM_WORLD.tompi4py()
 
 
 def memory():  # MB
@@ -131,18 +130,15 @@ def run(steps, anew):
     return memory()
 
 
-steps = 310 if comm.size == 1 else 120
 before = [run(range(60), anew) for anew in (False, True)]
-after = [run(range(60, steps), anew) for anew in (False, True)]
-grown = comm.allreduce(max(after) - before[1])
-PETSc.Sys.Print("grown", grown)
+after = [run(range(60, 310), anew) for anew in (False, True)]
+print("grown", max(after) - before[1])
 """
 
 
 @pytest.mark.mpi
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_hundreds_of_solves_round_a_moving_body(ranks: int) -> None:
+def test_hundreds_of_solves_round_a_moving_body() -> None:
     """With one KSP, and with a new one for each matrix, 500 in all: less is kept than a vector for every ten."""
-    grown = float(mpirun(ranks, MOVING, timeout=600).split("grown", 1)[1].split()[0])
-    assert grown < 1.5 * ranks, f"{grown:.1f} MB"
+    grown = float(mpirun(1, MOVING, timeout=300).split("grown", 1)[1].split()[0])
+    assert grown < 1.5, f"{grown:.1f} MB"
