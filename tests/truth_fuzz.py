@@ -124,7 +124,7 @@ def main(cases: int = 2000, seed: int = 0, length: int = 50, wide: bool = False)
     seed += WIDE if wide else 0
     for number, first in enumerate(range(seed, seed + cases, length)):
         ranks = 1 + number % (4 if wide else 3)
-        parts.append(survey(ranks, first, min(length, seed + cases - first), timeout=400))
+        parts.append(survey(ranks, first, min(length, seed + cases - first), timeout=1200))
         so_far = merged(parts)
         took = time.monotonic() - start
         print(f"{so_far.cases}/{cases} cases, {len(so_far.broken)} broken, {took:.0f} s", file=sys.stderr, flush=True)

@@ -162,9 +162,10 @@ def run(args: argparse.Namespace) -> int:
         args.json.write_text(json.dumps([result.to_json() for result in results], indent=1) + "\n")
         console.print(f"wrote {args.json}")
     if args.plot:
+        threads = f"{args.threads} threads a rank" if args.threads else "threads on all cores"
         from petsc_dcdm.compare.plots import plot
 
-        plot(results, args.plot)
+        plot(results, args.plot, args.rtol, f"{machine()}, {threads}; medians of {args.runs} runs")
         console.print(f"wrote {args.plot}")
     wanted = [r for r in results if r.solver.ours] or results
     return 130 if interrupted else 0 if all(r.converged for r in wanted) else 1

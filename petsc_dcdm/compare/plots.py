@@ -8,9 +8,12 @@ from pathlib import Path
 from petsc_dcdm.compare.driver import Result
 
 
-def plot(results: Sequence[Result], path: Path) -> None:
+def plot(results: Sequence[Result], path: Path, rtol: float, how: str) -> None:
     """A PNG, or what the name's suffix says: time against unknowns where there are several sizes, and the
     residual against time on the largest system. Needs matplotlib (the extra ``plot``).
+
+    Bars reach from the quickest to the slowest of the runs. rtol: the relative residual asked for, drawn as a line.
+    how: the machine and its threads, for the title.
     """
     import matplotlib
 
@@ -24,10 +27,12 @@ def plot(results: Sequence[Result], path: Path) -> None:
     figure, axes = pyplot.subplots(1, 1 + several, figsize=(6.5 * (1 + several), 4.5), squeeze=False)
     if several:
         _time_against_size(axes[0, 0], done)
-    _residual_against_time(axes[0, -1], done)
-    figure.tight_layout()
+    _residual_against_time(axes[0, -1], done, rtol)
+    names = list(dict.fromkeys(r.system.label for r in done))
+    figure.suptitle(f"{', '.join(names)}, to {rtol:g}\n{how}", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130, bbox_inches="tight")
     pyplot.close(figure)
 
 
@@ -57,14 +62,27 @@ def _time_against_size(axes, done: Sequence[Result]) -> None:  # type: ignore[no
         rows = sorted((r for r in done if (r.solver.name, r.ranks) == key), key=lambda r: r.unknowns)
         if rows:
             x = [r.unknowns for r in rows]
-            axes.loglog(x, [r.total_s for r in rows], marker="o", label=_name(rows[0], several), **style)
+            bars = [
+                [max(0.0, (r.total_s - r.spread[0])) for r in rows],
+                [max(0.0, r.spread[1] - r.total_s) for r in rows],
+            ]
+            axes.errorbar(
+                x, [r.total_s for r in rows], bars, marker="o", capsize=2, label=_name(rows[0], several), **style
+            )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
     axes.set_xlabel("unknowns")
     axes.set_ylabel("set-up + solve (s)")
     axes.grid(True, which="both", alpha=0.3)
-    axes.legend(fontsize=8)
+    _legend(axes)
 
 
-def _residual_against_time(axes, done: Sequence[Result]) -> None:  # type: ignore[no-untyped-def]
+def _legend(axes) -> None:  # type: ignore[no-untyped-def]
+    """Below the axes, where no curve is."""
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)
+
+
+def _residual_against_time(axes, done: Sequence[Result], rtol: float) -> None:  # type: ignore[no-untyped-def]
     largest = max(r.unknowns for r in done)
     rows = [r for r in done if r.unknowns == largest and r.history]
     styles, several = _styles(done), len({r.ranks for r in rows}) > 1
@@ -75,8 +93,12 @@ def _residual_against_time(axes, done: Sequence[Result]) -> None:  # type: ignor
         style = styles[row.solver.name, row.ranks]
         residuals = [row.history[0][1], *(r for _, r in row.history)]
         axes.semilogy([0.0, *times], residuals, marker=".", label=label, **style)
+        if row.solves == 1:  # the history is that of one run, the bar of all
+            axes.hlines(residuals[-1], *row.spread, color=style["color"], linewidth=1, alpha=0.6)
+    axes.axhline(rtol, color="0.4", linestyle=":", linewidth=1)
+    axes.annotate(f"{rtol:g}", (1, rtol), xycoords=("axes fraction", "data"), fontsize=8, ha="right", va="bottom")
     axes.set_xlabel("time, set-up included (s)")
     axes.set_ylabel("residual / |b|")
     axes.set_title(f"{largest:,} unknowns", fontsize=10)
     axes.grid(True, which="both", alpha=0.3)
-    axes.legend(fontsize=8)
+    _legend(axes)

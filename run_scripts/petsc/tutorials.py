@@ -19,6 +19,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,7 +82,8 @@ def judged(good: bool, said: str, usual: str) -> Run:
     if not good and sentences and "Caught signal" not in said:
         run.ended, run.why = "refused", sentences[-1]
     elif failed:
-        run.ended, run.why = "stopped", sentences[-1] if sentences else failed[0]
+        why = re.sub(r"^stopped (at step \d+): ", r"\1, ", sentences[-1]) if sentences else failed[0]
+        run.ended, run.why = "stopped", why
     elif not good:
         run.ended, run.why = "broken", " | ".join(said.splitlines()[-6:])[-500:]
     if run.ended == "stopped" and "did not converge" in usual:
@@ -108,19 +110,19 @@ def tried(source: Path, folder: Path, petsc: list[str]) -> dict[str, Run] | str:
     """The runs by number of ranks, or why there are none."""
     program = compiled(source, folder, petsc)
     if program is None:
-        return "needs more than its own source or this PETSc"
+        return "need more than their own source or this PETSc"
     runs: dict[str, Run] = {}
     for ranks in (1, 2):
         good, usual = output_of(ranks, program, *WATCH)
         if not good:
             if ranks == 1:
-                return "needs files or arguments"
+                return "need files or arguments"
             continue
         if not LINEAR.search(usual):
-            return "solves nothing linear that options without a prefix reach"
+            return "solve nothing linear that options without a prefix reach"
         good, said = output_of(ranks, program, *OURS, *WATCH, "-ksp_monitor_true_residual")
         if "Option left: name:-ksp_python_type" in said:
-            return "chooses its solver itself"
+            return "choose their solver themselves"
         runs[str(ranks)] = judged(good, said, usual)
     program.unlink()
     return runs
@@ -131,8 +133,8 @@ def cell(run: Run | None) -> str:
         return "does not run"
     if run.ended == "converged":
         residual = f", {run.worst_residual:.0e}" if run.worst_residual else ""
-        return f"converged: {run.solves} solves, {run.most_iterations} iterations{residual}"
-    return f"{run.ended}: {run.why}"
+        return f"converged: {run.solves} solve{'s' * (run.solves > 1)}, {run.most_iterations} it{residual}"
+    return f"{run.ended}: {run.why.partition(';')[0] if run.ended == 'refused' else run.why}"
 
 
 def sources(kinds: list[str], only: list[str]) -> list[tuple[str, Path]]:
@@ -156,7 +158,8 @@ def page(results: dict[str, dict[str, Run]], left_out: dict[str, str]) -> str:
         lines.append(f"| {name} | {one} | {'the same' if one == two else two} |")
     lines += ["", "Left out:", ""]
     for why, count in Counter(left_out.values()).most_common():
-        lines.append(f"- {count} {why}: {', '.join(name for name, reason in left_out.items() if reason == why)}")
+        names = ", ".join(name for name, reason in left_out.items() if reason == why)
+        lines.append(textwrap.fill(f"- {count} {why}: {names}", 118, subsequent_indent="  "))
     return "\n".join(lines) + "\n"
 
 
