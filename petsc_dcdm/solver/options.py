@@ -7,7 +7,6 @@ Reading an option through PETSc marks it as used, which keeps ``-options_left`` 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -69,8 +68,15 @@ def _preconditioner(text: str) -> str:
     known = {name for key, name in vars(PETSc.PC.Type).items() if not key.startswith("_") and isinstance(name, str)}
     if text == "none" or text in known or _registered(text):
         return text
-    near = difflib.get_close_matches(text, sorted(known), 1)
+    near = _similar(text, sorted(known), 0.6)
     raise ValueError("none or a PC type of PETSc" + (f": {near[0]}?" if near else ""))
+
+
+def _similar(name: str, known: Sequence[str], least: float) -> list[str]:
+    """The one that is most like ``name``, if any is: what somebody who has mistyped it may have meant."""
+    import difflib
+
+    return difflib.get_close_matches(name, known, 1, least)
 
 
 def _registered(kind: str) -> bool:
@@ -172,7 +178,7 @@ def misspelt(options: Sequence[Option], prefix: str | None) -> list[str]:
     sentences = []
     for name in sorted(PETSc.Options().getAll()):
         if name.startswith(begin) and name not in known and not name.startswith(others):
-            near = difflib.get_close_matches(name, known, 1, 0.5)
+            near = _similar(name, known, 0.5)
             meant = f"did you mean -{near[0]}?" if near else "there are " + ", ".join(f"-{one}" for one in known)
             sentences.append(f"there is no option -{name}, it has no effect; {meant}")
     return sentences
@@ -186,7 +192,7 @@ def checked(options: Sequence[Option], given: dict[str, Any]) -> dict[str, Any]:
     values = {}
     for name, value in given.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+            near = _similar(name, list(known), 0.6)
             raise OptionError(f"there is no setting {name!r}; " + (f"{near[0]}?" if near else ", ".join(known)))
         text = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
         try:

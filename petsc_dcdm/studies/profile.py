@@ -18,7 +18,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.backends.cpu import backend
+from petsc_dcdm.backends.cpu import backend, hierarchy
 from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
 from petsc_dcdm.compare import baselines
 from petsc_dcdm.compare.job import SystemSpec
@@ -80,7 +80,8 @@ def watch(took: Took) -> list[CpuHierarchy]:
     for module, name in ((pc, "find_grid"), (system, "extract"), (system, "keep_walls"), (pc, "coarse_solver")):
         setattr(module, name, timed(name, getattr(module, name), took))
     backend.CpuHierarchy = remember  # type: ignore[misc, assignment]
-    for solver in (coarse.PetscCoarseSolver, coarse.PartsCoarseSolver):
+    hierarchy.recording = lambda: True  # for a cycle leg by leg
+    for solver in (coarse.PetscCoarseSolver, coarse.PartsCoarseSolver, coarse.BandCoarseSolver):
         solver.__call__ = timed("coarse solve", solver.__call__, took)  # type: ignore[method-assign]
     return made
 

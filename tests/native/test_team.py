@@ -22,7 +22,7 @@ PROGRAM = r"""
 #define CHECK(what) do { if (!(what)) { printf("line %d: %s\n", __LINE__, #what); exit(1); } } while (0)
 
 static void all(int threads) {
-    long sum = 0, critical = 0, seen[64] = {0}, pieces = 0, teams = 0;
+    long sum = 0, named = 0, nameless = 0, seen[64] = {0}, pieces = 0, teams = 0;
 #pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(+ : sum)
     for (int i = 0; i < 1000; i++) sum += i;
     CHECK(sum == 499500);
@@ -44,14 +44,14 @@ static void all(int threads) {
         for (int i = 0; i < 50; i++)
 #pragma omp atomic
             pieces += i;
-#pragma omp critical(named)
-        critical++;
+#pragma omp critical(one)
+        named++;
 #pragma omp critical
-        critical++;
+        nameless++;
 #pragma omp parallel num_threads(3) /* within another: of one */
         CHECK(omp_get_num_threads() == (threads == 1 ? 3 : 1));
     }
-    CHECK(teams == (long)threads * threads && pieces == 4950 + 1225 && critical == 2 * threads);
+    CHECK(teams == (long)threads * threads && pieces == 4950 + 1225 && named == threads && nameless == threads);
 }
 
 static void *often(void *threads) {
