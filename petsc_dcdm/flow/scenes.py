@@ -52,14 +52,15 @@ def _own_cells(grid: Grid, chosen: np.ndarray) -> np.ndarray:
 
 
 def plume(wishes: Wishes) -> Smoke:
-    """Warm smoke from the floor rises round a body, which swings if it is moving; the ceiling is open."""
+    """Warm smoke from below rises round a body, which swings if it is moving; floor and ceiling are open."""
     shape = wishes.shape
     nx, ny, nz = shape[::-1]
     up = 2 if nz > 1 else 1
-    grid = Grid(shape, sides(wishes, **{f"{'xyz'[up]}_high": Side("open")}), wishes.comm)
+    open_ends = {f"{'xyz'[up]}_{end}": Side("open") for end in ("low", "high")}
+    grid = Grid(shape, sides(wishes, **open_ends), wishes.comm)
     n = shape[2 - up]
     speed = n / 2.0  # cells per unit of time: through the domain in two of them
-    centre = (0.5 * nx, 0.5 * ny, 0.5 * nz) if up == 2 else (0.5 * nx, 0.5 * ny, 0.5)
+    centre = (0.5 * nx, 0.5 * ny, 0.4 * nz) if up == 2 else (0.5 * nx, 0.4 * ny, 0.5)
     path = back_and_forth(centre, (0.15 * nx, 0.0, 0.0), 2.0) if wishes.moving else at_rest(centre)
     obstacle = _obstacle(grid, wishes, 0.16 * min(nx, n), path)
     x, y, z = grid.centres()

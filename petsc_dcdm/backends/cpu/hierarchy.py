@@ -44,6 +44,13 @@ class CpuHierarchy:
     half
         store coefficients as bfloat16, else as float32.
 
+    Attributes
+    ----------
+    levels
+        list of `LevelInfo`, the finest first, the coarsest included.
+    coarse_solve
+        to be set before `apply`: float32 right-hand side (nz, ny, nx) of this rank's coarsest box -> solution.
+
     Collective. Raises `WeightsError` for weights of another kind and `KernelsUnavailable` where the kernels can not
     be compiled, or the network is wider or the box larger than they are made for.
     """

@@ -31,27 +31,34 @@ from petsc_dcdm.stencil.packed import PackedStencil
 
 
 class CpuLevels:
-    """The levels of a network for one matrix, the finest first; arguments as for
-    `petsc_dcdm.backends.cpu.hierarchy.CpuHierarchy`.
+    """The levels of a network for one matrix, the finest first: smoothing weights and coarse operators.
+
+    Parameters
+    ----------
+    file, w, s, layout, threads, half
+        as for `petsc_dcdm.backends.cpu.hierarchy.CpuHierarchy`
 
     Attributes
     ----------
+    kernels
+        the compiled functions for coefficients in bfloat16 or float32
     stages
-        what the kernels see of each, the coarsest included; without the fields of the cycle
+        list of `Stage`, what the kernels see of each level, the coarsest included; without the fields of the cycle
     infos
-        what each is
+        list of `LevelInfo`, global shape, this rank's box and active cells of each
     box
-        the part (z, y, x) of this rank's box that they cover; nothing is active outside
+        slices (z, y, x): the part of this rank's box that they cover; nothing is active outside
     coarse
-        the operator of the coarsest, and
+        `CoarseOperator` of the coarsest level, float64, this rank's box of it
     coarse_box
-        the part of its box that the stages cover
+        slices (z, y, x): the part of that box that the stages cover
     halo
-        whether any rank's box is less than the grid
+        bool, the same on all ranks: whether a rank's box is less than the grid
     empty
-        whether this rank's is empty
+        bool: whether this rank's box has no cell
 
-    Collective.
+    Collective. Raises `KernelsUnavailable` where the kernels cannot be compiled, or the network is wider or the box
+    larger than they are made for.
     """
 
     def __init__(

@@ -46,7 +46,14 @@ class GpuHierarchy:
     dense_limit
         unknowns up to which the coarsest system is solved here, on one rank; `coarse` is None then. -1: never
     blocks
-        how cells are shared out among programs
+        how cells are shared out among programs; None: what suits the device
+
+    Attributes
+    ----------
+    stages, levels
+        lists of `Level`, what the kernels see, and of `LevelInfo`, the finest first, the coarsest included
+    halo
+        bool, the same on all ranks: whether a rank's box is less than the grid
 
     Collective. Raises `WeightsError` for weights of another kind.
     """

@@ -33,23 +33,25 @@ class GpuLevels:
     file
         weights of kind ``multigrid``
     w, s
-        three padded arrays (nz + 2, ny + 2, nx + 2), the low-face conductances, and the extra diagonal, or a
-        `PackedStencil` and None; numpy, not kept
+        numpy, float64: three padded arrays (nz + 2, ny + 2, nx + 2), the conductances of the low faces along x, y, z,
+        and the extra diagonal, scaled to a largest diagonal of 1; or a `PackedStencil` and None. Not kept
     layout
         this rank's box
     device
-        where all is made and kept
+        of torch, where all is made and kept
+    blocks
+        how cells are shared out among programs
 
     Attributes
     ----------
     levels
-        the coarsest last
+        list of `Level`, the coarsest last: bfloat16 smoothing weights, float32 or packed stencils
     infos
-        what each is
+        list of `LevelInfo`, global shape, this rank's box and active cells of each
     coarse
-        the operator of the coarsest
+        `CoarseOperator` of the coarsest level, float64 in host memory, this rank's box of it
     halo
-        whether any rank's box is less than the grid
+        bool, the same on all ranks: whether a rank's box is less than the grid
     sequence
         the kernels that were run, to be counted
 
