@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from petsc_dcdm.backends.parts.levels import Part, axes_to_halve, kernels, weaken
+from petsc_dcdm.backends.parts.levels import FOLLOWS, FOLLOWS_FLAT, Part, axes_to_halve, kernels, weaken
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.native.structures import mirrors
 
@@ -23,7 +23,6 @@ class PartsGrid(ctypes.Structure):
     _fields_ = [
         ("n", ctypes.c_int64 * 3),
         ("flat", ctypes.c_int64),
-        ("halved", ctypes.c_int64),
         ("w", ctypes.c_void_p * 3),
         *[(name, ctypes.c_void_p) for name in ("s", "inverse", "part", "x", "y", "r", "rings")],
     ]
@@ -56,7 +55,7 @@ class GridLevel:
         self._arrays = [aligned_zeros(padded * (n[2] + 2), np.float32) for _ in range(5)]
         self.r, self.x, self.y = (aligned_zeros(s.size, np.float32) for _ in range(3))
         self.part = np.full(s.shape, -1, np.int32)
-        self._rings = aligned_zeros(threads * ((steps + 1) * RING * padded + n[0]), np.float32)
+        self._rings = aligned_zeros(threads * (steps + 1) * RING * padded, np.float32)
         self.halved: tuple[int, ...] = (0, 0, 0)
         self.c = PartsGrid(flat=int(self._flat))
         self.c.n[:] = n
@@ -78,17 +77,12 @@ class GridLevel:
         sizes = [(n + 1) // 2 if half else n for n, half in zip(self.c.n, halved, strict=True)]
         c_halved, c_sizes = (ctypes.c_int64 * 3)(*halved), (ctypes.c_int64 * 3)(*sizes)
         first, part = np.empty(prod(sizes) + 1, np.int64), self.part.ctypes.data
-        to = first.ctypes.data
-        weaken(
-            lambda together: k.dcdm_parts_grid_divide(grid, c_halved, c_sizes, together, part, to, self._threads),
-            self.unknowns,
-            self._flat,
-        )
-        self.c.halved = halved[2]
+        to, follows = first.ctypes.data, FOLLOWS_FLAT if self._flat else FOLLOWS
+        shapes, rest = (grid, c_halved, c_sizes), (follows, part, to, self._threads)
+        weaken(lambda together: k.dcdm_parts_grid_divide(*shapes, together, *rest), self.unknowns, self._flat)
         self.halved = (halved[0], halved[2], 0) if self._flat else halved
         level = Part((sizes[0], sizes[2], 1) if self._flat else sizes, first)
         k.dcdm_parts_grid_rows(grid, c_halved, level.c, 1, self._threads)
         level.begin_rows()
         k.dcdm_parts_grid_rows(grid, c_halved, level.c, 0, self._threads)
-        level.slice_rows(level.row, level.column, level.value, self._threads)
         return level

@@ -2,10 +2,11 @@
 2 x 2 x 2 cells, each of the parts that hang together is one (embedded-boundary methods call them multi-valued cells).
 
 A coupling joins two unknowns of a block if it is at least `TOGETHER` times the strongest of both; what is joined is a
-part. What couples two parts is taken in series with half of the ways within them: in a uniform medium half of it, as
-ever, and all of a hole in a wall or of the contact of a stiff body (plates at 48^3: 6 iterations instead of 15). Blocks
-of every second level begin half a block earlier, so that what a boundary of blocks has kept apart comes
-together on the next level: white noise of deviation 3 takes 12 iterations instead of 15. numpy only.
+part. What is left alone follows the neighbour that it is coupled to the most strongly. What couples two parts is taken
+in series with half of the ways within them: in a uniform medium half of it, as ever, and all of a hole in a wall or of
+the contact of a stiff body (plates at 48^3: 6 iterations instead of 15). Blocks of every second level begin half a
+block earlier, so that what a boundary of blocks has kept apart comes together on the next level: white noise of
+deviation 3 takes 12 iterations instead of 15. numpy only.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ TOGETHER, TOGETHER_FLAT = 0.2, 0.1
 """Less merges too much where a medium is rough (a reservoir of 60 x 220 x 85 cells takes 19 iterations with 0.1 and 13
 with 0.2), more leaves too many unknowns; the second in the plane (layers 256^2: 16 iterations, 27 with 0.2)."""
 
+FOLLOWS, FOLLOWS_FLAT = 0.15, 0.51
+"""Share of all its couplings from which on the strongest one of an unknown that nothing joins, if to an unknown with a
+stronger coupling, makes it follow that one: what is beside a stiff body needs no number of its own. Noise of deviation
+3 at 64^3 has 73,000 instead of 131,000 unknowns on the first level, and takes 10 iterations instead of 16. In the
+plane, where ways around are few, couplings askew add up: throats at 256^2 take 10 iterations, and 17 with 0.3."""
+
 SLOW, SLOW_FLAT = 0.7, 0.8
 """Share of unknowns left from which on a level is divided again with couplings of a quarter of that strength; in the
 plane, where ways around are few and levels cheap, later."""
@@ -38,18 +45,7 @@ STRONG = 0.3
 DENSE_LIMIT = 400
 """Unknowns of which the inverse is made: 10 ms, and more than that is slower than another level."""
 
-DENSE_MOST = 1500
-"""The same where parts do not get fewer; beyond it the coarsest level is smoothed only."""
-
-MOST_WORK, MOST_WORK_FLAT = 0.8, 1.4
-"""A level combines two directions if all its visits together take no more than this share of one of the finest level:
-where unknowns get fewer slowly, that does not double on every level. Noise of deviation 3 at 256^2: 22, 15, 12
-iterations with 0.6, 1 and 1.4, at 48^3 13 with 0.6 and 11 with 1."""
-
 MOST_LEVELS = 24
-
-SLICE = 16
-"""Rows that are worked on together; as in parts.h."""
 
 _i64, _pointer = ctypes.c_int64, ctypes.c_void_p
 
@@ -61,12 +57,10 @@ class PartsLevel(ctypes.Structure):
     _fields_ = [
         ("n", _i64),
         ("blocks", _i64 * 3),
-        *[(name, _pointer) for name in ("first", "block", "row", "column", "value")],
-        *[(name, _pointer) for name in ("slice", "slice_column", "slice_value", "longer", "s", "inverse")],
+        *[(name, _pointer) for name in ("first", "block", "row", "column", "value", "s")],
         ("halved", _i64 * 3),
         ("shift", _i64 * 3),
-        ("twice", _i64),
-        *[(name, _pointer) for name in ("part", "x", "y", "r", "kept", "image")],
+        ("part", _pointer),
     ]
 
 
@@ -77,18 +71,23 @@ def kernels() -> ctypes.CDLL:
     level, i32, f64 = ctypes.POINTER(PartsLevel), ctypes.c_int, ctypes.c_double
     signatures = {
         "dcdm_parts_grid_seen": (None, [_pointer, _pointer]),
-        "dcdm_parts_grid_divide": (_i64, [_pointer, _pointer, _pointer, f64, _pointer, _pointer, i32]),
+        "dcdm_parts_grid_divide": (_i64, [_pointer, _pointer, _pointer, f64, f64, _pointer, _pointer, i32]),
         "dcdm_parts_grid_rows": (None, [_pointer, _pointer, level, i32, i32]),
         "dcdm_parts_seen": (None, [level, _pointer, i32]),
         "dcdm_parts_strongest": (None, [level, _pointer, i32]),
-        "dcdm_parts_divide": (_i64, [level, _pointer, f64, _pointer, _pointer, _pointer, i32]),
+        "dcdm_parts_divide": (_i64, [level, _pointer, f64, f64, _pointer, _pointer, _pointer, _pointer, i32]),
         "dcdm_parts_room": (None, [level, level, _pointer, i32]),
-        "dcdm_parts_rows": (None, [level, level, _pointer, _pointer, _pointer, i32]),
-        "dcdm_parts_slices": (_i64, [level]),
-        "dcdm_parts_pack": (None, [level, _pointer, _pointer, _pointer, i32]),
+        "dcdm_parts_ways": (None, [level, _pointer, i32]),
+        "dcdm_parts_rows": (None, [level, level, _pointer, _pointer, _pointer, _pointer, i32]),
+        "dcdm_parts_begin": (_i64, [_i64, _pointer]),
+        "dcdm_parts_move": (None, [level, _pointer, _pointer, _pointer, i32]),
+        "dcdm_parts_order": (None, [level, _pointer, _pointer, _pointer, i32]),
+        "dcdm_parts_pack": (None, [level, _pointer, _pointer, i32]),
+        "dcdm_parts_lead": (None, [_i64, _pointer, _pointer, _pointer, _pointer, i32]),
+        "dcdm_parts_collect": (None, [_i64, _pointer, _i64, _pointer, _pointer]),
         "dcdm_parts_fill_grid": (None, [_pointer, _pointer, _pointer, i32]),
         "dcdm_parts_multiply": (None, [_pointer, _pointer, _pointer, i32]),
-        "dcdm_parts_solve": (None, [_pointer, _pointer, _i64, _pointer, _pointer, _i64, _pointer, i32]),
+        "dcdm_parts_solve": (None, [_pointer, _pointer, _i64, _pointer, _pointer, _i64, _i64, _pointer, i32]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(c, name)
@@ -97,7 +96,7 @@ def kernels() -> ctypes.CDLL:
 
 
 class Part:
-    """One level: its arrays, and the structure that C sees. `blocks` are (x, y, z)."""
+    """One level as set-up makes it, unknowns block by block, and the structure that C sees. `blocks` are (x, y, z)."""
 
     def __init__(self, blocks: Sequence[int], first: np.ndarray) -> None:
         self.blocks, self.n = tuple(blocks), int(first[-1])
@@ -105,44 +104,31 @@ class Part:
         self.row = np.empty(self.n + 1, np.int64)
         self.block = np.empty(self.n, np.int32)
         self.column, self.value = np.empty(0, np.int32), np.empty(0, np.float32)
-        self.slice, self.longer = np.empty(0, np.int64), np.empty(0, np.uint8)
-        self.slice_column, self.slice_value = self.column, self.value
         self.part = np.empty(0, np.int32)
-        whole = -(-self.n // SLICE) * SLICE
-        self.s, self.inverse = (np.zeros(whole, np.float32) for _ in range(2))
-        self.x = self.y = self.r = self.kept = self.image = np.empty(0, np.float32)
-        self.twice = False
+        self.s = np.empty(self.n, np.float32)
         self.halved: tuple[int, ...] = (0, 0, 0)
         self.shift: tuple[int, ...] = (0, 0, 0)
 
     @property
     def c(self) -> PartsLevel:
         """For C; valid while the arrays of this level are those of now."""
-        level = PartsLevel(n=self.n, twice=int(self.twice))
+        level = PartsLevel(n=self.n)
         level.blocks[:], level.halved[:], level.shift[:] = self.blocks, self.halved, self.shift
         for name, kind in ((field[0], field[1]) for field in level._fields_):
             if kind is _pointer:
                 setattr(level, name, getattr(self, name).ctypes.data)
         return level
 
-    def take_rows(self, room: np.ndarray, column: np.ndarray, value: np.ndarray, threads: int) -> None:
-        """Rows that lie at ``room``, and room for what the cycle does with them."""
-        self.begin_rows()
-        self.slice_rows(room, column, value, threads)
-
     def begin_rows(self) -> None:
         """Room for the rows, whose lengths are known."""
-        self.slice = np.empty(self.s.size // SLICE + 1, np.int64)
-        self.longer = np.empty(self.slice.size, np.uint8)
-        places, count = kernels().dcdm_parts_slices(self.c), int(self.row[-1])
-        self.column, self.value = np.empty(count, np.int32), np.empty(count, np.float32)
-        self.slice_column, self.slice_value = np.empty(places, np.int32), np.empty(places, np.float32)
+        count = kernels().dcdm_parts_begin(self.n, self.row.ctypes.data)
+        self.column, self.value = aligned_zeros(count, np.int32), aligned_zeros(count, np.float32)
 
-    def slice_rows(self, room: np.ndarray, column: np.ndarray, value: np.ndarray, threads: int) -> None:
-        """The rows, from where they lie at ``room``, to all their places."""
+    def take_rows(self, room: np.ndarray, column: np.ndarray, value: np.ndarray, threads: int) -> None:
+        """The rows that lie at ``room``, whose lengths are known."""
+        self.begin_rows()
         pointers = (array.ctypes.data for array in (room, column, value))
-        kernels().dcdm_parts_pack(self.c, *pointers, threads)
-        self.x, self.y, self.r = (np.zeros(self.s.size, np.float32) for _ in range(3))
+        kernels().dcdm_parts_move(self.c, *pointers, threads)
 
 
 def axes_to_halve(sizes: Sequence[int], seen: Sequence[float]) -> tuple[int, ...]:
@@ -164,19 +150,14 @@ def weaken(divide: Callable[[float], int], n: int, flat: bool) -> int:
     return count
 
 
-def levels_below(first: Part, finest: int, threads: int) -> list[Part]:
-    """The first level below a grid of ``finest`` unknowns, and all coarser ones."""
+def levels_below(first: Part, threads: int) -> list[Part]:
+    """The first level below a grid, and all coarser ones."""
     levels, flat = [first], first.blocks[2] == 1
     while levels[-1].n > DENSE_LIMIT and len(levels) < MOST_LEVELS:
         coarse = _coarse(levels[-1], len(levels) % 2 == 1, flat, threads)
         if coarse is None:
             break
         levels.append(coarse)
-    times = 1
-    for level in levels[:-1]:
-        level.twice = 2 * times * level.n <= (MOST_WORK_FLAT if flat else MOST_WORK) * finest
-        times *= 1 + level.twice
-        level.kept, level.image = (np.zeros(level.s.size * level.twice, np.float32) for _ in range(2))
     return levels
 
 
@@ -194,15 +175,21 @@ def _coarse(level: Part, shifted: bool, flat: bool, threads: int) -> Part | None
     parent, level.part = np.empty(level.n, np.int32), np.empty(level.n, np.int32)
     strength = np.empty(level.n, np.float32)
     c.dcdm_parts_strongest(level.c, strength.ctypes.data, threads)
-    sizes_c, arrays = (_i64 * 3)(*blocks), [array.ctypes.data for array in (strength, parent, first)]
-    count = weaken(lambda together: c.dcdm_parts_divide(level.c, sizes_c, together, *arrays, threads), level.n, flat)
+    sizes_c, joined = (_i64 * 3)(*blocks), np.empty(level.n, np.uint8)
+    arrays = [array.ctypes.data for array in (strength, parent, joined, first)]
+    follows = FOLLOWS_FLAT if flat else FOLLOWS
+    count = weaken(
+        lambda together: c.dcdm_parts_divide(level.c, sizes_c, together, follows, *arrays, threads), level.n, flat
+    )
     if count == level.n or (count > (SLOW_FLAT if flat else SLOW) * level.n and prod(blocks) == 1):
         return None
     coarse = Part(blocks, first)
     room = np.empty(count + 1, np.int64)
     c.dcdm_parts_room(level.c, coarse.c, room.ctypes.data, threads)
     column, value = aligned_zeros(int(room[-1]), np.int32), aligned_zeros(int(room[-1]), np.float32)
-    pointers = (array.ctypes.data for array in (room, column, value))
+    ways = np.empty((level.n, 3), np.float32)
+    c.dcdm_parts_ways(level.c, ways.ctypes.data, threads)
+    pointers = (array.ctypes.data for array in (ways, room, column, value))
     c.dcdm_parts_rows(level.c, coarse.c, *pointers, threads)
     coarse.take_rows(room, column, value, threads)
     return coarse

@@ -6,6 +6,7 @@
 #include "lattice/lattice.h"
 #include "setup/setup.h"
 #include "coarse/band.h"
+#include "parts/part_cycle.h"
 #include "parts/part_grid.h"
 #include "walls/walls.h"
 
@@ -78,14 +79,17 @@ static const field_layout layouts[] = {
     FIELD(cells), FIELD(c),
 #undef OF
 #define OF parts_grid
-    WHOLE, FIELD(n), FIELD(flat), FIELD(halved), FIELD(w), FIELD(s), FIELD(inverse), FIELD(part), FIELD(x), FIELD(y),
-    FIELD(r), FIELD(rings),
+    WHOLE, FIELD(n), FIELD(flat), FIELD(w), FIELD(s), FIELD(inverse), FIELD(part), FIELD(x), FIELD(y), FIELD(r),
+    FIELD(rings),
 #undef OF
 #define OF parts_level
-    WHOLE, FIELD(n), FIELD(blocks), FIELD(first), FIELD(block), FIELD(row), FIELD(column), FIELD(value),
-    FIELD(slice), FIELD(slice_column), FIELD(slice_value), FIELD(longer), FIELD(s), FIELD(inverse), FIELD(halved),
-    FIELD(shift), FIELD(twice), FIELD(part), FIELD(x), FIELD(y), FIELD(r), FIELD(kept),
-    FIELD(image),
+    WHOLE, FIELD(n), FIELD(blocks), FIELD(first), FIELD(block), FIELD(row), FIELD(column), FIELD(value), FIELD(s),
+    FIELD(halved), FIELD(shift), FIELD(part),
+#undef OF
+#define OF parts_stage
+    WHOLE, FIELD(n), FIELD(slice), FIELD(column), FIELD(value), FIELD(rest), FIELD(rest_column), FIELD(rest_value),
+    FIELD(rest_lane), FIELD(s), FIELD(inverse), FIELD(child_first), FIELD(child), FIELD(part), FIELD(twice),
+    FIELD(x), FIELD(y), FIELD(r), FIELD(kept), FIELD(image),
 #undef OF
     {0},
 };

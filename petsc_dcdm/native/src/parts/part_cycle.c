@@ -4,74 +4,101 @@
  * made up for.
  *
  * Fluxes are differences times couplings, so that what stiff parts exchange within cancels in their sums. A team of
- * threads runs all of it together; every function is called by all of them.
+ * threads runs all of it together, every function is called by all of them; a small level, and all below it, is left
+ * to the first, as waiting for one another would take longer. Sums are taken in pieces that do not depend on the team.
  */
 #include "common.h"
+#include "parts/part_cycle.h"
 #include "parts/part_grid.h"
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
 
 typedef struct {
     const float *inverse;      /* [n][n] of the coarsest level */
     const float *coefficients; /* [steps][2] */
     int64_t steps;
-    double *sums;              /* [threads][3] */
+    double *sums;              /* [pieces of the first level][3] */
 } parts_cycle;
 
-INLINE int64_t slices(const parts_level *l) { return (l->n + SLICE - 1) / SLICE; }
+enum { PIECE = 64, ALONE = 4000 }; /* slices that are summed up as one; unknowns up to which one thread is faster */
 
-/* out = r - A x of the rows of a slice; r NULL: -A x */
-INLINE void residual(const parts_level *l, const float *restrict x, const float *restrict r, int64_t slice,
-                     float *restrict out) {
-    const int64_t at = slice * SLICE, places = l->slice[slice + 1] - l->slice[slice];
-    const int32_t *restrict column = l->slice_column + l->slice[slice];
-    const float *restrict value = l->slice_value + l->slice[slice], *restrict s = l->s + at;
-    float sum[SLICE], here[SLICE];
-#pragma omp simd
-    for (int i = 0; i < SLICE; i++) {
-        here[i] = x[at + i];
-        sum[i] = (r ? r[at + i] : 0.0f) - s[i] * here[i];
+typedef struct {
+    int number, count;
+} team;
+
+INLINE int64_t slices(const parts_stage *l) { return (l->n + SLICE - 1) / SLICE; }
+
+INLINE void meet(team t) {
+    if (t.count > 1) {
+#pragma omp barrier
     }
-    for (int64_t e = 0; e < places; e += SLICE) {
-#pragma omp simd
-        for (int i = 0; i < SLICE; i++) sum[i] += value[e + i] * (x[column[e + i]] - here[i]);
+}
+
+INLINE int64_t share_of(int64_t n, team t, int number) { return n * number / t.count; }
+
+#define SHARE(n, t, i) \
+    for (int64_t i = share_of(n, t, t.number), i##_end = share_of(n, t, t.number + 1); i < i##_end; i++)
+
+INLINE vf gather(const float *x, const int32_t *at) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_i32gather_ps(_mm512_loadu_si512(at), x, 4);
+#elif defined(__AVX2__)
+    return (vf)_mm256_i32gather_ps(_mm256_loadu_si256((const __m256i *)at), x, 4);
+#else
+    vf v;
+    for (int i = 0; i < VL; i++) v[i] = x[at[i]];
+    return v;
+#endif
+}
+
+static NOINLINE vf with_rest(const parts_stage *l, const float *x, int64_t slice, int64_t lane, vf sum) {
+    float each[VL];
+    store(each, sum);
+    for (int64_t e = l->rest[slice]; e < l->rest[slice + 1]; e++) {
+        const int64_t i = l->rest_lane[e] - lane;
+        if (i >= 0 && i < VL)
+            each[i] += l->rest_value[e] * (x[l->rest_column[e]] - x[slice * SLICE + l->rest_lane[e]]);
     }
-    if (l->longer[slice])
-        for (int i = 0; i < SLICE && at + i < l->n; i++)
-            for (int64_t e = l->row[at + i] + places / SLICE; e < l->row[at + i + 1]; e++)
-                sum[i] += l->value[e] * (x[l->column[e]] - here[i]);
-    memcpy(out, sum, sizeof sum);
+    return load(each);
+}
+
+/* -A x of VL rows of a slice from `lane` on */
+INLINE vf minus_image(const parts_stage *l, const float *x, int64_t slice, int64_t lane) {
+    const int64_t at = slice * SLICE + lane;
+    const vf here = load(x + at);
+    vf sum = -load(l->s + at) * here;
+    for (int64_t e = l->slice[slice] + lane, end = l->slice[slice + 1]; e < end; e += SLICE)
+        sum += load(l->value + e) * (gather(x, l->column + e) - here);
+    return l->rest[slice] == l->rest[slice + 1] ? sum : with_rest(l, x, slice, lane, sum);
 }
 
 /* x + a (x - y) + b D^-1 (r - A x) to y, the iterate before x unless a is 0 */
-static void sweep(const parts_level *l, const float *restrict x, float *restrict y, float a, float b) {
-#pragma omp for schedule(static)
-    for (int64_t slice = 0; slice < slices(l); slice++) {
-        const int64_t at = slice * SLICE;
-        float left[SLICE];
-        residual(l, x, l->r, slice, left);
-        const float *restrict inverse = l->inverse + at;
-        if (a == 0.0f) {
-#pragma omp simd
-            for (int i = 0; i < SLICE; i++) y[at + i] = x[at + i] + b * inverse[i] * left[i];
-        } else {
-#pragma omp simd
-            for (int i = 0; i < SLICE; i++)
-                y[at + i] = x[at + i] + a * (x[at + i] - y[at + i]) + b * inverse[i] * left[i];
+static void sweep(const parts_stage *l, team t, const float *x, float *y, float a, float b) {
+    SHARE(slices(l), t, slice)
+        for (int64_t lane = 0; lane < SLICE; lane += VL) {
+            const int64_t at = slice * SLICE + lane;
+            const vf left = load(l->r + at) + minus_image(l, x, slice, lane), here = load(x + at);
+            vf next = here + b * load(l->inverse + at) * left;
+            if (a != 0.0f) next += a * (here - load(y + at));
+            store(y + at, next);
         }
-    }
+    meet(t);
 }
 
 /* Steps from x, or from 0. Returns the iterate, x itself after an even number of them, and the other array in
  * *other. */
-static float *smooth(const parts_level *l, const parts_cycle *cycle, float *x, float *y, int from_zero,
+static float *smooth(const parts_stage *l, const parts_cycle *cycle, team t, float *x, float *y, int from_zero,
                      float **other) {
     const float *c = cycle->coefficients;
     int64_t step = 0;
     if (from_zero) {
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < l->n; i++) {
-            y[i] = c[1] * l->inverse[i] * l->r[i];
-            x[i] = 0.0f;
-        }
+        SHARE(slices(l), t, slice)
+            for (int64_t at = slice * SLICE; at < (slice + 1) * SLICE; at += VL) {
+                store(y + at, c[1] * load(l->inverse + at) * load(l->r + at));
+                store(x + at, splat(0.0f));
+            }
+        meet(t);
         step = 1;
     }
     for (;; step++) {
@@ -81,119 +108,139 @@ static float *smooth(const parts_level *l, const parts_cycle *cycle, float *x, f
             y = swap;
         }
         if (step == cycle->steps) break;
-        sweep(l, x, y, step ? c[2 * step] : 0.0f, c[2 * step + 1]);
+        sweep(l, t, x, y, step ? c[2 * step] : 0.0f, c[2 * step + 1]);
     }
     *other = y;
     return x;
 }
 
-/* Right-hand side of the next level: the residual of x, which goes to `room`, added up over its parts. */
-static void restrict_residual(const parts_level *l, const parts_level *c, const float *x, float *room) {
-    const int64_t blocks = c->blocks[0] * c->blocks[1] * c->blocks[2];
-#pragma omp for schedule(static)
-    for (int64_t slice = 0; slice < slices(l); slice++) residual(l, x, l->r, slice, room + slice * SLICE);
-#pragma omp for schedule(static)
-    for (int64_t b = 0; b < blocks; b++) {
-        int64_t from[3], to[3];
-        parts_children(l, c->blocks, b, from, to);
-        for (int64_t p = c->first[b]; p < c->first[b + 1]; p++) c->r[p] = 0.0f;
-        PARTS_FOR(l, from, to, i, in)
-            if (l->part[i] >= 0) c->r[l->part[i]] += room[i];
+/* Right-hand side of level c: the residual of the level above, added up over what each unknown stands for. */
+static void add_up(const parts_stage *c, team t, const float *residual) {
+    SHARE(c->n, t, p) {
+        float sum = 0.0f;
+        for (int32_t k = c->child_first[p]; k < c->child_first[p + 1]; k++) sum += residual[c->child[k]];
+        c->r[p] = sum;
     }
+    meet(t);
 }
 
-static void solve_densely(const parts_level *l, const parts_cycle *cycle) {
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < l->n; i++) {
+static void solve_densely(const parts_stage *l, const parts_cycle *cycle, team t) {
+    SHARE(l->n, t, i) {
         const float *row = cycle->inverse + i * l->n;
         float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
         for (int64_t j = 0; j < l->n; j++) sum += row[j] * l->r[j];
         l->x[i] = sum;
     }
+    meet(t);
 }
 
-/* -A x to `to` */
-static void multiply(const parts_level *l, const float *x, float *to) {
-#pragma omp for schedule(static)
-    for (int64_t slice = 0; slice < slices(l); slice++) residual(l, x, NULL, slice, to + slice * SLICE);
+INLINE double total(vf v) {
+    double sum = 0.0;
+    for (int i = 0; i < VL; i++) sum += v[i];
+    return sum;
 }
 
-/* a.b, a.c and d.b, the same on all threads. */
-static void dots(int64_t n, const parts_cycle *cycle, const float *a, const float *b, const float *c, const float *d,
-                 double out[3]) {
-    double sum[3] = {0.0, 0.0, 0.0};
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < n; i++) {
-        sum[0] += (double)a[i] * b[i];
-        sum[1] += (double)a[i] * c[i];
-        sum[2] += (double)d[i] * b[i];
+/* -A x to `image`, and x . image, x . r and image . other in out, the same on all threads. */
+static void multiply(const parts_stage *l, const parts_cycle *cycle, team t, const float *x, float *image,
+                     const float *other, double out[3]) {
+    const int64_t count = slices(l), pieces = (count + PIECE - 1) / PIECE;
+    SHARE(pieces, t, piece) {
+        vf energy = splat(0.0f), slope = energy, shared = energy;
+        const int64_t end = (piece + 1) * PIECE < count ? (piece + 1) * PIECE : count;
+        for (int64_t slice = piece * PIECE; slice < end; slice++)
+            for (int64_t lane = 0; lane < SLICE; lane += VL) {
+                const int64_t at = slice * SLICE + lane;
+                const vf product = minus_image(l, x, slice, lane), here = load(x + at);
+                store(image + at, product);
+                energy += here * product;
+                slope += here * load(l->r + at);
+                shared += product * load(other + at);
+            }
+        double *const sum = cycle->sums + 3 * piece;
+        sum[0] = total(energy), sum[1] = total(slope), sum[2] = total(shared);
     }
-    memcpy(cycle->sums + 3 * omp_get_thread_num(), sum, sizeof sum);
-#pragma omp barrier
+    meet(t);
     out[0] = out[1] = out[2] = 0.0;
-    for (int t = 0; t < omp_get_num_threads(); t++)
-        for (int i = 0; i < 3; i++) out[i] += cycle->sums[3 * t + i];
-#pragma omp barrier
+    for (int64_t piece = 0; piece < pieces; piece++)
+        for (int i = 0; i < 3; i++) out[i] += cycle->sums[3 * piece + i];
 }
 
-static void solve(const parts_level *l, int64_t below, const parts_cycle *cycle);
+static void solve(const parts_stage *l, int64_t below, const parts_cycle *cycle, team t);
 
 /* x of a level that has levels below: two directions, of r and of what the first leaves of it. */
-static void solve_twice(const parts_level *l, int64_t below, const parts_cycle *cycle) {
+static void combine(const parts_stage *l, int64_t below, const parts_cycle *cycle, team t) {
     double first[3], second[3];
-    solve(l, below, cycle);
-    multiply(l, l->x, l->image);
-    dots(l->n, cycle, l->x, l->image, l->r, l->x, first);
+    solve(l, below, cycle, t);
+    multiply(l, cycle, t, l->x, l->image, l->x, first);
     /* the image is that of -A */
     const double energy = -first[0], step = energy > 0.0 ? first[1] / energy : 0.0;
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < l->n; i++) {
-        l->kept[i] = l->x[i];
-        l->r[i] += (float)step * l->image[i];
-    }
-    solve(l, below, cycle);
-    multiply(l, l->x, l->y);
-    dots(l->n, cycle, l->x, l->y, l->r, l->kept, second);
+    SHARE(slices(l), t, slice)
+        for (int64_t at = slice * SLICE; at < (slice + 1) * SLICE; at += VL) {
+            store(l->kept + at, load(l->x + at));
+            store(l->r + at, load(l->r + at) + (float)step * load(l->image + at));
+        }
+    meet(t);
+    solve(l, below, cycle, t);
+    multiply(l, cycle, t, l->x, l->image, l->kept, second);
     const double shared = energy > 0.0 ? -second[2] / energy : 0.0; /* x . A kept over kept . A kept */
     const double left = -second[0] + shared * second[2], more = left > 0.0 ? second[1] / left : 0.0;
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < l->n; i++)
-        l->x[i] = (float)(step - more * shared) * l->kept[i] + (float)more * l->x[i];
+    SHARE(slices(l), t, slice)
+        for (int64_t at = slice * SLICE; at < (slice + 1) * SLICE; at += VL)
+            store(l->x + at, (float)(step - more * shared) * load(l->kept + at) + (float)more * load(l->x + at));
+    meet(t);
 }
 
 /* x of a level with so many below from its r. */
-static void solve(const parts_level *l, int64_t below, const parts_cycle *cycle) {
+static void find(const parts_stage *l, int64_t below, const parts_cycle *cycle, team t) {
+    const team first = {0, 1};
+    if (t.count > 1 && l->n <= ALONE) {
+        if (t.number == 0) find(l, below, cycle, first);
+        meet(t);
+    } else if (l->twice) combine(l, below, cycle, t);
+    else solve(l, below, cycle, t);
+}
+
+/* The same by one direction. */
+static void solve(const parts_stage *l, int64_t below, const parts_cycle *cycle, team t) {
     if (!below && cycle->inverse) {
-        solve_densely(l, cycle);
+        solve_densely(l, cycle, t);
         return;
     }
-    float *y, *x = smooth(l, cycle, l->x, l->y, 1, &y);
+    float *y, *x = smooth(l, cycle, t, l->x, l->y, 1, &y);
     if (below) {
-        const parts_level *c = l + 1;
-        restrict_residual(l, c, x, y);
-        if (c->twice) solve_twice(c, below - 1, cycle);
-        else solve(c, below - 1, cycle);
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < l->n; i++)
-            if (l->part[i] >= 0) x[i] += c->x[l->part[i]];
+        SHARE(slices(l), t, slice)
+            for (int64_t lane = 0; lane < SLICE; lane += VL) {
+                const int64_t at = slice * SLICE + lane;
+                store(y + at, load(l->r + at) + minus_image(l, x, slice, lane));
+            }
+        meet(t);
+        add_up(l + 1, t, y);
+        find(l + 1, below - 1, cycle, t);
+        const float *e = l[1].x;
+        SHARE(l->n, t, i)
+            if (l->part[i] >= 0) x[i] += e[l->part[i]];
+        meet(t);
     }
-    x = smooth(l, cycle, x, y, 0, &y);
+    x = smooth(l, cycle, t, x, y, 0, &y);
     if (x == l->x) return;
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < l->n; i++) l->x[i] = x[i];
+    SHARE(l->n, t, i) l->x[i] = x[i];
+    meet(t);
 }
 
 /* y of the grid from its r; levels: `count` below it. inverse: of the last one, or NULL if it is to be smoothed only;
- * sums: [3 * threads] room. */
-void dcdm_parts_solve(const parts_grid *grid, const parts_level *levels, int64_t count, const float *inverse,
-                      const float *coefficients, int64_t steps, double *sums, int threads) {
-    const parts_cycle cycle = {inverse, coefficients, steps, sums};
+ * coefficients: of as many steps on the grid, and then on the levels. sums: room for 3 of each PIECE of slices. */
+void dcdm_parts_solve(const parts_grid *grid, const parts_stage *levels, int64_t count, const float *inverse,
+                      const float *coefficients, int64_t steps, int64_t steps_below, double *sums, int threads) {
+    const parts_cycle cycle = {inverse, coefficients + 2 * steps, steps_below, sums};
 #pragma omp parallel num_threads(threads)
     {
-        parts_grid_down(grid, coefficients, steps, count ? levels : NULL);
-        if (count && levels->twice) solve_twice(levels, count - 1, &cycle);
-        else if (count) solve(levels, count - 1, &cycle);
+        const team t = {omp_get_thread_num(), omp_get_num_threads()};
+        parts_grid_down(grid, coefficients, steps);
+        if (count) {
+            add_up(levels, t, grid->y);
+            find(levels, count - 1, &cycle, t);
+        }
         parts_grid_up(grid, coefficients, steps, count ? levels->x : NULL);
     }
 }

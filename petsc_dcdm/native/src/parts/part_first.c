@@ -63,9 +63,14 @@ void dcdm_parts_grid_seen(const parts_grid *g, double seen[3]) {
     for (int a = 0; a < 3; a++) seen[a] = parts_median_share(bins[a]);
 }
 
+INLINE void join(int label[8], int count, int i, int j) {
+    const int low = label[i] < label[j] ? label[i] : label[j], high = label[i] + label[j] - low;
+    for (int k = 0; k < count; k++) label[k] = label[k] == high ? low : label[k];
+}
+
 /* As dcdm_parts_divide; part: [cells], -1 for cells without couplings. */
 int64_t dcdm_parts_grid_divide(const parts_grid *g, const int64_t halved[3], const int64_t next[3], double theta,
-                               int32_t *part, int64_t *first, int threads) {
+                               double follows, int32_t *part, int64_t *first, int threads) {
     const int64_t blocks = next[0] * next[1] * next[2];
     const float share = (float)theta;
     int64_t cell_step[3], step[3];
@@ -74,7 +79,7 @@ int64_t dcdm_parts_grid_divide(const parts_grid *g, const int64_t halved[3], con
     for (int64_t b = 0; b < blocks; b++) {
         block_cells c;
         float strongest[8];
-        int label[8], count = 0;
+        int label[8], joined[8] = {0}, count = 0;
         cells_of(g, halved, next, b, &c);
         for (int i = 0; i < c.count; i++) label[i] = i, strongest[i] = strongest_at(g, step, c.at[i]);
         for (int q = 0; q < 8; q++)
@@ -83,10 +88,24 @@ int64_t dcdm_parts_grid_divide(const parts_grid *g, const int64_t halved[3], con
                 if (i < 0 || j < 0) continue;
                 const float value = g->w[a][c.at[j]];
                 if (!(value > 0.0f && value >= share * stronger(strongest[i], strongest[j]))) continue;
-                const int low = label[i] < label[j] ? label[i] : label[j], high = label[i] + label[j] - low;
-                if (low == high) continue;
-                for (int k = 0; k < c.count; k++) label[k] = label[k] == high ? low : label[k];
+                joined[i] = joined[j] = 1;
+                join(label, c.count, i, j);
             }
+        for (int q = 0; q < 8; q++) {
+            const int i = c.number[q];
+            if (i < 0 || joined[i]) continue;
+            float all = 0.0f;
+            for (int a = 0; a < 3; a++) all += g->w[a][c.at[i]] + g->w[a][c.at[i] + step[a]];
+            float most = (float)follows * all;
+            int with = -1;
+            for (int a = 0; a < 3; a++) {
+                const int high = q >> a & 1, j = c.number[q ^ 1 << a];
+                if (j < 0) continue;
+                const float value = g->w[a][c.at[high ? i : j]];
+                if (value > 0.0f && value >= most && strongest[j] > strongest[i]) most = value, with = j;
+            }
+            if (with >= 0) join(label, c.count, i, with);
+        }
         int32_t number[8];
         for (int i = 0; i < c.count; i++) {
             if (label[i] == i) number[i] = strongest[i] > 0.0f ? count++ : -1;
@@ -116,7 +135,7 @@ INLINE float way_within(const parts_grid *g, int64_t step, int64_t cell_step, in
 }
 
 /* Rows of the next level from the parts of the cells: with `lengths` only how long they are, to row[p + 1], and s,
- * block; else the couplings and the diagonal, to where row has them. */
+ * block; else the couplings, to where row has them. */
 void dcdm_parts_grid_rows(const parts_grid *g, const int64_t halved[3], const parts_level *next, int lengths,
                           int threads) {
     const int64_t blocks = next->blocks[0] * next->blocks[1] * next->blocks[2];
@@ -145,7 +164,7 @@ void dcdm_parts_grid_rows(const parts_grid *g, const int64_t halved[3], const pa
                     if (!(w > 0.0f)) continue;
                     const int32_t q = g->part[there];
                     if (q == begin + p) continue;
-                    if (halved[a])
+                    if (halved[a] && !lengths)
                         w = parts_in_series(
                             w, way_within(g, step[a], cell_step[a], cell, c.at[i], a) +
                                    way_within(g, step[a], cell_step[a], there,
@@ -163,13 +182,10 @@ void dcdm_parts_grid_rows(const parts_grid *g, const int64_t halved[3], const pa
                 next->block[begin + p] = (int32_t)b;
                 continue;
             }
-            double sum = s[p];
             for (int e = 0; e < length[p]; e++) {
                 next->column[next->row[begin + p] + e] = column[p][e];
                 next->value[next->row[begin + p] + e] = value[p][e];
-                sum += value[p][e];
             }
-            next->inverse[begin + p] = sum > 0.0 ? (float)(1.0 / sum) : 0.0f;
         }
     }
 }

@@ -47,15 +47,13 @@ static void step_plane(const slab *sl, int64_t k, int64_t z, float a, float b) {
     }
 }
 
-/* The residual of a plane of iterate k, added up over its parts. line: [n[0]] room */
-static void restrict_plane(const slab *sl, int64_t k, int64_t z, float *to, float *restrict line) {
+/* The residual of a plane of iterate k. */
+static void residual_plane(const slab *sl, int64_t k, int64_t z) {
     const parts_grid *g = sl->g;
     for (int64_t y = 0; y < g->n[1]; y++) {
         ROW(k, z, y);
-        const int32_t *part = g->part + (z * g->n[1] + y) * g->n[0];
-        for (int64_t i = 0; i < g->n[0]; i++) line[i] = RESIDUAL(i);
-        for (int64_t i = 0; i < g->n[0]; i++)
-            if (part[i] >= 0) to[part[i]] += line[i];
+        float *restrict out = g->y + (z * g->n[1] + y) * g->n[0];
+        for (int64_t i = 0; i < g->n[0]; i++) out[i] = RESIDUAL(i);
     }
 }
 
@@ -89,14 +87,12 @@ static void keep_plane(const slab *sl, int64_t k, int64_t z, float *to) {
         memcpy(to + (z * g->n[1] + y) * g->n[0], plane(sl, k, z) + y * (g->n[0] + 2), (size_t)g->n[0] * sizeof *to);
 }
 
-/* The planes of this thread, whole coarse blocks, and its rings. */
+/* The planes of this thread and its rings. */
 static slab own_slab(const parts_grid *g, int64_t steps, int64_t *begin, int64_t *end) {
-    const int64_t t = omp_get_thread_num(), team = omp_get_num_threads(), thick = 1 + g->halved;
-    const int64_t blocks = (g->n[2] + thick - 1) / thick;
-    *begin = thick * (blocks * t / team);
-    *end = thick * (blocks * (t + 1) / team);
-    if (*end > g->n[2]) *end = g->n[2];
-    const slab own = {g, g->rings + t * ((steps + 1) * RING * padded_plane(g) + g->n[0])};
+    const int64_t t = omp_get_thread_num(), team = omp_get_num_threads();
+    *begin = g->n[2] * t / team;
+    *end = g->n[2] * (t + 1) / team;
+    const slab own = {g, g->rings + t * (steps + 1) * RING * padded_plane(g)};
     return own;
 }
 
@@ -104,19 +100,10 @@ INLINE int within(int64_t z, int64_t begin, int64_t end, int64_t nz) {
     return z >= begin && z < end && z >= 0 && z < nz;
 }
 
-/* x from 0 by `steps` steps with coefficients c[steps][2], and the right-hand side of the next level, of whose
- * unknowns first[] tells those of each block; nothing of that if `next` is NULL. By all threads of a team. */
-void parts_grid_down(const parts_grid *g, const float *c, int64_t steps, const parts_level *next) {
+/* x from 0 by `steps` steps with coefficients c[steps][2], and its residual to y. By all threads of a team. */
+void parts_grid_down(const parts_grid *g, const float *c, int64_t steps) {
     int64_t begin, end;
     const slab sl = own_slab(g, steps, &begin, &end);
-    float *const line = sl.ring + (steps + 1) * RING * padded_plane(g);
-    if (next && begin < end) {
-        const int64_t plane_blocks = next->blocks[0] * next->blocks[1], thick = 1 + g->halved;
-        /* a plane of a flat grid is a row of the next level */
-        const int64_t unit = g->flat ? next->blocks[0] : plane_blocks;
-        const int64_t from = next->first[begin / thick * unit], to = next->first[(end + thick - 1) / thick * unit];
-        memset(next->r + from, 0, (size_t)(to - from) * sizeof *next->r);
-    }
     memset(sl.ring, 0, (size_t)(RING * padded_plane(g)) * sizeof *sl.ring); /* the iterate before the first */
     for (int64_t z = begin - steps; z < end + steps && begin < end; z++) {
         if (within(z, begin - steps, end + steps, g->n[2])) scaled_plane(&sl, z, c[1]);
@@ -125,7 +112,7 @@ void parts_grid_down(const parts_grid *g, const float *c, int64_t steps, const p
                 step_plane(&sl, k, z - k, c[2 * k], c[2 * k + 1]);
         if (within(z - steps, begin, end, g->n[2])) {
             keep_plane(&sl, steps, z - steps, g->x);
-            if (next) restrict_plane(&sl, steps, z - steps, next->r, line);
+            residual_plane(&sl, steps, z - steps);
         }
     }
 #pragma omp barrier

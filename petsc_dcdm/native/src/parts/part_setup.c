@@ -44,29 +44,57 @@ INLINE int32_t root(int32_t *parent, int32_t i) {
     return i;
 }
 
+INLINE void join(int32_t *parent, int32_t i, int32_t j) {
+    const int32_t p = root(parent, i), q = root(parent, j);
+    if (p != q) parent[p > q ? p : q] = p > q ? q : p;
+}
+
+INLINE int lies_within(const parts_level *l, int32_t i, const int64_t from[3], const int64_t to[3]) {
+    const int64_t b = l->block[i], x = b % l->blocks[0], y = b / l->blocks[0] % l->blocks[1];
+    const int64_t z = b / (l->blocks[0] * l->blocks[1]);
+    return x >= from[0] && x < to[0] && y >= from[1] && y < to[1] && z >= from[2] && z < to[2];
+}
+
+/* The unknown of the same block that i follows, -1 for none: it is more strongly coupled than i, and to it goes the
+ * strongest coupling of i that is at least a share `follows` of them all. */
+INLINE int32_t followed(const parts_level *l, const float *strongest, int64_t i, float follows, const int64_t from[3],
+                        const int64_t to[3]) {
+    int32_t found = -1;
+    float most = 0.0f;
+    for (int64_t e = l->row[i]; e < l->row[i + 1]; e++) most += l->value[e];
+    most *= follows;
+    for (int64_t e = l->row[i]; e < l->row[i + 1]; e++) {
+        const int32_t j = l->column[e];
+        if (l->value[e] >= most && strongest[j] > strongest[i] && lies_within(l, j, from, to))
+            most = l->value[e], found = j;
+    }
+    return found;
+}
+
 /* The parts of every block of the next level, next[3] of them: first[blocks + 1], l->part; an unknown without
- * couplings gets none. Couplings of at least `theta` times the strongest of both ends join. parent: [n] room.
- * Returns how many parts there are. */
-int64_t dcdm_parts_divide(const parts_level *l, const int64_t next[3], double theta, const float *strongest,
-                          int32_t *parent, int64_t *first, int threads) {
+ * couplings gets none. Couplings of at least `theta` times the strongest of both ends join; unknowns that nothing
+ * joins follow others. parent, joined: [n] room. Returns how many parts there are. */
+int64_t dcdm_parts_divide(const parts_level *l, const int64_t next[3], double theta, double follows,
+                          const float *strongest, int32_t *parent, uint8_t *joined, int64_t *first, int threads) {
     const int64_t blocks = next[0] * next[1] * next[2];
     const float share = (float)theta;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t b = 0; b < blocks; b++) {
         int64_t from[3], to[3], count = 0;
         parts_children(l, next, b, from, to);
-        PARTS_FOR(l, from, to, i, in) parent[i] = (int32_t)i;
+        PARTS_FOR(l, from, to, i, in) parent[i] = (int32_t)i, joined[i] = 0;
         PARTS_FOR(l, from, to, i, in) {
             for (int64_t e = l->row[i]; e < l->row[i + 1]; e++) {
                 const int32_t j = l->column[e];
                 const float most = strongest[i] > strongest[j] ? strongest[i] : strongest[j];
-                if (j > i || !(l->value[e] >= share * most)) continue;
-                const int64_t c = l->block[j], x = c % l->blocks[0], y = c / l->blocks[0] % l->blocks[1];
-                const int64_t z = c / (l->blocks[0] * l->blocks[1]);
-                if (x < from[0] || x >= to[0] || y < from[1] || y >= to[1] || z < from[2] || z >= to[2]) continue;
-                const int32_t p = root(parent, (int32_t)i), q = root(parent, j);
-                if (p != q) parent[p > q ? p : q] = p > q ? q : p;
+                if (j > i || !(l->value[e] >= share * most) || !lies_within(l, j, from, to)) continue;
+                join(parent, (int32_t)i, j);
+                joined[i] = joined[j] = 1;
             }
+        }
+        PARTS_FOR(l, from, to, i, in) {
+            const int32_t with = joined[i] ? -1 : followed(l, strongest, i, (float)follows, from, to);
+            if (with >= 0) join(parent, (int32_t)i, with);
         }
         PARTS_FOR(l, from, to, i, in) count += root(parent, (int32_t)i) == i && strongest[i] > 0.0f;
         first[b + 1] = count;
@@ -107,19 +135,22 @@ void dcdm_parts_room(const parts_level *l, const parts_level *c, int64_t *room, 
     for (int64_t p = 0; p < c->n; p++) room[p + 1] += room[p];
 }
 
-/* One over the couplings of an unknown within its part along an axis, 0 if there are none: half of that lies
- * between it and the middle of the part. */
-INLINE float way_within(const parts_level *l, int64_t i, int axis) {
-    float sum = 0.0f;
-    for (int64_t e = l->row[i]; e < l->row[i + 1]; e++)
-        if (l->part[l->column[e]] == l->part[i] && axis_between(l, l->block[i], l->block[l->column[e]]) == axis)
-            sum += l->value[e];
-    return sum > 0.0f ? 1.0f / sum : 0.0f;
+/* One over the couplings of each unknown within its part along each axis that is halved, 0 if there are none: half of
+ * that lies between it and the middle of the part. ways: [n][3] */
+void dcdm_parts_ways(const parts_level *l, float *ways, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t i = 0; i < l->n; i++) {
+        float sum[4] = {0.0f};
+        for (int64_t e = l->row[i]; e < l->row[i + 1]; e++)
+            if (l->part[l->column[e]] == l->part[i])
+                sum[axis_between(l, l->block[i], l->block[l->column[e]])] += l->value[e];
+        for (int a = 0; a < 3; a++) ways[3 * i + a] = sum[a] > 0.0f ? 1.0f / sum[a] : 0.0f;
+    }
 }
 
-/* The rows of the next level at their room, lengths to row[p + 1]. */
-void dcdm_parts_rows(const parts_level *l, const parts_level *c, const int64_t *room, int32_t *column, float *value,
-                     int threads) {
+/* The rows of the next level at their room, lengths to row[p + 1]. ways: as above */
+void dcdm_parts_rows(const parts_level *l, const parts_level *c, const float *ways, const int64_t *room,
+                     int32_t *column, float *value, int threads) {
     const int64_t blocks = c->blocks[0] * c->blocks[1] * c->blocks[2];
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t b = 0; b < blocks; b++) {
@@ -137,7 +168,7 @@ void dcdm_parts_rows(const parts_level *l, const parts_level *c, const int64_t *
                 if (q == p) continue;
                 const int axis = axis_between(l, in, l->block[j]);
                 const float w = axis < 3 && l->halved[axis]
-                                    ? parts_in_series(l->value[e], way_within(l, i, axis) + way_within(l, j, axis))
+                                    ? parts_in_series(l->value[e], ways[3 * i + axis] + ways[3 * j + axis])
                                     : l->value[e];
                 int64_t at = 0;
                 while (at < count && to_column[at] != q) at++;
@@ -146,67 +177,23 @@ void dcdm_parts_rows(const parts_level *l, const parts_level *c, const int64_t *
             }
             c->row[p + 1] = count;
         }
-        for (int64_t p = c->first[b]; p < c->first[b + 1]; p++) {
-            double sum = c->s[p];
-            for (int64_t e = room[p]; e < room[p] + c->row[p + 1]; e++) sum += value[e];
-            c->inverse[p] = sum > 0.0 ? (float)(1.0 / sum) : 0.0f;
-        }
     }
 }
 
-/* How many couplings of each row of a slice go into it, the first ones: what makes the least work if one of the
- * rest is as much as REST places. length: of its rows */
-enum { REST = 6 };
-static int64_t width_of(const int64_t length[SLICE], int64_t longest) {
-    int64_t best = longest, least = SLICE * longest;
-    for (int64_t width = longest - 1; width >= 0; width--) {
-        int64_t work = SLICE * width;
-        for (int k = 0; k < SLICE; k++) work += length[k] > width ? REST * (length[k] - width) : 0;
-        if (work < least) least = work, best = width;
-    }
-    return best;
+/* Where rows begin that have these lengths at [p + 1]; returns how many couplings they have. */
+int64_t dcdm_parts_begin(int64_t n, int64_t *row) {
+    row[0] = 0;
+    for (int64_t p = 0; p < n; p++) row[p + 1] += row[p];
+    return row[n];
 }
 
-/* Where the slices of rows begin, slice[slices + 1], and which have longer rows; returns how many places they
- * have. row has the lengths of the rows at [i + 1], and from now on where they begin. */
-int64_t dcdm_parts_slices(const parts_level *l) {
-    int64_t places = 0;
-    for (int64_t i = 0; i < l->n; i += SLICE) {
-        int64_t longest = 0, length[SLICE] = {0};
-        for (int64_t k = i; k < i + SLICE && k < l->n; k++) {
-            length[k - i] = l->row[k + 1];
-            longest = l->row[k + 1] > longest ? l->row[k + 1] : longest;
-        }
-        const int64_t width = width_of(length, longest);
-        l->slice[i / SLICE] = places;
-        l->longer[i / SLICE] = width < longest;
-        places += SLICE * width;
-    }
-    l->slice[(l->n + SLICE - 1) / SLICE] = places;
-    l->row[0] = 0;
-    for (int64_t p = 0; p < l->n; p++) l->row[p + 1] += l->row[p];
-    return places;
-}
-
-/* Rows from their room, which may be where they belong: one behind the other, and in slices, in which a row that
- * is shorter than others is coupled to itself with 0. */
-void dcdm_parts_pack(const parts_level *l, const int64_t *room, const int32_t *column, const float *value,
+/* Rows from their room, one behind the other. */
+void dcdm_parts_move(const parts_level *l, const int64_t *room, const int32_t *column, const float *value,
                      int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t slice = 0; slice < (l->n + SLICE - 1) / SLICE; slice++) {
-        int32_t *const to_column = l->slice_column + l->slice[slice];
-        float *const to_value = l->slice_value + l->slice[slice];
-        const int64_t width = (l->slice[slice + 1] - l->slice[slice]) / SLICE;
-        for (int64_t lane = 0; lane < SLICE; lane++) {
-            const int64_t p = slice * SLICE + lane, length = p < l->n ? l->row[p + 1] - l->row[p] : 0;
-            for (int64_t e = 0; e < width; e++) {
-                to_column[e * SLICE + lane] = e < length ? column[room[p] + e] : (int32_t)p;
-                to_value[e * SLICE + lane] = e < length ? value[room[p] + e] : 0.0f;
-            }
-            for (int64_t e = 0; e < length && column != l->column; e++) {
-                l->column[l->row[p] + e] = column[room[p] + e];
-                l->value[l->row[p] + e] = value[room[p] + e];
-            }
+    for (int64_t p = 0; p < l->n; p++)
+        for (int64_t e = l->row[p]; e < l->row[p + 1]; e++) {
+            l->column[e] = column[room[p] + e - l->row[p]];
+            l->value[e] = value[room[p] + e - l->row[p]];
         }
-    }
 }

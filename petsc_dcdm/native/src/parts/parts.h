@@ -7,8 +7,6 @@
 #include <math.h>
 #include <stdint.h>
 
-enum { SLICE = 16 }; /* rows that are worked on together; arrays of a level reach to the end of the last slice */
-
 /* A level: (A x)_i = s_i x_i + sum over its row of value (x_i - x_j). Unknowns are numbered block by block; a
  * block of the finest level is a cell. */
 typedef struct {
@@ -19,18 +17,10 @@ typedef struct {
     int64_t *row;        /* [n + 1] */
     int32_t *column;     /* a row does not hold its own unknown */
     float *value;        /* couplings, positive */
-    int64_t *slice;      /* [slices + 1] where each slice of rows begins in these two: */
-    int32_t *slice_column; /* [slice][coupling][SLICE] the first couplings, as many of each row of a slice */
-    float *slice_value;
-    uint8_t *longer;     /* [slices] whether some of its rows have more */
     float *s;            /* [n] extra diagonal */
-    float *inverse;      /* [n] one over the diagonal, 0 where there is none */
     int64_t halved[3];   /* on the way to the next level: blocks of 1 or of 2 along x, y, z, and */
     int64_t shift[3];    /* whether the first of them is half outside */
-    int64_t twice;       /* whether its solution combines two directions */
     int32_t *part;       /* [n] the unknown of the next level, -1 for none */
-    float *x, *y, *r;    /* [n] iterate; the one before it; right-hand side */
-    float *kept, *image; /* [n] the first direction of two, and A times it */
 } parts_level;
 
 /* Blocks [from, to) that block b of the next level, which has next[3] of them, is made of. */
