@@ -7,7 +7,8 @@ Reading an option through PETSc marks it as used, which keeps ``-options_left`` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from petsc_dcdm.grid.shape import Periodic, Shape, parse_axes, parse_shape
 
 Settings = TypeVar("Settings")
 
-OF_OTHERS = ("pc_dcdm_coarse_", "pc_dcdm_fallback_", "ksp_dcdm_fallback_", "dcdm_fallback_")
+OF_OTHERS = ("pc_dcdm_coarse_", "pc_dcdm_fallback_", "pc_dcdm_net_", "ksp_dcdm_fallback_", "dcdm_fallback_")
 """Prefixes of the solvers of PETSc's that work inside ours; what follows them is PETSc's."""
 
 
@@ -79,6 +80,13 @@ def _similar(name: str, known: Sequence[str], least: float) -> list[str]:
     return difflib.get_close_matches(name, known, 1, least)
 
 
+def _preconditioner_or_auto(text: str) -> str:
+    try:
+        return "auto" if text == "auto" else _preconditioner(text)
+    except ValueError as problem:
+        raise ValueError(f"auto, {problem}") from None
+
+
 def _registered(kind: str) -> bool:
     """Whether the program has brought a PC of this type."""
     pc = PETSc.PC().create(PETSc.COMM_SELF)
@@ -130,6 +138,12 @@ PC_OPTIONS = (
         "PETSc PC type used when the matrix is not one the network can serve; none: it is an error",
         _preconditioner,
     ),
+    Option(
+        "pc_dcdm_net",
+        "auto",
+        "PETSc PC type that gives the directions where the network's are too slow; auto: BoomerAMG, or GAMG; none: off",
+        _preconditioner_or_auto,
+    ),
 )
 
 
@@ -144,6 +158,7 @@ class PCSettings:
     device: str
     compile: str
     fallback: str
+    net: str
 
 
 def read(
@@ -212,3 +227,17 @@ def print_help(options: Sequence[Option], prefix: str | None, title: str, comm: 
         for option in options
     ]
     PETSc.Sys.Print("\n".join(lines), comm=comm)
+
+
+@contextmanager
+def option_defaults(prefix: str, values: dict[str, str]) -> Iterator[None]:
+    """Options that the user has not given, for the length of the block."""
+    database = PETSc.Options(prefix)
+    missing = {name: value for name, value in values.items() if not database.hasName(name)}
+    for name, value in missing.items():
+        database[name] = value
+    try:
+        yield
+    finally:
+        for name in missing:
+            database.delValue(name)

@@ -14,20 +14,29 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.errors import BrokenMatrix, BuildError, UnsupportedSystem
 from petsc_dcdm.solver.explained import say
 from petsc_dcdm.solver.loop.convergence import BORNE_OUT, Reason, rounding
+from petsc_dcdm.solver.options import option_defaults
 
 RUNS = 3
 """How often GCR begins again where the true residual is not what its recurrence says."""
 
 
-def other_pc(pc: PETSc.PC, kind: str) -> PETSc.PC:
-    """A preconditioner of type ``kind`` for the operators of ``pc``, set up; options prefix: its own and
-    ``pc_dcdm_fallback_``. Collective.
+def other_pc(
+    pc: PETSc.PC,
+    kind: str,
+    prefix: str = "pc_dcdm_fallback_",
+    matrix: PETSc.Mat | None = None,
+    defaults: dict[str, str] | None = None,
+) -> PETSc.PC:
+    """A preconditioner of type ``kind`` for the operators of ``pc``, or for ``matrix``, set up; options prefix: that of
+    ``pc`` and ``prefix``, ``defaults`` of what follows it. Collective.
     """
+    prefix = (pc.getOptionsPrefix() or "") + prefix
     other = PETSc.PC().create(pc.getComm())
-    other.setOptionsPrefix((pc.getOptionsPrefix() or "") + "pc_dcdm_fallback_")
-    other.setOperators(*pc.getOperators())
+    other.setOptionsPrefix(prefix)
+    other.setOperators(*(pc.getOperators() if matrix is None else (matrix, matrix)))
     other.setType(kind)
-    other.setFromOptions()
+    with option_defaults(prefix, defaults or {}):
+        other.setFromOptions()
     other.setUp()
     return other
 

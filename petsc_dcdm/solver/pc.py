@@ -62,8 +62,7 @@ class PC(Answers):
         self._file: ModelFile | None = None
         self._backend: Backend | None = None
         self._coarse: CoarseSolver | None = None
-        self._waits = False
-        """For the values of a matrix that was all zero at set-up."""
+        self._waits = False  # for the values of a matrix that was all zero at set-up
         self.fallback: PETSc.PC | None = None
         """What serves the matrix where the network cannot."""
         self._refusal = ""
@@ -71,12 +70,10 @@ class PC(Answers):
         self.owner: int | None = None
         """Handle of the petsc_dcdm.KSP that this preconditioner belongs to; its converged reason tells of a failure."""
         self._guess = ForeignGuess()
-        self._frees_constants = False
-        """Whether `apply` takes constants out: a null space that the user has not attached."""
+        self._frees_constants = False  # of what `apply` gives: a null space that the user has not attached
         self._threads = 1
         self._sweeps: Sweeps | None = None
-        self.keep_operator = False
-        """Set by petsc_dcdm.KSP before set-up: it will ask for :meth:`direction_loop`."""
+        self.keep_operator = False  # petsc_dcdm.KSP says before set-up that it will ask for direction_loop
 
     # Life cycle ---------------------------------------------------------------------------------------------------
 
@@ -89,12 +86,13 @@ class PC(Answers):
     def setFromOptions(self, pc: PETSc.PC) -> None:
         prefix = pc.getOptionsPrefix()
         print_help(PC_OPTIONS, prefix, "Deep conjugate direction preconditioner (petsc_dcdm.PC)", pc.getComm())
+        self._settings = None
         with Explained(pc.getComm(), "PC"):
-            self._settings = None
             self._settings = read(PC_OPTIONS, prefix, PCSettings, self._set)
         for sentence in misspelt(PC_OPTIONS, prefix):
             say(pc.getComm(), "PC", sentence)
         self._file = self._pattern = None  # all is read anew
+        self._net.forget()
 
     def set(self, **settings: Any) -> None:
         """Defaults of this preconditioner, by the options' names without ``pc_dcdm_``, as
@@ -103,6 +101,7 @@ class PC(Answers):
         """
         self._set.update(checked(PC_OPTIONS, settings))
         self._settings = self._file = self._pattern = self._key = None
+        self._net.forget()
 
     def setUp(self, pc: PETSc.PC) -> None:
         """Once per matrix: nothing is done again while the matrix and its values stay the same, and where only values
@@ -118,12 +117,9 @@ class PC(Answers):
             raise
 
     def reset(self, pc: PETSc.PC) -> None:
-        if self._coarse is not None:
-            self._coarse.destroy()
-        if self._system is not None:
-            self._system.destroy()
-        if self.fallback is not None:
-            self.fallback.destroy()
+        for part in (self._coarse, self._system, self.fallback, self._net):
+            if part is not None:
+                part.destroy()
         self._coarse = self._system = self._backend = self.fallback = self._key = self._sweeps = None
         self._operator = self._loop = self._fixed = self._given = None
 
@@ -166,7 +162,7 @@ class PC(Answers):
         try:
             with self.together():
                 matrix = as_aij(P)
-                self._build(pc, matrix, *kept)
+                self._build(pc, matrix, self._net.knows(pattern, self._comm), *kept)
                 if matrix is not P:
                     matrix.destroy()
             self._pattern = pattern
@@ -190,8 +186,10 @@ class PC(Answers):
         inform(pc, f"{kind} in place of the network: {refusal}")
         self.fallback = other_pc(pc, kind)
 
-    def _build(self, pc: PETSc.PC, P: PETSc.Mat, previous: GridSystem | None, coarse: CoarseSolver | None) -> None:
-        """``previous`` and ``coarse``: of a matrix with the same pattern."""
+    def _build(
+        self, pc: PETSc.PC, P: PETSc.Mat, caught: bool, previous: GridSystem | None, coarse: CoarseSolver | None
+    ) -> None:
+        """``previous`` and ``coarse``: of a matrix with the same pattern; ``caught`` by the net, if it was."""
         settings, comm = self._settings, self._comm
         assert settings is not None and comm is not None
         if self._file is None:
@@ -201,7 +199,7 @@ class PC(Answers):
         told = settings.grid, settings.periodic, settings.cells
         grid = previous.grid if previous is not None else find_grid(pc, P, *told, threads)
         file.require_dimension(grid.dimension)
-        threshold = file.number("threshold") if network_of(file).levels else None
+        threshold = file.number("threshold") if network_of(file).levels and not caught else None
         device, holders = choose_device(device_wanted(settings.device, P), comm)
         with span("extraction"):
             system = self._system = build_system(
@@ -210,14 +208,16 @@ class PC(Answers):
         system.layout.gpu_aware = device.startswith("cuda") and mpi_reads_gpus()
         self._frees_constants = system.singular and not P.getNullSpace()
         closed = system.active_cells if system.singular else 0
+        if caught:
+            self._net.set_up(pc, settings.net, system)
+            system.w, system.s = [], np.zeros(0)
+            return
         system.exact &= is_aij(pc.getOperators()[1])  # else it is a copy: residuals are taken with the original
         problem = Problem(system.w, system.s, system.layout, system.scale, system.exact, closed)
         explain = partial(say, pc.getComm(), "PC")
         with span("field network"):
             self._backend = make_backend(
-                file,
-                problem,
-                comm,
+                *(file, problem, comm),
                 device=device,
                 on_gpu=holders is not None,
                 threads=threads,
@@ -246,6 +246,17 @@ class PC(Answers):
             prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
             coarse = coarse_solver(pc.getComm(), hierarchy.coarse, layout, prefix, self._threads)
         self._coarse = hierarchy.coarse_solve = coarse
+
+    def give_up(self, pc: PETSc.PC, why: str) -> bool:
+        """Another PC gives the directions from now on (``-pc_dcdm_net``); False where that is not wanted, or is so."""
+        settings, file = self._settings, self._file
+        if settings is None or file is None or self._backend is None or not self._net.serves(settings.net, file):
+            return False
+        self._net.catch(pc, settings.net, self.system, self._pattern, why)
+        if self._coarse is not None:
+            self._coarse.destroy()
+        self._backend = self._coarse = self._operator = self._loop = self._sweeps = None
+        return True
 
     def ready(self, pc: PETSc.PC) -> None:
         """Set-up, unless it is done. PETSc does not ask again for what has failed once."""
@@ -302,15 +313,16 @@ class PC(Answers):
             r.copy(z)
             return
         assert self._system is not None
-        system, hierarchy = self._system, self.hierarchy
-        scales = 1.0 / norm, norm / system.scale
-        if self._sweeps is not None:
-            box = system.rows.to_box(r)
+        system, scales = self._system, (1.0 / norm, norm / self._system.scale)
+        if self._net.pc is not None:
+            self._net.pc.apply(r, z)
+        elif self._sweeps is not None:
+            box, hierarchy = system.rows.to_box(r), self.hierarchy
             out = self._sweeps.apply(lambda left, into: hierarchy.apply(left, into, 1.0, 1.0), box, scales[0])
             out *= scales[1]
             system.rows.from_box(out, z)
-        elif not apply_on_gpu(hierarchy, system.rows, r, z, *scales):
-            box = system.rows.to_box(r)
+        elif not apply_on_gpu(self.hierarchy, system.rows, r, z, *scales):
+            box, hierarchy = system.rows.to_box(r), self.hierarchy
             if system.rows.copies:
                 out = np.empty(box.shape)
                 hierarchy.apply(box, out, *scales)
@@ -330,10 +342,12 @@ class PC(Answers):
     def view(self, pc: PETSc.PC, viewer: PETSc.Viewer) -> None:
         if viewer.getType() != PETSc.Viewer.Type.ASCII:
             return
-        if self._system is None or self._backend is None or self._file is None:
+        if self._net.pc is not None:
+            viewer.printfASCII(self._net.text)
+        elif self._system is None or self._backend is None or self._file is None:
             viewer.printfASCII(text_without_network(self._refusal if self.fallback is not None else "", self._waits))
         else:
             viewer.printfASCII(view_text(self._file, self._system, self._backend))
-        for part in (self.fallback, self._coarse):
+        for part in (self.fallback, self._coarse, self._net):
             if part is not None:
                 part.view(viewer)

@@ -26,6 +26,7 @@ from petsc_dcdm.grid.layout import Layout, Plan, SerialLayout, coarse_box
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import KernelsUnavailable, library
 from petsc_dcdm.native.structures import mirrors
+from petsc_dcdm.stencil.agreement import most_agree
 from petsc_dcdm.stencil.packed import PackedStencil
 from petsc_dcdm.stencil.plan import VISITS, coarse_strength, strong_axes
 
@@ -63,7 +64,8 @@ def keep_walls(
 
     Where coarsening all axes of a level would tear coarse cells, only those axes are coarsened along which it does
     not, as long as the axes left out are not so strongly coupled (``threshold``, see :func:`plan_coarsening`) that
-    the smoother could not do without them; there the plan ends. Where much would be torn (``AHEAD_LIMIT``) it ends
+    the smoother could not do without them; there the plan ends, and where most cells see other axes as the strong
+    ones (:func:`petsc_dcdm.stencil.agreement.most_agree`). Where much would be torn (``AHEAD_LIMIT``) it ends
     a level earlier, the first coarsening excepted.
 
     Parameters
@@ -78,7 +80,7 @@ def keep_walls(
     exchanged: Sequence[np.ndarray] = [w.cells] if isinstance(w, PackedStencil) else w
     strength = list(mean_w)
     kept: list[tuple[int, ...]] = []
-    whole = layout.global_shape
+    whole, box = layout.global_shape, (layout.shape, layout.offset)
     for planned in plan:
         for face in exchanged:
             layout.exchange(face, corners=True)
@@ -86,12 +88,15 @@ def keep_walls(
         if torn > AHEAD_LIMIT and len(kept) > 1:
             kept.pop()
             break
+        if level.faces and not most_agree(level.faces, planned, threshold, box[1], whole, layout):
+            break
         axes = planned if torn <= TORN_LIMIT else _untorn(level, planned, strength, layout, threshold)
         if not axes:
             break
         strength = coarse_strength(strength, axes)
         kept.append(axes)
         whole, _ = coarse_box(whole, (0, 0, 0), axes)
+        box = coarse_box(*box, axes)
         level = level.coarse(axes, whole)
         exchanged = level.faces
     else:

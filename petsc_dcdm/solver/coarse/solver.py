@@ -9,8 +9,7 @@ sparse matrix for PETSc: BoomerAMG by default (GAMG where PETSc has no hypre), o
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from math import prod
 
 import numpy as np
@@ -25,6 +24,7 @@ from petsc_dcdm.solver.coarse.agglomeration import Agglomeration, Rows
 from petsc_dcdm.solver.coarse.band import BandCoarseSolver, band_coarse_solver
 from petsc_dcdm.solver.coarse.parts import PartsCoarseSolver
 from petsc_dcdm.solver.coarse.shift import shift_of
+from petsc_dcdm.solver.options import option_defaults
 
 DIRECT_LIMIT = 6000
 """Unknowns up to which a factorisation is the default."""
@@ -87,7 +87,7 @@ class PetscCoarseSolver:
         self.ksp.setOperators(self._matrix)
         self.ksp.setType(PETSc.KSP.Type.PREONLY)
         defaults = self._choose_pc(self.ksp.getPC())
-        with _option_defaults(self._prefix, defaults):
+        with option_defaults(self._prefix, defaults):
             self.ksp.setFromOptions()
         if self.unknowns:
             self.ksp.setUp()
@@ -194,20 +194,6 @@ def coarse_solver(
         if comm.tompi4py().allreduce(int(np.count_nonzero(active))) > DIRECT_LIMIT:
             return PartsCoarseSolver(comm, operator, layout, threads)
     return PetscCoarseSolver(comm, operator, layout, prefix)
-
-
-@contextmanager
-def _option_defaults(prefix: str, values: dict[str, str]) -> Iterator[None]:
-    """Options that the user has not given, for the length of the block."""
-    database = PETSc.Options(prefix)
-    missing = {name: value for name, value in values.items() if not database.hasName(name)}
-    for name, value in missing.items():
-        database[name] = value
-    try:
-        yield
-    finally:
-        for name in missing:
-            database.delValue(name)
 
 
 def _rows(mpi: MPI.Intracomm, operator: CoarseOperator, layout: Layout) -> tuple[Rows, np.ndarray]:

@@ -12,6 +12,7 @@ from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.native.identity import Identity, identity
 from petsc_dcdm.solver.loop.constant_mode import Closed, constant_part, how_closed
+from petsc_dcdm.solver.loop.net import Net
 from petsc_dcdm.stencil.fixed import FixedRows, find_fixed_rows
 from petsc_dcdm.stencil.forms.conversion import has_entries, is_aij
 from petsc_dcdm.stencil.forms.row_scaling import RowFactors
@@ -31,6 +32,7 @@ class Answers:
         self._loop: tuple[int, Loop] | None = None
         self._fixed: tuple[Identity, FixedRows] | None = None
         self._given: PETSc.Vec | None = None
+        self._net = Net()
 
     def _knows(self, P: PETSc.Mat) -> bool:
         """Whether this very matrix, with these values, is the one that was set up. Collective."""
@@ -52,6 +54,8 @@ class Answers:
         """The system and the loop that take the steps of the method with ``A``, or why there are none."""
         if self._system is not None and self._system.near is not None:
             return "the matrix is not that of the grid, which is the nearest with a 5- or 7-point stencil"
+        if self._net.pc is not None:
+            return "the network's directions were too slow, and another preconditioner gives them (-pc_dcdm_net)"
         if self._operator is None or self._system is None:
             return "the preconditioner does not run compiled on a grid of more than one level"
         if not self._knows(A):

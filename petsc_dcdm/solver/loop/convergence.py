@@ -35,6 +35,9 @@ GROWN = 10
 ROUNDINGS = 10
 """A residual of so many times the rounding of b - A x is rounding."""
 
+MANY = 15
+"""Steps that are to come from which on it is worth while to set another preconditioner up."""
+
 INITIAL_RESIDUAL = ("ksp_converged_use_initial_residual_norm", "ksp_converged_use_min_initial_residual_norm")
 
 
@@ -166,6 +169,23 @@ class Convergence:
         if self._own_test and reason == Reason.DIVERGED_DTOL:
             return self.gone_wrong(reason)
         return bool(reason) or self._stands_still(norm)
+
+    def far_from_over(self, left: float) -> bool:
+        """Whether steps that leave this share of the error each would take more than `MANY`, and none of them is lost
+        in rounding.
+        """
+        norm = self._ksp.getResidualNorm()
+        if not self._needs_norm or not norm > max(
+            self._below, ROUNDINGS * rounding(self._ksp, self._system.b, self._system.x)
+        ):
+            return False
+        if not self._own_test or left >= 1.0 or self._below == 0.0:
+            return True
+        return bool(np.log(self._below / norm) < MANY * np.log(left))
+
+    def go_on_with(self, steps: Steps) -> None:
+        """Other steps from the same x."""
+        self._steps = steps
 
     def _is_to_be_true(self, norm: float) -> bool:
         """Whether a test that is told of this norm has to be told of that of b - A x instead."""

@@ -11,6 +11,7 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.errors import OptionError
 from petsc_dcdm.solver.loop.constant_mode import Closed, ConstantMode, how_closed
 from petsc_dcdm.solver.loop.convergence import EPS, Convergence, Reason
+from petsc_dcdm.solver.loop.net import Rate, describe
 from petsc_dcdm.solver.loop.preconditioner import GridPreconditioner
 from petsc_dcdm.solver.loop.steps import GridSteps, Steps, System, VectorSteps
 from petsc_dcdm.stencil.forms.conversion import has_entries
@@ -59,14 +60,7 @@ class OneSolve:
         guessed = ksp.getInitialGuessNonzero()
         some_fixed = system.fixed.begin(system.b, system.x, guessed)
         closed = self._how_closed()
-        steps = self._on_grid(closed)
-        if steps is None:
-            of_system = system.mult, system.b, system.fixed
-            constants = None if closed is Closed.NO else ConstantMode(*of_system, closed, system.weights)
-            system = self._system = replace(system, constants=constants)
-            work = self._vectors(3 + 2 * self._settings.history + (system.weights is not None))
-            natural = ksp.getNormType() == PETSc.KSP.NormType.NATURAL
-            steps = VectorSteps(system, ksp.getPC(), work, self._settings.history, natural)
+        steps = self._steps = self._on_grid(closed) or self._on_vectors(closed)
         ended = Convergence(ksp, steps, system, not self._has_entries, self._closed_regions)
         left = self._left() if guessed else None
         given = self._norm(ksp.getRhs()) if guessed else None
@@ -79,21 +73,29 @@ class OneSolve:
                         f"others, tolerances relative to {ended.reference:.3g}\n"
                     )
                 if not self._has_no_solution(ended, closed):
-                    self._iterate(steps, ended)
+                    self._iterate(ended, closed)
         finally:
-            steps.store()
-            if system.constants is not None:
-                system.constants.destroy()
+            self._steps.store()
+            if self._system.constants is not None:
+                self._system.constants.destroy()
 
-    def _iterate(self, steps: Steps, ended: Convergence) -> None:
+    def _iterate(self, ended: Convergence, closed: Closed) -> None:
         max_it, every = self._ksp.getTolerances()[3], self._settings.true_residual_every
         its = since_true = 0
+        rate: Rate | None = Rate()
         done = ended.check(its, exact=True)
         while not done and its < max_it:
+            steps = self._steps
             found = steps.step()
-            if not np.isfinite(found.energy * found.slope):
+            finite = bool(np.isfinite(found.energy * found.slope))
+            none = not finite or found.energy == 0.0 or found.slope == 0.0
+            if none and rate is not None and ended.far_from_over(1.0):
+                rate = None
+                if self._catch(f"there was no direction at step {its + 1}", ended, closed):
+                    continue
+            if not finite:
                 done = ended.gone_wrong(Reason.DIVERGED_NANORINF, "the preconditioner or the matrix gave NaN or Inf")
-            elif found.energy == 0.0 or found.slope == 0.0:
+            elif none:
                 done = ended.gone_wrong(Reason.DIVERGED_BREAKDOWN, "no direction: d . A d or r . d is 0")
             else:
                 its += 1
@@ -103,8 +105,27 @@ class OneSolve:
                     steps.true_residual()
                     since_true = 0
                 done = ended.check(its, exact)
+                if rate is None or done:
+                    continue
+                rate.add(found)
+                if rate.slow and ended.far_from_over(rate.left):
+                    since_true = 0 if self._catch(describe(its, rate), ended, closed) else since_true
+                    rate = None
         if not done:
             ended.finish()
+
+    def _catch(self, why: str, ended: Convergence, closed: Closed) -> bool:
+        """Go on from the same x along the directions of another preconditioner, if one is to be had."""
+        if self._context is None or self._settings.operator == "stencil":
+            return False
+        self._steps.store()
+        if not self._context.give_up(self._ksp.getPC(), why):
+            return False
+        if not isinstance(self._steps, VectorSteps):  # whose last directions are as good as ever
+            self._steps = self._on_vectors(closed)
+            self._steps.start(nonzero=True)
+            ended.go_on_with(self._steps)
+        return True
 
     # The steps -----------------------------------------------------------------------------------------------------
 
@@ -140,6 +161,16 @@ class OneSolve:
         if self._settings.operator == "stencil":
             raise OptionError(f"-ksp_dcdm_operator stencil: {why}; use auto or mat")
         return None
+
+    def _on_vectors(self, closed: Closed) -> Steps:
+        system = self._system
+        constants = None
+        if closed is not Closed.NO:
+            constants = ConstantMode(system.mult, system.b, system.fixed, closed, system.weights)
+        self._system = replace(system, constants=constants)
+        work = self._vectors(3 + 2 * self._settings.history + (system.weights is not None))
+        natural = self._ksp.getNormType() == PETSc.KSP.NormType.NATURAL
+        return VectorSteps(self._system, self._ksp.getPC(), work, self._settings.history, natural)
 
     def _left(self) -> float:
         """The norm of the right-hand side without what the fixed rows add to it."""

@@ -39,6 +39,9 @@ class GridPreconditioner(Protocol):
     def direction_loop(self, A: PETSc.Mat, history: int) -> tuple[GridSystem, Loop] | str:
         """The system and the loop that take the steps of the method with ``A``, or a sentence why there are none."""
 
+    def give_up(self, pc: PETSc.PC, why: str) -> bool:
+        """Let another PC give the directions, where that is wanted and not done already; whether it is done now."""
+
     def given(self, b: PETSc.Vec) -> PETSc.Vec:
         """The user's right-hand side, of which PETSc has made ``b``."""
 

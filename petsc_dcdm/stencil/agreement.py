@@ -1,0 +1,56 @@
+"""Whether most cells see the axes as a plan does that was made from means of conductances.
+
+Means are set by the few largest: where layers or bodies differ by decades the plan may be one for a medium that most
+cells are not in. A sample of cells, the same on any number of ranks, is asked on every level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from petsc_dcdm.grid.layout import Layout
+from petsc_dcdm.grid.shape import Shape
+
+SAMPLE, SAMPLE_FLAT = 12, 40
+"""About so many cells along each axis are asked, the second in the plane; at odd distances, since media often repeat
+after 4 or 8 cells."""
+
+MOST = 0.7
+"""Share of the cells that must see it otherwise. In all families where means and cells agree left-out axes are strong
+for less than 0.2 of the cells, in the aquifer, some levels down, for 0.95.
+"""
+
+
+def most_agree(
+    faces: Sequence[np.ndarray], axes: tuple[int, ...], threshold: float, offset: Shape, whole: Shape, layout: Layout
+) -> bool:
+    """Whether no axis of ``axes`` is weak, and no other one strong, for most of the cells. Collective.
+
+    Parameters
+    ----------
+    faces
+        conductances of the low faces along x, y, z of a level on this rank's box, float64 (nz + 2, ny + 2, nx + 2)
+        with halos filled
+    axes
+        that the plan coarsens; threshold: its ratio to a cell's strongest axis up to which an axis is strong
+    offset, whole
+        (z, y, x) of the box, and the size of the grid, on that level
+    layout
+        for sums over ranks
+    """
+    picked = []
+    for n, begin, cells in zip(faces[0].shape, offset, whole, strict=True):
+        stride = cells // (SAMPLE if whole[0] > 1 else SAMPLE_FLAT) | 1
+        picked.append(1 + np.arange((stride // 2 - begin) % stride, n - 2, stride))
+    seen = []
+    for axis, face in enumerate(faces):
+        above = [at + (2 - axis == i) for i, at in enumerate(picked)]
+        seen.append(np.maximum(face[np.ix_(*picked)], face[np.ix_(*above)]))
+    strongest = np.maximum.reduce(seen)
+    strong = [int(np.count_nonzero((value > 0.0) & (value * threshold >= strongest))) for value in seen]
+    *shares, count = layout.sum(np.array([*strong, np.count_nonzero(strongest)], float))
+    return all(
+        (share >= (1 - MOST) * count) if a in axes else (share <= MOST * count) for a, share in enumerate(shares)
+    )
