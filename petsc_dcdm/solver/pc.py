@@ -29,7 +29,7 @@ from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of
 from petsc_dcdm.solver.at_exit import forget, watch
-from petsc_dcdm.solver.coarse.solver import CoarseSolver, coarse_solver
+from petsc_dcdm.solver.coarse.solver import CoarseSolver, renewed
 from petsc_dcdm.solver.device_vectors import apply_on_gpu, device_wanted
 from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
 from petsc_dcdm.solver.foreign_guess import ForeignGuess
@@ -239,13 +239,9 @@ class PC(Answers):
         """Give the hierarchy its coarse solver: ``coarse``, where that is of the same pattern, or a new one."""
         if hierarchy.coarse is None:
             return
-        layout = self.layout
-        if coarse is None or not coarse.update(hierarchy.coarse, layout):
-            if coarse is not None:
-                coarse.destroy()
-            prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
-            coarse = coarse_solver(pc.getComm(), hierarchy.coarse, layout, prefix, self._threads)
-        self._coarse = hierarchy.coarse_solve = coarse
+        prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
+        found = renewed(coarse, pc.getComm(), hierarchy.coarse, self.layout, prefix, self._threads)
+        self._coarse = hierarchy.coarse_solve = found
 
     def give_up(self, pc: PETSc.PC, why: str) -> bool:
         """Another PC gives the directions from now on (``-pc_dcdm_net``); False where that is not wanted, or is so."""

@@ -178,6 +178,24 @@ CoarseSolver = PetscCoarseSolver | PartsCoarseSolver | BandCoarseSolver
 """All are used alike."""
 
 
+def renewed(
+    before: CoarseSolver | None,
+    comm: PETSc.Comm,
+    operator: CoarseOperator,
+    layout: Layout,
+    prefix: str,
+    threads: int,
+) -> CoarseSolver:
+    """The solver that there was, with other values, where the operator is of its pattern; else a new one in its place.
+    As :func:`coarse_solver`.
+    """
+    if before is not None:
+        if before.update(operator, layout):
+            return before
+        before.destroy()
+    return coarse_solver(comm, operator, layout, prefix, threads)
+
+
 def coarse_solver(
     comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, prefix: str, threads: int
 ) -> CoarseSolver:
