@@ -172,8 +172,9 @@ def coarse_solver(
     """The solver for a coarsest system; ``threads`` of this rank. Collective; raises RuntimeError on all ranks."""
     wish = any(PETSc.Options(prefix).hasName(name) for name in ("pc_type", "ksp_type"))
     cells = prod(operator.global_shape)
-    # Parts know of no neighbour round a ring.
-    if cells > DIRECT_LIMIT and not (any(layout.periodic) or wish) and parts.serves(comm, operator):
+    # Parts know of no neighbour round a ring; in the plane throats take many iterations (docs/measurements/network.md).
+    flat = operator.global_shape[0] == 1 and PETSc.Sys.hasExternalPackage("hypre")
+    if cells > DIRECT_LIMIT and not (flat or any(layout.periodic) or wish) and parts.serves(comm, operator):
         active = diagonal([padded(face, layout) for face in operator.w], operator.s) > 0
         if comm.tompi4py().allreduce(int(np.count_nonzero(active))) > DIRECT_LIMIT:
             return PartsCoarseSolver(comm, operator, layout, threads)
