@@ -206,8 +206,9 @@ def coarse_solver(
         band = band_coarse_solver(operator, DIRECT_LIMIT, prefix)
         if band is not None:
             return band
-    # Parts know of no neighbour round a ring.
-    if cells > DIRECT_LIMIT and not (any(layout.periodic) or wish) and parts.serves(comm, operator):
+    # Parts know of no neighbour round a ring; in the plane throats take many iterations (docs/measurements/network.md).
+    flat = operator.global_shape[0] == 1 and PETSc.Sys.hasExternalPackage("hypre")
+    if cells > DIRECT_LIMIT and not (flat or any(layout.periodic) or wish) and parts.serves(comm, operator):
         active = diagonal([padded(face, layout) for face in operator.w], operator.s) > 0
         if comm.tompi4py().allreduce(int(np.count_nonzero(active))) > DIRECT_LIMIT:
             return PartsCoarseSolver(comm, operator, layout, threads)
