@@ -93,7 +93,7 @@ class OneSolve:
             found = steps.step()
             if not np.isfinite(found.energy * found.slope):
                 done = ended.gone_wrong(Reason.DIVERGED_NANORINF, "the preconditioner or the matrix gave NaN or Inf")
-            elif found.energy == 0.0 or found.slope == 0.0:
+            elif (found.energy == 0.0 or found.slope == 0.0) and steps.norm():  # without a norm r may be 0 for long
                 done = ended.gone_wrong(Reason.DIVERGED_BREAKDOWN, "no direction: d . A d or r . d is 0")
             else:
                 its += 1
