@@ -137,6 +137,7 @@ def _judge(
     """
     database = PETSc.Options("finetune_")
     database["pc_dcdm_model"] = model
+    database["pc_dcdm_net"] = "none"  # weights are judged, not what would save a solve from them
     if shape is not None:
         database["pc_dcdm_grid"] = size_text(shape, ",")
     counts, rates = [], []
@@ -158,7 +159,7 @@ def _judge(
                 rates.append(math.log(max(ksp.getResidualNorm() / b.norm(), 1e-300)) / its)
                 b = x
         ksp.destroy()
-    for name in ("pc_dcdm_model", "pc_dcdm_grid"):
+    for name in ("pc_dcdm_model", "pc_dcdm_net", "pc_dcdm_grid"):
         database.delValue(name)
     return float(np.mean(counts)), math.exp(float(np.mean(rates)))
 

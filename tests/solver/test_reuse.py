@@ -7,6 +7,7 @@ import pytest
 from petsc4py import PETSc
 from systems import conductances, matrix, random_solids, relative_residual, right_hand_side, solve
 
+import petsc_dcdm.solver.coarse.solver as coarse_module
 import petsc_dcdm.solver.pc as pc_module
 import petsc_dcdm.stencil.system as system_module
 
@@ -27,8 +28,9 @@ def counts(monkeypatch):
 
         monkeypatch.setattr(module, name, counted)
 
-    for name in ("find_grid", "build_system", "coarse_solver"):
+    for name in ("find_grid", "build_system"):
         count(pc_module, name)
+    count(coarse_module, "coarse_solver")
     count(system_module, "RowMap")
     return made
 

@@ -18,6 +18,8 @@ class BandCoarseSolver:
     rank. `factors` are for those who solve without coming back to Python.
     """
 
+    name = "Cholesky factors of a band"
+
     ksp: PETSc.KSP | None = None
     """There is none."""
 

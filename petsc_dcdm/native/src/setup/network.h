@@ -1,4 +1,4 @@
-/* The field network at a handful of cells, whose (at most 16) channels are in as many vectors as that takes: each weight
+/* The field network at a handful of cells, whose (at most 16) channels are in as many vectors as it takes: each weight
  * that is fetched serves all these cells, each feature all channels. Included by fields.c. */
 #ifndef DCDM_NETWORK_H
 #define DCDM_NETWORK_H
