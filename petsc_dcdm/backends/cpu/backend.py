@@ -16,10 +16,13 @@ class CpuBackend:
     """
 
     def __init__(self, file: ModelFile, problem: Problem, threads: int) -> None:
+        team, threads = problem.team, problem.team.threads or threads
         packed = isinstance(problem.w, PackedStencil)
         w, s = (problem.w, None) if packed else problem.arrays()
-        self.hierarchy = CpuHierarchy(file, w, s, problem.layout, threads)
+        self.hierarchy = CpuHierarchy(file, w, s, problem.layout, threads, team=team)
         self.description = f"compiled kernels, {threads} thread{'s' * (threads > 1)} per rank"
+        if team.ranks > 1:
+            self.description = f"compiled kernels, {team.ranks} ranks of a node with {threads} threads share a box"
         self._threads = threads
 
     def operator(self, problem: Problem) -> BoxOperator | None:
