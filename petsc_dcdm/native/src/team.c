@@ -2,19 +2,24 @@
  * kernels as a process of many threads would, while the others wait in dcdm_team_serve for parts to work on. What passes
  * between them is in one block of that memory.
  *
- * Waiting ranks spin for a moment and then give their core away again and again, so that nothing is lost where others
- * want it. A rank that has ended, by a signal say, ends those that wait for it.
+ * Waiting ranks spin for a moment and then sleep, so that nothing is lost where others want their cores; who sleeps is
+ * waken at once, and soon gets a core where a rank that gives way would come last. A rank that has ended, by a signal
+ * say, ends those that wait for it.
  */
 #define _GNU_SOURCE
 #include "team.h"
 
 #include <errno.h>
-#include <sched.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#endif
 #include <time.h>
 #include <unistd.h>
 
@@ -24,20 +29,25 @@
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
-enum { LINE = 64, MAX_RANKS = 1024, MAX_VALUES = 64, SPINS = 400, YIELDS = 20000 };
+/* A spin is some 30 nanoseconds. A sleep of a fifth of a second is followed by a look at whether the others live. */
+enum { LINE = 64, MAX_RANKS = 1024, MAX_VALUES = 64, SPINS = 2000, SLEEP = 200000000 };
+
+/* What is waited for. */
+typedef _Atomic uint32_t counter;
 
 typedef struct {
     _Alignas(LINE) int64_t first, threads, process; /* its parts, and which process it is */
-    int64_t seen;                                   /* number of the last command that it has taken */
+    uint32_t seen;                                  /* number of the last command that it has taken */
 } team_rank;
 
 typedef struct {
-    _Alignas(LINE) _Atomic int64_t number; /* of commands so far */
-    int64_t function;                      /* bytes from `here` to the part function; 0: nothing more to serve */
+    _Alignas(LINE) counter number; /* of commands so far */
+    int64_t function;              /* bytes from `here` to the part function; 0: nothing more to serve */
     int64_t parts;
-    _Alignas(LINE) _Atomic int64_t done; /* ranks that have finished the last command */
-    _Alignas(LINE) _Atomic int64_t arrived; /* at a barrier */
-    _Alignas(LINE) _Atomic int64_t barriers;
+    _Alignas(LINE) counter done;    /* ranks that have finished the last command */
+    _Alignas(LINE) counter arrived; /* at a barrier */
+    _Alignas(LINE) counter barriers;
+    _Alignas(LINE) counter asleep; /* ranks that sleep, for whatever */
     _Alignas(LINE) int64_t ranks, threads, shared;
     team_rank rank[MAX_RANKS];
     double values[MAX_RANKS][MAX_VALUES];
@@ -69,17 +79,41 @@ static void require_all(const dcdm_team *t) {
         }
 }
 
+/* Sleeps while *what is `value`, or not as long. */
+static void sleep_on(dcdm_team *t, counter *what, uint32_t value) {
+    const struct timespec most = {.tv_nsec = SLEEP};
+#ifdef __linux__
+    atomic_fetch_add(&t->asleep, 1);
+    const long woken = syscall(SYS_futex, what, FUTEX_WAIT, value, &most, NULL, 0);
+    const int late = woken && errno == ETIMEDOUT;
+    atomic_fetch_sub(&t->asleep, 1);
+    if (late) require_all(t);
+#else
+    (void)what, (void)value, (void)most;
+    nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+    require_all(t);
+#endif
+}
+
 /* Waits until *what is `value`, or if `other` until it is not. */
-static void wait_for(const dcdm_team *t, _Atomic int64_t *what, int64_t value, int other) {
-    for (int64_t n = 0; (atomic_load_explicit(what, memory_order_acquire) == value) == other; n++) {
-        if (n < SPINS) {
-            pause_briefly();
-            continue;
-        }
-        if (n < YIELDS) sched_yield();
-        else nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
-        if (n % YIELDS == YIELDS - 1) require_all(t);
+static void wait_for(dcdm_team *t, counter *what, uint32_t value, int other) {
+    for (int n = 0;;) {
+        const uint32_t found = atomic_load_explicit(what, memory_order_acquire);
+        if ((found == value) != other) return;
+        if (n < SPINS) n++, pause_briefly();
+        else sleep_on(t, what, found);
     }
+}
+
+/* Adds one, for all who wait. */
+static uint32_t count(dcdm_team *t, counter *what) {
+    const uint32_t before = atomic_fetch_add(what, 1);
+#ifdef __linux__
+    if (atomic_load(&t->asleep)) syscall(SYS_futex, what, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+#else
+    (void)t;
+#endif
+    return before;
 }
 
 /* The parts of one rank: every threads-th from its first ones on. */
@@ -100,7 +134,7 @@ static void work(dcdm_team *t, int rank, part_function *function) {
 static void post(dcdm_team *t, int64_t function, int parts) {
     t->function = function, t->parts = parts;
     atomic_store_explicit(&t->done, 0, memory_order_relaxed);
-    atomic_fetch_add_explicit(&t->number, 1, memory_order_release);
+    count(t, &t->number);
 }
 
 void dcdm_run(part_function *function, void *arguments, size_t size, int parts) {
@@ -110,11 +144,11 @@ void dcdm_run(part_function *function, void *arguments, size_t size, int parts) 
         for (int part = 0; part < parts; part++) function(arguments, part);
         return;
     }
-    wait_for(t, &t->done, t->ranks - 1, 0);
+    wait_for(t, &t->done, (uint32_t)t->ranks - 1, 0);
     memcpy(t->arguments, arguments, size);
     post(t, (char *)function - (char *)here, parts);
     work(t, 0, function);
-    wait_for(t, &t->done, t->ranks - 1, 0);
+    wait_for(t, &t->done, (uint32_t)t->ranks - 1, 0);
     memcpy(arguments, t->arguments, size);
 }
 
@@ -124,28 +158,29 @@ void dcdm_team_lead(dcdm_team *team) { current = team; }
 /* Nothing more for the others to do in the section they serve in. */
 void dcdm_team_release(dcdm_team *t) {
     current = NULL;
-    wait_for(t, &t->done, t->ranks - 1, 0);
+    wait_for(t, &t->done, (uint32_t)t->ranks - 1, 0);
     post(t, 0, 0);
 }
 
 /* Works on parts for the one who leads until that is said. */
 void dcdm_team_serve(dcdm_team *t, int rank) {
-    int64_t *seen = &t->rank[rank].seen, function;
+    uint32_t *seen = &t->rank[rank].seen;
+    int64_t function;
     do {
         wait_for(t, &t->number, *seen, 1);
         ++*seen;
         function = t->function;
         if (function) work(t, rank, (part_function *)((char *)here + function));
-        atomic_fetch_add_explicit(&t->done, 1, memory_order_release);
+        count(t, &t->done);
     } while (function);
 }
 
 /* Returns when all ranks have come here. */
 void dcdm_team_barrier(dcdm_team *t) {
-    const int64_t before = atomic_load_explicit(&t->barriers, memory_order_acquire);
-    if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) + 1 == t->ranks) {
+    const uint32_t before = atomic_load_explicit(&t->barriers, memory_order_acquire);
+    if (atomic_fetch_add(&t->arrived, 1) + 1 == t->ranks) {
         atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
-        atomic_fetch_add_explicit(&t->barriers, 1, memory_order_release);
+        count(t, &t->barriers);
     } else wait_for(t, &t->barriers, before, 1);
 }
 
@@ -185,7 +220,7 @@ void dcdm_team_enter(dcdm_team *t, int rank, int64_t ranks, int64_t first, int64
     t->rank[rank].first = first, t->rank[rank].threads = threads, t->rank[rank].process = getpid();
     if (rank) return;
     t->ranks = ranks, t->threads = all;
-    atomic_store(&t->done, ranks - 1);
+    atomic_store(&t->done, (uint32_t)ranks - 1);
 }
 
 /* Maps `bytes` of a file at this address, where nothing is yet; 0, or why not. */
