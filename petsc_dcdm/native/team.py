@@ -94,6 +94,7 @@ OWN_BOXES = Sharing(ONE_RANK, None, False)
 
 class SharedMemory:
     """A file without a name, mapped at an address: pages are taken as they are written to, and go with the processes.
+    It begins with the block through which the ranks of a team talk.
 
     Raises OSError where something lies at the address.
     """
@@ -107,7 +108,8 @@ class SharedMemory:
         unmap = kernels.dcdm_team_unmap
         weakref.finalize(self, unmap, ctypes.c_void_p(address), ctypes.c_int64(size)).atexit = False
         self._free: list[tuple[int, int]] = []
-        self._end = 0
+        kernels.dcdm_team_bytes.restype = ctypes.c_int64
+        self._end = int(kernels.dcdm_team_bytes())
 
     def zeros(self, size: int, dtype: type) -> np.ndarray:
         """Zeros [size], aligned as by `aligned_zeros`; the memory is used again when no array has it any more.
@@ -173,7 +175,7 @@ class Team:
     kernels
         the library, the same on all ranks
     memory
-        what they share; its first bytes become the block through which they talk
+        what they share
     rank
         of this process in the team
     threads
@@ -185,10 +187,8 @@ class Team:
     def __init__(self, kernels: ctypes.CDLL, memory: SharedMemory, rank: int, threads: list[int]) -> None:
         self.memory, self._kernels, self._rank = memory, kernels, rank
         self.ranks, self.threads, self.leads = len(threads), sum(threads), rank == 0
-        kernels.dcdm_team_bytes.restype = kernels.dcdm_team_most_values.restype = ctypes.c_int64
-        kernels.dcdm_team_share.restype = ctypes.c_int64
+        kernels.dcdm_team_most_values.restype = kernels.dcdm_team_share.restype = ctypes.c_int64
         self._most = int(kernels.dcdm_team_most_values())
-        self._kept = memory.zeros(int(kernels.dcdm_team_bytes()), np.uint8) if self.leads else None
         self._block = ctypes.c_void_p(memory.address)
         numbers = (self.ranks, sum(threads[:rank]), threads[rank], self.threads)
         kernels.dcdm_team_enter(self._block, rank, *map(ctypes.c_int64, numbers))
@@ -201,9 +201,10 @@ class Team:
             self._kernels.dcdm_team_serve(self._block, self._rank)
             return None
         self._kernels.dcdm_team_lead(self._block)
-        found = kernel(*arguments) if kernel else None
-        self._kernels.dcdm_team_release(self._block)
-        return found
+        try:
+            return kernel(*arguments) if kernel else None
+        finally:
+            self._kernels.dcdm_team_release(self._block)
 
     def share(self, value: int) -> int:
         return int(self._kernels.dcdm_team_share(self._block, self._rank, ctypes.c_int64(value)))
