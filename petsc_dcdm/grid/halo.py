@@ -161,7 +161,7 @@ class BoxLayout:
 
     def exchange(self, a: Any, corners: bool = False) -> None:
         """Fill the one-cell halo of a padded array (numpy or torch, last three dimensions padded). Collective."""
-        if 0 in self.shape:
+        if 0 in self.shape or (self.shape == self.global_shape and not any(self.periodic)):
             return
         inner = tuple(n - 2 for n in a.shape[-3:])
         key = (inner, corners)

@@ -12,6 +12,7 @@ from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, kernels
 from petsc_dcdm.native.team import ONE_RANK, Workers
+from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
 
 Axes = tuple[int, ...]
@@ -23,10 +24,20 @@ def roles(flat: bool) -> tuple[int, int, int]:
     return (0, 2, 1) if flat else (0, 1, 2)
 
 
-def pack_network(
-    tensors: dict[str, np.ndarray], axes: Axes, global_shape: Shape, flat: bool, team: Workers = ONE_RANK
-) -> Network:
-    """The tensors in the order of the kernels, for a level of this global shape that is coarsened along `axes`.
+def network_for(file: ModelFile, axes: Axes, global_shape: Shape, flat: bool, team: Workers) -> Network:
+    """What `pack_network` gives, made once for a weights file, in the memory of the team."""
+    everywhere = all(a in axes for a in range(3) if global_shape[2 - a] > 1)
+    key = "cpu", axes, everywhere, flat
+    if key not in file.prepared:
+        file.prepared[key] = pack_network(file.tensors, axes, everywhere, flat)
+    memory = team.zeros(ctypes.sizeof(Network), np.uint8)
+    memory[:] = np.frombuffer(file.prepared[key], np.uint8)
+    return Network.from_buffer(memory)
+
+
+def pack_network(tensors: dict[str, np.ndarray], axes: Axes, everywhere: bool, flat: bool) -> Network:
+    """The tensors in the order of the kernels, for a level that is coarsened along `axes`; `everywhere`: those are all
+    along which it has more than a cell.
 
     The kernels go by roles (see common.h): x, then r and w, which are y and z, or z and y on a flat grid.
     """
@@ -34,7 +45,7 @@ def pack_network(
     hidden = tensors["conv.bias"].shape[0]
     order_of_axes = roles(flat)
     channels = [c for axis in order_of_axes for c in (2 * axis, 2 * axis + 1)] + [6, 7]
-    net = Network.from_buffer(team.zeros(ctypes.sizeof(Network), np.uint8))
+    net = Network()
     conv = np.ctypeslib.as_array(net.conv)
     for parity in itertools.product((0, 1), repeat=3):
         odd = [axis for axis, p in zip(order_of_axes, parity, strict=True) if p and axis in axes]
@@ -50,7 +61,6 @@ def pack_network(
     np.ctypeslib.as_array(net.conv_bias)[:hidden] = bias
     np.ctypeslib.as_array(net.hidden)[:hidden] = tensors["hidden.weight"].T
     np.ctypeslib.as_array(net.hidden_bias)[:] = tensors["hidden.bias"]
-    everywhere = all(a in axes for a in range(3) if global_shape[2 - a] > 1)
     base = [1.0] * steps + [0.5 if everywhere else 0.75] + [0.5 if a in axes else 1.0 for a in range(3)]
     outputs = [*range(steps + 1), *(steps + 1 + axis for axis in order_of_axes)]
     np.ctypeslib.as_array(net.out)[:, : steps + 4] = tensors["out.weight"].T[:, outputs]

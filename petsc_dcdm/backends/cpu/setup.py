@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from petsc_dcdm.backends.cpu.levels import Box, Stage, coarse_crop, crop, pack_network, roles
+from petsc_dcdm.backends.cpu.levels import Box, Stage, coarse_crop, crop, network_for, roles
 from petsc_dcdm.grid.faces import all_but_first, all_but_last, interior
 from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, Reach, coarse_box
 from petsc_dcdm.grid.shape import Periodic, Shape
@@ -122,7 +122,7 @@ class CpuLevels:
             stage, (global_shape, offset, shape) = self.stages[number], wholes[number]
             stage.level.full_r = shape[2]
             stage.level.full_w = shape[2] if self._flat else shape[1] * shape[2]
-            net = pack_network(file.tensors, axes, global_shape, self._flat, self._team)
+            net = network_for(file, axes, global_shape, self._flat, self._team)
             active, source = self._set_up_level(number, net, source)
             self._add_level(LevelInfo(global_shape, offset, shape, axes, active))
             box = coarse_crop(box, axes)
