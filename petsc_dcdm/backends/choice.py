@@ -79,7 +79,7 @@ def _missing_kernels(file: ModelFile, problem: Problem | None = None) -> Excepti
     from petsc_dcdm.native.build import KernelsUnavailable
 
     try:
-        kernels_for(file, layout=problem and problem.layout)
+        kernels_for(file, layout=problem.layout if problem is not None else None)
     except KernelsUnavailable as problem_here:
         return problem_here
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from mpi4py import MPI
 
 from petsc_dcdm.grid.errors import OptionError, raise_together
-from petsc_dcdm.native.build import KernelsUnavailable, library
+from petsc_dcdm.native.build import library
 from petsc_dcdm.native.team import ONE_RANK, OWN_BOXES, SharedMemory, Sharing, Team, Workers
 
 ATTEMPTS = 8
@@ -21,7 +22,9 @@ LOWEST, HIGHEST = 1 << 44, 1 << 45
 
 def split_by_node(comm: MPI.Intracomm) -> MPI.Intracomm:
     """The ranks of ``comm`` that share memory with this one. Collective; to be freed."""
-    return comm.Split_type(MPI.COMM_TYPE_SHARED)
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    assert isinstance(node, MPI.Intracomm)
+    return node
 
 
 def choose_box(wish: str, comm: MPI.Intracomm, threads: int, possible: bool) -> Sharing:
@@ -47,7 +50,7 @@ def choose_box(wish: str, comm: MPI.Intracomm, threads: int, possible: bool) -> 
             problem = OSError("compiled kernels on CPUs are not what does the work")
         elif node.Get_size() > 1:
             team = _make_team(node, threads)
-    except (OSError, KernelsUnavailable) as error:
+    except OSError as error:
         problem = error
     leaders = comm.allgather(node.Get_rank() == 0)
     problems = [found for found in comm.allgather(problem and str(problem)) if found]
@@ -60,16 +63,15 @@ def choose_box(wish: str, comm: MPI.Intracomm, threads: int, possible: bool) -> 
 
 
 def _make_team(node: MPI.Intracomm, threads: int) -> Team:
-    """Collective on the node; raises OSError or KernelsUnavailable on all of its ranks."""
+    """Collective on the node, where all have the compiled kernels; raises OSError on all of its ranks."""
     problem: Exception | None = None
-    file, kernels = -1, None
+    file, kernels = -1, library()
     try:
-        kernels = library()
         if node.Get_size() > kernels.dcdm_team_most_ranks():
             raise OSError(f"at most {kernels.dcdm_team_most_ranks()} ranks can share a box")
         if node.Get_rank() == 0:
             file = _new_file()
-    except (OSError, KernelsUnavailable, AttributeError) as error:
+    except (OSError, AttributeError) as error:
         problem = error
     leaders = node.bcast((os.getpid(), file, _size()))
     if problem is None and node.Get_rank() > 0:
@@ -111,7 +113,7 @@ def _size() -> int:
     return 4 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _map(node: MPI.Intracomm, kernels: object, file: int, size: int) -> SharedMemory:
+def _map(node: MPI.Intracomm, kernels: ctypes.CDLL, file: int, size: int) -> SharedMemory:
     """The file at an address that is free on all ranks. Collective; OSError on all of them."""
     huge, why = 1 << 30, ""
     for _ in range(ATTEMPTS):

@@ -122,7 +122,7 @@ class SharedMemory:
         begin = self._take(length, unit)
         memory = (ctypes.c_uint8 * length).from_address(self.address + begin)
         weakref.finalize(memory, self._give_back, begin, length).atexit = False
-        return np.frombuffer(memory, np.uint8)[: size * np.dtype(dtype).itemsize].view(dtype)
+        return np.frombuffer(memoryview(memory), np.uint8)[: size * np.dtype(dtype).itemsize].view(dtype)
 
     def at(self, address: int, size: int, dtype: np.dtype) -> np.ndarray:
         """What another rank has made there, [size]. Raises ValueError if that lies elsewhere."""
@@ -130,7 +130,8 @@ class SharedMemory:
         if not self.address <= address <= self.address + self.size - length:
             raise ValueError("an array is not in the memory that ranks share")
         memory = (ctypes.c_uint8 * length).from_address(address)
-        return np.frombuffer(memory, dtype)
+        found: np.ndarray = np.frombuffer(memoryview(memory), dtype)
+        return found
 
     def _take(self, length: int, unit: int) -> int:
         for i, (begin, free) in enumerate(self._free):

@@ -1,4 +1,4 @@
-"""Ranks that share a box: the answer of one rank with as many threads, bit for bit, whatever the cuts of the rows are."""
+"""Ranks that share a box: the answer of one rank with as many threads, bit for bit, however rows are cut."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def network_for(file: ModelFile, axes: Axes, global_shape: Shape, flat: bool, te
         file.prepared[key] = pack_network(file.tensors, axes, everywhere, flat)
     memory = team.zeros(ctypes.sizeof(Network), np.uint8)
     memory[:] = np.frombuffer(file.prepared[key], np.uint8)
-    return Network.from_buffer(memory)
+    return Network.from_buffer(memory.data)
 
 
 def pack_network(tensors: dict[str, np.ndarray], axes: Axes, everywhere: bool, flat: bool) -> Network:

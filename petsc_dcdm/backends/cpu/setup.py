@@ -192,7 +192,7 @@ class CpuLevels:
         begin = [a - b for a, b in zip(next_.low, self.parents_around(number)[0], strict=True)]
         pitches = (coarse.pitches[0], 0, 1) if self._flat else (*coarse.pitches, 1)
         by_role = (begin[1], 0, begin[2]) if self._flat else begin
-        setup = SetUp.from_buffer(self._team.zeros(ctypes.sizeof(SetUp), np.uint8))
+        setup = SetUp.from_buffer(self._team.zeros(ctypes.sizeof(SetUp), np.uint8).data)
         setup.c_pitch_w, setup.c_pitch_r = coarse.pitches
         setup.c_origin = coarse.origin + sum(b * p for b, p in zip(by_role, pitches, strict=True))
         setup.range = stage.range.ctypes.data
