@@ -9,9 +9,13 @@ from pathlib import Path
 
 from mpi4py import MPI
 
+from petsc_dcdm.backends.cpu.levels import planes_of_a_part
+from petsc_dcdm.backends.cpu.setup import steps_of
 from petsc_dcdm.grid.errors import OptionError, raise_together
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import library
 from petsc_dcdm.native.team import ONE_RANK, OWN_BOXES, SharedMemory, Sharing, Team, Workers
+from petsc_dcdm.network.weights import ModelFile
 
 ATTEMPTS = 8
 """Addresses that are tried: any one is free with hardly an exception."""
@@ -59,7 +63,16 @@ def choose_box(wish: str, comm: MPI.Intracomm, threads: int, possible: bool) -> 
         raise_together(comm, OptionError(f"-pc_dcdm_box node: {problems[0]}; use auto or rank"))
     if problems or all(leaders):
         return OWN_BOXES
-    return Sharing(team, tuple(rank for rank, leads in enumerate(leaders) if leads), True)
+    most = comm.allreduce(team.threads or 1, op=MPI.MAX)
+    return Sharing(team, tuple(rank for rank, leads in enumerate(leaders) if leads), True, most)
+
+
+def is_worth_it(sharing: Sharing, shape: Shape, file: ModelFile) -> bool:
+    """Whether teams have work for at least half of their threads with a network on a grid (z, y, x): each wants some
+    planes of a box. Not collective.
+    """
+    planes = shape[0] if shape[0] > 1 else shape[1]
+    return 2 * planes >= planes_of_a_part(steps_of(file)) * sharing.threads * len(sharing.holders or ())
 
 
 def _make_team(node: MPI.Intracomm, threads: int) -> Team:

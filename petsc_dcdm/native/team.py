@@ -82,11 +82,14 @@ class Sharing:
         the ranks that have a box, increasing; all if None
     teams
         whether there are teams of more than one rank, on whatever nodes
+    threads
+        of the largest team
     """
 
     team: Workers
     holders: tuple[int, ...] | None
     teams: bool
+    threads: int = 1
 
 
 OWN_BOXES = Sharing(ONE_RANK, None, False)

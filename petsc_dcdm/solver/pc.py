@@ -17,13 +17,13 @@ from petsc4py import PETSc
 from petsc_dcdm.backends.base import Backend, Problem
 from petsc_dcdm.backends.choice import kernels_serve, load_weights, make_backend
 from petsc_dcdm.backends.devices import choose_device, mpi_reads_gpus
-from petsc_dcdm.backends.node import choose_box
+from petsc_dcdm.backends.node import choose_box, is_worth_it
 from petsc_dcdm.grid.errors import UnsupportedSystem
 from petsc_dcdm.grid.shape import size_text
 from petsc_dcdm.native.build import take_notice
 from petsc_dcdm.native.identity import identity, object_at, pattern_identity
 from petsc_dcdm.native.petsc_library import inform
-from petsc_dcdm.native.team import ONE_RANK, Sharing
+from petsc_dcdm.native.team import ONE_RANK, OWN_BOXES, Sharing
 from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of
@@ -206,6 +206,8 @@ class PC(Answers):
                 possible = compiled != "off" and kernels_serve(file, comm)
                 self._sharing = choose_box(settings.box, comm, threads, possible)
             sharing = self._sharing
+            if settings.box == "auto" and sharing.teams and not is_worth_it(sharing, grid.shape, file):
+                sharing = OWN_BOXES
         system = self._system = build_system(
             P, grid, comm, threshold=threshold, threads=threads, sharing=sharing, previous=previous
         )

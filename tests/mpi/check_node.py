@@ -15,6 +15,7 @@ from petsc_dcdm.grid.errors import OptionError
 
 RANKS = (2, 3, 4)
 TIMEOUT = 200
+BOX = "auto"
 SHAPE = (20, 33, 38)
 WORLD = MPI.COMM_WORLD
 

@@ -157,8 +157,7 @@ class Stage:
         planes = self.own_by_role()[0]
         begin = min(max(c.w_begin, planes.start), planes.stop)
         end = max(min(c.w_end, planes.stop), begin)
-        # A part of few planes would mostly repeat what its neighbours do.
-        parts = max(1, min(threads, (end - begin) // (4 * int(c.steps) + 4)))
+        parts = max(1, min(threads, (end - begin) // planes_of_a_part(int(c.steps))))
         total = np.concatenate(([0], np.cumsum(work[begin:end])))
         cuts = [begin + int(np.searchsorted(total, total[-1] * q / parts)) // unit * unit for q in range(1, parts)]
         self.part = _copied([begin, *cuts, end], np.int64, self._team)
@@ -201,6 +200,11 @@ class LevelWindow:
         if hasattr(stage, "part"):
             self._part = _copied(stage.part - w, np.int64, team)
             c.parts, c.part = whole.parts, self._part.ctypes.data
+
+
+def planes_of_a_part(steps: int) -> int:
+    """At least: a part of few planes would mostly repeat what its neighbours do."""
+    return 4 * steps + 4
 
 
 def _copied(values: ArrayLike, dtype: type, team: Workers) -> np.ndarray:
