@@ -21,7 +21,9 @@ typedef struct {
 static const field_layout layouts[] = {
 #define OF dcdm_level
     WHOLE, FIELD(n_w), FIELD(n_r), FIELD(n_x), FIELD(pitch_w), FIELD(pitch_r), FIELD(origin), FIELD(full_w),
-    FIELD(full_r), FIELD(has_r), FIELD(wrap_w), FIELD(wrap_r), FIELD(wrap_x), FIELD(half_w), FIELD(half_r), FIELD(half_x), FIELD(place_w), FIELD(place_r), FIELD(place_x), FIELD(stop_r), FIELD(stop_x), FIELD(halo), FIELD(steps),
+    FIELD(full_r), FIELD(has_r), FIELD(wrap_w), FIELD(wrap_r), FIELD(wrap_x), FIELD(half_w), FIELD(half_r),
+    FIELD(half_x), FIELD(place_w), FIELD(place_r), FIELD(place_x), FIELD(stop_r), FIELD(stop_x), FIELD(halo),
+    FIELD(steps),
     FIELD(block_class), FIELD(class_value), FIELD(block_start), FIELD(block_count), FIELD(blocks),
     FIELD(omegas), FIELD(x), FIELD(y), FIELD(r), FIELD(range), FIELD(w_begin), FIELD(w_end), FIELD(parts), FIELD(part),
 #undef OF
@@ -32,7 +34,8 @@ static const field_layout layouts[] = {
     WHOLE, FIELD(format), FIELD(w_x), FIELD(w_r), FIELD(w_w), FIELD(s), FIELD(high_x), FIELD(high_r), FIELD(high_w),
     FIELD(cells), FIELD(s_index), FIELD(s_value), FIELD(c), FIELD(face), FIELD(pitch_w), FIELD(pitch_r), FIELD(origin),
     FIELD(c_x), FIELD(c_r), FIELD(c_w), FIELD(c_s), FIELD(share_x), FIELD(share_r), FIELD(share_w), FIELD(c_pitch_w),
-    FIELD(c_pitch_r), FIELD(c_origin), FIELD(range), FIELD(own), FIELD(active), FIELD(taken), FIELD(lock), FIELD(classes),
+    FIELD(c_pitch_r), FIELD(c_origin), FIELD(range), FIELD(own), FIELD(active), FIELD(taken), FIELD(lock),
+    FIELD(classes),
     FIELD(class_source),
 #undef OF
 #define OF dcdm_operator

@@ -1,6 +1,6 @@
 /* The ranks of a node as one team. They have mapped the same memory at the same address. One of them leads: it calls
- * kernels as a process of many threads would, while the others wait in dcdm_team_serve for parts to work on. What passes
- * between them is in one block of that memory.
+ * kernels as a process of many threads would, while the others wait in dcdm_team_serve for parts to work on. What
+ * passes between them is in one block of that memory.
  *
  * Waiting ranks spin for a moment and then sleep, so that nothing is lost where others want their cores; who sleeps is
  * waken at once, and soon gets a core where a rank that gives way would come last. A rank that has ended, by a signal
@@ -72,7 +72,7 @@ static void pause_briefly(void) {
 static void require_all(const dcdm_team *t) {
     for (int64_t k = 0; k < t->ranks; k++)
         if (kill((pid_t)t->rank[k].process, 0) && errno == ESRCH) {
-            fprintf(stderr, "petsc_dcdm: rank %lld of the %lld that share a box on this node has ended, so this one does\n",
+            fprintf(stderr, "petsc_dcdm: rank %lld of %lld that share a box on this node has ended, so this one does\n",
                     (long long)k, (long long)t->ranks);
             fflush(stderr);
             _exit(1);
@@ -225,8 +225,8 @@ void dcdm_team_enter(dcdm_team *t, int rank, int64_t ranks, int64_t first, int64
 
 /* Maps `bytes` of a file at this address, where nothing is yet; 0, or why not. */
 int dcdm_team_map(int file, int64_t bytes, void *address) {
-    void *found = mmap(address, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
-                       file, 0);
+    const int how = MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    void *found = mmap(address, (size_t)bytes, PROT_READ | PROT_WRITE, how, file, 0);
     if (found == MAP_FAILED) return errno;
     if (found != address) { /* a kernel before 4.17 takes the address for a wish */
         munmap(found, (size_t)bytes);

@@ -97,9 +97,9 @@ INLINE vd apply_to(const dcdm_operator *a, const dcdm_level *l, int64_t k, int64
     y += a->c[2] * (only(w0, face_mask(word, 4, shift)) + only(w1, face_mask(word, 5, shift)));
     if (word >> 48) {
         const uint8_t *index = a->s_index + a->s_origin + k * a->s_pitch_w + j * a->s_pitch_r + i;
-        vd s = {0};
+        double s[VD];
         for (int t = 0; t < VD; t++) s[t] = t < n ? a->s_value[index[t]] : 0;
-        y += s * x;
+        y += load_double(s) * x;
     }
     return y * a->factor;
 }
