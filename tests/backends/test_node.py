@@ -154,7 +154,7 @@ while True:
         timeout=30,
         expect=None,
     )
-    assert "signal 9" in out or "has ended, and so does this" in out
+    assert "signal 9" in out or "has ended, and so does this one" in out
     assert {name for name in os.listdir("/dev/shm") if "dcdm" in name} == before
 
 

@@ -72,7 +72,7 @@ static void pause_briefly(void) {
 static void require_all(const dcdm_team *t) {
     for (int64_t k = 0; k < t->ranks; k++)
         if (kill((pid_t)t->rank[k].process, 0) && errno == ESRCH) {
-            fprintf(stderr, "petsc_dcdm: rank %lld of %lld that share a box on this node has ended, and so does this\n",
+            fprintf(stderr, "petsc_dcdm: rank %lld of %lld that share a box here has ended, and so does this one\n",
                     (long long)k, (long long)t->ranks);
             fflush(stderr);
             _exit(1);
