@@ -233,10 +233,10 @@ class DirectionLoop:
 
     @property
     def exact(self) -> bool:
-        """Whether :meth:`residual` is to be had and as good as with the matrix. On several ranks PETSc's product is as
+        """Whether :meth:`residual` is to be had and as good as with the matrix. Between boxes PETSc's product is as
         fast.
         """
-        return self._operator.exact and not self._network.finest.halo and self._team.ranks == 1
+        return self._operator.exact and not self._network.finest.halo
 
     def residual(self, b: np.ndarray) -> float:
         """``r = b - A x`` wherever anything is active; returns its norm there. b as r in :meth:`start`."""
