@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,6 +72,7 @@ def first_of_each(places: Sequence[tuple[int, int]]) -> tuple[int, ...]:
     return tuple(sorted(holders.values()))
 
 
+@functools.cache
 def _has_gpu() -> bool:
     """Whether a CUDA device may be there, told without importing torch (which takes a second)."""
     return Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()

@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,13 +29,16 @@ class WeightsError(ValueError):
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A weights file in memory. `tensors` are as stored (float32), `meta` is the file's metadata as text."""
+    """A weights file in memory. `tensors` are as stored (float32), `meta` is the file's metadata as text,
+    `prepared` what backends have made of the tensors for the next time.
+    """
 
     kind: str
     dims: tuple[int, ...]
     tensors: dict[str, np.ndarray]
     meta: dict[str, str] = field(default_factory=dict)
     source: str = "(in memory)"
+    prepared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def number(self, name: str) -> float:
         """The hyper-parameter `name`, e.g. ``steps``; `WeightsError` when it is missing or no number."""

@@ -15,8 +15,9 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.backends.base import Backend, Problem
-from petsc_dcdm.backends.choice import load_weights, make_backend
+from petsc_dcdm.backends.choice import kernels_serve, load_weights, make_backend
 from petsc_dcdm.backends.devices import choose_device, mpi_reads_gpus
+from petsc_dcdm.backends.node import choose_box, is_worth_it
 from petsc_dcdm.grid.errors import UnsupportedSystem
 from petsc_dcdm.grid.shape import size_text
 from petsc_dcdm.grid.spans import record_with, span
@@ -24,6 +25,7 @@ from petsc_dcdm.native.build import take_notice
 from petsc_dcdm.native.identity import identity, object_at, pattern_identity
 from petsc_dcdm.native.log_events import logging, petsc_span
 from petsc_dcdm.native.petsc_library import inform
+from petsc_dcdm.native.team import ONE_RANK, OWN_BOXES, Sharing
 from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of
@@ -73,6 +75,7 @@ class PC(Answers):
         self._frees_constants = False
         """Whether `apply` takes constants out: a null space that the user has not attached."""
         self._threads = 1
+        self._sharing: Sharing | None = None
         self._sweeps: Sweeps | None = None
         self.keep_operator = False
         """Set by petsc_dcdm.KSP before set-up: it will ask for :meth:`direction_loop`."""
@@ -93,7 +96,7 @@ class PC(Answers):
             self._settings = read(PC_OPTIONS, prefix, PCSettings, self._set)
         for sentence in misspelt(PC_OPTIONS, prefix):
             say(pc.getComm(), "PC", sentence)
-        self._file = self._pattern = None  # all is read anew
+        self._file = self._pattern = self._sharing = None  # all is read anew
 
     def set(self, **settings: Any) -> None:
         """Defaults of this preconditioner, by the options' names without ``pc_dcdm_``, as
@@ -101,7 +104,7 @@ class PC(Answers):
         from the next set-up of a matrix that was not set up yet. Raises OptionError. The same on all ranks.
         """
         self._set.update(checked(PC_OPTIONS, settings))
-        self._settings = self._file = self._pattern = self._key = None
+        self._settings = self._file = self._pattern = self._key = self._sharing = None
 
     def setUp(self, pc: PETSc.PC) -> None:
         """Once per matrix: nothing is done again while the matrix and its values stay the same, and where only values
@@ -134,7 +137,7 @@ class PC(Answers):
         for comm in (self._comm, self._alarm):
             if comm is not None and not MPI.Is_finalized():
                 comm.Free()
-        self._comm = self._alarm = None
+        self._comm = self._alarm = self._sharing = None
 
     # Set-up -------------------------------------------------------------------------------------------------------
 
@@ -200,15 +203,23 @@ class PC(Answers):
         file.require_dimension(grid.dimension)
         threshold = file.number("threshold") if network_of(file).levels else None
         device, holders = choose_device(device_wanted(settings.device, P), comm)
+        sharing = Sharing(ONE_RANK, holders, False)
+        if holders is None:
+            if self._sharing is None:
+                possible = settings.compile != "off" and kernels_serve(file, comm)
+                self._sharing = choose_box(settings.box, comm, threads, possible)
+            sharing = self._sharing
+            if settings.box == "auto" and sharing.teams and not is_worth_it(sharing, grid.shape, file):
+                sharing = OWN_BOXES
         with span("extraction"):
             system = self._system = build_system(
-                P, grid, comm, threshold=threshold, threads=threads, holders=holders, previous=previous
+                P, grid, comm, threshold=threshold, threads=threads, sharing=sharing, previous=previous
             )
         system.layout.gpu_aware = device.startswith("cuda") and mpi_reads_gpus()
         self._frees_constants = system.singular and not P.getNullSpace()
         closed = system.active_cells if system.singular else 0
         system.exact &= is_aij(pc.getOperators()[1])  # else it is a copy: residuals are taken with the original
-        problem = Problem(system.w, system.s, system.layout, system.scale, system.exact, closed)
+        problem = Problem(system.w, system.s, system.layout, system.scale, system.exact, closed, system.team)
         explain = partial(say, pc.getComm(), "PC")
         with span("field network"):
             self._backend = make_backend(
@@ -241,7 +252,8 @@ class PC(Answers):
             if coarse is not None:
                 coarse.destroy()
             prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
-            coarse = coarse_solver(pc.getComm(), hierarchy.coarse, layout, prefix, self._threads)
+            with_box = self.system.team.leads
+            coarse = coarse_solver(pc.getComm(), hierarchy.coarse, layout, prefix, self._threads, with_box)
         self._coarse = hierarchy.coarse_solve = coarse
 
     def ready(self, pc: PETSc.PC) -> None:
@@ -309,7 +321,7 @@ class PC(Answers):
         elif not apply_on_gpu(hierarchy, system.rows, r, z, *scales):
             box = system.rows.to_box(r)
             if system.rows.copies:
-                out = np.empty(box.shape)
+                out = system.rows.room()
                 hierarchy.apply(box, out, *scales)
                 system.rows.from_box(out, z)
             else:

@@ -2,7 +2,8 @@
 
 Where every rank's rows are its box in order (one rank with one row per cell; a DMDA whose cuts suit the coarsening)
 nothing is copied: the box is a view of the vector's memory. Elsewhere values move in runs, pieces of a grid line whose
-rows follow each other: of a DMDA these are whole lines, where rows are in no order single cells.
+rows follow each other: of a DMDA these are whole lines, where rows are in no order single cells. Ranks that share a box
+each copy their own rows to it and from it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.boxes import BoxPartition
 from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.native.build import KernelsUnavailable, library
-from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.native.team import ONE_RANK, Team, Workers
 from petsc_dcdm.stencil.discovery import Grid
 
 TAG = 6
@@ -27,21 +28,28 @@ TAG = 6
 class RowMap:
     """Moves values between the rows as PETSc distributes them and this rank's box."""
 
-    def __init__(self, grid: Grid, boxes: BoxPartition, comm: MPI.Intracomm, threads: int) -> None:
-        """Collective. ``comm`` is kept and must carry no other messages with the tag TAG."""
+    def __init__(
+        self, grid: Grid, boxes: BoxPartition, comm: MPI.Intracomm, threads: int, team: Workers = ONE_RANK
+    ) -> None:
+        """Collective. ``comm`` is kept and must carry no other messages with the tag TAG. ``team``: who works on the
+        box, which its leader has.
+        """
         rank = comm.Get_rank()
         self.shape = boxes.box(rank)[1]
+        self._team, leader = team, team.share(rank)
+        self._whole = boxes.box(leader)[1]
         self._rows, self._threads, self._comm = grid.rows, threads, comm
         self._buffer = np.zeros(0)
         self._own = np.zeros((0, 3), np.int64)
         self._sends, self._receives = (_Messages(np.zeros((0, 3), np.int64), np.zeros(comm.Get_size(), int)),) * 2
-        self._in_place = bool(comm.allreduce(boxes.box(rank) == grid.box, op=MPI.LAND))
+        alone = team.ranks == 1
+        self._in_place = bool(comm.allreduce(boxes.box(rank) == grid.box and alone, op=MPI.LAND))
         if self._in_place:
             return
         row, cell, length = _runs(grid, boxes)
         owner, place = boxes.locate(cell)
-        here = owner == rank
-        in_order = grid.rows == prod(self.shape) and bool((here & (row == place)).all())
+        here = owner == leader
+        in_order = alone and grid.rows == prod(self.shape) and bool((here & (row == place)).all())
         everywhere = np.empty(2, np.int64)
         comm.Allreduce(np.array([here.all(), in_order], np.int64), everywhere, op=MPI.MIN)
         self._in_place = bool(everywhere[1])
@@ -77,10 +85,16 @@ class RowMap:
             return values.reshape(self.shape)
         if box is None:
             if not self._buffer.size:
-                self._buffer = aligned_zeros(prod(self.shape), np.float64)
+                self._buffer = self._team.zeros(prod(self.shape), np.float64)
             box = self._buffer.reshape(self.shape)
-        self._move(values, box.reshape(-1), self._own, self._sends, self._receives)
+        self._move(values, self._shared(box), self._own, self._sends, self._receives)
         return box
+
+    def room(self) -> np.ndarray:
+        """An array of this rank's box, float64 (nz, ny, nx), of whatever it holds. Not collective."""
+        if self._team.ranks == 1:
+            return np.empty(self.shape)
+        return self._team.zeros(prod(self.shape), np.float64).reshape(self.shape)
 
     def from_box(self, box: np.ndarray, vec: PETSc.Vec) -> None:
         """Write the box's values into the rows of ``vec``. Collective."""
@@ -88,14 +102,14 @@ class RowMap:
             if self._in_place:
                 values[:] = box.ravel()
             else:
-                back = self._own[:, (1, 0, 2)]
-                self._move(np.ascontiguousarray(box).ravel(), values, back, self._receives, self._sends)
+                back, source = self._own[:, (1, 0, 2)], self._shared(np.ascontiguousarray(box))
+                self._move(source, values, back, self._receives, self._sends)
 
     def fill(self, values: np.ndarray, padded: np.ndarray) -> None:
         """Values of the rows, of any type, into the box inside of a C-contiguous padded array. Collective."""
 
         def inside(place: np.ndarray) -> np.ndarray:
-            _, ny, nx = self.shape
+            _, ny, nx = self._whole
             return (place // (ny * nx) + 1) * ((ny + 2) * (nx + 2)) + (place // nx % ny + 1) * (nx + 2) + place % nx + 1
 
         if self._in_place:
@@ -105,7 +119,18 @@ class RowMap:
         for runs, column in ((own, 1), (receives.runs, 0)):
             if runs.size:
                 runs[:, column] = inside(runs[:, column])
-        self._move(values, padded.reshape(-1), own, self._sends, receives)
+        self._move(values, self._shared(padded, 2), own, self._sends, receives)
+
+    def _shared(self, box: np.ndarray, more: int = 0) -> np.ndarray:
+        """One-dimensional, an array of this rank's box, that is ``more`` cells longer along each axis; on all ranks of
+        a team that of the one who leads, where the others see it. Collective.
+        """
+        team = self._team
+        if not isinstance(team, Team):
+            return box.reshape(-1)
+        address = team.share(box.ctypes.data)
+        size = prod(n + more for n in self._whole)
+        return team.memory.at(address, size, box.dtype)
 
     def _move(
         self, source: np.ndarray, target: np.ndarray, own: np.ndarray, sends: _Messages, receives: _Messages
@@ -118,6 +143,7 @@ class RowMap:
         copy_runs(own, source, target, self._threads)
         MPI.Request.Waitall(requests)
         copy_runs(receives.packing[:, (1, 0, 2)], incoming, target, self._threads)
+        self._team.meet()
 
 
 def copy_runs(runs: np.ndarray, source: np.ndarray, target: np.ndarray, threads: int = 1) -> None:

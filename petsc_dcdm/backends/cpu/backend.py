@@ -17,13 +17,14 @@ class CpuBackend:
     """
 
     def __init__(self, file: ModelFile, problem: Problem, threads: int) -> None:
+        team, threads = problem.team, problem.team.threads or threads
         packed = isinstance(problem.w, PackedStencil)
         w, s = (problem.w, None) if packed else problem.arrays()
-        self.hierarchy = CpuHierarchy(file, w, s, problem.layout, threads)
-        self.description = (
-            f"compiled kernels ({about()}), {threads} thread{'s' * (threads > 1)} per rank, "
-            f"{self.hierarchy.memory / 1e6:.1f} MB on this one"
-        )
+        self.hierarchy = CpuHierarchy(file, w, s, problem.layout, threads, team=team)
+        who = f"{threads} thread{'s' * (threads > 1)} per rank"
+        if team.ranks > 1:
+            who = f"{team.ranks} ranks of a node with {threads} threads share a box"
+        self.description = f"compiled kernels ({about()}), {who}, {self.hierarchy.memory / 1e6:.1f} MB on this one"
         self._threads = threads
 
     def operator(self, problem: Problem) -> BoxOperator | None:

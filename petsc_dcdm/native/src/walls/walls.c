@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "packed.h"
+#include "team.h"
 #include "walls.h"
 
 #define SEGMENT 16 /* blocks that are lookups at together */
@@ -250,14 +251,21 @@ static int even(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t ce
     return weakest > 0.0 && weakest < INFINITY && weakest >= g->weak * strongest;
 }
 
-/* Counts of living and of torn coarse cells. */
-void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
+typedef struct {
+    walls_grid g;
+    int64_t living, torn;
+    int parts;
+} tearing;
+
+static void torn_part(void *arguments, int part) {
+    tearing *all = arguments;
+    const walls_grid *g = &all->g;
     const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
     const int64_t mx = (g->n[0] + bx - 1) / bx, my = (g->n[1] + by - 1) / by, mz = (g->n[2] + bz - 1) / bz;
     const int alike = g->cells && comparable(g);
     int64_t living = 0, torn = 0;
-#pragma omp parallel for num_threads(threads) reduction(+ : living, torn) schedule(static)
-    for (int64_t line = 0; line < my * mz; line++) {
+    const int64_t end = first_of(my * mz, part + 1, all->parts);
+    for (int64_t line = first_of(my * mz, part, all->parts); line < end; line++) {
         const int64_t z = 1 + bz * (line / my), y = 1 + by * (line % my);
         for (int64_t first = 0; first < mx; first += SEGMENT) {
             const int64_t last = first + SEGMENT < mx ? first + SEGMENT : mx;
@@ -280,8 +288,15 @@ void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
             }
         }
     }
-    counts[0] = living;
-    counts[1] = torn;
+    __atomic_fetch_add(&all->living, living, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&all->torn, torn, __ATOMIC_RELAXED);
+}
+
+/* Counts of living and of torn coarse cells. */
+void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
+    tearing all = {.g = *g, .parts = threads};
+    dcdm_run(torn_part, &all, sizeof all, threads);
+    counts[0] = all.living, counts[1] = all.torn;
 }
 
 /* dcdm_walls_coarsen for n (at most PIECE) coarse cells of line (j, k), from cell `first` on. value: of 0 .. 4 packed
@@ -316,18 +331,32 @@ static void coarsen_piece(const walls_grid *g, int axis, const double *value, in
     for (int64_t i = 0; i < n; i++) to[i] = factor * (g->cells ? value[count[i]] : to[i]);
 }
 
+typedef struct {
+    walls_grid g;
+    double *coarse, value[5]; /* of that many faces that conduct, added up as numbers are */
+    int64_t pitch_y, pitch_z;
+    int axis, parts;
+} coarsening;
+
+static void coarsen_part(void *arguments, int part) {
+    const coarsening *all = arguments;
+    const walls_grid *g = &all->g;
+    const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
+    const int64_t mx = (g->n[0] + bx - 1) / bx, my = (g->n[1] + by - 1) / by, mz = (g->n[2] + bz - 1) / bz;
+    const int64_t end = first_of(my * mz, part + 1, all->parts);
+    for (int64_t line = first_of(my * mz, part, all->parts); line < end; line++) {
+        const int64_t k = line / my, j = line % my;
+        double *to = all->coarse + (k + 1) * all->pitch_z + (j + 1) * all->pitch_y + 1;
+        for (int64_t first = 0; first < mx; first += PIECE)
+            coarsen_piece(g, all->axis, all->value, k, j, first, mx - first < PIECE ? mx - first : PIECE, to + first);
+    }
+}
+
 /* Conductances of the low faces along ``axis`` of the coarse cells: the sum over the fine faces on it, halved where
  * the axis is coarsened (twice the distance); coarse: first halo element. */
 void dcdm_walls_coarsen(const walls_grid *g, int axis, double *coarse, int64_t pitch_y, int64_t pitch_z, int threads) {
-    const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
-    const int64_t mx = (g->n[0] + bx - 1) / bx, my = (g->n[1] + by - 1) / by, mz = (g->n[2] + bz - 1) / bz;
-    double value[5] = {0.0}; /* of that many faces that conduct, added up as numbers are */
-    for (int i = 0; i < 4; i++) value[i + 1] = value[i] + g->c[axis];
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t line = 0; line < my * mz; line++) {
-        const int64_t k = line / my, j = line % my;
-        double *to = coarse + (k + 1) * pitch_z + (j + 1) * pitch_y + 1;
-        for (int64_t first = 0; first < mx; first += PIECE)
-            coarsen_piece(g, axis, value, k, j, first, mx - first < PIECE ? mx - first : PIECE, to + first);
-    }
+    coarsening all = {.g = *g, .coarse = coarse, .pitch_y = pitch_y, .pitch_z = pitch_z, .axis = axis,
+                      .parts = threads};
+    for (int i = 0; i < 4; i++) all.value[i + 1] = all.value[i] + g->c[axis];
+    dcdm_run(coarsen_part, &all, sizeof all, threads);
 }

@@ -1,0 +1,246 @@
+/* The ranks of a node as one team. They have mapped the same memory at the same address. One of them leads: it calls
+ * kernels as a process of many threads would, while the others wait in dcdm_team_serve for parts to work on. What
+ * passes between them is in one block of that memory.
+ *
+ * Waiting ranks spin for a moment and then sleep, so that nothing is lost where others want their cores; who sleeps is
+ * waken at once, and soon gets a core where a rank that gives way would come last. A rank that has ended, by a signal
+ * say, ends those that wait for it.
+ */
+#define _GNU_SOURCE
+#include "team.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#endif
+#include <time.h>
+#include <unistd.h>
+
+#include "compiler.h"
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+/* A spin is some 30 nanoseconds. A sleep of a fifth of a second is followed by a look at whether the others live. */
+enum { LINE = 64, MAX_RANKS = 1024, MAX_VALUES = 64, SPINS = 2000, SLEEP = 200000000 };
+
+/* What is waited for. */
+typedef _Atomic uint32_t counter;
+
+typedef struct {
+    _Alignas(LINE) int64_t first, threads, process; /* its parts, and which process it is */
+    uint32_t seen;                                  /* number of the last command that it has taken */
+} team_rank;
+
+typedef struct {
+    _Alignas(LINE) counter number; /* of commands so far */
+    int64_t function;              /* bytes from `here` to the part function; 0: nothing more to serve */
+    int64_t parts;
+    _Alignas(LINE) counter done;    /* ranks that have finished the last command */
+    _Alignas(LINE) counter arrived; /* at a barrier */
+    _Alignas(LINE) counter barriers;
+    _Alignas(LINE) counter asleep; /* ranks that sleep, for whatever */
+    _Alignas(LINE) int64_t ranks, threads, shared;
+    team_rank rank[MAX_RANKS];
+    double values[MAX_RANKS][MAX_VALUES];
+    _Alignas(LINE) char arguments[TEAM_ARGUMENTS];
+} dcdm_team;
+
+/* The team that this thread leads at the moment. */
+static _Thread_local dcdm_team *current;
+
+/* Somewhere in this library: functions are as far from it in every process. */
+static void here(void) {}
+
+static void pause_briefly(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Ends this process if a rank is no more: nothing of it would ever come. */
+static void require_all(const dcdm_team *t) {
+    for (int64_t k = 0; k < t->ranks; k++)
+        if (kill((pid_t)t->rank[k].process, 0) && errno == ESRCH) {
+            fprintf(stderr, "petsc_dcdm: rank %lld of %lld that share a box here has ended, and so does this one\n",
+                    (long long)k, (long long)t->ranks);
+            fflush(stderr);
+            _exit(1);
+        }
+}
+
+/* Sleeps while *what is `value`, or not as long. */
+static void sleep_on(dcdm_team *t, counter *what, uint32_t value) {
+    const struct timespec most = {.tv_nsec = SLEEP};
+#ifdef __linux__
+    atomic_fetch_add(&t->asleep, 1);
+    const long woken = syscall(SYS_futex, what, FUTEX_WAIT, value, &most, NULL, 0);
+    const int late = woken && errno == ETIMEDOUT;
+    atomic_fetch_sub(&t->asleep, 1);
+    if (late) require_all(t);
+#else
+    (void)what, (void)value, (void)most;
+    nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+    require_all(t);
+#endif
+}
+
+/* Waits until *what is `value`, or if `other` until it is not. */
+static void wait_for(dcdm_team *t, counter *what, uint32_t value, int other) {
+    for (int n = 0;;) {
+        const uint32_t found = atomic_load_explicit(what, memory_order_acquire);
+        if ((found == value) != other) return;
+        if (n < SPINS) n++, pause_briefly();
+        else sleep_on(t, what, found);
+    }
+}
+
+/* Adds one, for all who wait. */
+static uint32_t count(dcdm_team *t, counter *what) {
+    const uint32_t before = atomic_fetch_add(what, 1);
+#ifdef __linux__
+    if (atomic_load(&t->asleep)) syscall(SYS_futex, what, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+#else
+    (void)t;
+#endif
+    return before;
+}
+
+/* The parts of one rank: every threads-th from its first ones on. */
+static void work(dcdm_team *t, int rank, part_function *function) {
+    const int first = (int)t->rank[rank].first, threads = (int)t->rank[rank].threads;
+    const int parts = (int)t->parts, all = (int)t->threads;
+    if (first >= parts) return;
+    if (threads == 1) {
+        for (int part = first; part < parts; part += all) function(t->arguments, part);
+        return;
+    }
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int q = 0; q < threads; q++)
+        for (int part = first + q; part < parts; part += all) function(t->arguments, part);
+}
+
+/* The next command; the arguments may be written to only where all have done the one before. */
+static void post(dcdm_team *t, int64_t function, int parts) {
+    t->function = function, t->parts = parts;
+    atomic_store_explicit(&t->done, 0, memory_order_relaxed);
+    count(t, &t->number);
+}
+
+void dcdm_run(part_function *function, void *arguments, size_t size, int parts) {
+    dcdm_team *t = current;
+    if (!t || parts == 1) {
+#pragma omp parallel for num_threads(parts) schedule(static, 1) if (parts > 1)
+        for (int part = 0; part < parts; part++) function(arguments, part);
+        return;
+    }
+    wait_for(t, &t->done, (uint32_t)t->ranks - 1, 0);
+    memcpy(t->arguments, arguments, size);
+    post(t, (char *)function - (char *)here, parts);
+    work(t, 0, function);
+    wait_for(t, &t->done, (uint32_t)t->ranks - 1, 0);
+    memcpy(arguments, t->arguments, size);
+}
+
+/* The calling thread leads `team` until dcdm_team_release. */
+void dcdm_team_lead(dcdm_team *team) { current = team; }
+
+/* Nothing more for the others to do in the section they serve in. */
+void dcdm_team_release(dcdm_team *t) {
+    current = NULL;
+    wait_for(t, &t->done, (uint32_t)t->ranks - 1, 0);
+    post(t, 0, 0);
+}
+
+/* Works on parts for the one who leads until that is said. */
+void dcdm_team_serve(dcdm_team *t, int rank) {
+    uint32_t *seen = &t->rank[rank].seen;
+    int64_t function;
+    do {
+        wait_for(t, &t->number, *seen, 1);
+        ++*seen;
+        function = t->function;
+        if (function) work(t, rank, (part_function *)((char *)here + function));
+        count(t, &t->done);
+    } while (function);
+}
+
+/* Returns when all ranks have come here. */
+void dcdm_team_barrier(dcdm_team *t) {
+    const uint32_t before = atomic_load_explicit(&t->barriers, memory_order_acquire);
+    if (atomic_fetch_add(&t->arrived, 1) + 1 == t->ranks) {
+        atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
+        count(t, &t->barriers);
+    } else wait_for(t, &t->barriers, before, 1);
+}
+
+/* What the leader has of `value`, on all ranks. */
+int64_t dcdm_team_share(dcdm_team *t, int rank, int64_t value) {
+    if (rank == 0) t->shared = value;
+    dcdm_team_barrier(t);
+    value = t->shared;
+    dcdm_team_barrier(t);
+    return value;
+}
+
+/* n values (at most MAX_VALUES), summed over the ranks in their order, or the largest. */
+void dcdm_team_reduce(dcdm_team *t, int rank, double *values, int64_t n, int largest) {
+    memcpy(t->values[rank], values, (size_t)n * sizeof *values);
+    dcdm_team_barrier(t);
+    for (int64_t i = 0; i < n; i++) {
+        double found = t->values[0][i];
+        for (int64_t k = 1; k < t->ranks; k++) {
+            const double v = t->values[k][i];
+            found = !largest ? found + v : v > found || v != v ? v : found;
+        }
+        values[i] = found;
+    }
+    dcdm_team_barrier(t);
+}
+
+/* Bytes of the block of a team. */
+int64_t dcdm_team_bytes(void) { return sizeof(dcdm_team); }
+
+int64_t dcdm_team_most_values(void) { return MAX_VALUES; }
+
+int64_t dcdm_team_most_ranks(void) { return MAX_RANKS; }
+
+/* One rank enters itself into a block of zeros; the leader is rank 0. */
+void dcdm_team_enter(dcdm_team *t, int rank, int64_t ranks, int64_t first, int64_t threads, int64_t all) {
+    t->rank[rank].first = first, t->rank[rank].threads = threads, t->rank[rank].process = getpid();
+    if (rank) return;
+    t->ranks = ranks, t->threads = all;
+    atomic_store(&t->done, (uint32_t)ranks - 1);
+}
+
+/* Maps `bytes` of a file at this address, where nothing is yet; 0, or why not. */
+int dcdm_team_map(int file, int64_t bytes, void *address) {
+    const int how = MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    void *found = mmap(address, (size_t)bytes, PROT_READ | PROT_WRITE, how, file, 0);
+    if (found == MAP_FAILED) return errno;
+    if (found != address) { /* a kernel before 4.17 takes the address for a wish */
+        munmap(found, (size_t)bytes);
+        return EEXIST;
+    }
+#ifdef MADV_HUGEPAGE
+    madvise(address, (size_t)bytes, MADV_HUGEPAGE);
+#endif
+    return 0;
+}
+
+void dcdm_team_unmap(void *address, int64_t bytes) { munmap(address, (size_t)bytes); }
+
+/* Gives whole pages back, for all ranks; they read as zeros from then on. 0, or why not. */
+int dcdm_team_discard(void *address, int64_t bytes) {
+    return madvise(address, (size_t)bytes, MADV_REMOVE) ? errno : 0;
+}
