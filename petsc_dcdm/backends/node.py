@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import random
 from pathlib import Path
@@ -36,6 +37,8 @@ def choose_box(wish: str, comm: MPI.Intracomm, threads: int, possible: bool) -> 
 
     Parameters
     ----------
+    comm
+        keeps what they share, so that the next solver on it need not take memory anew
     threads
         of this rank
     possible
@@ -46,25 +49,43 @@ def choose_box(wish: str, comm: MPI.Intracomm, threads: int, possible: bool) -> 
     """
     if wish == "rank" or comm.Get_size() == 1 or (wish == "auto" and not possible):
         return OWN_BOXES
+    problem = None if possible else "compiled kernels on CPUs are not what does the work"
+    sharing = OWN_BOXES
+    if possible:
+        kept = comm.Get_attr(_kept())
+        here = kept is not None and kept[0] == threads
+        if not comm.allreduce(here, op=MPI.LAND):
+            kept = threads, *_share(comm, threads)
+            comm.Set_attr(_kept(), kept)
+        _, sharing, problem = kept
+    if problem and wish == "node":
+        raise_together(comm, OptionError(f"-pc_dcdm_box node: {problem}; use auto or rank"))
+    return sharing
+
+
+@functools.cache
+def _kept() -> int:
+    """The attribute of a communicator that has its teams and their memory, which all that is solved on it uses."""
+    return MPI.Comm.Create_keyval()
+
+
+def _share(comm: MPI.Intracomm, threads: int) -> tuple[Sharing, str | None]:
+    """Teams of the nodes, or why there are none. Collective."""
     node = split_by_node(comm)
     problem: Exception | None = None
     team: Workers = ONE_RANK
     try:
-        if not possible:
-            problem = OSError("compiled kernels on CPUs are not what does the work")
-        elif node.Get_size() > 1:
+        if node.Get_size() > 1:
             team = _make_team(node, threads)
     except OSError as error:
         problem = error
     leaders = comm.allgather(node.Get_rank() == 0)
     problems = [found for found in comm.allgather(problem and str(problem)) if found]
     node.Free()
-    if problems and wish == "node":
-        raise_together(comm, OptionError(f"-pc_dcdm_box node: {problems[0]}; use auto or rank"))
     if problems or all(leaders):
-        return OWN_BOXES
+        return OWN_BOXES, problems[0] if problems else None
     most = comm.allreduce(team.threads or 1, op=MPI.MAX)
-    return Sharing(team, tuple(rank for rank, leads in enumerate(leaders) if leads), True, most)
+    return Sharing(team, tuple(rank for rank, leads in enumerate(leaders) if leads), True, most), None
 
 
 def is_worth_it(sharing: Sharing, shape: Shape, file: ModelFile) -> bool:

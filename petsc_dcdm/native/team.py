@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -35,6 +36,9 @@ class Workers(Protocol):
     def zeros(self, size: int, dtype: type) -> np.ndarray:
         """Zeros [size] for what kernels work on, as `aligned_zeros`. Not collective."""
 
+    def room(self, size: int, dtype: type) -> np.ndarray:
+        """The same for what is written to before it is read. Not collective."""
+
     def do(self, kernel: Callable[..., Any] | None, *arguments: Any) -> Any:
         """Calls a kernel, with all ranks working on it; nothing if it is None. What ``kernel`` and ``arguments`` are
         counts on the rank that leads, which alone gets the result. Collective on the team.
@@ -56,6 +60,8 @@ class OneRank:
 
     def zeros(self, size: int, dtype: type) -> np.ndarray:
         return aligned_zeros(size, dtype)
+
+    room = zeros
 
     def do(self, kernel: Callable[..., Any] | None, *arguments: Any) -> Any:
         return kernel(*arguments) if kernel else None
@@ -99,6 +105,9 @@ class SharedMemory:
     """A file without a name, mapped at an address: pages are taken as they are written to, and go with the processes.
     It begins with the block through which the ranks of a team talk.
 
+    Pages that have been taken stay: to fault them in anew at every set-up costs more than to write zeros to them. Where
+    zeros are wanted and where they are not there are two parts, for what is not written to takes no pages.
+
     Raises OSError where something lies at the address.
     """
 
@@ -110,22 +119,46 @@ class SharedMemory:
         self.address, self.size, self._kernels = address, size, kernels
         unmap = kernels.dcdm_team_unmap
         weakref.finalize(self, unmap, ctypes.c_void_p(address), ctypes.c_int64(size)).atexit = False
-        self._free: list[tuple[int, int]] = []
         kernels.dcdm_team_bytes.restype = ctypes.c_int64
-        self._end = int(kernels.dcdm_team_bytes())
+        half = size // 2 // HUGE_PAGE * HUGE_PAGE
+        self._zeros, self._rooms = _Pieces(int(kernels.dcdm_team_bytes()), half), _Pieces(half, size)
 
     def zeros(self, size: int, dtype: type) -> np.ndarray:
         """Zeros [size], aligned as by `aligned_zeros`; the memory is used again when no array has it any more.
 
         MemoryError where there is no room.
         """
+        fresh = self._zeros.end
+        array = self._array(self._zeros, size, dtype)
+        begin = array.ctypes.data
+        used = min(array.nbytes, self.address + fresh - begin)
+        if used > 0:
+            self._kernels.dcdm_team_clear(
+                ctypes.c_void_p(self.address), ctypes.c_void_p(begin), ctypes.c_int64(used)
+            )
+        return array
+
+    def room(self, size: int, dtype: type) -> np.ndarray:
+        """The same for an array of whatever the memory holds."""
+        return self._array(self._rooms, size, dtype)
+
+    @property
+    def taken(self) -> int:
+        """Bytes that have been in use at one time or another."""
+        return self._zeros.end + self._rooms.end - self._rooms.begin
+
+    def _array(self, pieces: _Pieces, size: int, dtype: type) -> np.ndarray:
         wanted = max(size * np.dtype(dtype).itemsize, 1)
         unit = HUGE_PAGE if wanted >= LARGE else CACHE_LINE
         length = -(-wanted // unit) * unit
-        begin = self._take(length, unit)
+        begin = pieces.take(length, unit)
         memory = (ctypes.c_uint8 * length).from_address(self.address + begin)
-        weakref.finalize(memory, self._give_back, begin, length).atexit = False
+        weakref.finalize(memory, self._give_back, pieces, begin, length).atexit = False
         return np.frombuffer(memoryview(memory), np.uint8)[: size * np.dtype(dtype).itemsize].view(dtype)
+
+    def _give_back(self, pieces: _Pieces, begin: int, length: int) -> None:
+        """Bound, so that the memory lives as long as what is in it."""
+        pieces.give_back(begin, length)
 
     def at(self, address: int, size: int, dtype: np.dtype) -> np.ndarray:
         """What another rank has made there, [size]. Raises ValueError if that lies elsewhere."""
@@ -136,7 +169,17 @@ class SharedMemory:
         found: np.ndarray = np.frombuffer(memoryview(memory), dtype)
         return found
 
-    def _take(self, length: int, unit: int) -> int:
+
+class _Pieces:
+    """Which bytes from ``begin`` to ``limit`` are in use; beyond ``end`` none ever were."""
+
+    def __init__(self, begin: int, limit: int) -> None:
+        self.begin = self.end = begin
+        self._limit = limit
+        self._free: list[tuple[int, int]] = []
+
+    def take(self, length: int, unit: int) -> int:
+        """Where so many begin at a multiple of ``unit``."""
         for i, (begin, free) in enumerate(self._free):
             start = -(-begin // unit) * unit
             if start + length > begin + free:
@@ -144,31 +187,24 @@ class SharedMemory:
             pieces = [(begin, start - begin), (start + length, begin + free - start - length)]
             self._free[i : i + 1] = [piece for piece in pieces if piece[1]]
             return start
-        start = -(-self._end // unit) * unit
-        if start + length > self.size:
+        start = -(-self.end // unit) * unit
+        if start + length > self._limit:
             raise MemoryError(f"the memory that the ranks of a node share has no room for {length} bytes more")
-        if start > self._end:
-            self._join(self._end, start - self._end)
-        self._end = start + length
+        if start > self.end:
+            self.give_back(self.end, start - self.end)
+        self.end = start + length
         return start
 
-    def _give_back(self, begin: int, length: int) -> None:
-        """All that is free is zero."""
-        address = ctypes.c_void_p(self.address + begin)
-        if length < LARGE or self._kernels.dcdm_team_discard(address, ctypes.c_int64(length)):
-            ctypes.memset(address, 0, length)
-        self._join(begin, length)
-
-    def _join(self, begin: int, length: int) -> None:
+    def give_back(self, begin: int, length: int) -> None:
         """A piece more that is free; pieces that adjoin become one."""
-        pieces = sorted([*self._free, (begin, length)])
-        self._free = pieces[:1]
-        for start, size in pieces[1:]:
-            last, before = self._free[-1]
-            if last + before == start:
-                self._free[-1] = last, before + size
-            else:
-                self._free.append((start, size))
+        i = bisect_left(self._free, (begin, length))
+        if i < len(self._free) and self._free[i][0] == begin + length:
+            length += self._free.pop(i)[1]
+        if i and sum(self._free[i - 1]) == begin:
+            i -= 1
+            begin, before = self._free.pop(i)
+            length += before
+        self._free.insert(i, (begin, length))
 
 
 class Team:
@@ -199,6 +235,9 @@ class Team:
 
     def zeros(self, size: int, dtype: type) -> np.ndarray:
         return self.memory.zeros(size, dtype) if self.leads else np.zeros(size, dtype)
+
+    def room(self, size: int, dtype: type) -> np.ndarray:
+        return self.memory.room(size, dtype) if self.leads else np.zeros(size, dtype)
 
     def do(self, kernel: Callable[..., Any] | None, *arguments: Any) -> Any:
         if not self.leads:

@@ -207,7 +207,7 @@ class PC(Answers):
         if holders is None:
             if self._sharing is None:
                 possible = settings.compile != "off" and kernels_serve(file, comm)
-                self._sharing = choose_box(settings.box, comm, threads, possible)
+                self._sharing = choose_box(settings.box, pc.getComm().tompi4py(), threads, possible)
             sharing = self._sharing
             if settings.box == "auto" and sharing.teams and not is_worth_it(sharing, grid.shape, file):
                 sharing = OWN_BOXES

@@ -38,21 +38,23 @@ def test_memory_is_used_again_and_zero(memory):
         a[:] = 7.0
     places = sorted(a.ctypes.data for a in small)
     assert all(b - a >= 800 for a, b in zip(places, places[1:], strict=False))
-    end = memory._end
+    end = memory.taken
     kept = small.pop(2)
     del small, a
     again = [memory.zeros(90, np.float64) for _ in range(4)]
-    assert memory._end == end and not any(a.any() for a in again)
+    assert memory.taken == end and not any(a.any() for a in again)
     assert (kept == 7.0).all()
     del large
-    assert not memory.zeros(LARGE, np.float64).any() and memory._end == end
+    assert not memory.zeros(LARGE, np.float64).any() and memory.taken == end
 
 
 def test_memory_ends(memory):
-    a = memory.zeros(1 << 25, np.uint8)
+    a = memory.zeros(1 << 24, np.uint8)
     with pytest.raises(MemoryError, match="no room for"):
-        memory.zeros((1 << 25) + 1, np.uint8)
-    assert a.size == 1 << 25
+        memory.zeros((1 << 24) + 1, np.uint8)
+    assert a.size == 1 << 24 and memory.room(1 << 25, np.uint8).size == 1 << 25
+    with pytest.raises(MemoryError, match="no room for"):
+        memory.room((1 << 25) + 1, np.uint8)
 
 
 def test_address_that_is_taken(memory):

@@ -145,7 +145,7 @@ def test_several_nodes():
     original = node.split_by_node
     node.split_by_node = lambda comm: comm.Split(comm.Get_rank() // 2, comm.Get_rank())
     try:
-        several, ours = shared(w, s, values, pc_dcdm_box="node")
+        several, ours = shared(w, s, values, comm=PETSc.Comm(WORLD.Dup()), pc_dcdm_box="node")
     finally:
         node.split_by_node = original
     one, theirs = alone(WORLD.size, w, s, values)
@@ -163,7 +163,7 @@ def test_nothing_is_left():
         A.scale(2.0)
         ksp.setOperators(A)
         ksp.setUp()
-        taken.append(ksp.getPC().getPythonContext()._sharing.team.memory._end)
+        taken.append(ksp.getPC().getPythonContext()._sharing.team.memory.taken)
     assert WORLD.rank or taken[-1] == taken[1], taken
     assert not [name for name in os.listdir("/dev/shm") if "dcdm" in name]
 
@@ -181,7 +181,7 @@ def test_refusals():
 
 def test_memory_can_not_be_shared():
     """Then each rank has a box, unless that was not what was asked for."""
-    A = matrix(*conductances(SHAPE))
+    A = matrix(*conductances(SHAPE), comm=PETSc.Comm(WORLD.Dup()))
     original = node._new_file
 
     def none():

@@ -113,8 +113,8 @@ class Stage:
             self.class_value = team.zeros(256 * (OMEGA + MAX_STEPS), np.float32)
             # Room for every block; blocks that turn out to have a class take none of it, and the rest is never touched.
             kind = np.uint16 if half else np.float32
-            self.blocks = team.zeros(c.block_count * ALIGN * OMEGA, kind)
-            self.omegas = team.zeros(c.block_count * ALIGN * steps, kind)
+            self.blocks = team.room(c.block_count * ALIGN * OMEGA, kind)
+            self.omegas = team.room(c.block_count * ALIGN * steps, kind)
             c.block_class, c.block_start = self.block_class.ctypes.data, self.block_start.ctypes.data
             c.class_value = self.class_value.ctypes.data
             c.blocks, c.omegas = self.blocks.ctypes.data, self.omegas.ctypes.data

@@ -30,7 +30,7 @@
 #endif
 
 /* A spin is some 30 nanoseconds. A sleep of a fifth of a second is followed by a look at whether the others live. */
-enum { LINE = 64, MAX_RANKS = 1024, MAX_VALUES = 64, SPINS = 2000, SLEEP = 200000000 };
+enum { CLEARED = 1 << 17, LINE = 64, MAX_RANKS = 1024, MAX_VALUES = 64, SPINS = 2000, SLEEP = 200000000 };
 
 /* What is waited for. */
 typedef _Atomic uint32_t counter;
@@ -240,7 +240,36 @@ int dcdm_team_map(int file, int64_t bytes, void *address) {
 
 void dcdm_team_unmap(void *address, int64_t bytes) { munmap(address, (size_t)bytes); }
 
-/* Gives whole pages back, for all ranks; they read as zeros from then on. 0, or why not. */
-int dcdm_team_discard(void *address, int64_t bytes) {
-    return madvise(address, (size_t)bytes, MADV_REMOVE) ? errno : 0;
+/* Memory that is zeroed, a piece after the other. */
+typedef struct {
+    char *begin;
+    int64_t bytes, next, cleared;
+} clearing;
+
+static void clear_part(void *arguments, int part) {
+    clearing *c = arguments;
+    (void)part;
+    for (int64_t at; (at = __atomic_fetch_add(&c->next, CLEARED, __ATOMIC_RELAXED)) < c->bytes;) {
+        const int64_t n = c->bytes - at < CLEARED ? c->bytes - at : CLEARED;
+        memset(c->begin + at, 0, (size_t)n);
+        __atomic_fetch_add(&c->cleared, n, __ATOMIC_RELEASE);
+    }
+}
+
+/* Zeros, from the one who leads, whether others serve or not: those that do help, and those that come when all is done
+ * find nothing to do. */
+void dcdm_team_clear(dcdm_team *t, void *address, int64_t bytes) {
+    if (bytes < 4 * CLEARED || atomic_load_explicit(&t->done, memory_order_acquire) != (uint32_t)t->ranks - 1) {
+        memset(address, 0, (size_t)bytes);
+        return;
+    }
+    clearing *c = (clearing *)t->arguments;
+    *c = (clearing){.begin = address, .bytes = bytes};
+    post(t, (char *)clear_part - (char *)here, (int)t->threads);
+    work(t, 0, clear_part);
+    for (int n = 0; __atomic_load_n(&c->cleared, __ATOMIC_ACQUIRE) < bytes; n++) {
+        if (n < SPINS) pause_briefly();
+        else nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+        if (n > SPINS && n % 4096 == 0) require_all(t);
+    }
 }
