@@ -230,6 +230,8 @@ class Team:
         kernels.dcdm_team_most_values.restype = kernels.dcdm_team_share.restype = ctypes.c_int64
         self._most = int(kernels.dcdm_team_most_values())
         self._block = ctypes.c_void_p(memory.address)
+        self._values = np.zeros(self._most)
+        self._values_at = ctypes.c_void_p(self._values.ctypes.data)
         numbers = (self.ranks, sum(threads[:rank]), threads[rank], self.threads)
         kernels.dcdm_team_enter(self._block, rank, *map(ctypes.c_int64, numbers))
 
@@ -259,7 +261,9 @@ class Team:
         """Sums or maxima over the ranks of the team, added up in their order; None for more than a few. Collective."""
         if values.size > self._most:
             return None
-        found = np.array(values, np.float64)
-        address = ctypes.c_void_p(found.ctypes.data)
-        self._kernels.dcdm_team_reduce(self._block, self._rank, address, ctypes.c_int64(found.size), int(largest))
+        found = self._values[: values.size]
+        found[:] = values
+        self._kernels.dcdm_team_reduce(
+            self._block, self._rank, self._values_at, ctypes.c_int64(values.size), int(largest)
+        )
         return found.astype(values.dtype)

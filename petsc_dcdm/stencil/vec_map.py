@@ -22,6 +22,8 @@ from petsc_dcdm.native.team import ONE_RANK, Team, Workers
 from petsc_dcdm.stencil.discovery import Grid
 
 TAG = 6
+PIECE = 1 << 14
+"""Values that are copied at once."""
 """Of the messages here; those of halos are lower."""
 
 
@@ -40,7 +42,7 @@ class RowMap:
         self._whole = boxes.box(leader)[1]
         self._rows, self._threads, self._comm = grid.rows, threads, comm
         self._buffer = np.zeros(0)
-        self._own = np.zeros((0, 3), np.int64)
+        self._own = self._lines = np.zeros((0, 3), np.int64)
         self._sends, self._receives = (_Messages(np.zeros((0, 3), np.int64), np.zeros(comm.Get_size(), int)),) * 2
         alone = team.ranks == 1
         self._in_place = bool(comm.allreduce(boxes.box(rank) == grid.box and alone, op=MPI.LAND))
@@ -54,7 +56,8 @@ class RowMap:
         comm.Allreduce(np.array([here.all(), in_order], np.int64), everywhere, op=MPI.MIN)
         self._in_place = bool(everywhere[1])
         if not self._in_place:
-            self._own = np.stack([row[here], place[here], length[here]], axis=1)
+            self._lines = np.stack([row[here], place[here], length[here]], axis=1)
+            self._own = _joined(self._lines)
         if everywhere[0]:
             return
         away = np.flatnonzero(~here)
@@ -115,7 +118,7 @@ class RowMap:
         if self._in_place:
             interior(padded)[...] = values.reshape(self.shape)
             return
-        own, receives = self._own.copy(), self._receives.copy()
+        own, receives = self._lines.copy(), self._receives.copy()
         for runs, column in ((own, 1), (receives.runs, 0)):
             if runs.size:
                 runs[:, column] = inside(runs[:, column])
@@ -146,6 +149,16 @@ class RowMap:
         self._team.meet()
 
 
+def _joined(runs: np.ndarray) -> np.ndarray:
+    """Runs (from, to, n), those that go on where the one before ends as one, but in pieces for threads to share."""
+    if not runs.size:
+        return runs
+    piece = (np.cumsum(runs[:, 2]) - runs[:, 2]) // PIECE
+    goes_on = (runs[1:, :2] == runs[:-1, :2] + runs[:-1, 2:]).all(axis=1) & (piece[1:] == piece[:-1])
+    first = np.flatnonzero(np.concatenate(([True], ~goes_on)))
+    return np.column_stack([runs[first, :2], np.add.reduceat(runs[:, 2], first)])
+
+
 def copy_runs(runs: np.ndarray, source: np.ndarray, target: np.ndarray, threads: int = 1) -> None:
     """``target[to : to + n] = source[from : from + n]`` for all runs (from, to, n), int64 [runs, 3]; one dtype.
 
@@ -153,6 +166,8 @@ def copy_runs(runs: np.ndarray, source: np.ndarray, target: np.ndarray, threads:
     """
     if source.dtype != target.dtype or not (source.flags.c_contiguous and target.flags.c_contiguous):
         raise ValueError(f"expected contiguous arrays of one type; got {source.dtype} and {target.dtype}")
+    if not runs.size:
+        return
     runs = np.ascontiguousarray(runs, np.int64)
     try:
         c = library()

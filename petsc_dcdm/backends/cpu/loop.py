@@ -61,7 +61,7 @@ class BoxOperator:
         self.c = Operator(factor=factor)
         self.exact, self.closed = exact, closed
         self._layout = layout
-        self._network, self._threads = network, threads
+        self._network, self.threads = network, threads
         shape = tuple(n + 2 for n in layout.shape)
         flat = network.geometry.flat
         pitches = (shape[1] * shape[2], shape[2], 1)
@@ -85,7 +85,7 @@ class BoxOperator:
         words = team.zeros(level.n_w * level.n_r * -(-level.n_x // BLOCK), np.uint64)
         cells, address = packed.cells.ctypes.data + self._origin, words.ctypes.data
         make = None if 0 in self._layout.shape else kernels().dcdm_words
-        team.do(make, ctypes.addressof(level), cells, self._pitch_w, self._pitch_r, address, self._threads)
+        team.do(make, ctypes.addressof(level), cells, self._pitch_w, self._pitch_r, address, self.threads)
         for i, axis in enumerate(roles(flat)):
             self.c.c[i] = packed.c[axis]
         self.c.packed, self.c.words = 1, address
@@ -129,6 +129,7 @@ class DirectionLoop:
         if not 0 <= history <= MAX_HISTORY:
             raise ValueError(f"a history of {history} directions; the kernels serve 0 to {MAX_HISTORY}")
         self._network, self._operator, self._layout = network, operator, layout
+        self._threads = operator.threads
         self._kernels = kernels()
         level, geometry = network.finest, network.geometry
         self._level = ctypes.addressof(level)
@@ -157,7 +158,8 @@ class DirectionLoop:
         """
         shape = self._layout.shape
         if self._boxes:
-            self._boxes[0][...] = 0.0
+            x = self._boxes[0]
+            self._team.do(kernels().dcdm_clear, ctypes.c_void_p(x.ctypes.data), ctypes.c_int64(x.nbytes), self._threads)
         else:
             self._boxes = [self._team.zeros(prod(shape), np.float64).reshape(shape) for _ in range(3)]
         return self._boxes

@@ -37,7 +37,7 @@ typedef _Atomic uint32_t counter;
 
 typedef struct {
     _Alignas(LINE) int64_t first, threads, process; /* its parts, and which process it is */
-    uint32_t seen;                                  /* number of the last command that it has taken */
+    uint32_t seen, turn; /* number of the last command that it has taken; of values it has told or asked for */
 } team_rank;
 
 typedef struct {
@@ -48,9 +48,10 @@ typedef struct {
     _Alignas(LINE) counter arrived; /* at a barrier */
     _Alignas(LINE) counter barriers;
     _Alignas(LINE) counter asleep; /* ranks that sleep, for whatever */
-    _Alignas(LINE) int64_t ranks, threads, shared;
+    _Alignas(LINE) int64_t ranks, threads;
+    int64_t shared[2]; /* of this turn and the last one: who is ahead of others is so by less than a barrier */
     team_rank rank[MAX_RANKS];
-    double values[MAX_RANKS][MAX_VALUES];
+    double values[2][MAX_RANKS][MAX_VALUES];
     _Alignas(LINE) char arguments[TEAM_ARGUMENTS];
 } dcdm_team;
 
@@ -186,26 +187,24 @@ void dcdm_team_barrier(dcdm_team *t) {
 
 /* What the leader has of `value`, on all ranks. */
 int64_t dcdm_team_share(dcdm_team *t, int rank, int64_t value) {
-    if (rank == 0) t->shared = value;
+    const uint32_t turn = t->rank[rank].turn++ & 1;
+    if (rank == 0) t->shared[turn] = value;
     dcdm_team_barrier(t);
-    value = t->shared;
-    dcdm_team_barrier(t);
-    return value;
+    return t->shared[turn];
 }
+
+static double larger(double a, double b) { return b > a || b != b ? b : a; }
 
 /* n values (at most MAX_VALUES), summed over the ranks in their order, or the largest. */
 void dcdm_team_reduce(dcdm_team *t, int rank, double *values, int64_t n, int largest) {
-    memcpy(t->values[rank], values, (size_t)n * sizeof *values);
+    double(*all)[MAX_VALUES] = t->values[t->rank[rank].turn++ & 1];
+    memcpy(all[rank], values, (size_t)n * sizeof *values);
     dcdm_team_barrier(t);
     for (int64_t i = 0; i < n; i++) {
-        double found = t->values[0][i];
-        for (int64_t k = 1; k < t->ranks; k++) {
-            const double v = t->values[k][i];
-            found = !largest ? found + v : v > found || v != v ? v : found;
-        }
+        double found = all[0][i];
+        for (int64_t k = 1; k < t->ranks; k++) found = !largest ? found + all[k][i] : larger(found, all[k][i]);
         values[i] = found;
     }
-    dcdm_team_barrier(t);
 }
 
 /* Bytes of the block of a team. */
@@ -239,6 +238,24 @@ int dcdm_team_map(int file, int64_t bytes, void *address) {
 }
 
 void dcdm_team_unmap(void *address, int64_t bytes) { munmap(address, (size_t)bytes); }
+
+typedef struct {
+    char *begin;
+    int64_t bytes;
+    int parts;
+} filling;
+
+static void fill_part(void *arguments, int part) {
+    const filling *f = arguments;
+    const int64_t first = first_of(f->bytes, part, f->parts);
+    memset(f->begin + first, 0, (size_t)(first_of(f->bytes, part + 1, f->parts) - first));
+}
+
+/* Zeros. */
+void dcdm_clear(void *begin, int64_t bytes, int threads) {
+    filling f = {begin, bytes, threads};
+    dcdm_run(fill_part, &f, sizeof f, threads);
+}
 
 /* Memory that is zeroed, a piece after the other. */
 typedef struct {
