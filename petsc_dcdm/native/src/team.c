@@ -2,15 +2,17 @@
  * kernels as a process of many threads would, while the others wait in dcdm_team_serve for parts to work on. What
  * passes between them is in one block of that memory.
  *
- * Waiting ranks spin for a moment and then sleep, so that nothing is lost where others want their cores; who sleeps is
- * waken at once, and soon gets a core where a rank that gives way would come last. A rank that has ended, by a signal
- * say, ends those that wait for it.
+ * Waiting ranks spin for a moment. Then they go on as long as nobody else wants their core, up to a millisecond, for to
+ * be waken takes longer than most of what they wait for, and in the end they sleep. Where others want the cores they
+ * sleep at once: who sleeps soon gets a core where a rank that gives way would come last. A rank that has ended, by a
+ * signal say, ends those that wait for it.
  */
 #define _GNU_SOURCE
 #include "team.h"
 
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -29,8 +31,10 @@
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
-/* A spin is some 30 nanoseconds. A sleep of a fifth of a second is followed by a look at whether the others live. */
-enum { CLEARED = 1 << 17, LINE = 64, MAX_RANKS = 1024, MAX_VALUES = 64, SPINS = 2000, SLEEP = 200000000 };
+/* A spin is some 30 nanoseconds; all other times are in nanoseconds. A sleep of a fifth of a second is followed by a
+ * look at whether the others live. */
+enum { SPINS = 1000, BETWEEN = 50, PATIENCE = 1000000, TAKEN = 400000, SLEEP = 200000000 };
+enum { CLEARED = 1 << 17, LINE = 64, MAX_RANKS = 1024, MAX_VALUES = 64, FEWEST = 8, MOST = 512 };
 
 /* What is waited for. */
 typedef _Atomic uint32_t counter;
@@ -69,6 +73,12 @@ static void pause_briefly(void) {
 #endif
 }
 
+static int64_t now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
 /* Ends this process if a rank is no more: nothing of it would ever come. */
 static void require_all(const dcdm_team *t) {
     for (int64_t k = 0; k < t->ranks; k++)
@@ -96,13 +106,30 @@ static void sleep_on(dcdm_team *t, counter *what, uint32_t value) {
 #endif
 }
 
+/* So many of the next waits do without patience: another program had our core when it was offered. And how many it will
+ * be where that happens again: often means often. */
+static _Thread_local int crowded, more = FEWEST;
+
 /* Waits until *what is `value`, or if `other` until it is not. */
 static void wait_for(dcdm_team *t, counter *what, uint32_t value, int other) {
-    for (int n = 0;;) {
+    int64_t end = 0, at = 0;
+    for (int n = 0;; n++) {
         const uint32_t found = atomic_load_explicit(what, memory_order_acquire);
-        if ((found == value) != other) return;
-        if (n < SPINS) n++, pause_briefly();
-        else sleep_on(t, what, found);
+        if ((found == value) != other) {
+            if (at < end) more -= (more - FEWEST) / 8; /* nobody wanted the core */
+            return;
+        }
+        if (n < SPINS || (at < end && n % BETWEEN)) pause_briefly();
+        else if (!end) {
+            at = now();
+            end = crowded ? at : at + PATIENCE;
+            if (crowded) crowded--;
+        } else if (at < end) {
+            const int64_t before = now();
+            sched_yield();
+            at = now();
+            if (at - before > TAKEN) end = at, crowded = more, more = more < MOST ? 2 * more : MOST;
+        } else sleep_on(t, what, found);
     }
 }
 
