@@ -7,6 +7,7 @@ import functools
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 from mpi4py import MPI
 
@@ -52,7 +53,7 @@ def choose_box(wish: str, comm: MPI.Intracomm, threads: int, possible: bool) -> 
     problem = None if possible else "compiled kernels on CPUs are not what does the work"
     sharing = OWN_BOXES
     if possible:
-        kept = comm.Get_attr(_kept())
+        kept: Any = comm.Get_attr(_kept())
         here = kept is not None and kept[0] == threads
         if not comm.allreduce(here, op=MPI.LAND):
             kept = threads, *_share(comm, threads)

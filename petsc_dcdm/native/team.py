@@ -133,9 +133,7 @@ class SharedMemory:
         begin = array.ctypes.data
         used = min(array.nbytes, self.address + fresh - begin)
         if used > 0:
-            self._kernels.dcdm_team_clear(
-                ctypes.c_void_p(self.address), ctypes.c_void_p(begin), ctypes.c_int64(used)
-            )
+            self._kernels.dcdm_team_clear(ctypes.c_void_p(self.address), ctypes.c_void_p(begin), ctypes.c_int64(used))
         return array
 
     def room(self, size: int, dtype: type) -> np.ndarray:
@@ -151,14 +149,15 @@ class SharedMemory:
         wanted = max(size * np.dtype(dtype).itemsize, 1)
         unit = HUGE_PAGE if wanted >= LARGE else CACHE_LINE
         length = -(-wanted // unit) * unit
-        begin = pieces.take(length, unit)
-        memory = (ctypes.c_uint8 * length).from_address(self.address + begin)
-        weakref.finalize(memory, self._give_back, pieces, begin, length).atexit = False
-        return np.frombuffer(memoryview(memory), np.uint8)[: size * np.dtype(dtype).itemsize].view(dtype)
-
-    def _give_back(self, pieces: _Pieces, begin: int, length: int) -> None:
-        """Bound, so that the memory lives as long as what is in it."""
-        pieces.give_back(begin, length)
+        held = _Held(self, pieces, pieces.take(length, unit), length)
+        held.__array_interface__ = {
+            "version": 3,
+            "data": (self.address + held.begin, False),
+            "shape": (size,),
+            "typestr": np.dtype(dtype).str,
+        }
+        array: np.ndarray = np.asarray(held)
+        return array
 
     def at(self, address: int, size: int, dtype: np.dtype) -> np.ndarray:
         """What another rank has made there, [size]. Raises ValueError if that lies elsewhere."""
@@ -168,6 +167,18 @@ class SharedMemory:
         memory = (ctypes.c_uint8 * length).from_address(address)
         found: np.ndarray = np.frombuffer(memoryview(memory), dtype)
         return found
+
+
+class _Held:
+    """What an array has of a memory, which lives as long."""
+
+    __array_interface__: dict[str, Any]
+
+    def __init__(self, memory: SharedMemory, pieces: _Pieces, begin: int, length: int) -> None:
+        self._memory, self._pieces, self.begin, self._length = memory, pieces, begin, length
+
+    def __del__(self) -> None:
+        self._pieces.give_back(self.begin, self._length)
 
 
 class _Pieces:

@@ -42,7 +42,7 @@ class RowMap:
         self._whole = boxes.box(leader)[1]
         self._rows, self._threads, self._comm = grid.rows, threads, comm
         self._buffer = np.zeros(0)
-        self._own = self._lines = np.zeros((0, 3), np.int64)
+        self._own = self._back = self._lines = np.zeros((0, 3), np.int64)
         self._sends, self._receives = (_Messages(np.zeros((0, 3), np.int64), np.zeros(comm.Get_size(), int)),) * 2
         alone = team.ranks == 1
         self._in_place = bool(comm.allreduce(boxes.box(rank) == grid.box and alone, op=MPI.LAND))
@@ -58,6 +58,7 @@ class RowMap:
         if not self._in_place:
             self._lines = np.stack([row[here], place[here], length[here]], axis=1)
             self._own = _joined(self._lines)
+            self._back = np.ascontiguousarray(self._own[:, (1, 0, 2)])
         if everywhere[0]:
             return
         away = np.flatnonzero(~here)
@@ -105,8 +106,8 @@ class RowMap:
             if self._in_place:
                 values[:] = box.ravel()
             else:
-                back, source = self._own[:, (1, 0, 2)], self._shared(np.ascontiguousarray(box))
-                self._move(source, values, back, self._receives, self._sends)
+                source = self._shared(np.ascontiguousarray(box))
+                self._move(source, values, self._back, self._receives, self._sends)
 
     def fill(self, values: np.ndarray, padded: np.ndarray) -> None:
         """Values of the rows, of any type, into the box inside of a C-contiguous padded array. Collective."""
@@ -139,6 +140,10 @@ class RowMap:
         self, source: np.ndarray, target: np.ndarray, own: np.ndarray, sends: _Messages, receives: _Messages
     ) -> None:
         """Runs from ``source`` to ``target``, on this rank and between ranks."""
+        if not sends.values and not receives.values:
+            copy_runs(own, source, target, self._threads)
+            self._team.meet()
+            return
         incoming, outgoing = (np.empty(m.values, source.dtype) for m in (receives, sends))
         requests = [self._comm.Irecv(incoming[part], rank, TAG) for rank, part in receives.parts]
         copy_runs(sends.packing, source, outgoing, self._threads)

@@ -30,7 +30,7 @@ def network_for(file: ModelFile, axes: Axes, global_shape: Shape, flat: bool, te
     key = "cpu", axes, everywhere, flat
     if key not in file.prepared:
         file.prepared[key] = pack_network(file.tensors, axes, everywhere, flat)
-    memory = team.zeros(ctypes.sizeof(Network), np.uint8)
+    memory = team.room(ctypes.sizeof(Network), np.uint8)
     memory[:] = np.frombuffer(file.prepared[key], np.uint8)
     return Network.from_buffer(memory.data)
 
@@ -210,7 +210,7 @@ def planes_of_a_part(steps: int) -> int:
 def _copied(values: ArrayLike, dtype: type, team: Workers) -> np.ndarray:
     """One-dimensional, where kernels can read it."""
     values = np.asarray(values, dtype)
-    copy = team.zeros(values.size, dtype)
+    copy = team.room(values.size, dtype)
     copy[:] = values
     return copy
 

@@ -82,7 +82,7 @@ class BoxOperator:
     def _use_packed(self, packed: PackedStencil, flat: bool) -> None:
         level = self._network.finest
         team = self._network.team
-        words = team.zeros(level.n_w * level.n_r * -(-level.n_x // BLOCK), np.uint64)
+        words = team.room(level.n_w * level.n_r * -(-level.n_x // BLOCK), np.uint64)
         cells, address = packed.cells.ctypes.data + self._origin, words.ctypes.data
         make = None if 0 in self._layout.shape else kernels().dcdm_words
         team.do(make, ctypes.addressof(level), cells, self._pitch_w, self._pitch_r, address, self.threads)
