@@ -6,6 +6,7 @@ import ctypes
 import functools
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def choose_box(wish: str, comm: MPI.Intracomm, threads: int, possible: bool) -> 
 
     Raises OptionError on all ranks where ``wish`` is ``node`` and that can not be.
     """
-    if wish == "rank" or comm.Get_size() == 1 or (wish == "auto" and not possible):
+    if wish == "rank" or comm.Get_size() == 1:
         return OWN_BOXES
     problem = None if possible else "compiled kernels on CPUs are not what does the work"
     sharing = OWN_BOXES
@@ -61,7 +62,7 @@ def choose_box(wish: str, comm: MPI.Intracomm, threads: int, possible: bool) -> 
         _, sharing, problem = kept
     if problem and wish == "node":
         raise_together(comm, OptionError(f"-pc_dcdm_box node: {problem}; use auto or rank"))
-    return sharing
+    return replace(sharing, why=problem or "")
 
 
 @functools.cache

@@ -90,12 +90,15 @@ class Sharing:
         whether there are teams of more than one rank, on whatever nodes
     threads
         of the largest team
+    why
+        each rank has a box although ranks may share one, for ``-ksp_view``
     """
 
     team: Workers
     holders: tuple[int, ...] | None
     teams: bool
     threads: int = 1
+    why: str = ""
 
 
 OWN_BOXES = Sharing(ONE_RANK, None, False)

@@ -114,7 +114,7 @@ PC_OPTIONS = (
     Option("pc_dcdm_device", "auto", "where the network runs: auto, cpu, cuda or cuda:N", _device),
     Option(
         "pc_dcdm_box",
-        "rank",
+        "auto",
         "who has a box of the grid: every rank, every node, whose ranks then work on it together, or auto: every node "
         "where the grid has planes for at least half of its threads",
         _choice("auto", "rank", "node"),

@@ -7,6 +7,7 @@ allows.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -210,7 +211,7 @@ class PC(Answers):
                 self._sharing = choose_box(settings.box, pc.getComm().tompi4py(), threads, possible)
             sharing = self._sharing
             if settings.box == "auto" and sharing.teams and not is_worth_it(sharing, grid.shape, file):
-                sharing = OWN_BOXES
+                sharing = replace(OWN_BOXES, why="the grid has few planes for the threads of a node")
         with span("extraction"):
             system = self._system = build_system(
                 P, grid, comm, threshold=threshold, threads=threads, sharing=sharing, previous=previous

@@ -67,6 +67,8 @@ class GridSystem:
         the rows of the matrix are so many times those of the operator and ``scale``, which are symmetric; None: once
     team
         who works on this rank's box, which has w and s in its memory
+    why_alone
+        each rank has a box although ranks may share one, if that is so
     """
 
     grid: Grid
@@ -85,6 +87,7 @@ class GridSystem:
     near: Nearness | None = None
     factors: RowFactors | None = None
     team: Workers = ONE_RANK
+    why_alone: str = ""
     _weights: np.ndarray | None = None
 
     def arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
@@ -281,7 +284,8 @@ def _read(
     if refusal is not None:
         stencil, near = _nearest(A, grid, threads, refusal, known, factors)
     if sharing.teams and (near is not None or factors is not None):
-        sharing = OWN_BOXES  # what is made of the rows themselves works on the boxes of ranks
+        # What is made of the rows themselves works on the boxes of ranks.
+        sharing = replace(OWN_BOXES, why="the matrix is served through its rows, which are no symmetric stencil")
     team, holders = sharing.team, sharing.holders
     pooling = ((0, 1, 2),)
     limit = max(coarse_limit(grid.shape), COARSE_CELLS_PER_RANK * len(holders or range(comm.Get_size())))
@@ -290,7 +294,7 @@ def _read(
     layout = BoxLayout(comm, boxes, plan)
     if isinstance(team, Team) and team.ranks == comm.Get_size():
         layout.reduce_here = team.reduce
-    same = previous is not None and previous.layout.boxes == boxes
+    same = previous is not None and previous.layout.boxes == boxes and previous.team is team
     rows = previous.rows if previous is not None and same else RowMap(grid, boxes, comm, threads, team)
     own = layout.offset, layout.shape
     on_box = comm.allreduce(stencil.box == own and team.ranks == 1, op=MPI.LAND)
@@ -354,4 +358,5 @@ def _read(
         near=near,
         factors=factors,
         team=team,
+        why_alone=sharing.why,
     )

@@ -172,9 +172,10 @@ class CpuHierarchy:
         """
         if self._count == 0:
             stage = self._stages[0]
-            self._kernels.dcdm_load(self._finest, r, scale, self._threads)
-            self._coarse_r[...] = stage.r.inner
-            d.inner[...] = self.coarse_solve(self._coarse_r)
+            self._run(self._kernels.dcdm_load, self._finest, r, scale, self._threads)
+            if self.team.leads:
+                self._coarse_r[...] = stage.r.inner
+                d.inner[...] = self.coarse_solve(self._coarse_r)
             return
         self._cycle(r, scale, None, 1.0, d.address)
         if self._halo:
