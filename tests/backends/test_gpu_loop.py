@@ -15,7 +15,7 @@ from triton_interpreter import MISSING, WHY
 from petsc_dcdm.backends.base import Problem
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.layout import Plan, SerialLayout
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 
 if MISSING:
     pytest.skip(WHY, allow_module_level=True)
@@ -35,11 +35,14 @@ CASES: list[tuple[Shape, Plan, bool, int]] = [
 def build(
     shape: Shape, plan: Plan, varying: bool, layout: Any = None, at: Any = ..., **how: Any
 ) -> tuple[GpuBackend, Problem, list[np.ndarray], np.ndarray]:
-    w, s = system(shape, 7, 0.1, varying)
+    layout = layout or SerialLayout(shape, plan)
+    w, s = system(shape, 7, 0.1, varying, layout.periodic)
     s = s + 0.01 * (diagonal(w, s) > 0)
     faces, extra = [padded(a[at]) for a in w], padded(s[at])
-    layout = layout or SerialLayout(shape, plan)
-    stencil = None if varying else packed([padded(a) for a in w], padded(s))
+    whole = [padded(a) for a in w]
+    for a in whole:
+        SerialLayout(shape, plan, periodic=layout.periodic).exchange(a)
+    stencil = None if varying else packed(whole, padded(s))
     if stencil is not None:
         stencil = stencil.moved(lambda a: padded(a[1:-1, 1:-1, 1:-1][at]))
     problem = Problem(stencil or faces, None if stencil else extra, layout, SCALE, True, 0)
@@ -143,11 +146,20 @@ def test_what_is_not_served() -> None:
         operator.loop(5)
 
 
-@pytest.mark.parametrize("varying", [False, True])
-def test_boxes_take_the_steps_of_one(varying: bool) -> None:
+@pytest.mark.parametrize(
+    ("shape", "plan", "periodic", "edges", "varying"),
+    [
+        ((1, 7, 20), ((0, 1), (0, 1)), NOT_PERIODIC, ([0, 1], [0, 7], [0, 12, 20]), False),
+        ((1, 7, 20), ((0, 1), (0, 1)), NOT_PERIODIC, ([0, 1], [0, 7], [0, 12, 20]), True),
+        # rings that are cut: even on the first level and odd on the second, odd, shorter than what reaches round
+        ((1, 7, 18), ((0, 1), (0, 1)), (False, False, True), ([0, 1], [0, 7], [0, 12, 18]), True),
+        ((1, 9, 21), ((0, 1), (0, 1)), (False, True, True), ([0, 1], [0, 4, 9], [0, 8, 21]), False),
+        ((3, 4, 7), ((0, 1, 2), (0,)), (True, False, True), ([0, 2, 3], [0, 4], [0, 4, 7]), True),
+    ],
+)
+def test_boxes_take_the_steps_of_one(shape: Shape, plan: Plan, periodic: Periodic, edges: Any, varying: bool) -> None:
     """Directions to the last bit, sums to rounding; one of the ranks has no box."""
-    shape, plan = (1, 7, 20), ((0, 1), (0, 1))
-    layout = SerialLayout(shape, plan, 2)
+    layout = SerialLayout(shape, plan, 2, periodic)
     backend, problem, w, s = build(shape, plan, varying, layout, (slice(None),) * 3, dense_limit=-1)
     b = np.random.default_rng(0).standard_normal(shape) * (diagonal(w, s) > 0)
     damp = lambda r: (0.7 * r).astype(np.float32)  # noqa: E731
@@ -177,7 +189,7 @@ def test_boxes_take_the_steps_of_one(varying: bool) -> None:
         out[at], found[at], norms_here = solve(mine, part, np.ascontiguousarray(b[at]))
         assert np.allclose(norms_here, norms, rtol=1e-10)
 
-    in_threads(([0, 1], [0, 7], [0, 12, 20]), shape, plan, work, idle=1)
+    in_threads(edges, shape, plan, work, idle=1, periodic=periodic)
     assert np.array_equal(out, want) and np.allclose(found, x, rtol=1e-9, atol=1e-12)
 
 

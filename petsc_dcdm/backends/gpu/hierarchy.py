@@ -209,6 +209,7 @@ class GpuHierarchy:
             MODE=mode,
             LAST=last,
             PACKED=level.packed,
+            SEAMS=level.seams and mode == kernels.CORRECT.value,
             BLOCK=tiles.block,
         )  # fmt: skip
 
@@ -223,6 +224,7 @@ class GpuHierarchy:
             (next_.r, x, level.r, level.omega[0], *level.stencil, *level.grid, *level.way, tiles.bx, tiles.by),
             [next_.r, x, level.r, *level.moved(), *([] if level.packed else level.omega[:1])],
             PACKED=level.packed,
+            SEAMS=level.seams,
             BLOCK=tiles.block,
         )
 

@@ -10,6 +10,9 @@ import torch
 
 from petsc_dcdm.grid.shape import Shape
 
+ENDLESS = 2**30 + 1
+"""The length of what is no ring: no array goes round it."""
+
 PITCH = 64
 """Arrays have room for a multiple of so many cells: their addresses are aligned, whichever field they hold."""
 
@@ -83,6 +86,9 @@ class Level:
         coarsened on the way to the next level
     parents
         cells (z, y, x) of the next level's arrays, and where in them the parent of cell (0, 0, 0) is
+    first, length
+        along axes (z, y, x) on which a ring of an odd number of cells is cut and halved: the cell of the ring that cell
+        0 of the arrays is, and how many there are; 0 and `ENDLESS` elsewhere
     packed, stencil
         the four arrays of `petsc_dcdm.backends.gpu.kernels.grid`
     omega
@@ -97,6 +103,8 @@ class Level:
     ring: tuple[int, int, int]
     axes: tuple[int, ...]
     parents: tuple[Shape, Shape]
+    first: Shape = (0, 0, 0)
+    length: Shape = (ENDLESS, ENDLESS, ENDLESS)
     packed: bool = False
     stencil: list[torch.Tensor] = field(default_factory=list)
     omega: list[torch.Tensor] = field(default_factory=list)
@@ -127,8 +135,18 @@ class Level:
     @property
     def coarse(self) -> Shape:
         """Coarse cells (z, y, x) that have children in the arrays."""
-        z, y, x = (n + h >> h for n, h in zip(self.shape, self.halved[::-1], strict=True))
+        z, y, x = (self.parent_of(i, n - 1) + 1 for i, n in enumerate(self.shape))
         return z, y, x
+
+    def parent_of(self, i: int, cell: int) -> int:
+        """The coarse cell of a cell of the arrays along z, y, x (i = 0, 1, 2), as the kernels count."""
+        first, length = self.first[i], self.length[i]
+        return cell + first % 2 + (cell + first) // length >> self.halved[2 - i]
+
+    @property
+    def seams(self) -> bool:
+        """Whether there is such a ring."""
+        return self.length != (ENDLESS,) * 3
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -137,9 +155,9 @@ class Level:
 
     @property
     def way(self) -> tuple[int, ...]:
-        """Arguments of the kernels: what is halved, and where the parents are."""
+        """Arguments of the kernels: what is halved, where the parents are, and the rings that are cut."""
         (_, my, mx), shift = self.parents
-        return (*self.halved, mx, my, *shift[::-1])
+        return (*self.halved, mx, my, *shift[::-1], *self.first[::-1], *self.length[::-1])
 
     def moved(self) -> list[torch.Tensor]:
         """The arrays of the stencil that a pass over the level reads."""

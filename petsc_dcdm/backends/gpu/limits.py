@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from math import prod
 
-from petsc_dcdm.grid.layout import Layout, coarse_box
+from petsc_dcdm.grid.layout import Layout
 
 MAX_CELLS = 2**31 - 2**24
 """Of a box with what it has of others: kernels number the cells in 32 bits."""
@@ -17,13 +17,4 @@ def why_not(layout: Layout) -> str | None:
         return "Triton is not installed (it comes with torch for CUDA and ROCm; pip install triton)"
     if prod(n + 16 for n in layout.shape) > MAX_CELLS:
         return f"the Triton kernels serve boxes of up to {MAX_CELLS} cells: use more GPUs"
-    shape = layout.global_shape
-    for axes in layout.plan:
-        for i in range(3):
-            if layout.periodic[i] and layout.shape[i] != layout.global_shape[i] and shape[i] % 2 and 2 - i in axes:
-                return (
-                    f"along {'zyx'[i]} the grid is periodic, has an odd number of cells on some level and is cut, "
-                    "which the Triton kernels do not serve: use one GPU"
-                )
-        shape, _ = coarse_box(shape, (0, 0, 0), axes)
     return None

@@ -87,13 +87,17 @@ class GpuLevels:
             wide = _sum(low, shape, high)
             whole = [n == whole > 1 for n, whole in zip(shape, global_shape, strict=True)]
             z, y, x = (int(ring and all_) for ring, all_ in zip(layout.periodic, whole, strict=True))
-            self.levels.append(Level(wide, low, shape, (z, y, x), axes, ((0, 0, 0), (0, 0, 0))))
+            level = Level(wide, low, shape, (z, y, x), axes, ((0, 0, 0), (0, 0, 0)))
+            for i, n in enumerate(global_shape):
+                if layout.periodic[i] and shape[i] != n and n % 2 and level.halved[2 - i]:
+                    level.first = _with(level.first, i, (offset[i] - low[i]) % n)
+                    level.length = _with(level.length, i, n)
+            self.levels.append(level)
             self.infos.append(LevelInfo(global_shape, offset, shape, axes, 0))
             shape, offset = coarse_box(shape, offset, axes)
             global_shape, _ = coarse_box(global_shape, (0, 0, 0), axes)
         for level, next_ in zip(self.levels, self.levels[1:], strict=False):
-            halved = level.halved[::-1]
-            z, y, x = (c - (n >> h) for c, n, h in zip(next_.low, level.low, halved, strict=True))
+            z, y, x = (c - level.parent_of(i, n) for i, (c, n) in enumerate(zip(next_.low, level.low, strict=True)))
             level.parents = next_.shape, (z, y, x)
 
     def _launch(
@@ -163,10 +167,11 @@ class GpuLevels:
             self._launch(
                 kernels.fields,
                 (tiles.tiles, net.turns),
-                (omega, more, inverse, *source, *net.tensors, *level.grid, *level.halved, tiles.bx, tiles.by,
-                 self.steps, pitch),
+                (omega, more, inverse, *source, *net.tensors, *level.grid, *level.halved, *level.way[-6:], tiles.bx,
+                 tiles.by, self.steps, pitch),
                 [omega, more, inverse, *stencil],
                 PACKED=packed,
+                SEAMS=level.seams,
                 PRECISION=precision(device),
                 BLOCK=tiles.block,
                 num_warps=8,  # with 4 registers are too few
@@ -182,7 +187,9 @@ class GpuLevels:
                 (*new, more, *source, *level.grid, *level.way, tiles.bx, tiles.by, pitch),
                 [*new, more, *stencil],
                 PACKED=packed,
+                SEAMS=level.seams,
                 BLOCK=tiles.block,
+                num_warps=8,
             )
         self._fill(number + 1, *new)
         level.omega = list(omega.view(torch.bfloat16).split(pitch))
@@ -224,6 +231,11 @@ class GpuLevels:
 def precision(device: torch.device) -> str:
     """How matrices are multiplied in single precision: where there are tensor cores for it with 10 bits."""
     return "tf32" if device.type == "cuda" and torch.version.hip is None else "ieee"
+
+
+def _with(shape: Shape, i: int, n: int) -> Shape:
+    z, y, x = (n if j == i else old for j, old in enumerate(shape))
+    return z, y, x
 
 
 def _sum(*shapes: Shape) -> Shape:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import torch
 
 from petsc_dcdm.backends.gpu.halos import BLOCK
 from petsc_dcdm.backends.gpu.hierarchy import GpuHierarchy
+from petsc_dcdm.backends.gpu.kernels.cycle import CORRECT
 from petsc_dcdm.backends.gpu.kernels.halos import pack, unpack
 from petsc_dcdm.backends.gpu.kernels.outer import scaled
 from petsc_dcdm.backends.gpu.launches import Launch, LaunchSequence
@@ -61,9 +62,12 @@ def all_launches(histories: Sequence[int]) -> Iterator[Launch]:
             network, loop = counted((32, 32, 32), packed, history)
             sequences = network.set_up, loop.sequence, loop.true_sequence, extras(network)
             for entry in [entry for sequence in sequences for entry in sequence.entries]:
-                if isinstance(entry, Launch) and (key := (entry.name, str(signature(entry)))) not in known:
-                    known.add(key)
-                    yield entry
+                if not isinstance(entry, Launch) or (key := (entry.name, str(signature(entry)))) in known:
+                    continue
+                known.add(key)
+                yield entry
+                if "SEAMS" in entry.constants and entry.constants.get("MODE", CORRECT.value) == CORRECT.value:
+                    yield replace(entry, constants={**entry.constants, "SEAMS": True})
 
 
 def extras(network: GpuHierarchy) -> LaunchSequence:

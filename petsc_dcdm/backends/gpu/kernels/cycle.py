@@ -3,22 +3,37 @@
 import triton
 import triton.language as tl
 
-from petsc_dcdm.backends.gpu.kernels.grid import around, cell_bits, cells_of, place, product, stencil, values
+from petsc_dcdm.backends.gpu.kernels.grid import (
+    around,
+    cell_bits,
+    cells_of,
+    child,
+    coarse_cells,
+    parent,
+    place,
+    product,
+    stencil,
+    values,
+)
 
 PLAIN = tl.constexpr(0)
 FIRST = tl.constexpr(1)
 CORRECT = tl.constexpr(2)
 SCALE = tl.constexpr(3)
 
-_SHAPE = ["nx", "ny", "nz", "px", "py", "pz", "hx", "hy", "hz", "mx", "my", "sx", "sy", "sz", "bx", "by"]
-"""Cells, rings; then what halves the axes, the cells of the next level's array, and where in it the parent of our cell
-(0, 0, 0) is; then tiles.
+_SHAPE = [
+    "nx", "ny", "nz", "px", "py", "pz", "hx", "hy", "hz", "mx", "my", "sx", "sy", "sz", "fx", "fy", "fz", "lx", "ly",
+    "lz", "bx", "by",
+]  # fmt: skip
+"""Cells, rings; then what halves the axes, the cells of the next level's array, where in it the parent of our cell
+(0, 0, 0) is, and the first cell and the length of rings of `petsc_dcdm.backends.gpu.kernels.grid.parent`; then tiles.
 """
 
 
 @triton.jit
 def _iterate(
-    x, r, before, e, cx, cy, cz, there, hx, hy, hz, mx, my, sx, sy, sz, nx, ny, MODE: tl.constexpr
+    x, r, before, e, cx, cy, cz, there, hx, hy, hz, mx, my, sx, sy, sz, fx, fy, fz, lx, ly, lz, nx, ny,
+    MODE: tl.constexpr, SEAMS: tl.constexpr,
 ):  # fmt: skip
     """What is smoothed, at the cells cx, cy, cz."""
     i = place(cx, cy, cz, nx, ny)
@@ -27,15 +42,18 @@ def _iterate(
         return weight * tl.load(r + i, mask=there, other=0.0)
     v = tl.load(x + i, mask=there, other=0.0)
     if MODE == CORRECT:
-        parent = place((cx >> hx) + sx, (cy >> hy) + sy, (cz >> hz) + sz, mx, my)
-        v += tl.load(e + parent, mask=there, other=0.0)
+        qx = parent(cx, hx, sx, fx, lx, SEAMS)
+        qy = parent(cy, hy, sy, fy, ly, SEAMS)
+        qz = parent(cz, hz, sz, fz, lz, SEAMS)
+        v += tl.load(e + place(qx, qy, qz, mx, my), mask=there, other=0.0)
     return v
 
 
 @triton.jit(do_not_specialize=_SHAPE)
 def smooth(
-    out, x, r, omega, before, e, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, mx, my, sx, sy, sz, bx, by,
-    MODE: tl.constexpr, LAST: tl.constexpr, PACKED: tl.constexpr, BLOCK: tl.constexpr,
+    out, x, r, omega, before, e, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, mx, my, sx, sy, sz,
+    fx, fy, fz, lx, ly, lz, bx, by,
+    MODE: tl.constexpr, LAST: tl.constexpr, PACKED: tl.constexpr, SEAMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """out = v + omega (r - A v), omega already over the diagonal.
 
@@ -57,25 +75,32 @@ def smooth(
             a0, a1, a2, a3, cx, cy, cz, x1, has_x1, y1, has_y1, z1, has_z1, inside, nx, ny, PACKED, tl.float32
         )
         v = _iterate(
-            x, r, before, e, cx, cy, cz, inside, hx, hy, hz, mx, my, sx, sy, sz, nx, ny, MODE
+            x, r, before, e, cx, cy, cz, inside, hx, hy, hz, mx, my, sx, sy, sz, fx, fy, fz, lx, ly, lz,
+            nx, ny, MODE, SEAMS,
         )  # fmt: skip
         v_x0 = _iterate(
-            x, r, before, e, x0, cy, cz, inside & has_x0, hx, hy, hz, mx, my, sx, sy, sz, nx, ny, MODE
+            x, r, before, e, x0, cy, cz, inside & has_x0, hx, hy, hz, mx, my, sx, sy, sz, fx, fy, fz, lx, ly, lz,
+            nx, ny, MODE, SEAMS,
         )  # fmt: skip
         v_x1 = _iterate(
-            x, r, before, e, x1, cy, cz, inside & has_x1, hx, hy, hz, mx, my, sx, sy, sz, nx, ny, MODE
+            x, r, before, e, x1, cy, cz, inside & has_x1, hx, hy, hz, mx, my, sx, sy, sz, fx, fy, fz, lx, ly, lz,
+            nx, ny, MODE, SEAMS,
         )  # fmt: skip
         v_y0 = _iterate(
-            x, r, before, e, cx, y0, cz, inside & has_y0, hx, hy, hz, mx, my, sx, sy, sz, nx, ny, MODE
+            x, r, before, e, cx, y0, cz, inside & has_y0, hx, hy, hz, mx, my, sx, sy, sz, fx, fy, fz, lx, ly, lz,
+            nx, ny, MODE, SEAMS,
         )  # fmt: skip
         v_y1 = _iterate(
-            x, r, before, e, cx, y1, cz, inside & has_y1, hx, hy, hz, mx, my, sx, sy, sz, nx, ny, MODE
+            x, r, before, e, cx, y1, cz, inside & has_y1, hx, hy, hz, mx, my, sx, sy, sz, fx, fy, fz, lx, ly, lz,
+            nx, ny, MODE, SEAMS,
         )  # fmt: skip
         v_z0 = _iterate(
-            x, r, before, e, cx, cy, z0, inside & has_z0, hx, hy, hz, mx, my, sx, sy, sz, nx, ny, MODE
+            x, r, before, e, cx, cy, z0, inside & has_z0, hx, hy, hz, mx, my, sx, sy, sz, fx, fy, fz, lx, ly, lz,
+            nx, ny, MODE, SEAMS,
         )  # fmt: skip
         v_z1 = _iterate(
-            x, r, before, e, cx, cy, z1, inside & has_z1, hx, hy, hz, mx, my, sx, sy, sz, nx, ny, MODE
+            x, r, before, e, cx, cy, z1, inside & has_z1, hx, hy, hz, mx, my, sx, sy, sz, fx, fy, fz, lx, ly, lz,
+            nx, ny, MODE, SEAMS,
         )  # fmt: skip
         y = product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1)
         result = v + weight * (right - y)
@@ -86,19 +111,20 @@ def smooth(
 
 @triton.jit(do_not_specialize=_SHAPE)
 def restrict(
-    out, x, r, omega, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, mx, my, sx, sy, sz, bx, by,
-    PACKED: tl.constexpr, BLOCK: tl.constexpr,
+    out, x, r, omega, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, mx, my, sx, sy, sz,
+    fx, fy, fz, lx, ly, lz, bx, by,
+    PACKED: tl.constexpr, SEAMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """out = the residual r - A x at active cells, added up over the children of every coarse cell."""
-    rows, columns = (ny + hy) >> hy, (nx + hx) >> hx
+    columns, rows = coarse_cells(nx, hx, fx, lx, SEAMS), coarse_cells(ny, hy, fy, ly, SEAMS)
     qx, qy, qz = cells_of(tl.program_id(0), columns, rows, bx, by, BLOCK)
-    coarse = (qx < columns) & (qy < rows) & (qz < ((nz + hz) >> hz))
+    coarse = (qx < columns) & (qy < rows) & (qz < coarse_cells(nz, hz, fz, lz, SEAMS))
     total = tl.zeros([BLOCK], tl.float32)
-    for child in range((1 + hx) * (1 + hy) * (1 + hz)):
-        cx = (qx << hx) + child % (1 + hx)
-        cy = (qy << hy) + child // (1 + hx) % (1 + hy)
-        cz = (qz << hz) + child // ((1 + hx) * (1 + hy))
-        inside = coarse & (cx < nx) & (cy < ny) & (cz < nz)
+    for number in range((1 + hx) * (1 + hy) * (1 + hz)):
+        cx, has_x = child(qx, number % (1 + hx), hx, nx, fx, lx, SEAMS)
+        cy, has_y = child(qy, number // (1 + hx) % (1 + hy), hy, ny, fy, ly, SEAMS)
+        cz, has_z = child(qz, number // ((1 + hx) * (1 + hy)), hz, nz, fz, lz, SEAMS)
+        inside = coarse & has_x & has_y & has_z
         i = place(cx, cy, cz, nx, ny)
         x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1, z0, has_z0, z1, has_z1 = around(
             cx, cy, cz, nx, ny, nz, px, py, pz

@@ -65,6 +65,38 @@ def place(x, y, z, nx, ny):
 
 
 @triton.jit
+def parent(i, half, shift, first, length, SEAMS: tl.constexpr):
+    """The coordinate of the coarse cell of i; `half`: 1 where the axis is halved, `shift`: where parents begin.
+
+    SEAMS: an axis may be a ring of an odd number of cells, `length`, of which the arrays have a piece or more than all,
+    from cell `first` of the ring on. The ring's last cell is a coarse cell alone; counted twice, it keeps the next
+    turn even.
+    """
+    if SEAMS:
+        i += (first & 1) + (i + first) // length
+    return (i >> half) + shift
+
+
+@triton.jit
+def coarse_cells(n, half, first, length, SEAMS: tl.constexpr):
+    """How many coarse cells have cells among the n of an axis."""
+    return parent(n - 1, half, 1, first, length, SEAMS)
+
+
+@triton.jit
+def child(q, k, half, n, first, length, SEAMS: tl.constexpr):
+    """The coordinate of cell k (0, 1) of the coarse cell q, and whether there is such a cell."""
+    i = (q << half) + k
+    if not SEAMS:
+        return i, i < n
+    i += first - (first & 1)
+    turn = i // (length + 1)
+    alone = i - turn * (length + 1) == length
+    i -= turn + first
+    return i, (i >= 0) & (i < n) & (alone == 0)
+
+
+@triton.jit
 def low_face(a, c, bits, axis: tl.constexpr, i, there, PACKED: tl.constexpr, TYPE: tl.constexpr):
     """The conductance of the low face along an axis; `a` is that axis's array, `bits` the cells' bytes."""
     if PACKED:

@@ -13,6 +13,8 @@ from petsc_dcdm.backends.gpu.kernels.grid import (
     beside,
     cell_bits,
     cells_of,
+    child,
+    coarse_cells,
     extra,
     half_bits,
     low_face,
@@ -20,7 +22,10 @@ from petsc_dcdm.backends.gpu.kernels.grid import (
     stencil,
 )
 
-_SHAPE = ["nx", "ny", "nz", "px", "py", "pz", "hx", "hy", "hz", "mx", "my", "sx", "sy", "sz", "bx", "by"]
+_SHAPE = [
+    "nx", "ny", "nz", "px", "py", "pz", "hx", "hy", "hz", "mx", "my", "sx", "sy", "sz", "fx", "fy", "fz", "lx", "ly",
+    "lz", "bx", "by",
+]  # fmt: skip
 """As for the passes of the cycle."""
 
 FEATURES = tl.constexpr(8)
@@ -77,8 +82,8 @@ def _feature(
 @triton.jit(do_not_specialize=[*_SHAPE, "steps", "pitch"])
 def fields(
     omega, more, inverse, a0, a1, a2, a3, conv, conv_bias, hidden, hidden_bias, last, last_bias, base,
-    nx, ny, nz, px, py, pz, hx, hy, hz, bx, by, steps, pitch,
-    PACKED: tl.constexpr, CHANNELS: tl.constexpr, HIDDEN: tl.constexpr, FIELDS: tl.constexpr,
+    nx, ny, nz, px, py, pz, hx, hy, hz, fx, fy, fz, lx, ly, lz, bx, by, steps, pitch,
+    PACKED: tl.constexpr, SEAMS: tl.constexpr, CHANNELS: tl.constexpr, HIDDEN: tl.constexpr, FIELDS: tl.constexpr,
     PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The network at every cell: `steps` smoothing weights over the diagonal to `omega`, as the bits of bfloat16, then
@@ -87,13 +92,14 @@ def fields(
     A tile has the cells of one place in their coarse cells, (coarse cell, coarse cell, ...): for each of the places,
     the second index of the grid, there is a kernel `conv` (9, TAPS, CHANNELS) that is turned accordingly.
     """
-    rows, columns, planes = (ny + hy) >> hy, (nx + hx) >> hx, (nz + hz) >> hz
+    columns, rows = coarse_cells(nx, hx, fx, lx, SEAMS), coarse_cells(ny, hy, fy, ly, SEAMS)
+    planes = coarse_cells(nz, hz, fz, lz, SEAMS)
     qx, qy, qz = cells_of(tl.program_id(0), columns, rows, bx, by, BLOCK)
     turn = tl.program_id(1)
-    cx = (qx << hx) + turn % (1 + hx)
-    cy = (qy << hy) + turn // (1 + hx) % (1 + hy)
-    cz = (qz << hz) + turn // ((1 + hx) * (1 + hy))
-    inside = (qx < columns) & (qy < rows) & (qz < planes) & (cx < nx) & (cy < ny) & (cz < nz)
+    cx, in_x = child(qx, turn % (1 + hx), hx, nx, fx, lx, SEAMS)
+    cy, in_y = child(qy, turn // (1 + hx) % (1 + hy), hy, ny, fy, ly, SEAMS)
+    cz, in_z = child(qz, turn // ((1 + hx) * (1 + hy)), hz, nz, fz, lz, SEAMS)
+    inside = (qx < columns) & (qy < rows) & (qz < planes) & in_x & in_y & in_z
     channel, tap = tl.arange(0, CHANNELS), tl.arange(0, TAPS)
     kind, step = (tap % FEATURES)[None, :], (tap // FEATURES)[None, :] - 1
     weights = conv + turn * (9 * TAPS * CHANNELS)
@@ -124,51 +130,64 @@ def fields(
 
 
 @triton.jit
-def _thin(i, n, halved_ring):
+def _thin(i, n, halved_ring, first, length, SEAMS: tl.constexpr):
     """2 at the last cell of an odd ring, which is a coarse cell alone and as short as before; else 1."""
-    return tl.where((i == n - 1) & (i * 0 + (n & halved_ring) > 0), 2.0, 1.0)
+    alone = (i == n - 1) & (i * 0 + (n & halved_ring) > 0)
+    if SEAMS:
+        alone = alone | ((i + first + 1) % length == 0)
+    return tl.where(alone, 2.0, 1.0)
 
 
 @triton.jit(do_not_specialize=[*_SHAPE, "pitch"])
 def coarsen(
-    w_x, w_y, w_z, s, more, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, mx, my, sx, sy, sz, bx, by,
-    pitch,
-    PACKED: tl.constexpr, BLOCK: tl.constexpr,
+    w_x, w_y, w_z, s, more, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, mx, my, sx, sy, sz,
+    fx, fy, fz, lx, ly, lz, bx, by, pitch,
+    PACKED: tl.constexpr, SEAMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The next level: each conductance the sum over the fine faces it consists of, times the mean factor of both sides;
     s the sum of s times its factor. Tiles are of coarse cells.
     """
-    rows, columns, planes = (ny + hy) >> hy, (nx + hx) >> hx, (nz + hz) >> hz
+    columns, rows = coarse_cells(nx, hx, fx, lx, SEAMS), coarse_cells(ny, hy, fy, ly, SEAMS)
+    planes = coarse_cells(nz, hz, fz, lz, SEAMS)
     qx, qy, qz = cells_of(tl.program_id(0), columns, rows, bx, by, BLOCK)
     coarse = (qx < columns) & (qy < rows) & (qz < planes)
     sigma, gamma_x = more, more + pitch.to(tl.int64)
     gamma_y, gamma_z = more + 2 * pitch.to(tl.int64), more + 3 * pitch.to(tl.int64)
+    ring_x, ring_y, ring_z = hx & px, hy & py, hz & pz
     sum_x = tl.zeros([BLOCK], tl.float32)
     sum_y = tl.zeros([BLOCK], tl.float32)
     sum_z = tl.zeros([BLOCK], tl.float32)
     sum_s = tl.zeros([BLOCK], tl.float32)
-    for child in range((1 + hx) * (1 + hy) * (1 + hz)):
-        kx, ky, kz = child % (1 + hx), child // (1 + hx) % (1 + hy), child // ((1 + hx) * (1 + hy))
-        cx, cy, cz = (qx << hx) + kx, (qy << hy) + ky, (qz << hz) + kz
-        inside = coarse & (cx < nx) & (cy < ny) & (cz < nz)
+    for number in range((1 + hx) * (1 + hy) * (1 + hz)):
+        kx, ky, kz = number % (1 + hx), number // (1 + hx) % (1 + hy), number // ((1 + hx) * (1 + hy))
+        cx, in_x = child(qx, kx, hx, nx, fx, lx, SEAMS)
+        cy, in_y = child(qy, ky, hy, ny, fy, ly, SEAMS)
+        cz, in_z = child(qz, kz, hz, nz, fz, lz, SEAMS)
+        inside = coarse & in_x & in_y & in_z
         i = place(cx, cy, cz, nx, ny)
         x0, has_x0 = below(cx, nx, px)
         y0, has_y0 = below(cy, ny, py)
         z0, has_z0 = below(cz, nz, pz)
         bits = cell_bits(a0, i, inside, PACKED)
         # faces inside a coarse cell vanish
-        at_x, at_y = inside & has_x0 & ((cx & hx) == 0), inside & has_y0 & ((cy & hy) == 0)
-        at_z = inside & has_z0 & ((cz & hz) == 0)
+        at_x, at_y = inside & has_x0 & (cx * 0 + kx == 0), inside & has_y0 & (cy * 0 + ky == 0)
+        at_z = inside & has_z0 & (cz * 0 + kz == 0)
         # and with them those of a ring that has become one cell
         at_x, at_y, at_z = at_x & (cx * 0 + columns > px), at_y & (cy * 0 + rows > py), at_z & (cz * 0 + planes > pz)
-        mean = tl.load(gamma_x + i, mask=at_x, other=0.0) * _thin(cx, nx, hx & px)
-        mean += tl.load(gamma_x + place(x0, cy, cz, nx, ny), mask=at_x, other=0.0) * _thin(x0, nx, hx & px)
+        mean = tl.load(gamma_x + i, mask=at_x, other=0.0) * _thin(cx, nx, ring_x, fx, lx, SEAMS)
+        mean += tl.load(gamma_x + place(x0, cy, cz, nx, ny), mask=at_x, other=0.0) * _thin(
+            x0, nx, ring_x, fx, lx, SEAMS
+        )
         sum_x += low_face(a0, a2, bits, 0, i, at_x, PACKED, tl.float32) * (0.5 * mean)
-        mean = tl.load(gamma_y + i, mask=at_y, other=0.0) * _thin(cy, ny, hy & py)
-        mean += tl.load(gamma_y + place(cx, y0, cz, nx, ny), mask=at_y, other=0.0) * _thin(y0, ny, hy & py)
+        mean = tl.load(gamma_y + i, mask=at_y, other=0.0) * _thin(cy, ny, ring_y, fy, ly, SEAMS)
+        mean += tl.load(gamma_y + place(cx, y0, cz, nx, ny), mask=at_y, other=0.0) * _thin(
+            y0, ny, ring_y, fy, ly, SEAMS
+        )
         sum_y += low_face(a1, a2, bits, 1, i, at_y, PACKED, tl.float32) * (0.5 * mean)
-        mean = tl.load(gamma_z + i, mask=at_z, other=0.0) * _thin(cz, nz, hz & pz)
-        mean += tl.load(gamma_z + place(cx, cy, z0, nx, ny), mask=at_z, other=0.0) * _thin(z0, nz, hz & pz)
+        mean = tl.load(gamma_z + i, mask=at_z, other=0.0) * _thin(cz, nz, ring_z, fz, lz, SEAMS)
+        mean += tl.load(gamma_z + place(cx, cy, z0, nx, ny), mask=at_z, other=0.0) * _thin(
+            z0, nz, ring_z, fz, lz, SEAMS
+        )
         sum_z += low_face(a2, a2, bits, 2, i, at_z, PACKED, tl.float32) * (0.5 * mean)
         factor = tl.load(sigma + i, mask=inside, other=0.0)
         sum_s += factor * extra(a1, a3, bits, i, inside, PACKED, tl.float32)
