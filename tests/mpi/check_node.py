@@ -190,7 +190,8 @@ def test_memory_can_not_be_shared():
     node._new_file = none
     try:
         ksp, _ = solve(A, A.createVecRight(), pc_dcdm_box="auto")
-        assert "per rank" in ksp.getPC().getPythonContext()._backend.description
+        context = ksp.getPC().getPythonContext()
+        assert "per rank" in context._backend.description and "no files in memory here" in context.system.why_alone
         try:
             solve(A, A.createVecRight(), pc_dcdm_box="node")
         except (OptionError, PETSc.Error):
