@@ -20,9 +20,9 @@ from petsc_dcdm.native.team import ONE_RANK, OWN_BOXES, Sharing, Team, Workers
 from petsc_dcdm.stencil.discovery import Grid, other_grids
 from petsc_dcdm.stencil.entries.given import RowsOnGrid
 from petsc_dcdm.stencil.entries.rows import CsrRows
-from petsc_dcdm.stencil.extract import RowStencil, extract
+from petsc_dcdm.stencil.extract import extract
 from petsc_dcdm.stencil.fixed import FixedRows
-from petsc_dcdm.stencil.forms.nearest import Nearness, join_sides, nearest
+from petsc_dcdm.stencil.forms.nearest import Nearness, join_sides, nearest_of_scaled
 from petsc_dcdm.stencil.forms.row_scaling import RowFactors, find_row_factors, looks_scaled, weighted_square
 from petsc_dcdm.stencil.forms.symmetry import TOLERANCE, NotSymmetric
 from petsc_dcdm.stencil.ghosts import Ghosts
@@ -245,25 +245,6 @@ def _build(
     return system
 
 
-def _nearest(
-    A: PETSc.Mat, grid: Grid, threads: int, refusal: FormError, known: Ghosts | None, factors: RowFactors | None
-) -> tuple[RowStencil, Nearness]:
-    """:func:`nearest` for rows that are divided by ``factors``, which takes a copy of the matrix."""
-    if factors is None:
-        return nearest(A, grid, threads, refusal, known)
-    symmetric = A.copy()
-    inverse = A.createVecLeft()
-    inverse.setArray(1.0 / factors.values)
-    symmetric.diagonalScale(inverse)
-    try:
-        stencil, near = nearest(symmetric, grid, threads, refusal, known)
-    finally:
-        inverse.destroy()
-        symmetric.destroy()
-    diagonal = stencil.dirichlet_diagonal * factors.values[stencil.dirichlet]
-    return replace(stencil, dirichlet_diagonal=diagonal), near
-
-
 def _read(
     A: PETSc.Mat,
     grid: Grid,
@@ -282,7 +263,7 @@ def _read(
     except FormError as found:
         refusal = found.with_traceback(None)  # whose frames hold what is collectively destroyed
     if refusal is not None:
-        stencil, near = _nearest(A, grid, threads, refusal, known, factors)
+        stencil, near = nearest_of_scaled(A, grid, threads, refusal, known, factors)
     if sharing.teams and (near is not None or factors is not None):
         # What is made of the rows themselves works on the boxes of ranks.
         sharing = replace(OWN_BOXES, why="the matrix is served through its rows, which are no symmetric stencil")
