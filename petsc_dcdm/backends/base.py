@@ -16,7 +16,7 @@ import numpy as np
 
 from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.layout import Layout
-from petsc_dcdm.native.team import ONE_RANK, Workers
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.stencil.packed import PackedStencil
 

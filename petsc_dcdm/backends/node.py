@@ -1,4 +1,4 @@
-"""Which ranks share a box: those of a node, where they share memory (`petsc_dcdm.native.team`)."""
+"""Which ranks share a box: those of a node, where they share memory (`petsc_dcdm.native.node_team`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from petsc_dcdm.backends.cpu.setup import steps_of
 from petsc_dcdm.grid.errors import OptionError, raise_together
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import library
-from petsc_dcdm.native.team import ONE_RANK, OWN_BOXES, SharedMemory, Sharing, Team, Workers
+from petsc_dcdm.native.node_team import ONE_RANK, OWN_BOXES, SharedMemory, Sharing, Team, Workers
 from petsc_dcdm.network.weights import ModelFile
 
 ATTEMPTS = 8

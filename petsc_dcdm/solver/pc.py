@@ -26,7 +26,7 @@ from petsc_dcdm.native.build import take_notice
 from petsc_dcdm.native.identity import identity, object_at, pattern_identity
 from petsc_dcdm.native.log_events import logging, petsc_span
 from petsc_dcdm.native.petsc_library import inform
-from petsc_dcdm.native.team import ONE_RANK, OWN_BOXES, Sharing
+from petsc_dcdm.native.node_team import ONE_RANK, OWN_BOXES, Sharing
 from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of

@@ -9,7 +9,7 @@ import numpy as np
 
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.binding import kernels
-from petsc_dcdm.native.team import ONE_RANK, Workers
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 
 HAS_S = 64
 

@@ -16,7 +16,7 @@ from petsc_dcdm.grid.boxes import partition
 from petsc_dcdm.grid.errors import FormError, MatrixError, NeighbourError, raise_together
 from petsc_dcdm.grid.faces import interior, neighbours
 from petsc_dcdm.grid.halo import BoxLayout
-from petsc_dcdm.native.team import ONE_RANK, OWN_BOXES, Sharing, Team, Workers
+from petsc_dcdm.native.node_team import ONE_RANK, OWN_BOXES, Sharing, Team, Workers
 from petsc_dcdm.stencil.discovery import Grid, other_grids
 from petsc_dcdm.stencil.entries.given import RowsOnGrid
 from petsc_dcdm.stencil.entries.rows import CsrRows

@@ -18,7 +18,7 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.boxes import BoxPartition
 from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.native.build import KernelsUnavailable, library
-from petsc_dcdm.native.team import ONE_RANK, Team, Workers
+from petsc_dcdm.native.node_team import ONE_RANK, Team, Workers
 from petsc_dcdm.stencil.discovery import Grid
 
 TAG = 6

@@ -27,7 +27,7 @@ from petsc_dcdm.grid.layout import Layout, Plan, SerialLayout, coarse_box
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import KernelsUnavailable, library
 from petsc_dcdm.native.structures import mirrors
-from petsc_dcdm.native.team import ONE_RANK, Workers
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.stencil.packed import PackedStencil
 from petsc_dcdm.stencil.plan import VISITS, coarse_strength, strong_axes
 

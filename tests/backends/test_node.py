@@ -13,7 +13,7 @@ from harness import mpirun
 from petsc_dcdm.native.binding import kernels
 from petsc_dcdm.native.build import library
 from petsc_dcdm.native.memory import LARGE
-from petsc_dcdm.native.team import SharedMemory, Team
+from petsc_dcdm.native.node_team import SharedMemory, Team
 
 ADDRESS = 3 << 43
 

@@ -19,7 +19,7 @@ from petsc_dcdm.grid.layout import Exchange, Layout, Reach
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.grid.spans import span
 from petsc_dcdm.native.binding import ALIGN, Geometry, Level, Padded
-from petsc_dcdm.native.team import ONE_RANK, Workers
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.network.hierarchy import CoarseSolve, unset_coarse_solve
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil

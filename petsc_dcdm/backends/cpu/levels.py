@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, kernels
-from petsc_dcdm.native.team import ONE_RANK, Workers
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
 

@@ -26,7 +26,7 @@ from petsc_dcdm.native.binding import (
     kernels,
 )
 from petsc_dcdm.native.build import KernelsUnavailable
-from petsc_dcdm.native.team import ONE_RANK, Workers
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
 

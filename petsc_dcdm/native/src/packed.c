@@ -1,6 +1,6 @@
 /* Both sides of the faces of a packed stencil, compared; see packed.h. */
 #include "packed.h"
-#include "team.h"
+#include "shared/node_team.h"
 
 typedef struct {
     const uint8_t *cells;

@@ -10,7 +10,7 @@
  * ranks.
  */
 #include "passes.h"
-#include "team.h"
+#include "shared/node_team.h"
 
 /* The way down over one part of the planes: pass 0 is x = omega_0 r, on a visit after the first x = y + omega_0 (r - A
  * y), 1 .. steps - 1 smooth, steps restricts. Pass q lags q planes behind pass 0, so that all work out of the cache;

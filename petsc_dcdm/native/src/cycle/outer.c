@@ -12,7 +12,7 @@
  */
 #include "common.h"
 #include "operator.h"
-#include "team.h"
+#include "shared/node_team.h"
 
 enum { VD = VL / 2, MAX_HISTORY = 8 };
 typedef double vd __attribute__((vector_size(8 * VD)));

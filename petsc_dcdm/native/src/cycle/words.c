@@ -1,7 +1,7 @@
 /* A packed stencil as the outer loop reads it: a word for 8 cells (operator.h). */
 #include "common.h"
 #include "operator.h"
-#include "team.h"
+#include "shared/node_team.h"
 
 /* Bit b of byte f of the result is bit f of byte b. */
 INLINE uint64_t transposed(uint64_t x) {

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "common.h"
-#include "team.h"
+#include "shared/node_team.h"
 
 /* Whether any of the n numbers from element o on is not zero; NaN counts. */
 INLINE int any(const void *p, int64_t o, int64_t n, int is_double) {

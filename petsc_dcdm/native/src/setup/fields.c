@@ -9,7 +9,7 @@
 
 #include <sched.h>
 
-#include "team.h"
+#include "shared/node_team.h"
 
 /* A number as blocks hold it. */
 INLINE float rounded(float v) {

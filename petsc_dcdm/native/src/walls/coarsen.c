@@ -1,7 +1,7 @@
 /* The faces of the next level, see petsc_dcdm/stencil/walls.py. */
 #include <string.h>
 
-#include "team.h"
+#include "shared/node_team.h"
 #include "walls.h"
 
 #define PIECE 1024 /* coarse cells of a line that are added up together */

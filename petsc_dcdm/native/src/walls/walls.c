@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "packed.h"
-#include "team.h"
+#include "shared/node_team.h"
 #include "walls.h"
 
 #define SEGMENT 16 /* blocks that are lookups at together */

@@ -1,7 +1,7 @@
 """Ranks of a node as one: memory that they share, and kernels that all of them work on.
 
 A `Team` is made by `petsc_dcdm.backends.node`; here is what needs no MPI. One rank leads: it alone allocates, and calls
-kernels as a process of many threads would, while the others serve (native/src/team.c). The memory lies at the same
+kernels as a process of many threads would, while the others serve (native/src/shared/node_team.c). The memory lies at the same
 address in all of them, so that what the leader hands to a kernel means the same everywhere.
 """
 

@@ -8,7 +8,7 @@
  * signal say, ends those that wait for it.
  */
 #define _GNU_SOURCE
-#include "team.h"
+#include "shared/node_team.h"
 
 #include <errno.h>
 #include <limits.h>

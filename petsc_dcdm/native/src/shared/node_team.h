@@ -1,6 +1,6 @@
 /* Work in parts: by the threads of this process, or by all ranks of a node that share the memory the parts work on. */
-#ifndef DCDM_TEAM_H
-#define DCDM_TEAM_H
+#ifndef DCDM_NODE_TEAM_H
+#define DCDM_NODE_TEAM_H
 
 #include <stddef.h>
 #include <stdint.h>
