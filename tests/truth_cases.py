@@ -334,7 +334,7 @@ def make(seed: int) -> Case:
         case.rescaled = sign * 2.0 ** int(random.integers(-30, 31)), 2.0 ** int(random.integers(-30, 31))
         if wide:  # all of it to about 1e-30 to 1e30
             factor = 2.0 ** (int(random.integers(-100, 101)) - round(np.log2(abs(recipe.scale))))
-            case.rescaled = sign * factor, case.rescaled[1] * factor
+            case.rescaled = sign * factor, max(case.rescaled[1], 1.0) * factor  # rounding of b stays above atol
         words.append(f"once more times {case.rescaled[0]:.0e}, {case.rescaled[1]:.0e}")
     words += [f"b {about_b}", about_null_space, f"guess {guess_kind}", f"rtol {case.rtol:.0e}", norm and f"norm {norm}"]
     words += ["DMDA" if case.dmda else "natural order", ", ".join(f"{k[9:]} {v}" for k, v in options.items())]

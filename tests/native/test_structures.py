@@ -6,6 +6,7 @@ import ctypes
 
 import pytest
 
+import petsc_dcdm.solver.pc  # noqa: F401  (declares all of them)
 from petsc_dcdm.native import structures
 from petsc_dcdm.native.binding import Geometry, Level, kernels
 from petsc_dcdm.native.build import KernelsUnavailable, library

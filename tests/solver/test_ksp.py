@@ -327,3 +327,12 @@ def test_bad_option_values(option, value):
     A = poisson((3, 4, 5))
     with refused(f"-{option} is '{value}'; it must be an integer of at least 0"):
         solve(A, right_hand_side(A), **{option: value})
+
+
+@pytest.mark.parametrize("operator", ["auto", "mat"])
+def test_nothing_to_solve_for_without_a_norm(operator):
+    """As an inner solver of so many steps: b = 0 leaves x = 0."""
+    A = poisson((1, 6, 7))
+    ksp, x = solve(A, A.createVecLeft(), ksp_norm_type="none", ksp_max_it=3, ksp_dcdm_operator=operator)
+    assert ksp.getConvergedReason() == PETSc.KSP.ConvergedReason.CONVERGED_ITS and x.norm() == 0
+    ksp.destroy()

@@ -193,6 +193,25 @@ CoarseSolver = PetscCoarseSolver | PartsCoarseSolver | BandCoarseSolver
 """All are used alike."""
 
 
+def renewed(
+    before: CoarseSolver | None,
+    comm: PETSc.Comm,
+    operator: CoarseOperator,
+    layout: Layout,
+    prefix: str,
+    threads: int,
+    has_box: bool = True,
+) -> CoarseSolver:
+    """The solver that there was, with other values, where the operator is of its pattern; else a new one in its place.
+    As :func:`coarse_solver`.
+    """
+    if before is not None:
+        if before.update(operator, layout):
+            return before
+        before.destroy()
+    return coarse_solver(comm, operator, layout, prefix, threads, has_box)
+
+
 def coarse_solver(
     comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, prefix: str, threads: int, has_box: bool = True
 ) -> CoarseSolver:
@@ -205,29 +224,13 @@ def coarse_solver(
         band = band_coarse_solver(operator, DIRECT_LIMIT, prefix)
         if band is not None:
             return band
-    # Parts know of no neighbour round a ring.
-    if cells > DIRECT_LIMIT and not (any(layout.periodic) or wish) and parts.serves(comm, operator):
+    # Parts know of no neighbour round a ring; in the plane throats take many iterations (docs/measurements/network.md).
+    flat = operator.global_shape[0] == 1 and PETSc.Sys.hasExternalPackage("hypre")
+    if cells > DIRECT_LIMIT and not (flat or any(layout.periodic) or wish) and parts.serves(comm, operator):
         active = diagonal([padded(face, layout) for face in operator.w], operator.s) > 0
         if comm.tompi4py().allreduce(int(np.count_nonzero(active))) > DIRECT_LIMIT:
             return PartsCoarseSolver(comm, operator, layout, threads, has_box)
     return PetscCoarseSolver(comm, operator, layout, prefix, has_box)
-
-
-def renewed(
-    old: CoarseSolver | None,
-    comm: PETSc.Comm,
-    operator: CoarseOperator,
-    layout: Layout,
-    prefix: str,
-    threads: int,
-    has_box: bool = True,
-) -> CoarseSolver:
-    """``old`` with other values, where it is of the same pattern; else a new `coarse_solver`. Collective."""
-    if old is not None:
-        if old.update(operator, layout):
-            return old
-        old.destroy()
-    return coarse_solver(comm, operator, layout, prefix, threads, has_box)
 
 
 def _rows(mpi: MPI.Intracomm, operator: CoarseOperator, layout: Layout) -> tuple[Rows, np.ndarray]:

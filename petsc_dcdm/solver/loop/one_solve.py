@@ -95,7 +95,7 @@ class OneSolve:
                     continue
             if not finite:
                 done = ended.gone_wrong(Reason.DIVERGED_NANORINF, "the preconditioner or the matrix gave NaN or Inf")
-            elif none:
+            elif none and steps.norm():  # without a norm r may be 0 for long
                 done = ended.gone_wrong(Reason.DIVERGED_BREAKDOWN, "no direction: d . A d or r . d is 0")
             else:
                 its += 1

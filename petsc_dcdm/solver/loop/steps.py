@@ -274,6 +274,8 @@ class GridSteps:
         return self._norm
 
     def step(self) -> Outcome:
+        if not self._norm:
+            return Outcome(0.0, 0.0)
         if self._grid.factors is None:
             found = self._loop.step(self._norm)
             self._norm = found.norm

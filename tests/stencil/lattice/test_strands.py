@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_search import ORDERS, lattice
 
+from petsc_dcdm.grid.errors import GridError
 from petsc_dcdm.stencil.entries.given import RowsOnGrid
 from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.lattice.search import expand, search, told_by
@@ -119,3 +120,20 @@ def test_rows_with_more_than_six_are_named() -> None:
     m[333, [1, 2, 3, 4, 5, 6, 7]] = -1.0
     for threads in (1, 2):
         assert told(m.tocsr(), threads, False)[2] == 333
+
+
+def test_a_line_over_two_that_lie_elsewhere_is_no_line() -> None:
+    """Rows that repeat each other although those that they are coupled to do not follow each other."""
+    line = np.arange(80) + 27
+    lower, upper = line[:40], line[40:]
+    over = line + 80
+    pairs = [(part[:-1], part[1:]) for part in (lower, upper, over)] + [(lower, upper), (line, over)]
+    edges = np.concatenate([lattice(np.ones((3, 3, 3), bool)), *(np.stack(pair, axis=1) for pair in pairs)])
+    graph, entries, _, _ = told(matrix(edges, 187), 1, False)
+    assert entries < 187
+    try:
+        found = search(graph, False, 1, entries)
+    except GridError:
+        return
+    place = np.stack(np.unravel_index(found.cells, found.shape))
+    assert (np.abs(place[:, edges[:, 0]] - place[:, edges[:, 1]]).sum(axis=0) == 1).all()

@@ -44,7 +44,7 @@ INLINE vf gather(const float *x, const int32_t *at) {
 #if defined(__AVX512F__)
     return (vf)_mm512_i32gather_ps(_mm512_loadu_si512(at), x, 4);
 #elif defined(__AVX2__)
-    return (vf)_mm256_i32gather_ps(_mm256_loadu_si256((const __m256i *)at), x, 4);
+    return (vf)_mm256_i32gather_ps(x, _mm256_loadu_si256((const __m256i *)at), 4);
 #else
     vf v;
     for (int i = 0; i < VL; i++) v[i] = x[at[i]];
