@@ -256,6 +256,8 @@ static void step_part(void *arguments, int part) {
     const own_planes own = planes_of(l);
     const int parts = (int)l->parts;
     const int64_t begin = l->part[part], end = l->part[part + 1];
+    const double alpha = s->alpha, *r = s->r; /* not to be read again after each store */
+    double *x = s->x, *to = s->to;
     double *below = s->work + 3 * part * own.slot + own.first, *above = below + own.slot;
     vd sum[2] = {{0}};
     for (int64_t t = begin - 1; t <= end; t++) {
@@ -274,7 +276,7 @@ static void step_part(void *arguments, int part) {
             const int32_t *range = l->range + 2 * (k * l->n_r + j);
             const double_rows near = double_rows_at(l, plane[1], plane[0], plane[2], j);
             const int64_t o = k * l->full_w + j * l->full_r;
-            EACH_VECTOR(range, step_at(l, &s->a, &near, s->alpha, s->x + o, s->r + o, s->to + o, k, j, i, n, sum));
+            EACH_VECTOR(range, step_at(l, &s->a, &near, alpha, x + o, r + o, to + o, k, j, i, n, sum));
         }
     }
     s->out[2 * part] = total(sum[0]), s->out[2 * part + 1] = total(sum[1]);
