@@ -68,6 +68,8 @@ class GridSystem:
         the rows of the matrix are so many times those of the operator and ``scale``, which are symmetric; None: once
     team
         who works on this rank's box, which has w and s in its memory
+    shares
+        whether ranks share boxes, on whatever node; the same on all ranks
     why_alone
         each rank has a box although ranks may share one, if that is so
     """
@@ -88,6 +90,7 @@ class GridSystem:
     near: Nearness | None = None
     factors: RowFactors | None = None
     team: Workers = ONE_RANK
+    shares: bool = False
     why_alone: str = ""
     _weights: np.ndarray | None = None
 
@@ -340,5 +343,6 @@ def _read(
         near=near,
         factors=factors,
         team=team,
+        shares=sharing.teams,
         why_alone=sharing.why,
     )

@@ -198,7 +198,7 @@ class GridSteps:
         """``grid`` and ``loop`` are the preconditioner's, of ``A``; ``r`` is to hold the residual."""
         self._A, self._grid, self._loop, self._system, self._r = A, grid, loop, system, r
         self._rows = grid.rows
-        self.far = loop.on_device or grid.team.ranks > 1
+        self.far = loop.on_device or grid.shares
         self._x = system.x
         self._norm = self._scaled_norm = 0.0
 
@@ -209,7 +209,7 @@ class GridSteps:
         self._guess = self._x.copy() if nonzero and self._system.null_space else None
         self._loose, self._stored = False, True
         # Ranks that share a box do not take what Dirichlet values add to other rows out of b.
-        self._exact = self._loop.exact and not (nonzero and self._grid.team.ranks > 1 and self._system.fixed.anywhere)
+        self._exact = self._loop.exact and not (nonzero and self._grid.shares and self._system.fixed.anywhere)
         if not nonzero and self._grid.factors is None:
             self._norm = float(source.norm())
         elif not nonzero:
