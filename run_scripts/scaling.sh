@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What grows with the number of ranks: messages, bytes and reductions per iteration on 1 to 8 ranks (counts, exact even
-# where the ranks share cores), then times of 1 rank with 2 threads and of 2 ranks with 1 thread.
+# where the ranks share cores), each with a box of its own as on different nodes; then times of 1 rank with 2 threads and
+# of 2 ranks with 1 thread, which share a box, and with a box each.
 #
 #   bash run_scripts/scaling.sh            counts at 64^3, times at 128^3; half a minute on an idle machine
 #   bash run_scripts/scaling.sh --counts   counts only
@@ -29,9 +30,12 @@ row() { # threads, ranks, arguments
 }
 
 printf '\nCounts per iteration, 64^3 mixed domain (of the rank that has most)\n\n'
+export PETSC_OPTIONS="-pc_dcdm_box rank"
 row 1 1 --counts --repeats 0 --head
 for ranks in 2 4 8; do row 1 "$ranks" --counts --repeats 0; done
 [ $times = 1 ] || exit 0
 printf '\nTimes, 128^3 mixed domain, relative residual 1e-6, medians of 7\n\n'
 row 2 1 --size 128 --repeats 7 --head
+row 1 2 --size 128 --repeats 7
+export PETSC_OPTIONS="-pc_dcdm_box node"
 row 1 2 --size 128 --repeats 7

@@ -1,7 +1,8 @@
 """Runs each file ``tests/mpi/check_*.py`` under mpirun: its ``test_*`` functions, on all ranks together.
 
 A line ``RANKS = (1, 2, 4)`` in the file says on how many ranks (2 without it), ``TIMEOUT = 200`` gives it
-other than 120 seconds.
+other than 120 seconds. Every rank has a box of its own, as ranks of different nodes would, except where a line ``BOX =
+"auto"`` says otherwise.
 """
 
 from __future__ import annotations
@@ -27,4 +28,4 @@ CASES = [(path, ranks) for path in FILES for ranks in constant(path, "RANKS", (2
 @pytest.mark.mpi
 @pytest.mark.parametrize("path, ranks", CASES, ids=[f"{p.stem.removeprefix('check_')}-{n}" for p, n in CASES])
 def test_file(path: Path, ranks: int) -> None:
-    mpirun(ranks, path, timeout=constant(path, "TIMEOUT", 120))
+    mpirun(ranks, path, timeout=constant(path, "TIMEOUT", 120), env={"BOX": constant(path, "BOX", "rank")})

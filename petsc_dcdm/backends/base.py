@@ -16,6 +16,7 @@ import numpy as np
 
 from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.layout import Layout
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.stencil.packed import PackedStencil
 
@@ -41,6 +42,8 @@ class Problem:
         whether that is the matrix to rounding, so that true residuals may be taken with it
     closed
         number of active cells of all ranks if constants on them are a null space of the matrix, else 0
+    team
+        who works on this rank's box; if it is more than one rank, w and s are in its memory
     """
 
     w: Sequence[np.ndarray] | PackedStencil
@@ -49,6 +52,7 @@ class Problem:
     scale: float
     exact: bool
     closed: int
+    team: Workers = ONE_RANK
 
     def arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
         """w and s without their halos, views; of copies where they are packed."""

@@ -51,6 +51,14 @@ def _keep(key: Any, file: ModelFile) -> None:
     _read[key] = file
 
 
+def kernels_serve(file: ModelFile, comm: MPI.Intracomm, compiled: str) -> bool:
+    """Whether there are compiled kernels for this network on all ranks, and ``-pc_dcdm_compile`` lets them work.
+    Collective.
+    """
+    missing = compiled == "off" or file.kind not in COMPILED or _missing_kernels(file) is not None
+    return not over_all(comm, missing, op=MPI.LOR)
+
+
 def make_backend(
     file: ModelFile,
     problem: Problem,
@@ -117,13 +125,13 @@ def _missing_triton(problem: Problem) -> Exception | None:
     return None if sentence is None else RuntimeError(sentence)
 
 
-def _missing_kernels(file: ModelFile, problem: Problem) -> Exception | None:
+def _missing_kernels(file: ModelFile, problem: Problem | None = None) -> Exception | None:
     """Why the compiled kernels do not serve on this rank."""
     from petsc_dcdm.backends.cpu.setup import kernels_for
     from petsc_dcdm.native.build import KernelsUnavailable
 
     try:
-        kernels_for(file, layout=problem.layout)
+        kernels_for(file, layout=problem.layout if problem is not None else None)
     except KernelsUnavailable as problem_here:
         return problem_here
     return None

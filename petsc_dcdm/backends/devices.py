@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 from collections.abc import Sequence
 
@@ -71,6 +72,7 @@ def first_of_each(places: Sequence[tuple[int, int]]) -> tuple[int, ...]:
     return tuple(sorted(holders.values()))
 
 
+@functools.cache
 def _has_gpu() -> bool:
     """Whether a CUDA device may be there, told without importing torch (which takes a second)."""
     return os.path.exists("/dev/nvidia0") or os.path.exists("/dev/dxg")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -135,6 +135,7 @@ class BoxLayout:
     persistent requests: there are no rounds that wait for each other, so that all of it can go on behind other work.
     What a rank gets from its own box, along a periodic axis, is copied.
     ``messages`` and ``bytes`` count what this rank has sent in halo exchanges, ``reductions`` its global reductions.
+    ``reduce_here``, where all ranks share memory: sums, or the largest, of values of all of them; None for too many.
     ``gpu_aware``: MPI may be given buffers on a GPU; else what is sent of CUDA tensors goes through host memory.
     """
 
@@ -146,6 +147,7 @@ class BoxLayout:
         self.plan = plan
         self.visits = 1
         self.gpu_aware = False
+        self.reduce_here: Callable[[np.ndarray, bool], np.ndarray | None] | None = None
         self.global_shape: Shape = boxes.shape
         self.periodic: Periodic = boxes.periodic
         self.offset, self.shape = boxes.box(comm.Get_rank())
@@ -164,13 +166,15 @@ class BoxLayout:
         self.reductions += 1
         if self._alone:
             return values.copy()
+        if self.reduce_here and (found := self.reduce_here(values, operation == MPI.MAX)) is not None:
+            return found
         out = np.empty_like(values)
         self.comm.Allreduce(np.ascontiguousarray(values), out, op=operation)
         return out
 
     def exchange(self, a: Any, corners: bool = False) -> None:
         """Fill the one-cell halo of a padded array (numpy or torch, last three dimensions padded). Collective."""
-        if 0 in self.shape or (self._alone and not any(self.periodic)):
+        if 0 in self.shape or (self.shape == self.global_shape and not any(self.periodic)):
             return
         inner = tuple(n - 2 for n in a.shape[-3:])
         key = (inner, corners)

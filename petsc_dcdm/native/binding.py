@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +82,7 @@ class SetUp(ctypes.Structure):
         *[(name, _i64) for name in ("c_pitch_w", "c_pitch_r", "c_origin")],
         ("range", _pointer),
         ("own", _i64 * 2 * 3),
-        *[(name, _i64) for name in ("active", "taken", "classes")],
+        *[(name, _i64) for name in ("active", "taken", "lock", "classes")],
         ("class_source", ctypes.c_float * 4 * 256),
     ]
 
@@ -136,12 +137,13 @@ def kernels(half: bool = True) -> ctypes.CDLL:
 @dataclass(frozen=True)
 class Geometry:
     """How the arrays of a level lie in memory; see common.h. `flat`: the grid is one cell thick in z. `rings`: the
-    axes (z, y, x) along which the first and the last cell here, of two or more, are neighbours.
+    axes (z, y, x) along which the first and the last cell here, of two or more, are neighbours. `memory` makes arrays.
     """
 
     shape: tuple[int, int, int]
     flat: bool
     rings: tuple[bool, bool, bool] = (False, False, False)
+    memory: Callable[[int, type], np.ndarray] = aligned_zeros
 
     @property
     def pitch(self) -> int:
@@ -167,7 +169,7 @@ class Geometry:
     def zeros(self, dtype: type = np.float32) -> Padded:
         nz, ny, _ = self.shape
         size = (nz + 2) * (ny + 2) * self.pitch + 2 * ALIGN
-        return Padded(self, aligned_zeros(size, dtype))
+        return Padded(self, self.memory(size, dtype))
 
     def require_fit(self) -> None:
         """KernelsUnavailable where a plane has more elements than the kernels can number."""

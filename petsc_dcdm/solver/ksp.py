@@ -259,6 +259,8 @@ class KSP:
         context = self._offering(ksp)
         with context.together() if context is not None else nullcontext():
             if context is not None:
+                # KSPSolve asks for it only after KSPSetOperators; values may have changed without that.
+                ksp.getPC().setUp()
                 context.ready(ksp.getPC())
             if context is not None and context.fallback is not None:
                 self._otherwise.solve(ksp, context.fallback, b, x, transposed)

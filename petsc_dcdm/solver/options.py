@@ -127,6 +127,13 @@ PC_OPTIONS = (
     Option("pc_dcdm_cells", None, "file with the cell of each row: a PETSc binary index set, or .npy", str),
     Option("pc_dcdm_device", "auto", "where the network runs: auto, cpu, cuda or cuda:N", _device),
     Option(
+        "pc_dcdm_box",
+        "auto",
+        "who has a box of the grid: every rank, every node, whose ranks then work on it together, or auto: every node "
+        "where the grid has planes for at least half of its threads",
+        _choice("auto", "rank", "node"),
+    ),
+    Option(
         "pc_dcdm_compile",
         "auto",
         "compiled kernels: on, off (plain torch), or auto: on where there is a compiler",
@@ -156,6 +163,7 @@ class PCSettings:
     periodic: Periodic | None
     cells: str | None
     device: str
+    box: str
     compile: str
     fallback: str
     net: str

@@ -15,8 +15,9 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.backends.base import Backend, Problem
-from petsc_dcdm.backends.choice import load_weights, make_backend
+from petsc_dcdm.backends.choice import kernels_serve, load_weights, make_backend
 from petsc_dcdm.backends.devices import choose_device, mpi_reads_gpus
+from petsc_dcdm.backends.node import NodeBoxes
 from petsc_dcdm.grid.errors import UnsupportedSystem
 from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.grid.shape import size_text
@@ -24,6 +25,7 @@ from petsc_dcdm.grid.spans import record_with, span
 from petsc_dcdm.native.build import take_notice
 from petsc_dcdm.native.identity import identity, object_at, pattern_identity
 from petsc_dcdm.native.log_events import logging, petsc_span
+from petsc_dcdm.native.node_team import ONE_RANK, Sharing
 from petsc_dcdm.native.petsc_library import inform
 from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.network.hierarchy import Hierarchy
@@ -63,15 +65,13 @@ class PC(Answers):
         self._backend: Backend | None = None
         self._coarse: CoarseSolver | None = None
         self._waits = False  # for the values of a matrix that was all zero at set-up
-        self.fallback: PETSc.PC | None = None
-        """What serves the matrix where the network cannot."""
+        self.fallback: PETSc.PC | None = None  # serves the matrix where the network cannot
         self._refusal = ""
         self._pattern: tuple[int | None, ...] | None = None
-        self.owner: int | None = None
-        """Handle of the petsc_dcdm.KSP that this preconditioner belongs to; its converged reason tells of a failure."""
+        self.owner: int | None = None  # handle of the petsc_dcdm.KSP it belongs to, whose reason tells of a failure
         self._guess = ForeignGuess()
         self._frees_constants = False  # of what `apply` gives: a null space that the user has not attached
-        self._threads = 1
+        self._boxes = NodeBoxes()
         self._sweeps: Sweeps | None = None
         self.keep_operator = False  # petsc_dcdm.KSP says before set-up that it will ask for direction_loop
 
@@ -93,6 +93,7 @@ class PC(Answers):
             say(pc.getComm(), "PC", sentence)
         self._file = self._pattern = None  # all is read anew
         self._net.forget()
+        self._boxes.forget()
 
     def set(self, **settings: Any) -> None:
         """Defaults of this preconditioner, by the options' names without ``pc_dcdm_``, as
@@ -102,6 +103,7 @@ class PC(Answers):
         self._set.update(checked(PC_OPTIONS, settings))
         self._settings = self._file = self._pattern = self._key = None
         self._net.forget()
+        self._boxes.forget()
 
     def setUp(self, pc: PETSc.PC) -> None:
         """Once per matrix: nothing is done again while the matrix and its values stay the same, and where only values
@@ -132,6 +134,7 @@ class PC(Answers):
             if comm is not None and not MPI.Is_finalized():
                 comm.Free()
         self._comm = self._alarm = None
+        self._boxes.forget()
 
     # Set-up -------------------------------------------------------------------------------------------------------
 
@@ -195,15 +198,18 @@ class PC(Answers):
         if self._file is None:
             self._file = load_weights(settings.model, comm)
         file, threads = self._file, threads_per_rank(comm)
-        self._threads = threads
         told = settings.grid, settings.periodic, settings.cells
         grid = previous.grid if previous is not None else find_grid(pc, P, *told, threads)
         file.require_dimension(grid.dimension)
         threshold = file.number("threshold") if network_of(file).levels and not caught else None
         device, holders = choose_device(device_wanted(settings.device, P), comm)
+        sharing = Sharing(ONE_RANK, holders, False)
+        if holders is None and not caught:
+            users, possible = pc.getComm().tompi4py(), partial(kernels_serve, file, comm, settings.compile)
+            sharing = self._boxes.on_grid(settings.box, users, threads, possible, grid.shape, file)
         with span("extraction"):
             system = self._system = build_system(
-                P, grid, comm, threshold=threshold, threads=threads, holders=holders, previous=previous
+                P, grid, comm, threshold=threshold, threads=threads, sharing=sharing, previous=previous
             )
         system.layout.gpu_aware = device.startswith("cuda") and mpi_reads_gpus()
         self._frees_constants = system.singular and not P.getNullSpace()
@@ -213,7 +219,7 @@ class PC(Answers):
             system.w, system.s = [], np.zeros(0)
             return
         system.exact &= is_aij(pc.getOperators()[1])  # else it is a copy: residuals are taken with the original
-        problem = Problem(system.w, system.s, system.layout, system.scale, system.exact, closed)
+        problem = Problem(system.w, system.s, system.layout, system.scale, system.exact, closed, system.team)
         explain = partial(say, pc.getComm(), "PC")
         with span("field network"):
             self._backend = make_backend(
@@ -228,20 +234,15 @@ class PC(Answers):
             explain(notice)
         how = "kept from the last set-up" if previous is not None else f"from {grid.source}"
         inform(pc, f"grid {size_text(grid.shape)} {how}, {system.active_cells} active; {self._backend.description}")
-        self._solve_coarsest(pc, self._backend.hierarchy, coarse)
+        if (operator := self.hierarchy.coarse) is not None:
+            prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
+            given = operator, system.layout, prefix, threads, system.team.leads
+            self._coarse = self.hierarchy.coarse_solve = renewed(coarse, pc.getComm(), *given)
         if system.near is not None:
             self._sweeps = Sweeps(system.near, system.layout, threads) if system.near.differs else None
         elif self.keep_operator:
             self._operator = self._backend.operator(problem)
         system.w, system.s = [], np.zeros(0)  # the operator has kept what it needs of them
-
-    def _solve_coarsest(self, pc: PETSc.PC, hierarchy: Hierarchy, coarse: CoarseSolver | None) -> None:
-        """Give the hierarchy its coarse solver: ``coarse``, where that is of the same pattern, or a new one."""
-        if hierarchy.coarse is None:
-            return
-        prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
-        found = renewed(coarse, pc.getComm(), hierarchy.coarse, self.layout, prefix, self._threads)
-        self._coarse = hierarchy.coarse_solve = found
 
     def give_up(self, pc: PETSc.PC, why: str) -> bool:
         """Another PC gives the directions from now on (``-pc_dcdm_net``); False where that is not wanted, or is so."""
@@ -320,7 +321,7 @@ class PC(Answers):
         elif not apply_on_gpu(self.hierarchy, system.rows, r, z, *scales):
             box, hierarchy = system.rows.to_box(r), self.hierarchy
             if system.rows.copies:
-                out = np.empty(box.shape)
+                out = system.rows.room()
                 hierarchy.apply(box, out, *scales)
                 system.rows.from_box(out, z)
             else:

@@ -19,6 +19,8 @@ def view_text(file: ModelFile, system: GridSystem, backend: Backend) -> str:
         f"grid {size} from {grid.source}, {system.active_cells} active cells; boxes {size_text(layout.boxes.procs)}",
         f"{backend.description}; applied in single precision",
     ]
+    if system.why_alone:
+        lines.append(f"each rank has a box of its own: {system.why_alone}")
     if system.near is not None:
         sweeps = f"between {SWEEPS} sweeps of the matrix and {SWEEPS} more" if system.near.differs else "no sweeps"
         lines.append(f"the matrix is not of 5- or 7-point form: set up on the nearest operator that is, {sweeps}")

@@ -184,8 +184,7 @@ def extract(
 
         found = None
         # Dirichlet rows mostly are short, or lie at the boundary: to look at all takes as long as a third of the rest.
-        one_rank = comm.Get_size() == 1 and kind is CsrRows
-        for longest in (1, 2 * grid.dimension, None) if one_rank else (None,):
+        for longest in (1, 2 * grid.dimension, None) if kind is CsrRows else (None,):
             rows.find_dirichlet(longest)
             with suppress(MoreDirichlet):
                 found = couplings()
@@ -295,24 +294,27 @@ def _couplings(
     """The stencil packed if all ranks can, else w_low, w_high if it matters or ``both`` are wanted, and s in arrays of
     this shape. Collective; raises MatrixError on all ranks alike, and MoreDirichlet.
     """
-    error: MatrixError | None = None
-    found = None
-    try:
-        found = rows.extract_packed(**options) if isinstance(rows, CsrRows) else None
-    except StencilError as problem:
-        error = explain(problem)
-    raise_together(comm, error)
+
+    def together(read: Callable[[], Any]) -> Any:
+        error, found, more = None, None, False
+        try:
+            found = read()
+        except MoreDirichlet:
+            more = True
+        except StencilError as problem:
+            error = explain(problem)
+        if over_all(comm, more, op=MPI.LOR):
+            raise MoreDirichlet
+        raise_together(comm, error)
+        return found
+
+    found = together(lambda: rows.extract_packed(**options) if isinstance(rows, CsrRows) else None)
     packed = _agree(found and found[0], comm)
     if packed is not None and found is not None:
         return packed, [], None, np.zeros(0), found[1]
     w_low, s = _zeros(shape, 3), _zeros(shape, 1)[0]
-    w_high, report = _zeros(shape, 3) if both else None, None
-    try:
-        report = rows.extract(w_low, s, w_high=w_high or (None,) * 3, **options)
-    except StencilError as problem:
-        error = explain(problem)
-    raise_together(comm, error)
-    assert report is not None
+    w_high = _zeros(shape, 3) if both else None
+    report = together(lambda: rows.extract(w_low, s, w_high=w_high or (None,) * 3, **options))
     if w_high is None and over_all(comm, report.symmetry) % 2**64:
         w_high = _zeros(shape, 3)
         rows.extract(w_low, s, w_high=w_high, **options)

@@ -9,6 +9,7 @@ import numpy as np
 
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.binding import kernels
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 
 HAS_S = 64
 
@@ -70,12 +71,12 @@ class PackedStencil:
         x, y, z = (max(k, default=0.0) for k in known)
         return PackedStencil(self.cells, self.s_index, (x, y, z), common)
 
-    def asymmetry(self, threads: int = 1) -> tuple[int, Shape, bool] | None:
+    def asymmetry(self, threads: int = 1, team: Workers = ONE_RANK) -> tuple[int, Shape, bool] | None:
         """The first face that only one of its cells couples through: axis, the cell (z, y, x) below it in the box, and
-        whether it is that one; None if there is none. Halos are filled.
+        whether it is that one; None if there is none. Halos are filled. Collective on the team.
         """
-        at = kernels().dcdm_packed_asymmetry(self.cells.ctypes.data, *self.shape[::-1], threads)
-        if at < 0:
+        at = team.do(kernels().dcdm_packed_asymmetry, self.cells.ctypes.data, *self.shape[::-1], threads)
+        if at is None or at < 0:
             return None
         z, y, x = (int(i) for i in np.unravel_index(at, self.cells.shape))
         for axis, above in enumerate(((z, y, x + 1), (z, y + 1, x), (z + 1, y, x))):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 
 import numpy as np
 from mpi4py import MPI
@@ -16,12 +17,13 @@ from petsc_dcdm.grid.errors import FormError, MatrixError, NeighbourError, raise
 from petsc_dcdm.grid.faces import interior, neighbours
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.reductions import over_all
+from petsc_dcdm.native.node_team import ONE_RANK, OWN_BOXES, Sharing, Team, Workers
 from petsc_dcdm.stencil.discovery import Grid, other_grids
 from petsc_dcdm.stencil.entries.given import RowsOnGrid
 from petsc_dcdm.stencil.entries.rows import CsrRows
-from petsc_dcdm.stencil.extract import RowStencil, extract
+from petsc_dcdm.stencil.extract import extract
 from petsc_dcdm.stencil.fixed import FixedRows
-from petsc_dcdm.stencil.forms.nearest import Nearness, join_sides, nearest
+from petsc_dcdm.stencil.forms.nearest import Nearness, join_sides, nearest_of_scaled
 from petsc_dcdm.stencil.forms.row_scaling import RowFactors, find_row_factors, looks_scaled, weighted_square
 from petsc_dcdm.stencil.forms.symmetry import TOLERANCE, NotSymmetric
 from petsc_dcdm.stencil.ghosts import Ghosts
@@ -64,6 +66,12 @@ class GridSystem:
         set where the stencil is not that of the matrix but of the nearest operator that has one
     factors
         the rows of the matrix are so many times those of the operator and ``scale``, which are symmetric; None: once
+    team
+        who works on this rank's box, which has w and s in its memory
+    shares
+        whether ranks share boxes, on whatever node; the same on all ranks
+    why_alone
+        each rank has a box although ranks may share one, if that is so
     """
 
     grid: Grid
@@ -81,6 +89,9 @@ class GridSystem:
     threads: int
     near: Nearness | None = None
     factors: RowFactors | None = None
+    team: Workers = ONE_RANK
+    shares: bool = False
+    why_alone: str = ""
     _weights: np.ndarray | None = None
 
     def arrays(self) -> tuple[list[np.ndarray], np.ndarray]:
@@ -132,10 +143,12 @@ def _not_symmetric(
     )
 
 
-def _check_packed(packed: PackedStencil, layout: BoxLayout, scale: float, threads: int) -> MatrixError | None:
+def _check_packed(
+    packed: PackedStencil, layout: BoxLayout, scale: float, threads: int, team: Workers
+) -> MatrixError | None:
     """The same for a packed stencil; its halo is filled on the way. Collective."""
     layout.exchange(packed.cells)
-    found = packed.asymmetry(threads)
+    found = packed.asymmetry(team.threads or threads, team)
     if found is None:
         return None
     axis, cell, below = found
@@ -164,7 +177,7 @@ def build_system(
     *,
     threshold: float | None,
     threads: int,
-    holders: tuple[int, ...] | None = None,
+    sharing: Sharing = OWN_BOXES,
     previous: GridSystem | None = None,
 ) -> GridSystem:
     """Extracts, checks and distributes the stencil of ``A``. Collective; raises MatrixError on all ranks alike.
@@ -179,12 +192,12 @@ def build_system(
     threshold
         semi-coarsening threshold of the network, see :func:`plan_coarsening`; None for a network without levels,
         which pools blocks of two cells
-    holders
-        the ranks that get a box, all if None
+    sharing
+        the ranks that get a box, and who works on it
     previous
         of a matrix with the same pattern on the same grid: what depends on that only is taken over
     """
-    build = partial(_build, A, comm=comm, threshold=threshold, threads=threads, holders=holders)
+    build = partial(_build, A, comm=comm, threshold=threshold, threads=threads, sharing=sharing)
     system = None
     try:
         system = build(grid, previous)
@@ -209,10 +222,10 @@ def _build(
     comm: MPI.Intracomm,
     threshold: float | None,
     threads: int,
-    holders: tuple[int, ...] | None,
+    sharing: Sharing,
 ) -> GridSystem:
     """:func:`build_system` on this grid, for rows as they are or divided by factors that make them symmetric."""
-    read = partial(_read, A, grid, comm, threshold, threads, holders)
+    read = partial(_read, A, grid, comm, threshold, threads, sharing)
 
     def read_scaled(previous: GridSystem | None) -> GridSystem | None:
         factors = find_row_factors(A)
@@ -236,32 +249,13 @@ def _build(
     return system
 
 
-def _nearest(
-    A: PETSc.Mat, grid: Grid, threads: int, refusal: FormError, known: Ghosts | None, factors: RowFactors | None
-) -> tuple[RowStencil, Nearness]:
-    """:func:`nearest` for rows that are divided by ``factors``, which takes a copy of the matrix."""
-    if factors is None:
-        return nearest(A, grid, threads, refusal, known)
-    symmetric = A.copy()
-    inverse = A.createVecLeft()
-    inverse.setArray(1.0 / factors.values)
-    symmetric.diagonalScale(inverse)
-    try:
-        stencil, near = nearest(symmetric, grid, threads, refusal, known)
-    finally:
-        inverse.destroy()
-        symmetric.destroy()
-    diagonal = stencil.dirichlet_diagonal * factors.values[stencil.dirichlet]
-    return replace(stencil, dirichlet_diagonal=diagonal), near
-
-
 def _read(
     A: PETSc.Mat,
     grid: Grid,
     comm: MPI.Intracomm,
     threshold: float | None,
     threads: int,
-    holders: tuple[int, ...] | None,
+    sharing: Sharing,
     previous: GridSystem | None,
     factors: RowFactors | None,
 ) -> GridSystem:
@@ -273,16 +267,22 @@ def _read(
     except FormError as found:
         refusal = found.with_traceback(None)  # whose frames hold what is collectively destroyed
     if refusal is not None:
-        stencil, near = _nearest(A, grid, threads, refusal, known, factors)
+        stencil, near = nearest_of_scaled(A, grid, threads, refusal, known, factors)
+    if sharing.teams and (near is not None or factors is not None):
+        # What is made of the rows themselves works on the boxes of ranks.
+        sharing = replace(OWN_BOXES, why="the matrix is served through its rows, which are no symmetric stencil")
+    team, holders = sharing.team, sharing.holders
     pooling = ((0, 1, 2),)
-    limit = max(coarse_limit(grid.shape), COARSE_CELLS_PER_RANK * comm.Get_size())
+    limit = max(coarse_limit(grid.shape), COARSE_CELLS_PER_RANK * len(holders or range(comm.Get_size())))
     plan = pooling if threshold is None else plan_coarsening(grid.shape, stencil.mean_w, threshold, limit)
     boxes = partition(grid.shape, comm.Get_size(), plan, grid.edges, holders, stencil.periodic)
     layout = BoxLayout(comm, boxes, plan)
-    same = previous is not None and previous.layout.boxes == boxes
-    rows = previous.rows if previous is not None and same else RowMap(grid, boxes, comm, threads)
+    if isinstance(team, Team) and team.ranks == comm.Get_size():
+        layout.reduce_here = team.reduce
+    same = previous is not None and previous.layout.boxes == boxes and previous.team is team
+    rows = previous.rows if previous is not None and same else RowMap(grid, boxes, comm, threads, team)
     own = layout.offset, layout.shape
-    on_box = over_all(comm, stencil.box == own, op=MPI.LAND)
+    on_box = over_all(comm, stencil.box == own and team.ranks == 1, op=MPI.LAND)
 
     def on_own_box(values: np.ndarray) -> np.ndarray:
         """What is in the order of the rows, or on their box, on this rank's padded box. Collective."""
@@ -290,14 +290,19 @@ def _read(
             return values
         if stencil.box is not None:
             values = interior(values).ravel()
-        padded = np.zeros(tuple(n + 2 for n in layout.shape), values.dtype)
+        size = tuple(n + 2 for n in layout.shape)
+        zeros = np.zeros if team.ranks == 1 else team.zeros
+        padded = zeros(prod(size), values.dtype.type).reshape(size)
         rows.fill(values, padded)
         return padded
 
     w: list[np.ndarray] | PackedStencil
     if stencil.packed is not None:
         w, s = stencil.packed.moved(on_own_box), None
-        error = _check_packed(w, layout, stencil.scale, threads)
+        if team.ranks > 1:
+            w.s_value = team.zeros(w.s_value.size, np.float64)
+            w.s_value[:] = stencil.packed.s_value
+        error = _check_packed(w, layout, stencil.scale, threads, team)
     else:
         w, s = [on_own_box(face) for face in stencil.w_low], on_own_box(stencil.s)
         w_high = [on_own_box(face) for face in stencil.w_high or []]
@@ -315,7 +320,7 @@ def _read(
     if factors is not None:
         factors.values[stencil.dirichlet] = 1.0
     if threshold is not None:
-        layout.plan, layout.visits = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads)
+        layout.plan, layout.visits = keep_walls(w, layout, plan, stencil.mean_w, threshold, threads, team)
     return GridSystem(
         grid=grid if grid.periodic == boxes.periodic else replace(grid, periodic=boxes.periodic),
         layout=layout,
@@ -337,4 +342,7 @@ def _read(
         threads=threads,
         near=near,
         factors=factors,
+        team=team,
+        shares=sharing.teams,
+        why_alone=sharing.why,
     )

@@ -3,7 +3,7 @@
 Where every rank's rows are its box in order (one rank with one row per cell; a DMDA whose cuts suit the coarsening)
 nothing is copied: the box is a view of the vector's memory. Elsewhere values move in runs, pieces of a grid line whose
 rows follow each other: of a DMDA these are whole lines. Where they are single cells, of rows in no order, and all on
-one rank, values move one by one.
+one rank, values move one by one. Ranks that share a box each copy their own rows to it and from it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from petsc_dcdm.grid.boxes import BoxPartition
 from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.native.build import KernelsUnavailable, library
-from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.native.node_team import ONE_RANK, Team, Workers
 from petsc_dcdm.stencil.discovery import Grid
 
 TAG = 6
 """Of the messages here; those of halos are lower."""
+
+PIECE = 1 << 14
+"""Values that are copied at once."""
 
 SHORT = 3
 """Mean length of runs up to which one rank moves values one by one."""
@@ -33,15 +36,22 @@ SHORT = 3
 class RowMap:
     """Moves values between the rows as PETSc distributes them and this rank's box."""
 
-    def __init__(self, grid: Grid, boxes: BoxPartition, comm: MPI.Intracomm, threads: int) -> None:
-        """Collective. ``comm`` is kept and must carry no other messages with the tag TAG."""
+    def __init__(
+        self, grid: Grid, boxes: BoxPartition, comm: MPI.Intracomm, threads: int, team: Workers = ONE_RANK
+    ) -> None:
+        """Collective. ``comm`` is kept and must carry no other messages with the tag TAG. ``team``: who works on the
+        box, which its leader has.
+        """
         rank = comm.Get_rank()
         self.shape = boxes.box(rank)[1]
+        self._team, leader = team, team.share(rank)
+        self._whole = boxes.box(leader)[1]
         self._rows, self._threads, self._comm = grid.rows, threads, comm
         self._buffer = np.zeros(0)
-        self._own = np.zeros((0, 3), np.int64)
+        self._own = self._lines = np.zeros((0, 3), np.int64)
         self._sends, self._receives = (_Messages(np.zeros((0, 3), np.int64), np.zeros(comm.Get_size(), int)),) * 2
-        self._in_place = bool(over_all(comm, boxes.box(rank) == grid.box, op=MPI.LAND))
+        alone = team.ranks == 1
+        self._in_place = bool(over_all(comm, boxes.box(rank) == grid.box and alone, op=MPI.LAND))
         self._places = None
         if self._in_place:
             return
@@ -51,13 +61,14 @@ class RowMap:
             return
         row, cell, length = _runs(grid, boxes, breaks)
         owner, place = boxes.locate(cell)
-        here = owner == rank
-        in_order = grid.rows == prod(self.shape) and bool((here & (row == place)).all())
+        here = owner == leader
+        in_order = alone and grid.rows == prod(self.shape) and bool((here & (row == place)).all())
         everywhere = np.empty(2, np.int64)
         comm.Allreduce(np.array([here.all(), in_order], np.int64), everywhere, op=MPI.MIN)
         self._in_place = bool(everywhere[1])
         if not self._in_place:
-            self._own = np.stack([row[here], place[here], length[here]], axis=1)
+            self._lines = np.stack([row[here], place[here], length[here]], axis=1)
+            self._own = _joined(self._lines)
         if everywhere[0]:
             return
         away = np.flatnonzero(~here)
@@ -88,10 +99,16 @@ class RowMap:
             return values.reshape(self.shape)
         if box is None:
             if not self._buffer.size:
-                self._buffer = aligned_zeros(prod(self.shape), np.float64)
+                self._buffer = self._team.zeros(prod(self.shape), np.float64)
             box = self._buffer.reshape(self.shape)
-        self._move(values, box.reshape(-1), self._own, self._sends, self._receives)
+        self._move(values, self._shared(box), self._own, self._sends, self._receives)
         return box
+
+    def room(self) -> np.ndarray:
+        """An array of this rank's box, float64 (nz, ny, nx), of whatever it holds. Not collective."""
+        if self._team.ranks == 1:
+            return np.empty(self.shape)
+        return self._team.zeros(prod(self.shape), np.float64).reshape(self.shape)
 
     def from_box(self, box: np.ndarray, vec: PETSc.Vec) -> None:
         """Write the box's values into the rows of ``vec``. Collective."""
@@ -99,13 +116,14 @@ class RowMap:
             if self._in_place:
                 values[:] = box.ravel()
             else:
-                self._move(np.ascontiguousarray(box).ravel(), values, self._own, self._receives, self._sends, back=True)
+                source = self._shared(np.ascontiguousarray(box))
+                self._move(source, values, self._own, self._receives, self._sends, back=True)
 
     def fill(self, values: np.ndarray, padded: np.ndarray) -> None:
         """Values of the rows, of any type, into the box inside of a C-contiguous padded array. Collective."""
 
         def inside(place: np.ndarray) -> np.ndarray:
-            _, ny, nx = self.shape
+            _, ny, nx = self._whole
             return (place // (ny * nx) + 1) * ((ny + 2) * (nx + 2)) + (place // nx % ny + 1) * (nx + 2) + place % nx + 1
 
         if self._in_place:
@@ -114,11 +132,22 @@ class RowMap:
         if self._places is not None:
             copy_rows(inside(self._places), values, padded.reshape(-1), self._threads)
             return
-        own, receives = self._own.copy(), self._receives.copy()
+        own, receives = self._lines.copy(), self._receives.copy()
         for runs, column in ((own, 1), (receives.runs, 0)):
             if runs.size:
                 runs[:, column] = inside(runs[:, column])
-        self._move(values, padded.reshape(-1), own, self._sends, receives)
+        self._move(values, self._shared(padded, 2), own, self._sends, receives)
+
+    def _shared(self, box: np.ndarray, more: int = 0) -> np.ndarray:
+        """One-dimensional, an array of this rank's box, that is ``more`` cells longer along each axis; on all ranks of
+        a team that of the one who leads, where the others see it. Collective.
+        """
+        team = self._team
+        if not isinstance(team, Team):
+            return box.reshape(-1)
+        address = team.share(box.ctypes.data)
+        size = prod(n + more for n in self._whole)
+        return team.memory.at(address, size, box.dtype)
 
     def _move(
         self,
@@ -133,6 +162,10 @@ class RowMap:
         if self._places is not None:
             copy_rows(self._places, source, target, self._threads, back)
             return
+        if not sends.values and not receives.values:
+            copy_runs(own, source, target, self._threads, back)
+            self._team.meet()
+            return
         incoming, outgoing = (np.empty(m.values, source.dtype) for m in (receives, sends))
         requests = [self._comm.Irecv(incoming[part], rank, TAG) for rank, part in receives.parts]
         copy_runs(sends.packing, source, outgoing, self._threads)
@@ -140,6 +173,17 @@ class RowMap:
         copy_runs(own, source, target, self._threads, back)
         MPI.Request.Waitall(requests)
         copy_runs(receives.packing, incoming, target, self._threads, back=True)
+        self._team.meet()
+
+
+def _joined(runs: np.ndarray) -> np.ndarray:
+    """Runs (from, to, n), those that go on where the one before ends as one, but in pieces for threads to share."""
+    if not runs.size:
+        return runs
+    piece = (np.cumsum(runs[:, 2]) - runs[:, 2]) // PIECE
+    goes_on = (runs[1:, :2] == runs[:-1, :2] + runs[:-1, 2:]).all(axis=1) & (piece[1:] == piece[:-1])
+    first = np.flatnonzero(np.concatenate(([True], ~goes_on)))
+    return np.column_stack([runs[first, :2], np.add.reduceat(runs[:, 2], first)])
 
 
 def _compiled() -> bool:
@@ -177,6 +221,8 @@ def copy_runs(runs: np.ndarray, source: np.ndarray, target: np.ndarray, threads:
     """
     if source.dtype != target.dtype or not (source.flags.c_contiguous and target.flags.c_contiguous):
         raise ValueError(f"expected contiguous arrays of one type; got {source.dtype} and {target.dtype}")
+    if not runs.size:
+        return
     runs = np.ascontiguousarray(runs, np.int64)
     try:
         c = library()

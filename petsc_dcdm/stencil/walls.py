@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from petsc_dcdm.grid.faces import interior, padded
 from petsc_dcdm.grid.layout import Layout, Plan, SerialLayout, coarse_box
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import KernelsUnavailable, library
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.native.structures import mirrors
 from petsc_dcdm.stencil.agreement import most_agree
 from petsc_dcdm.stencil.packed import PackedStencil
@@ -58,6 +60,7 @@ def keep_walls(
     mean_w: tuple[float, ...],
     threshold: float,
     threads: int,
+    team: Workers = ONE_RANK,
 ) -> tuple[Plan, int]:
     """The part of ``plan`` that keeps apart what walls and jumps separate, and how often a cycle is to visit the second
     level. Collective; the same on any number of ranks.
@@ -75,8 +78,10 @@ def keep_walls(
         x, y, z, or packed; halos are filled
     mean_w
         their global means
+    team
+        who works on the box
     """
-    level = _Faces(w, threads)
+    level = _Faces(w, threads, team)
     exchanged: Sequence[np.ndarray] = [w.cells] if isinstance(w, PackedStencil) else w
     strength = list(mean_w)
     kept: list[tuple[int, ...]] = []
@@ -170,11 +175,11 @@ class _Faces:
     compiled. `faces` is empty if they are packed.
     """
 
-    def __init__(self, source: list[np.ndarray] | PackedStencil, threads: int) -> None:
+    def __init__(self, source: list[np.ndarray] | PackedStencil, threads: int, team: Workers = ONE_RANK) -> None:
         self._packed = source if isinstance(source, PackedStencil) else None
         self.faces = [] if isinstance(source, PackedStencil) else source
         self._shape = source.cells.shape if isinstance(source, PackedStencil) else source[0].shape
-        self._threads = threads
+        self._threads, self._team = team.threads or threads, team
         try:
             self._library: ctypes.CDLL | None = library()
         except KernelsUnavailable:
@@ -191,7 +196,7 @@ class _Faces:
             return np.array(count_torn(self.faces, _block(axes), skinless))
         counts = np.zeros(2, np.int64)
         grid = self._c_grid(axes, skinless)
-        self._library.dcdm_walls_torn(grid, self._threads, counts.ctypes.data_as(ctypes.c_void_p))
+        self._team.do(self._library.dcdm_walls_torn, grid, self._threads, counts.ctypes.data_as(ctypes.c_void_p))
         return counts
 
     def coarse(self, axes: tuple[int, ...], whole: Shape) -> _Faces:
@@ -200,12 +205,13 @@ class _Faces:
         """
         block = _block(axes)
         shape = tuple(-(-(n - 2) // b) + 2 for n, b in zip(self._shape, block, strict=True))
-        coarse = [np.zeros(shape) for _ in range(3)]
+        coarse = [self._team.zeros(prod(shape), np.float64).reshape(shape) for _ in range(3)]
         for axis, out in enumerate(coarse):
             if whole[2 - axis] == 1:  # the ends of a ring have come together
                 continue
             if self._library is not None:
-                self._library.dcdm_walls_coarsen(
+                self._team.do(
+                    self._library.dcdm_walls_coarsen,
                     self._c_grid(axes),
                     axis,
                     ctypes.c_void_p(out.ctypes.data),
@@ -218,7 +224,7 @@ class _Faces:
             for child in np.ndindex(*block):
                 if child[2 - axis] == 0:
                     interior(out)[...] += _children(face, child, block) * (0.5 if axis in axes else 1.0)
-        return _Faces(coarse, self._threads)
+        return _Faces(coarse, self._threads, self._team)
 
     def _c_grid(self, axes: tuple[int, ...], skinless: int = 0) -> ctypes._Pointer[_Grid]:
         nz, ny, nx = (n - 2 for n in self._shape)

@@ -8,6 +8,7 @@ not wait for it forever.
 from __future__ import annotations
 
 import atexit
+import os
 import runpy
 import sys
 import traceback
@@ -31,6 +32,10 @@ def main() -> None:
     namespace = runpy.run_path(path, run_name="__main__")
     for name, function in namespace.items():
         if name.startswith("test_") and callable(function):
+            if "BOX" in os.environ:
+                from petsc4py import PETSc
+
+                PETSc.Options()["pc_dcdm_box"] = os.environ["BOX"]
             function()
             clear_options()
             if MPI.COMM_WORLD.rank == 0:

@@ -18,16 +18,20 @@ class CpuBackend:
     """
 
     def __init__(self, file: ModelFile, problem: Problem, threads: int) -> None:
+        team, threads = problem.team, problem.team.threads or threads
         packed = isinstance(problem.w, PackedStencil)
         w, s = (problem.w, None) if packed else problem.arrays()
-        self.hierarchy = CpuHierarchy(file, w, s, problem.layout, threads)
+        self.hierarchy = CpuHierarchy(file, w, s, problem.layout, threads, team=team)
         self._threads = threads
 
     @property
     def description(self) -> str:
         """See `petsc_dcdm.backends.base.Backend`."""
-        threads = f"{self._threads} thread{'s' * (self._threads > 1)} per rank{waiting_text()}"
-        return f"compiled kernels ({about()}), {threads}, {self.hierarchy.memory / 1e6:.1f} MB on this one"
+        ranks = self.hierarchy.team.ranks
+        who = f"{self._threads} thread{'s' * (self._threads > 1)} per rank{waiting_text()}"
+        if ranks > 1:
+            who = f"{ranks} ranks of a node with {self._threads} threads share a box"
+        return f"compiled kernels ({about()}), {who}, {self.hierarchy.memory / 1e6:.1f} MB on this one"
 
     def operator(self, problem: Problem) -> BoxOperator | None:
         """None on a small grid of one level, which is the coarse solver's alone. Collective."""

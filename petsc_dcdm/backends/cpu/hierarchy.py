@@ -8,7 +8,7 @@ the time.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import numpy as np
@@ -19,6 +19,7 @@ from petsc_dcdm.grid.layout import Exchange, Layout, Reach
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.grid.spans import recording, span
 from petsc_dcdm.native.binding import ALIGN, Geometry, Level, Padded
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.network.hierarchy import CoarseSolve, unset_coarse_solve
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
@@ -43,6 +44,9 @@ class CpuHierarchy:
         OpenMP threads of this rank.
     half
         store coefficients as bfloat16, else as float32.
+    team
+        who works on the box; then ``threads`` are those of all of them, and arrays that `apply` and `direction` get
+        lie in the team's memory.
 
     Attributes
     ----------
@@ -63,8 +67,10 @@ class CpuHierarchy:
         layout: Layout,
         threads: int,
         half: bool = True,
+        team: Workers = ONE_RANK,
     ) -> None:
-        made = CpuLevels(file, w, s, layout, threads, half)
+        made = CpuLevels(file, w, s, layout, threads, half, team)
+        self.team = team
         self._kernels, self._stages, self._box = made.kernels, made.stages, made.box
         self._halo, self._empty = made.halo, made.empty
         self.levels, self.coarse, self._coarse_box = made.infos, made.coarse, made.coarse_box
@@ -158,6 +164,8 @@ class CpuHierarchy:
         """``out = scale_out * cycle(scale_in * r)``; C-contiguous float64 (nz, ny, nx) of this rank's box, zero at
         inactive cells. Collective.
         """
+        if self._count == 0 and not self.team.leads:
+            return
         if self._count == 0:
             out[...] = scale_out * self.coarse_solve((scale_in * r).astype(np.float32))
             return
@@ -172,9 +180,10 @@ class CpuHierarchy:
         """
         if self._count == 0:
             stage = self._stages[0]
-            self._kernels.dcdm_load(self._finest, r, scale, self._threads)
-            self._coarse_r[...] = stage.r.inner
-            d.inner[...] = self.coarse_solve(self._coarse_r)
+            self._run(self._kernels.dcdm_load, self._finest, r, scale, self._threads)
+            if self.team.leads:
+                self._coarse_r[...] = stage.r.inner
+                d.inner[...] = self.coarse_solve(self._coarse_r)
             return
         self._cycle(r, scale, None, 1.0, d.address)
         if self._halo:
@@ -216,7 +225,8 @@ class CpuHierarchy:
 
     def _cycle(self, r: int, scale_in: float, out: int | None, scale_out: float, direction: int | None) -> None:
         """From the address of the right-hand side to that of the result or of the direction."""
-        factors = None if self._halo or self._empty or recording() else self._coarse_factors()
+        alone = self.team.ranks == 1 and not (self._halo or self._empty)
+        factors = self._coarse_factors() if alone and not recording() else None
         if factors is not None:
             more = self._count, self._visits, factors, r, scale_in, out, scale_out, direction
             self._kernels.dcdm_cycle(*self._from(0), *more)
@@ -244,7 +254,13 @@ class CpuHierarchy:
         found = self._factors[1]
         return None if found is None else ctypes.addressof(found)
 
+    def _run(self, kernel: Callable[..., None], *arguments: object) -> None:
+        """Where there is a box."""
+        self.team.do(None if self._empty else kernel, *arguments)
+
     def _solve_coarsest(self) -> None:
+        if not self.team.leads:
+            return
         last = self._stages[-1]
         self._coarse_r[self._coarse_box] = last.r.inner[last.own]
         with span("coarse solve"):
@@ -261,20 +277,19 @@ class CpuHierarchy:
         of what its result leaves. With boxes level by level, with the halos filled in between; the iterate, which is
         wanted again on the way up only, travels while the coarser levels are worked on.
         """
-        k, stages, run = self._kernels, self._stages, not self._empty
-        if not self._halo and run:
-            k.dcdm_down(*self._from(first), self._count - first, r, scale, first)
-        elif self._halo:
-            if run and first == 0:
-                k.dcdm_load(self._finest, r, scale, self._threads)
+        k, stages = self._kernels, self._stages
+        if not self._halo:
+            self._run(k.dcdm_down, *self._from(first), self._count - first, r, scale, first)
+        else:
+            if first == 0:
+                self._run(k.dcdm_load, self._finest, r, scale, self._threads)
             for i in range(first, self._count):
                 fill_r, fill_x, _ = self._exchanges[i]
                 again = int(i == first > 0)
                 fill, field = (self._exchange_result, stages[i].y) if again else (fill_r, stages[i].r)
                 fill.start(field.view)
                 fill.finish()
-                if run:
-                    k.dcdm_down(*self._from(i), 1, None, 0.0, again)
+                self._run(k.dcdm_down, *self._from(i), 1, None, 0.0, again)
                 fill_x.start(stages[i].x.view)
         self._solve_coarsest()
 
@@ -282,11 +297,10 @@ class CpuHierarchy:
         self, last: int, r: int | None, scale_in: float, out: int | None, scale_out: float, direction: int | None
     ) -> None:
         """Back up to a level: the finest, where the result goes, or the second."""
-        k, stages, run = self._kernels, self._stages, not self._empty
+        k, stages = self._kernels, self._stages
         if not self._halo:
-            if run:
-                target = stages[last].y.address if last else direction
-                k.dcdm_up(*self._from(last), self._count - last, r, scale_in, out, scale_out, target)
+            target = stages[last].y.address if last else direction
+            self._run(k.dcdm_up, *self._from(last), self._count - last, r, scale_in, out, scale_out, target)
             return
         for i in range(self._count - 1, last - 1, -1):
             _, fill_x, fill_e = self._exchanges[i]
@@ -294,7 +308,6 @@ class CpuHierarchy:
             fill_e.finish()
             fill_x.finish()
             target = direction if direction and i == 0 else stages[i].y.address
-            if run:
-                k.dcdm_up(*self._from(i), 1, None, 0.0, None, 0.0, target)
-        if run and out:
-            k.dcdm_unload(self._finest, out, scale_out, self._threads)
+            self._run(k.dcdm_up, *self._from(i), 1, None, 0.0, None, 0.0, target)
+        if out:
+            self._run(k.dcdm_unload, self._finest, out, scale_out, self._threads)

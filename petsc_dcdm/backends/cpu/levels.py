@@ -7,11 +7,12 @@ import itertools
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, kernels
-from petsc_dcdm.native.memory import aligned_empty, aligned_zeros
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
 
@@ -31,13 +32,15 @@ _packed: WeakKeyDictionary[ModelFile, dict[tuple[Axes, bool, bool], Network]] = 
 """What `pack_network` has made of files that are still in use."""
 
 
-def packed_network(file: ModelFile, axes: Axes, global_shape: Shape, flat: bool) -> Network:
-    """`pack_network` of a file, once for all levels that are alike. Not to be written to."""
+def packed_network(file: ModelFile, axes: Axes, global_shape: Shape, flat: bool, team: Workers = ONE_RANK) -> Network:
+    """`pack_network` of a file, once for all levels that are alike, where the team reads it. Not to be written to."""
     key = axes, _everywhere(axes, global_shape), flat
     known = _packed.setdefault(file, {})
     if key not in known:
         known[key] = pack_network(file.tensors, axes, global_shape, flat)
-    return known[key]
+    if team.ranks == 1:
+        return known[key]
+    return Network.from_buffer(_copied(np.frombuffer(memoryview(known[key]), np.uint8), np.uint8, team).data)
 
 
 def _everywhere(axes: Axes, global_shape: Shape) -> bool:
@@ -105,27 +108,29 @@ class Stage:
         half: bool,
         halo: bool,
         threads: int,
+        team: Workers,
     ) -> None:
+        self._team = team
         self.low, self.high = around
         nz, ny, nx = (a + n + b for a, n, b in zip(self.low, shape, self.high, strict=True))
         z, y, x = (ring and n > 1 for ring, n in zip(rings, shape, strict=True))
-        geometry = self.geometry = Geometry((nz, ny, nx), flat, (z, y, x))
+        geometry = self.geometry = Geometry((nz, ny, nx), flat, (z, y, x), team.zeros)
         self.own = box_at(self.low, shape)
         c = self.level = geometry.level()
         c.half_x, c.half_r, c.half_w = (int(axis in axes) for axis in roles(geometry.flat))
         c.steps, c.halo = steps, int(halo)
         _, c.stop_r, c.stop_x = (own.stop for own in self.own_by_role())
-        self.range = np.zeros((c.n_w, c.n_r, 2), np.int32)
+        self.range = team.zeros(2 * c.n_w * c.n_r, np.int32).reshape(c.n_w, c.n_r, 2)
         c.range = self.range.ctypes.data
         if axes:
             c.block_count = kernels().dcdm_count_blocks(ctypes.byref(c), threads)
-            self.block_class = np.zeros(c.n_w * c.n_r * -(-c.n_x // ALIGN), np.uint8)
-            self.block_start = np.zeros(c.n_w * c.n_r, np.int64)
-            self.class_value = np.zeros((256, OMEGA + MAX_STEPS), np.float32)
+            self.block_class = team.zeros(c.n_w * c.n_r * -(-c.n_x // ALIGN), np.uint8)
+            self.block_start = team.zeros(c.n_w * c.n_r, np.int64)
+            self.class_value = team.zeros(256 * (OMEGA + MAX_STEPS), np.float32)
             # Room for every block; blocks that turn out to have a class take none of it, and the rest is never touched.
             kind = np.uint16 if half else np.float32
-            self.blocks = aligned_empty(c.block_count * ALIGN * OMEGA, kind)
-            self.omegas = aligned_empty(c.block_count * ALIGN * steps, kind)
+            self.blocks = team.room(c.block_count * ALIGN * OMEGA, kind)
+            self.omegas = team.room(c.block_count * ALIGN * steps, kind)
             c.block_class, c.block_start = self.block_class.ctypes.data, self.block_start.ctypes.data
             c.class_value = self.class_value.ctypes.data
             c.blocks, c.omegas = self.blocks.ctypes.data, self.omegas.ctypes.data
@@ -142,7 +147,7 @@ class Stage:
             if not (periodic[i] and not self.geometry.rings[i] and n % 2 and getattr(c, f"half_{name}")):
                 continue
             turn, place = np.divmod(np.arange(length) + offset[i] - low, n)
-            self._places.append((place + (n + 1) * turn + low - offset[i]).astype(np.int32))
+            self._places.append(_copied(place + (n + 1) * turn + low - offset[i], np.int32, self._team))
             setattr(c, f"place_{name}", self._places[-1].ctypes.data)
 
     def own_by_role(self) -> tuple[slice, slice, slice]:
@@ -172,23 +177,23 @@ class Stage:
         parts = max(1, min(threads, (end - begin) // (2 * int(c.steps)), int(work[begin:end].sum()) // FEWEST))
         total = np.concatenate(([0], np.cumsum(work[begin:end])))
         cuts = [begin + int(np.searchsorted(total, total[-1] * q / parts)) // unit * unit for q in range(1, parts)]
-        self.part = np.array([begin, *cuts, end], np.int64)
+        self.part = _copied([begin, *cuts, end], np.int64, self._team)
         c.parts, c.part = parts, self.part.ctypes.data
         plane = (c.n_r + 2 * c.has_r) * c.pitch_r + 4 * ALIGN
-        self.work = aligned_zeros(parts * kernels().dcdm_work_floats(ctypes.byref(c)) + plane, np.float32)
+        self.work = self._team.zeros(parts * kernels().dcdm_work_floats(ctypes.byref(c)) + plane, np.float32)
 
     def window(self, low: Shape, high: Shape, unit: int) -> LevelWindow:
         """The level as one that covers the box and fewer cells around it, with nothing active but in the box.
 
         Ranges begin and end at multiples of `unit` cells.
         """
-        return LevelWindow(self, low, high, unit)
+        return LevelWindow(self, low, high, unit, self._team)
 
 
 class LevelWindow:
     """Part of a level; see `Stage.window`. The fields are those of the level at the time."""
 
-    def __init__(self, stage: Stage, low: Shape, high: Shape, unit: int) -> None:
+    def __init__(self, stage: Stage, low: Shape, high: Shape, unit: int, team: Workers) -> None:
         whole = stage.level
         first = [a - b for a, b in zip(stage.low, low, strict=True)]
         nz, ny, nx = (b.stop - b.start + p + q for b, p, q in zip(stage.own, low, high, strict=True))
@@ -199,7 +204,7 @@ class LevelWindow:
         c.origin = whole.origin + w * whole.pitch_w + r * whole.pitch_r + x
         c.x, c.y, c.r = whole.x, whole.y, whole.r
         own_w, own_r, own_x = stage.own_by_role()
-        self._range = np.zeros((c.n_w, c.n_r, 2), np.int32)
+        self._range = team.zeros(2 * c.n_w * c.n_r, np.int32).reshape(c.n_w, c.n_r, 2)
         active = stage.range[own_w, own_r]
         clipped = np.clip(active, own_x.start, own_x.stop) - x
         clipped[..., 0] = clipped[..., 0] // unit * unit
@@ -210,8 +215,16 @@ class LevelWindow:
         work = (clipped[..., 1] - clipped[..., 0]).sum(axis=1)
         c.w_begin, c.w_end = (v + own_w.start - w for v in _filled(work, 1))
         if hasattr(stage, "part"):
-            self._part = stage.part - w
+            self._part = _copied(stage.part - w, np.int64, team)
             c.parts, c.part = whole.parts, self._part.ctypes.data
+
+
+def _copied(values: ArrayLike, dtype: type, team: Workers) -> np.ndarray:
+    """One-dimensional, where kernels can read it."""
+    values = np.asarray(values, dtype)
+    copy = team.room(values.size, dtype)
+    copy[:] = values
+    return copy
 
 
 def _filled(work: np.ndarray, unit: int) -> tuple[int, int]:
@@ -227,7 +240,13 @@ def box_at(begin: Shape, shape: Shape) -> Box:
     return (z, y, x)
 
 
-def crop(source: list[np.ndarray] | PackedStencil, plan: tuple[Axes, ...], periodic: Periodic, threads: int) -> Box:
+def crop(
+    source: list[np.ndarray] | PackedStencil,
+    plan: tuple[Axes, ...],
+    periodic: Periodic,
+    threads: int,
+    team: Workers = ONE_RANK,
+) -> Box:
     """The part of the grid (z, y, x) outside of which nothing is active.
 
     `source` holds low conductances along x, y, z and s, each (nz, ny, nx), or is packed. The low edges of the part are
@@ -245,8 +264,9 @@ def crop(source: list[np.ndarray] | PackedStencil, plan: tuple[Axes, ...], perio
     else:
         shape = source[0].shape
         item = source[0].itemsize
-        found = np.empty((threads, 6), np.int64)
-        kernels().dcdm_bounds(
+        found = team.zeros(6 * threads, np.int64).reshape(threads, 6)
+        team.do(
+            kernels().dcdm_bounds,
             *(a.ctypes.data for a in source),
             int(source[0].dtype == np.float64),
             *shape,

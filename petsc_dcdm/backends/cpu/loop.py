@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Sequence
-from math import prod
+from math import frexp, ldexp, prod
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from petsc_dcdm.backends.cpu.levels import roles
 from petsc_dcdm.grid.layout import Layout
 from petsc_dcdm.grid.spans import span
 from petsc_dcdm.native.binding import ALIGN, MAX_HISTORY, Operator, Padded, kernels
-from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.stencil.packed import PackedStencil
 
 BLOCK = 8
@@ -62,7 +61,7 @@ class BoxOperator:
         self.c = Operator(factor=factor)
         self.exact, self.closed = exact, closed
         self._layout = layout
-        self._network, self._threads = network, threads
+        self._network, self.threads = network, threads
         shape = tuple(n + 2 for n in layout.shape)
         flat = network.geometry.flat
         pitches = (shape[1] * shape[2], shape[2], 1)
@@ -82,9 +81,11 @@ class BoxOperator:
 
     def _use_packed(self, packed: PackedStencil, flat: bool) -> None:
         level = self._network.finest
-        words = aligned_zeros(level.n_w * level.n_r * -(-level.n_x // BLOCK), np.uint64)
+        team = self._network.team
+        words = team.room(level.n_w * level.n_r * -(-level.n_x // BLOCK), np.uint64)
         cells, address = packed.cells.ctypes.data + self._origin, words.ctypes.data
-        kernels().dcdm_words(ctypes.addressof(level), cells, self._pitch_w, self._pitch_r, address, self._threads)
+        make = None if 0 in self._layout.shape else kernels().dcdm_words
+        team.do(make, ctypes.addressof(level), cells, self._pitch_w, self._pitch_r, address, self.threads)
         for i, axis in enumerate(roles(flat)):
             self.c.c[i] = packed.c[axis]
         self.c.packed, self.c.words = 1, address
@@ -128,6 +129,7 @@ class DirectionLoop:
         if not 0 <= history <= MAX_HISTORY:
             raise ValueError(f"a history of {history} directions; the kernels serve 0 to {MAX_HISTORY}")
         self._network, self._operator, self._layout = network, operator, layout
+        self._threads = operator.threads
         self._kernels = kernels()
         level, geometry = network.finest, network.geometry
         self._level = ctypes.addressof(level)
@@ -141,9 +143,10 @@ class DirectionLoop:
         self._before: deque[tuple[Padded, float, float]] = deque()  # a direction, its energy, its mean if closed
         parts = int(level.parts)
         plane = (level.n_r + 2) * level.pitch_r + 2 * ALIGN
-        self._work = aligned_zeros(3 * parts * plane, np.float64)
+        self._team = network.team
+        self._work = self._team.zeros(3 * parts * plane, np.float64)
         self._flops = 20.0 * prod(layout.shape)  # a product with the stencil, two sums, two updates for each direction
-        self._sums = np.zeros(parts * (4 + 2 * history))
+        self._sums = self._team.zeros(parts * (4 + 2 * history), np.float64)
         self._parts = parts
         self._pointers = (ctypes.c_void_p * max(history, 1))()
         self._betas = np.zeros(max(history, 1))
@@ -155,15 +158,16 @@ class DirectionLoop:
         """
         shape = self._layout.shape
         if self._boxes:
-            self._boxes[0][...] = 0.0
+            x = self._boxes[0]
+            self._team.do(kernels().dcdm_clear, ctypes.c_void_p(x.ctypes.data), ctypes.c_int64(x.nbytes), self._threads)
         else:
-            self._boxes = [aligned_zeros(prod(shape), np.float64).reshape(shape) for _ in range(3)]
+            self._boxes = [self._team.zeros(prod(shape), np.float64).reshape(shape) for _ in range(3)]
         return self._boxes
 
     def spare_box(self) -> np.ndarray:
         """An array of this rank's box for the caller's use; the same every time."""
         if self._spare_box is None:
-            self._spare_box = aligned_zeros(prod(self._layout.shape), np.float64).reshape(self._layout.shape)
+            self._spare_box = self._team.zeros(prod(self._layout.shape), np.float64).reshape(self._layout.shape)
         return self._spare_box
 
     def start(self, x: np.ndarray, r: np.ndarray, first: np.ndarray | None = None, guess: bool = True) -> None:
@@ -183,7 +187,9 @@ class DirectionLoop:
         Where the energy or the slope is 0 or not finite there is no direction, and x and r are left as they were.
         """
         d, now = self._output, self._now
-        self._network.direction(now, d, 1.0 / norm)
+        # A power of two: the length of a direction is of no account, and r is only to be within single precision. The
+        # sum behind a norm may have another order where ranks are more, and nothing else is to depend on it.
+        self._network.direction(now, d, ldexp(1.0, min(-frexp(norm)[1], 1023)))
         with span("orthogonalisation", self._flops * (1 + len(self._before))):
             return self._step_along(d, now, norm)
 
@@ -194,7 +200,7 @@ class DirectionLoop:
             self._pointers[i] = p.address
         level, operator = self._level, ctypes.addressof(self._operator.c)
         pointers, sums = ctypes.addressof(self._pointers), self._sums.ctypes.data
-        k.dcdm_dots(level, operator, d.address, pointers, count, now, sums)
+        self._team.do(k.dcdm_dots, level, operator, d.address, pointers, count, now, sums)
         found = self._total(4 + 2 * count)
         energy, slope, sum_d, sum_r = (float(v) for v in found[:4])
         mean = sum_d / self._closed if self._closed else 0.0
@@ -209,7 +215,8 @@ class DirectionLoop:
             return Step(norm, energy, slope)
         in_place = not self._free
         following = self._before[0][0] if in_place else self._free.pop()
-        k.dcdm_step(
+        self._team.do(
+            k.dcdm_step,
             level,
             operator,
             following.address,
@@ -235,7 +242,7 @@ class DirectionLoop:
 
     @property
     def exact(self) -> bool:
-        """Whether :meth:`residual` is to be had and as good as with the matrix. On several ranks PETSc's product is as
+        """Whether :meth:`residual` is to be had and as good as with the matrix. Between boxes PETSc's product is as
         fast.
         """
         return self._operator.exact and not self._network.finest.halo
@@ -244,7 +251,8 @@ class DirectionLoop:
         """``r = b - A x`` wherever anything is active; returns its norm there. b as r in :meth:`start`."""
         self._now = self._r
         sums = self._sums.ctypes.data
-        self._kernels.dcdm_residual(
+        self._team.do(
+            self._kernels.dcdm_residual,
             self._level,
             ctypes.addressof(self._operator.c),
             self._x,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from petsc_dcdm.native.binding import (
     kernels,
 )
 from petsc_dcdm.native.build import KernelsUnavailable
-from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
 
@@ -69,11 +70,12 @@ class CpuLevels:
         layout: Layout,
         threads: int,
         half: bool,
+        team: Workers = ONE_RANK,
     ) -> None:
         self.kernels = kernels_for(file, half, layout)
         self._steps = steps_of(file)
         self._layout = layout
-        self._threads = threads
+        self._threads, self._team = threads, team
         # Where one rank holds the whole grid there is nothing to exchange, on no rank.
         self.halo = not layout.sum(np.array([float(layout.shape == layout.global_shape)]))[0]
         self._flat = layout.global_shape[0] == 1
@@ -84,7 +86,7 @@ class CpuLevels:
             self._build(file, w, half)
         else:
             assert s is not None
-            self._build(file, _alike([*w, s]), half)
+            self._build(file, _alike([*w, s], team), half)
 
     def _build(self, file: ModelFile, source: list[np.ndarray] | PackedStencil, half: bool) -> None:
         """All levels from the conductances along x, y, z and s of the finest."""
@@ -97,8 +99,12 @@ class CpuLevels:
             shape, offset = coarse_box(shape, offset, axes)
         shape = layout.shape
         box: Box = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
-        if layout.plan and not self.halo and not self.empty:
-            box = crop(source, layout.plan, layout.periodic, self._threads)
+        # Of a team those without a box work on that of the one who has it.
+        if layout.plan and not self.halo:
+            if not self.empty:
+                box = crop(source, layout.plan, layout.periodic, self._threads, self._team)
+            elif not isinstance(source, PackedStencil) and not self._team.leads:
+                self._team.do(None)
         self.box = box
         rings = self._rings(box)
         if isinstance(source, PackedStencil) and not layout.plan:
@@ -110,7 +116,9 @@ class CpuLevels:
         for number, axes in enumerate((*layout.plan, ())):
             around = layout.around(number, width)
             size = _size(box)
-            stage = Stage(size, around, rings, self._flat, axes, self._steps, half, self.halo, self._threads)
+            stage = Stage(
+                size, around, rings, self._flat, axes, self._steps, half, self.halo, self._threads, self._team
+            )
             if self.halo and not self.empty:
                 stage.number_places(wholes[number][0], wholes[number][1], layout.periodic)
             self.stages.append(stage)
@@ -121,7 +129,7 @@ class CpuLevels:
             stage, (global_shape, offset, shape) = self.stages[number], wholes[number]
             stage.level.full_r = shape[2]
             stage.level.full_w = shape[2] if self._flat else shape[1] * shape[2]
-            net = packed_network(file, axes, global_shape, self._flat)
+            net = packed_network(file, axes, global_shape, self._flat, self._team)
             active, source = self._set_up_level(number, net, source)
             self._add_level(LevelInfo(global_shape, offset, shape, axes, active))
             box = coarse_crop(box, axes)
@@ -157,7 +165,8 @@ class CpuLevels:
             self._fill(0, *(a.view for a in padded))
             return [a.inner for a in padded]
         nz, ny, nx = stage.geometry.shape
-        cells, s_index = (np.zeros((nz + 2, ny + 2, nx + 2), np.uint8) for _ in range(2))
+        size = (nz + 2, ny + 2, nx + 2)
+        cells, s_index = (self._team.zeros(prod(size), np.uint8).reshape(size) for _ in range(2))
         for wide, values in ((cells, source.cells), (s_index, source.s_index)):
             interior(wide)[stage.own] = interior(values)
         self._fill(0, cells, s_index)
@@ -190,12 +199,10 @@ class CpuLevels:
         begin = [a - b for a, b in zip(next_.low, self.parents_around(number)[0], strict=True)]
         pitches = (coarse.pitches[0], 0, 1) if self._flat else (*coarse.pitches, 1)
         by_role = (begin[1], 0, begin[2]) if self._flat else begin
-        setup = SetUp(
-            c_pitch_w=coarse.pitches[0],
-            c_pitch_r=coarse.pitches[1],
-            c_origin=coarse.origin + sum(b * p for b, p in zip(by_role, pitches, strict=True)),
-            range=stage.range.ctypes.data,
-        )
+        setup = SetUp.from_buffer(self._team.zeros(ctypes.sizeof(SetUp), np.uint8).data)
+        setup.c_pitch_w, setup.c_pitch_r = coarse.pitches
+        setup.c_origin = coarse.origin + sum(b * p for b, p in zip(by_role, pitches, strict=True))
+        setup.range = stage.range.ctypes.data
         for i, cells in enumerate(reversed(stage.own_by_role())):
             setup.own[i][0], setup.own[i][1] = cells.start, cells.stop
         for name, axis in zip("xrw", roles(self._flat), strict=True):
@@ -208,11 +215,11 @@ class CpuLevels:
         else:
             kept = self._describe_arrays(setup, number, source)
         c = ctypes.byref(stage.level)
-        if not self.empty:
-            memory = aligned_zeros(self._threads * self.kernels.dcdm_setup_bytes(c), np.uint8)
-            self.kernels.dcdm_set_up(c, net, setup, memory.ctypes.data, self._threads)
-            setup.c_origin = coarse.origin
-            self.kernels.dcdm_join_shares(ctypes.byref(next_.level), setup, self._threads)
+        memory = self._team.zeros(0 if self.empty else self._threads * self.kernels.dcdm_setup_bytes(c), np.uint8)
+        set_up, join = self.kernels.dcdm_set_up, self.kernels.dcdm_join_shares
+        self._team.do(None if self.empty else set_up, c, net, setup, memory.ctypes.data, self._threads)
+        setup.c_origin = coarse.origin
+        self._team.do(None if self.empty else join, ctypes.byref(next_.level), setup, self._threads)
         del kept  # what the kernel has just read
         if self.halo:
             self._fill(number + 1, *(a.view for a in new))
@@ -327,10 +334,13 @@ def _size(box: Box) -> Shape:
     return (z, y, x)
 
 
-def _alike(arrays: list[np.ndarray]) -> list[np.ndarray]:
+def _alike(arrays: list[np.ndarray], team: Workers) -> list[np.ndarray]:
     """The arrays in one precision and at one pitch; copied only if they are not."""
     kind = np.float64 if any(a.dtype == np.float64 for a in arrays) else np.float32
     strides = arrays[0].strides
     if all(a.dtype == kind and a.strides == strides and a.strides[2] == a.itemsize for a in arrays):
         return arrays
-    return [np.ascontiguousarray(a, kind) for a in arrays]
+    copies = [team.zeros(a.size, kind).reshape(a.shape) for a in arrays]
+    for a, copy in zip(arrays, copies, strict=True):
+        copy[...] = a
+    return copies

@@ -39,6 +39,8 @@ class Agglomeration:
 
     def rows(self, own: Rows) -> Rows | None:
         """CSR rows (indptr, columns, values) of all ranks this one works for."""
+        if self._group.Get_size() == 1:
+            return own
         parts: Sequence[Rows] | None = self._group.allgather(own) if self._everywhere else self._group.gather(own)
         if parts is None:
             return None

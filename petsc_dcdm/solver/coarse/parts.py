@@ -31,10 +31,15 @@ class PartsCoarseSolver:
     name = "coarse cells of several parts"
     """What solves it, for people."""
 
-    def __init__(self, comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, threads: int) -> None:
-        """Raises the error of any rank on all of them, where set-up fails."""
+    def __init__(
+        self, comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, threads: int, has_box: bool = True
+    ) -> None:
+        """Raises the error of any rank on all of them, where set-up fails. ``has_box``: False where this rank works on
+        the box of another; then it has no part in solutions.
+        """
         self._below_learned = bool(layout.plan)
-        self._mpi, self._threads = comm.tompi4py(), threads
+        self._everyone, self._threads, self._has_box = comm.tompi4py(), threads, has_box
+        self._mpi = self._everyone.Split(int(has_box), self._everyone.Get_rank())
         self._shape = operator.global_shape
         boxes = self._mpi.allgather((operator.offset, operator.shape))
         self._boxes = [tuple(slice(o, o + n) for o, n in zip(*box, strict=True)) for box in boxes]
@@ -45,14 +50,15 @@ class PartsCoarseSolver:
         self._set_up(operator)
 
     def _set_up(self, operator: CoarseOperator) -> None:
-        arrays = [self._whole(a) for a in (*operator.w, operator.s)]
         problem: Exception | None = None
-        try:
-            self._solver = PartsSolver(arrays[:3], arrays[3], self._threads)
-        except Exception as error:
-            problem = RuntimeError(f"the coarse solver can not be set up: {error}")
-        raise_together(self._mpi, problem)
-        self.unknowns = self._solver.unknowns[0]
+        if self._has_box:
+            arrays = [self._whole(a) for a in (*operator.w, operator.s)]
+            try:
+                self._solver = PartsSolver(arrays[:3], arrays[3], self._threads)
+            except Exception as error:
+                problem = RuntimeError(f"the coarse solver can not be set up: {error}")
+        raise_together(self._everyone, problem)
+        self.unknowns = self._everyone.bcast(self._solver.unknowns[0] if self._has_box else None)
 
     def _whole(self, own: np.ndarray) -> np.ndarray:
         """The arrays (float64) of all boxes as one of the whole level; the array itself on one rank."""
@@ -76,7 +82,7 @@ class PartsCoarseSolver:
             and operator.global_shape == self._shape
             and self._own == tuple(slice(o, o + n) for o, n in zip(operator.offset, operator.shape, strict=True))
         )
-        if not self._mpi.allreduce(same, op=MPI.LAND):
+        if not self._everyone.allreduce(same, op=MPI.LAND):
             return False
         self._below_learned = bool(layout.plan)
         self._set_up(operator)
@@ -96,14 +102,16 @@ class PartsCoarseSolver:
     def view(self, viewer: PETSc.Viewer) -> None:
         """How many unknowns each level has."""
         where = "on every rank, each all of it" if len(self._boxes) > 1 else "on 1 rank"
-        sizes = ", ".join(str(n) for n in self._solver.unknowns)
+        sizes = ", ".join(str(n) for n in self._solver.unknowns) if self._has_box else ""
         viewer.printfASCII(
             f"    solver of the coarsest level, {where}: {self.name}, a K-cycle\n"
             f"      unknowns of its levels: {sizes}\n"
         )
 
     def destroy(self) -> None:
-        """Nothing of PETSc's is kept."""
+        """Collective. Nothing of PETSc's is kept."""
+        if not MPI.Is_finalized():
+            self._mpi.Free()
 
 
 def serves(comm: PETSc.Comm, operator: CoarseOperator) -> bool:

@@ -46,18 +46,27 @@ class PetscCoarseSolver:
     """Callable on the local array of the right-hand side; collective on all ranks of ``comm``.
 
     A small system is held and solved by every rank: one gather per solve, no scatter back. A larger one goes to as many
-    ranks as have work with it, evenly spread, and its solution comes back from them.
+    ranks as have work with it, evenly spread, and its solution comes back from them. Ranks that work on the box of
+    another one have no part in it.
     """
 
-    def __init__(self, comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, prefix: str) -> None:
-        """Collective: assembles the matrix and sets its solver up. Raises RuntimeError on all ranks if that fails."""
+    def __init__(
+        self, comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, prefix: str, has_box: bool = True
+    ) -> None:
+        """Collective: assembles the matrix and sets its solver up. Raises RuntimeError on all ranks if that fails.
+
+        ``has_box``: False where this rank works on the box of another; then it need not be called for solutions.
+        """
         mpi = comm.tompi4py()
         rows, self._active = _rows(mpi, operator, layout)
         self._mpi, self._pattern = mpi, rows[:2]
         self.unknowns = mpi.allreduce(rows[0].size - 1)
         self._everywhere = self.unknowns <= DIRECT_LIMIT
         workers = max(1, self.unknowns // UNKNOWNS_PER_RANK)
-        self._ranks = Agglomeration(mpi, rows[0].size - 1, workers, self._everywhere)
+        self._holders = mpi.Split(int(has_box), mpi.Get_rank())
+        self._ranks = None
+        if has_box:
+            self._ranks = Agglomeration(self._holders, rows[0].size - 1, workers, self._everywhere)
         self._out = np.zeros(operator.shape, dtype=np.float32)
         self.ksp: PETSc.KSP | None = None
         self._prefix = prefix
@@ -66,7 +75,7 @@ class PetscCoarseSolver:
 
     def _on_workers(self, rows: Rows, set_up: Callable[[Rows], None]) -> None:
         """``set_up`` with the rows of all ranks a worker works for. Raises RuntimeError on all ranks if it fails."""
-        collected = self._ranks.rows(rows)
+        collected = None if self._ranks is None else self._ranks.rows(rows)
         if collected is not None:
             try:
                 set_up(collected)
@@ -77,6 +86,7 @@ class PetscCoarseSolver:
         raise_together(self._mpi, self._problem)
 
     def _set_up(self, rows: Rows) -> None:
+        assert self._ranks is not None
         comm = self._ranks.comm
         n = (rows[0].size - 1, PETSc.DECIDE)
         self._matrix = PETSc.Mat().createAIJ((n, n), csr=rows, comm=comm)
@@ -129,7 +139,7 @@ class PetscCoarseSolver:
 
         The array returned is overwritten by the next call.
         """
-        if not self.unknowns:
+        if not self.unknowns or self._ranks is None:
             return self._out
         values = self._ranks.collect(r[self._active])
         if self.ksp is not None:
@@ -159,9 +169,11 @@ class PetscCoarseSolver:
 
     def view(self, viewer: PETSc.Viewer) -> None:
         """Which ranks solve, and how. Collective."""
-        where = "every rank, each all of it" if self._everywhere else f"{self._ranks.workers} ranks"
+        workers = 0 if self._ranks is None else self._ranks.workers
+        where = "every rank, each all of it" if self._everywhere else f"{workers} ranks"
         viewer.printfASCII(f"    solver of the coarsest level, on {where}:\n")
-        own = viewer.getSubViewer(self._ranks.comm or PETSc.COMM_SELF)
+        comm = None if self._ranks is None else self._ranks.comm
+        own = viewer.getSubViewer(comm or PETSc.COMM_SELF)
         if self.ksp is not None:
             self.ksp.view(own)
         viewer.restoreSubViewer(own)
@@ -171,7 +183,10 @@ class PetscCoarseSolver:
         if self.ksp is not None:
             for petsc_object in (self.ksp, self._matrix, self._x, self._b):
                 petsc_object.destroy()
-        self._ranks.free()
+        if self._ranks is not None:
+            self._ranks.free()
+        if not MPI.Is_finalized():
+            self._holders.Free()
 
 
 CoarseSolver = PetscCoarseSolver | PartsCoarseSolver | BandCoarseSolver
@@ -185,6 +200,7 @@ def renewed(
     layout: Layout,
     prefix: str,
     threads: int,
+    has_box: bool = True,
 ) -> CoarseSolver:
     """The solver that there was, with other values, where the operator is of its pattern; else a new one in its place.
     As :func:`coarse_solver`.
@@ -193,13 +209,15 @@ def renewed(
         if before.update(operator, layout):
             return before
         before.destroy()
-    return coarse_solver(comm, operator, layout, prefix, threads)
+    return coarse_solver(comm, operator, layout, prefix, threads, has_box)
 
 
 def coarse_solver(
-    comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, prefix: str, threads: int
+    comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, prefix: str, threads: int, has_box: bool = True
 ) -> CoarseSolver:
-    """The solver for a coarsest system; ``threads`` of this rank. Collective; raises RuntimeError on all ranks."""
+    """The solver for a coarsest system; ``threads`` of this rank, ``has_box`` as above. Collective; raises RuntimeError
+    on all ranks.
+    """
     wish = any(PETSc.Options(prefix).hasName(name) for name in ("pc_type", "ksp_type"))
     cells = prod(operator.global_shape)
     if comm.getSize() == 1 and cells <= SPARSE * DIRECT_LIMIT and not (any(layout.periodic) or wish):
@@ -211,8 +229,8 @@ def coarse_solver(
     if cells > DIRECT_LIMIT and not (flat or any(layout.periodic) or wish) and parts.serves(comm, operator):
         active = diagonal([padded(face, layout) for face in operator.w], operator.s) > 0
         if comm.tompi4py().allreduce(int(np.count_nonzero(active))) > DIRECT_LIMIT:
-            return PartsCoarseSolver(comm, operator, layout, threads)
-    return PetscCoarseSolver(comm, operator, layout, prefix)
+            return PartsCoarseSolver(comm, operator, layout, threads, has_box)
+    return PetscCoarseSolver(comm, operator, layout, prefix, has_box)
 
 
 def _rows(mpi: MPI.Intracomm, operator: CoarseOperator, layout: Layout) -> tuple[Rows, np.ndarray]:

@@ -198,7 +198,7 @@ class GridSteps:
         """``grid`` and ``loop`` are the preconditioner's, of ``A``; ``r`` is to hold the residual."""
         self._A, self._grid, self._loop, self._system, self._r = A, grid, loop, system, r
         self._rows = grid.rows
-        self.far = loop.on_device
+        self.far = loop.on_device or grid.shares
         self._x = system.x
         self._norm = self._scaled_norm = 0.0
 
@@ -208,13 +208,15 @@ class GridSteps:
         # Directions are not freed of the null space one by one: the sum of them is, when x is looked at.
         self._guess = self._x.copy() if nonzero and self._system.null_space else None
         self._loose, self._stored = False, True
+        # Ranks that share a box do not take what Dirichlet values add to other rows out of b.
+        self._exact = self._loop.exact and not (nonzero and self._grid.shares and self._system.fixed.anywhere)
         if not nonzero and self._grid.factors is None:
             self._norm = float(source.norm())
         elif not nonzero:
             source.copy(self._r)
             source = self._r
             self._measure()
-        elif not self._loop.exact:
+        elif not self._exact:
             self._residual()
             source = self._r
         self._x_box: Any
@@ -231,12 +233,12 @@ class GridSteps:
             first = self._rows.to_box(source)
         self._right = first
         finite = True
-        if nonzero and self._loop.exact and self._system.fixed.rows.size:
+        if nonzero and self._exact and self._system.fixed.rows.size:
             first = first if self._rows.copies else self._rows.to_box(source)
             self._right = first if self._rows.copies else self._loop.spare_box()
             finite = self._grid.without_dirichlet(self._A, self._x, first, self._right)
         self._loop.start(self._x_box, self._r_box, self._right, guess=nonzero)
-        if nonzero and self._loop.exact:
+        if nonzero and self._exact:
             self.true_residual()
             self._norm = self._norm if finite else np.nan
         if not np.isfinite(self._norm):
@@ -255,9 +257,9 @@ class GridSteps:
             self._scaled_norm = float(self._r.norm())
 
     def true_residual(self) -> None:
-        if self._loose or not self._loop.exact:
+        if self._loose or not self._exact:
             self.store()
-        if self._loop.exact:
+        if self._exact:
             # Dirichlet rows keep their values: what other rows have of them is in the right-hand side already.
             self._norm = self._loop.residual(self._right)
             self._touched()

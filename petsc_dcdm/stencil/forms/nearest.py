@@ -14,7 +14,7 @@ that carries is measured in docs/measurements/compact.md, which the limits below
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ from petsc_dcdm.stencil.extract import (
     sign_and_scale,
 )
 from petsc_dcdm.stencil.forms.axis_sums import AxisSums, forward_places
+from petsc_dcdm.stencil.forms.row_scaling import RowFactors
 from petsc_dcdm.stencil.forms.symmetry import check_symmetry
 from petsc_dcdm.stencil.local_csr import local_csr
 
@@ -320,3 +321,22 @@ def join_sides(w_low: list[np.ndarray], w_high: list[np.ndarray], layout: Layout
         here, there = interior(own), neighbours(other, axis)[0]
         here[...] = np.where((here > 0) & (there > 0), 0.5 * (here + there), 0.0)
         layout.exchange(own)
+
+
+def nearest_of_scaled(
+    A: PETSc.Mat, grid: Grid, threads: int, refusal: FormError, known: Ghosts | None, factors: RowFactors | None
+) -> tuple[RowStencil, Nearness]:
+    """:func:`nearest` for rows that are divided by ``factors``, which takes a copy of the matrix."""
+    if factors is None:
+        return nearest(A, grid, threads, refusal, known)
+    symmetric = A.copy()
+    inverse = A.createVecLeft()
+    inverse.setArray(1.0 / factors.values)
+    symmetric.diagonalScale(inverse)
+    try:
+        stencil, near = nearest(symmetric, grid, threads, refusal, known)
+    finally:
+        inverse.destroy()
+        symmetric.destroy()
+    diagonal = stencil.dirichlet_diagonal * factors.values[stencil.dirichlet]
+    return replace(stencil, dirichlet_diagonal=diagonal), near

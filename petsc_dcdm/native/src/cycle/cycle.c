@@ -11,6 +11,7 @@
  */
 #include "../coarse/band.h"
 #include "passes.h"
+#include "shared/node_team.h"
 
 /* The way down over one part of the planes: pass 0 is x = omega_0 r, on a visit after the first x = y + omega_0 (r - A
  * y), 1 .. steps - 1 smooth, steps restricts. Pass q lags q planes behind pass 0, so that all work out of the cache;
@@ -54,17 +55,28 @@ int64_t dcdm_work_floats(const dcdm_level *l) {
 /* One leg of one level, all parts; see down_part and up_part. `c` is the next level as this one sees it: its cell (0,
  * 0, 0) is the parent of ours. `work` holds dcdm_work_floats for each part, zero before the first call, then one plane
  * of zeros. */
-static void run(const dcdm_level *l, const dcdm_level *c, const pass *model, float *work, int up) {
+typedef struct {
+    dcdm_level l, c;
+    pass model;
+    float *work;
+    int up;
+} leg;
+
+static void leg_part(void *arguments, int part) {
+    const leg *g = arguments;
+    const dcdm_level *l = &g->l;
     const int64_t each = dcdm_work_floats(l), row = l->pitch_r + 2 * ALIGN;
-#pragma omp parallel for num_threads((int)l->parts) schedule(static, 1)
-    for (int part = 0; part < (int)l->parts; part++) {
-        pass p = *model;
-        p.rings = work + part * each;
-        p.row = p.rings + each - row;
-        p.zero = work + l->parts * each + ALIGN + (l->has_r ? l->pitch_r : 0);
-        if (up) up_part(l, c, &p, part);
-        else down_part(l, c, &p, part);
-    }
+    pass p = g->model;
+    p.rings = g->work + part * each;
+    p.row = p.rings + each - row;
+    p.zero = g->work + l->parts * each + ALIGN + (l->has_r ? l->pitch_r : 0);
+    if (g->up) up_part(l, &g->c, &p, part);
+    else down_part(l, &g->c, &p, part);
+}
+
+static void run(const dcdm_level *l, const dcdm_level *c, const pass *model, float *work, int up) {
+    leg g = {*l, *c, *model, work, up};
+    dcdm_run(leg_part, &g, sizeof g, (int)l->parts);
 }
 
 /* The cells before and after every row of the result, also of rows that came from other ranks. */
@@ -127,10 +139,19 @@ void dcdm_cycle(const dcdm_level *levels, const dcdm_level *parents, float *cons
     dcdm_up(levels, parents, work, count, input, scale_in, output, scale_out, direction);
 }
 
-/* The right-hand side of the finest level to its padded array; `l` covers the cells that `input` has. */
-void dcdm_load(const dcdm_level *l, const double *input, double scale, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t k = 0; k < l->n_w; k++)
+/* Between the padded arrays of the finest level and those of the loop around the cycle, at the planes of a part. */
+typedef struct {
+    dcdm_level l;
+    const double *input;
+    double *output, scale;
+    int parts;
+} ends;
+
+static void load_part(void *arguments, int part) {
+    const ends *e = arguments;
+    const dcdm_level *l = &e->l;
+    const double *input = e->input, scale = e->scale;
+    for (int64_t k = first_of(l->n_w, part, e->parts); k < first_of(l->n_w, part + 1, e->parts); k++)
         for (int64_t j = 0; j < l->n_r; j++) {
             const double *in = input + k * l->full_w + j * l->full_r;
             float *r = l->r + l->origin + k * l->pitch_w + j * l->pitch_r;
@@ -138,13 +159,26 @@ void dcdm_load(const dcdm_level *l, const double *input, double scale, int threa
         }
 }
 
-/* The result in y of the finest level to doubles; `l` as above. */
-void dcdm_unload(const dcdm_level *l, double *output, double scale, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t k = 0; k < l->n_w; k++)
+/* The right-hand side of the finest level to its padded array; `l` covers the cells that `input` has. */
+void dcdm_load(const dcdm_level *l, const double *input, double scale, int threads) {
+    ends e = {.l = *l, .input = input, .scale = scale, .parts = threads};
+    dcdm_run(load_part, &e, sizeof e, threads);
+}
+
+static void unload_part(void *arguments, int part) {
+    const ends *e = arguments;
+    const dcdm_level *l = &e->l;
+    double *output = e->output, scale = e->scale;
+    for (int64_t k = first_of(l->n_w, part, e->parts); k < first_of(l->n_w, part + 1, e->parts); k++)
         for (int64_t j = 0; j < l->n_r; j++) {
             const float *y = l->y + l->origin + k * l->pitch_w + j * l->pitch_r;
             double *out = output + k * l->full_w + j * l->full_r;
             for (int64_t i = 0; i < l->n_x; i++) out[i] = scale * y[i];
         }
+}
+
+/* The result in y of the finest level to doubles; `l` as above. */
+void dcdm_unload(const dcdm_level *l, double *output, double scale, int threads) {
+    ends e = {.l = *l, .output = output, .scale = scale, .parts = threads};
+    dcdm_run(unload_part, &e, sizeof e, threads);
 }

@@ -5,8 +5,10 @@
 #include <stdint.h>
 
 /* The matrix, exactly. Packed: every conductance along an axis is 0 or the same, and s has few different values; then
- * 8 cells are one word: bytes 0 .. 5 hold a bit for each cell and face (low x, high x, low r, ...), byte 6 whether any
- * of them has an s. */
+ * BLOCK cells are one word: bytes 0 .. 5 hold a bit for each cell and face (low x, high x, low r, ...), byte 6 whether
+ * any of them has an s. */
+enum { BLOCK = 8 };
+
 typedef struct {
     int64_t packed;
     const uint64_t *words;   /* [n_w][n_r][ceil(n_x / 8)] */

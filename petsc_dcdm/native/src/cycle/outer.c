@@ -12,8 +12,9 @@
  */
 #include "common.h"
 #include "operator.h"
+#include "shared/node_team.h"
 
-enum { VD = VL / 2, BLOCK = 8, MAX_HISTORY = 8 };
+enum { VD = VL / 2, MAX_HISTORY = 8 };
 typedef double vd __attribute__((vector_size(8 * VD)));
 typedef int64_t vl __attribute__((vector_size(8 * VD)));
 typedef float vs __attribute__((vector_size(4 * VD)));
@@ -96,9 +97,9 @@ INLINE vd apply_to(const dcdm_operator *a, const dcdm_level *l, int64_t k, int64
     y += a->c[2] * (only(w0, face_mask(word, 4, shift)) + only(w1, face_mask(word, 5, shift)));
     if (word >> 48) {
         const uint8_t *index = a->s_index + a->s_origin + k * a->s_pitch_w + j * a->s_pitch_r + i;
-        vd s = {0};
+        double s[VD];
         for (int t = 0; t < VD; t++) s[t] = t < n ? a->s_value[index[t]] : 0;
-        y += s * x;
+        y += load_double(s) * x;
     }
     return y * a->factor;
 }
@@ -153,27 +154,42 @@ INLINE void dots_at(const dcdm_level *l, const dcdm_operator *a, const rows *d, 
     }
 }
 
+/* What a pass over the planes gets. */
+typedef struct {
+    dcdm_level l;
+    dcdm_operator a;
+    const float *d;
+    const double *p[MAX_HISTORY], *r;
+    double beta[MAX_HISTORY], alpha, *next, *x, *to, *work, *out;
+    int history;
+} sweep;
+
+static void dots_part(void *arguments, int part) {
+    const sweep *s = arguments;
+    const dcdm_level *l = &s->l;
+    const int count = 4 + 2 * s->history;
+    vd sum[4 + 2 * MAX_HISTORY] = {{0}};
+    for (int64_t k = l->part[part]; k < l->part[part + 1]; k++)
+        for (int64_t j = 0; j < l->n_r; j++) {
+            const int32_t *range = l->range + 2 * (k * l->n_r + j);
+            const float *c = s->d + l->origin;
+            const rows near = rows_at(l, c + k * l->pitch_w, c + plane_of(l, k - 1) * l->pitch_w,
+                                      c + plane_of(l, k + 1) * l->pitch_w, j);
+            const double *before[MAX_HISTORY];
+            for (int h = 0; h < s->history; h++) before[h] = s->p[h] + l->origin + k * l->pitch_w + j * l->pitch_r;
+            const double *residual = s->r + k * l->full_w + j * l->full_r;
+            EACH_VECTOR(range, dots_at(l, &s->a, &near, before, s->history, residual, k, j, i, n, sum));
+        }
+    for (int c = 0; c < count; c++) s->out[part * count + c] = total(sum[c]);
+}
+
 /* out[part] = d . A d, d . r, the sums of d and r, and p . A d, p . r for every p; halos of d valid. r has (n_w, n_r,
  * n_x) elements. */
 void dcdm_dots(const dcdm_level *l, const dcdm_operator *a, const float *d, const double *const *p, int history,
                const double *r, double *out) {
-    const int count = 4 + 2 * history;
-#pragma omp parallel for num_threads((int)l->parts) schedule(static, 1)
-    for (int part = 0; part < (int)l->parts; part++) {
-        vd sum[4 + 2 * MAX_HISTORY] = {{0}};
-        for (int64_t k = l->part[part]; k < l->part[part + 1]; k++)
-            for (int64_t j = 0; j < l->n_r; j++) {
-                const int32_t *range = l->range + 2 * (k * l->n_r + j);
-                const float *c = d + l->origin;
-                const rows near = rows_at(l, c + k * l->pitch_w, c + plane_of(l, k - 1) * l->pitch_w,
-                                          c + plane_of(l, k + 1) * l->pitch_w, j);
-                const double *before[MAX_HISTORY];
-                for (int h = 0; h < history; h++) before[h] = p[h] + l->origin + k * l->pitch_w + j * l->pitch_r;
-                const double *residual = r + k * l->full_w + j * l->full_r;
-                EACH_VECTOR(range, dots_at(l, a, &near, before, history, residual, k, j, i, n, sum));
-            }
-        for (int c = 0; c < count; c++) out[part * count + c] = total(sum[c]);
-    }
+    sweep s = {.l = *l, .a = *a, .d = d, .r = r, .out = out, .history = history};
+    for (int h = 0; h < history; h++) s.p[h] = p[h];
+    dcdm_run(dots_part, &s, sizeof s, (int)l->parts);
 }
 
 /* d' = d - sum beta p over plane k, halo included where there is one, and what lies around the ends of a row that is a
@@ -221,49 +237,62 @@ INLINE void step_at(const dcdm_level *l, const dcdm_operator *a, const double_ro
     sum[1] += y * q;
 }
 
+/* A part needs a plane of each of its neighbours' too, on a ring itself perhaps, and makes it before these write over
+ * what it is made from. */
+static void edges_part(void *arguments, int part) {
+    const sweep *s = arguments;
+    const dcdm_level *l = &s->l;
+    const own_planes own = planes_of(l);
+    double *below = s->work + 3 * part * own.slot + own.first, *above = below + own.slot;
+    if (part > 0 || l->wrap_w)
+        orthogonalise(l, below, s->d, s->p, s->beta, s->history, plane_of(l, l->part[part] - 1));
+    if (part < l->parts - 1 || l->wrap_w)
+        orthogonalise(l, above, s->d, s->p, s->beta, s->history, plane_of(l, l->part[part + 1]));
+}
+
+static void step_part(void *arguments, int part) {
+    const sweep *s = arguments;
+    const dcdm_level *l = &s->l;
+    const own_planes own = planes_of(l);
+    const int parts = (int)l->parts;
+    const int64_t begin = l->part[part], end = l->part[part + 1];
+    const double alpha = s->alpha, *r = s->r; /* not to be read again after each store */
+    double *x = s->x, *to = s->to;
+    double *below = s->work + 3 * part * own.slot + own.first, *above = below + own.slot;
+    vd sum[2] = {{0}};
+    for (int64_t t = begin - 1; t <= end; t++) {
+        double *plane[3]; /* t - 2 .. t of d' */
+        for (int q = 0; q < 3; q++) {
+            const int64_t k = t - 2 + q;
+            plane[q] = k == begin - 1 && (part > 0 || l->wrap_w)     ? below
+                       : k == end && (part < parts - 1 || l->wrap_w) ? above
+                                                                     : s->next + l->origin + k * l->pitch_w;
+        }
+        if (plane[2] != below && plane[2] != above && t >= l->w_begin - l->halo && t < l->w_end + l->halo)
+            orthogonalise(l, plane[2], s->d, s->p, s->beta, s->history, t);
+        const int64_t k = t - 1;
+        if (k < begin) continue;
+        for (int64_t j = 0; j < l->n_r; j++) {
+            const int32_t *range = l->range + 2 * (k * l->n_r + j);
+            const double_rows near = double_rows_at(l, plane[1], plane[0], plane[2], j);
+            const int64_t o = k * l->full_w + j * l->full_r;
+            EACH_VECTOR(range, step_at(l, &s->a, &near, alpha, x + o, r + o, to + o, k, j, i, n, sum));
+        }
+    }
+    s->out[2 * part] = total(sum[0]), s->out[2 * part + 1] = total(sum[1]);
+}
+
 /* d' = d - sum beta p to `next`, which may be one of the p;  x += alpha d', to = r - alpha A d' at active cells (`to`
  * may be r); out[part] = r . r of the new one, d' . A d'. Halos of d and p valid, those of `next` are valid
  * afterwards. `work`: three planes for each part, zero before the first call. */
 void dcdm_step(const dcdm_level *l, const dcdm_operator *a, double *next, const float *d, const double *const *p,
                const double *beta, int history, double alpha, double *x, const double *r, double *to, double *work,
                double *out) {
-    const own_planes own = planes_of(l);
-    const int parts = (int)l->parts;
-    /* A part needs a plane of each of its neighbours' too, on a ring itself perhaps, and makes it before these write
-     * over what it is made from. */
-#pragma omp parallel for num_threads(parts) schedule(static, 1)
-    for (int part = 0; part < parts; part++) {
-        double *below = work + 3 * part * own.slot + own.first, *above = below + own.slot;
-        if (part > 0 || l->wrap_w) orthogonalise(l, below, d, p, beta, history, plane_of(l, l->part[part] - 1));
-        if (part < parts - 1 || l->wrap_w)
-            orthogonalise(l, above, d, p, beta, history, plane_of(l, l->part[part + 1]));
-    }
-#pragma omp parallel for num_threads(parts) schedule(static, 1)
-    for (int part = 0; part < parts; part++) {
-        const int64_t begin = l->part[part], end = l->part[part + 1];
-        double *below = work + 3 * part * own.slot + own.first, *above = below + own.slot;
-        vd sum[2] = {{0}};
-        for (int64_t t = begin - 1; t <= end; t++) {
-            double *plane[3]; /* t - 2 .. t of d' */
-            for (int q = 0; q < 3; q++) {
-                const int64_t k = t - 2 + q;
-                plane[q] = k == begin - 1 && (part > 0 || l->wrap_w)     ? below
-                           : k == end && (part < parts - 1 || l->wrap_w) ? above
-                                                                         : next + l->origin + k * l->pitch_w;
-            }
-            if (plane[2] != below && plane[2] != above && t >= l->w_begin - l->halo && t < l->w_end + l->halo)
-                orthogonalise(l, plane[2], d, p, beta, history, t);
-            const int64_t k = t - 1;
-            if (k < begin) continue;
-            for (int64_t j = 0; j < l->n_r; j++) {
-                const int32_t *range = l->range + 2 * (k * l->n_r + j);
-                const double_rows near = double_rows_at(l, plane[1], plane[0], plane[2], j);
-                const int64_t o = k * l->full_w + j * l->full_r;
-                EACH_VECTOR(range, step_at(l, a, &near, alpha, x + o, r + o, to + o, k, j, i, n, sum));
-            }
-        }
-        out[2 * part] = total(sum[0]), out[2 * part + 1] = total(sum[1]);
-    }
+    sweep s = {.l = *l, .a = *a, .d = d, .r = r, .alpha = alpha, .next = next, .x = x, .to = to, .work = work,
+               .out = out, .history = history};
+    for (int h = 0; h < history; h++) s.p[h] = p[h], s.beta[h] = beta[h];
+    dcdm_run(edges_part, &s, sizeof s, (int)l->parts);
+    dcdm_run(step_part, &s, sizeof s, (int)l->parts);
 }
 
 INLINE void residual_at(const dcdm_level *l, const dcdm_operator *a, const double_rows *x, const double *b, double *r,
@@ -273,68 +302,39 @@ INLINE void residual_at(const dcdm_level *l, const dcdm_operator *a, const doubl
     *sum += residual * residual;
 }
 
+static void residual_part(void *arguments, int part) {
+    const sweep *s = arguments;
+    const dcdm_level *l = &s->l;
+    const own_planes own = planes_of(l);
+    const int64_t begin = l->part[part], end = l->part[part + 1];
+    double *ring = s->work + 3 * part * own.slot + own.first;
+    vd sum = {0};
+    for (int64_t t = begin - 1; t <= end; t++) {
+        double *plane[3]; /* t - 2 .. t of x; what lies beyond the grid is not coupled to */
+        for (int q = 0; q < 3; q++) plane[q] = ring + (t + 1 + q) % 3 * own.slot;
+        const int64_t from = plane_of(l, t);
+        for (int64_t j = 0; j < l->n_r && from >= l->w_begin && from < l->w_end; j++) {
+            const int32_t *range = l->range + 2 * (from * l->n_r + j);
+            const int64_t o = from * l->full_w + j * l->full_r, stop = range[1] < l->n_x ? range[1] : l->n_x;
+            double *restrict to = plane[2] + j * l->pitch_r;
+            for (int64_t i = range[0]; i < stop; i++) to[i] = s->x[o + i];
+            WRAP_ROW(l, to);
+        }
+        const int64_t k = t - 1;
+        if (k < begin) continue;
+        for (int64_t j = 0; j < l->n_r; j++) {
+            const int32_t *range = l->range + 2 * (k * l->n_r + j);
+            const double_rows near = double_rows_at(l, plane[1], plane[0], plane[2], j);
+            const int64_t o = k * l->full_w + j * l->full_r;
+            EACH_VECTOR(range, residual_at(l, &s->a, &near, s->r + o, s->to + o, k, j, i, n, &sum));
+        }
+    }
+    s->out[part] = total(sum);
+}
+
 /* r = b - A x at active cells on a grid that is on one rank; out[part] = r . r. `work` as above. */
 void dcdm_residual(const dcdm_level *l, const dcdm_operator *a, const double *x, const double *b, double *r,
                    double *work, double *out) {
-    const own_planes own = planes_of(l);
-#pragma omp parallel for num_threads((int)l->parts) schedule(static, 1)
-    for (int part = 0; part < (int)l->parts; part++) {
-        const int64_t begin = l->part[part], end = l->part[part + 1];
-        double *ring = work + 3 * part * own.slot + own.first;
-        vd sum = {0};
-        for (int64_t t = begin - 1; t <= end; t++) {
-            double *plane[3]; /* t - 2 .. t of x; what lies beyond the grid is not coupled to */
-            for (int q = 0; q < 3; q++) plane[q] = ring + (t + 1 + q) % 3 * own.slot;
-            const int64_t from = plane_of(l, t);
-            for (int64_t j = 0; j < l->n_r && from >= l->w_begin && from < l->w_end; j++) {
-                const int32_t *range = l->range + 2 * (from * l->n_r + j);
-                const int64_t o = from * l->full_w + j * l->full_r, stop = range[1] < l->n_x ? range[1] : l->n_x;
-                double *restrict to = plane[2] + j * l->pitch_r;
-                for (int64_t i = range[0]; i < stop; i++) to[i] = x[o + i];
-                WRAP_ROW(l, to);
-            }
-            const int64_t k = t - 1;
-            if (k < begin) continue;
-            for (int64_t j = 0; j < l->n_r; j++) {
-                const int32_t *range = l->range + 2 * (k * l->n_r + j);
-                const double_rows near = double_rows_at(l, plane[1], plane[0], plane[2], j);
-                const int64_t o = k * l->full_w + j * l->full_r;
-                EACH_VECTOR(range, residual_at(l, a, &near, b + o, r + o, k, j, i, n, &sum));
-            }
-        }
-        out[part] = total(sum);
-    }
-}
-
-/* Bit b of byte f of the result is bit f of byte b. */
-INLINE uint64_t transposed(uint64_t x) {
-    uint64_t t = (x ^ (x >> 7)) & 0x00AA00AA00AA00AA;
-    x ^= t ^ (t << 7);
-    t = (x ^ (x >> 14)) & 0x0000CCCC0000CCCC;
-    x ^= t ^ (t << 14);
-    t = (x ^ (x >> 28)) & 0x00000000F0F0F0F0;
-    return x ^ t ^ (t << 28);
-}
-
-/* The words of a stencil that is packed already, from its cells (packed.h). */
-void dcdm_words(const dcdm_level *l, const uint8_t *cells, int64_t pitch_w, int64_t pitch_r, uint64_t *words,
-                int threads) {
-    const int64_t blocks = (l->n_x + BLOCK - 1) / BLOCK;
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t row = 0; row < l->n_w * l->n_r; row++) {
-        const uint8_t *from = cells + row / l->n_r * pitch_w + row % l->n_r * pitch_r;
-        for (int64_t b = 0; b < blocks; b++) {
-            const int64_t n = l->n_x - b * BLOCK < BLOCK ? l->n_x - b * BLOCK : BLOCK;
-            uint8_t byte[BLOCK] = {0};
-            if (n == BLOCK) memcpy(byte, from + b * BLOCK, BLOCK);
-            else memcpy(byte, from + b * BLOCK, (size_t)n);
-            uint64_t word = 0;
-            for (int i = 0; i < BLOCK; i++) word |= (uint64_t)byte[i] << 8 * i;
-            word = transposed(word);
-            if (!l->has_r) { /* y has the bits of r, which is not there: its differences are 0, so any bits will do */
-                word = (word & 0x00FF00000000FFFF) | (word & 0x00000000FFFF0000) << 16 | 0x00000000FFFF0000;
-            }
-            words[row * blocks + b] = word;
-        }
-    }
+    sweep s = {.l = *l, .a = *a, .r = b, .to = r, .work = work, .out = out, .x = (double *)x};
+    dcdm_run(residual_part, &s, sizeof s, (int)l->parts);
 }

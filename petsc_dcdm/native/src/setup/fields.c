@@ -7,6 +7,10 @@
  */
 #include "evaluate.h"
 
+#include <sched.h>
+
+#include "shared/node_team.h"
+
 /* A number as blocks hold it. */
 INLINE float rounded(float v) {
     coef c[VL];
@@ -20,18 +24,17 @@ static uint8_t find_class(const dcdm_level *l, dcdm_setup *s, const float *sourc
     for (int a = 0; a < 7; a++) value[a] = rounded(source[a / 2]);
     for (int m = 0; m < l->steps; m++) value[OMEGA + m] = rounded(answer[m] * inverse);
     int64_t q;
-#pragma omp critical(dcdm_classes)
-    {
-        for (q = 1; q < s->classes; q++)
-            if (!memcmp(s->class_source[q], source, sizeof s->class_source[q]) &&
-                !memcmp(l->class_value + q * FIELDS, value, sizeof value))
-                break;
-        if (q == s->classes && q < 256) {
-            memcpy(l->class_value + q * FIELDS, value, sizeof value);
-            memcpy(s->class_source[q], source, sizeof s->class_source[q]);
-            s->classes++;
-        }
+    while (__atomic_exchange_n(&s->lock, 1, __ATOMIC_ACQUIRE)) sched_yield(); /* threads may be those of other ranks */
+    for (q = 1; q < s->classes; q++)
+        if (!memcmp(s->class_source[q], source, sizeof s->class_source[q]) &&
+            !memcmp(l->class_value + q * FIELDS, value, sizeof value))
+            break;
+    if (q == s->classes && q < 256) {
+        memcpy(l->class_value + q * FIELDS, value, sizeof value);
+        memcpy(s->class_source[q], source, sizeof s->class_source[q]);
+        s->classes++;
     }
+    __atomic_store_n(&s->lock, 0, __ATOMIC_RELEASE);
     return q < 256 ? (uint8_t)q : 0;
 }
 
@@ -90,11 +93,7 @@ static void write_row(const dcdm_level *l, dcdm_setup *s, workspace *ws, int64_t
                             high_share(l->half_w, l->wrap_w, l->place_w, l->n_w, k)};
     if (ws->block + blocks_of(l) > ws->taken_end) {
         const int64_t size = portion(l);
-#pragma omp atomic capture
-        {
-            ws->block = s->taken;
-            s->taken += size;
-        }
+        ws->block = __atomic_fetch_add(&s->taken, size, __ATOMIC_RELAXED);
         ws->taken_end = ws->block + size;
     }
     l->block_start[k * l->n_r + j] = ws->block;
@@ -208,42 +207,61 @@ INLINE int64_t piece_at(const dcdm_level *l, int64_t k) {
     return k >= l->n_w ? l->n_w : k - (l->half_w && k > 0 && place_of(l->place_w, k) & 1);
 }
 
-/* Set up one level. `memory`: dcdm_setup_bytes for each thread. */
-void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, char *memory, int threads) {
-    const int64_t bytes = dcdm_setup_bytes(l);
-    s->classes = 1, s->taken = 0;
-    int64_t active = 0, piece = l->n_w / (4 * threads);
-    /* A piece begins with three planes that its neighbour reads too. */
-    piece = piece < 8 ? 8 : piece + (piece & 1);
-    const int pieces = (int)((l->n_w + piece - 1) / piece);
-#pragma omp parallel num_threads(threads) reduction(+ : active)
-    {
-        workspace ws;
-        carve(l, memory + omp_get_thread_num() * bytes, &ws);
-        prepare(net, l, &ws.network);
-        ws.common = -1;
-        forget(&ws);
-#pragma omp for schedule(dynamic, 1)
-        for (int q = 0; q < pieces; q++) {
-            const int64_t begin = piece_at(l, q * piece), end = piece_at(l, (q + 1) * piece);
-            load_plane(l, s, &ws, begin - 1);
-            for (int64_t k = begin - 1; k <= end; k++) {
-                load_plane(l, s, &ws, k + 1);
-                survey_plane(l, &ws, k);
-                if (k > begin) active += set_up_plane(l, net, s, &ws, k - 1);
-            }
+typedef struct {
+    dcdm_level l;
+    const dcdm_network *net;
+    dcdm_setup *s;
+    char *memory;
+    int64_t piece, pieces, next, active; /* planes of a piece, pieces, the next one to work on; active cells so far */
+    int parts;
+} set_up;
+
+/* Pieces as long as there are any. */
+static void set_up_part(void *arguments, int part) {
+    set_up *u = arguments;
+    const dcdm_level *l = &u->l;
+    int64_t active = 0;
+    workspace ws;
+    carve(l, u->memory + part * dcdm_setup_bytes(l), &ws);
+    prepare(u->net, l, &ws.network);
+    ws.common = -1;
+    forget(&ws);
+    for (int64_t q; (q = __atomic_fetch_add(&u->next, 1, __ATOMIC_RELAXED)) < u->pieces;) {
+        const int64_t begin = piece_at(l, q * u->piece), end = piece_at(l, (q + 1) * u->piece);
+        load_plane(l, u->s, &ws, begin - 1);
+        for (int64_t k = begin - 1; k <= end; k++) {
+            load_plane(l, u->s, &ws, k + 1);
+            survey_plane(l, &ws, k);
+            if (k > begin) active += set_up_plane(l, u->net, u->s, &ws, k - 1);
         }
     }
-    s->active = active;
+    __atomic_fetch_add(&u->active, active, __ATOMIC_RELAXED);
 }
 
-/* The shares of the low neighbours join the coarse conductances; `l` is the next level: its shape, layout and rings
- * count. */
-void dcdm_join_shares(const dcdm_level *l, const dcdm_setup *s, int threads) {
+/* Set up one level. `memory`: dcdm_setup_bytes for each thread. */
+void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, char *memory, int threads) {
+    s->classes = 1, s->taken = s->lock = 0;
+    /* A piece begins with three planes that its neighbour reads too. */
+    const int64_t part = l->n_w / (4 * threads), piece = part < 8 ? 8 : part + (part & 1);
+    set_up u = {.l = *l, .net = net, .s = s, .memory = memory, .piece = piece, .parts = threads};
+    u.pieces = (l->n_w + piece - 1) / piece;
+    dcdm_run(set_up_part, &u, sizeof u, threads);
+    s->active = u.active;
+}
+
+typedef struct {
+    dcdm_level l;
+    const dcdm_setup *s;
+    int parts;
+} joining;
+
+static void join_part(void *arguments, int part) {
+    const joining *g = arguments;
+    const dcdm_level *l = &g->l;
+    const dcdm_setup *s = g->s;
     float *to[3] = {s->c_x, s->c_r, s->c_w};
     const float *share[3] = {s->share_x, s->share_r, s->share_w};
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t k = 0; k < l->n_w; k++)
+    for (int64_t k = first_of(l->n_w, part, g->parts); k < first_of(l->n_w, part + 1, g->parts); k++)
         for (int64_t j = 0; j < l->n_r; j++)
             for (int a = 0; a < 3; a++) {
                 if (a == 1 && !l->has_r) continue;
@@ -254,4 +272,11 @@ void dcdm_join_shares(const dcdm_level *l, const dcdm_setup *s, int threads) {
                 for (int64_t i = 0; i < l->n_x; i++) t[i] += from[i];
                 if (a == 0 && l->wrap_x) t[0] += from[l->n_x];
             }
+}
+
+/* The shares of the low neighbours join the coarse conductances; `l` is the next level: its shape, layout and rings
+ * count. */
+void dcdm_join_shares(const dcdm_level *l, const dcdm_setup *s, int threads) {
+    joining g = {*l, s, threads};
+    dcdm_run(join_part, &g, sizeof g, threads);
 }

@@ -1,5 +1,5 @@
-/* The field network at a handful of cells, whose (at most 16) channels are in as many vectors as it takes: each weight
- * that is fetched serves all these cells, each feature all channels. Included by fields.c. */
+/* The field network at a handful of cells, whose channels, at most 16, are in as many vectors as that takes: each
+ * weight that is fetched serves all these cells, each feature all channels. Included by fields.c. */
 #ifndef DCDM_NETWORK_H
 #define DCDM_NETWORK_H
 

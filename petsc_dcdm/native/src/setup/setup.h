@@ -36,6 +36,7 @@ typedef struct {
     int64_t own[3][2]; /* begin and end along x, r, w of the cells that count */
     int64_t active;    /* out: number of those that are active */
     int64_t taken;     /* room for blocks without a class that threads have taken so far */
+    int64_t lock;      /* 1 while a thread looks a class up or adds one */
     int64_t classes;   /* of blocks, so far; class 0 is none. And their w_x, w_r, w_w, s as in the source: */
     float class_source[256][4];
 } dcdm_setup;

@@ -11,10 +11,10 @@
 #include <stdint.h>
 
 #include "packed.h"
+#include "shared/node_team.h"
 #include "walls.h"
 
 #define SEGMENT 16 /* blocks that are lookups at together */
-#define PIECE 1024 /* coarse cells of a line that are added up together */
 
 /* at: padded element of a cell */
 static inline double low_face(const walls_grid *g, int axis, int64_t at) {
@@ -250,14 +250,21 @@ static int even(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t ce
     return weakest > 0.0 && weakest < INFINITY && weakest >= g->weak * strongest;
 }
 
-/* Counts of living and of torn coarse cells. */
-void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
+typedef struct {
+    walls_grid g;
+    int64_t living, torn;
+    int parts;
+} tearing;
+
+static void torn_part(void *arguments, int part) {
+    tearing *all = arguments;
+    const walls_grid *g = &all->g;
     const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
     const int64_t mx = (g->n[0] + bx - 1) / bx, my = (g->n[1] + by - 1) / by, mz = (g->n[2] + bz - 1) / bz;
     const int alike = g->cells && comparable(g);
     int64_t living = 0, torn = 0;
-#pragma omp parallel for num_threads(threads) reduction(+ : living, torn) schedule(static)
-    for (int64_t line = 0; line < my * mz; line++) {
+    const int64_t end = first_of(my * mz, part + 1, all->parts);
+    for (int64_t line = first_of(my * mz, part, all->parts); line < end; line++) {
         const int64_t z = 1 + bz * (line / my), y = 1 + by * (line % my);
         for (int64_t first = 0; first < mx; first += SEGMENT) {
             const int64_t last = first + SEGMENT < mx ? first + SEGMENT : mx;
@@ -280,54 +287,13 @@ void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
             }
         }
     }
-    counts[0] = living;
-    counts[1] = torn;
+    __atomic_fetch_add(&all->living, living, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&all->torn, torn, __ATOMIC_RELAXED);
 }
 
-/* dcdm_walls_coarsen for n (at most PIECE) coarse cells of line (j, k), from cell `first` on. value: of 0 .. 4 packed
- * faces that conduct. */
-static void coarsen_piece(const walls_grid *g, int axis, const double *value, int64_t k, int64_t j, int64_t first,
-                          int64_t n, double *restrict to) {
-    const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
-    const double factor = g->block[axis] == 2 ? 0.5 : 1.0;
-    const int both = axis != 0 && bx == 2; /* two faces along x, but of a last cell that is cut off */
-    const int64_t whole = both && 2 * (first + n) > g->n[0] ? n - 1 : n;
-    uint8_t count[PIECE];
-    memset(count, 0, (size_t)n);
-    memset(to, 0, (size_t)n * sizeof *to);
-    for (int64_t c = 0; c < (axis == 2 ? 1 : bz); c++)
-        for (int64_t b = 0; b < (axis == 1 ? 1 : by); b++) {
-            const int64_t z = 1 + bz * k + c, y = 1 + by * j + b;
-            if (z > g->n[2] || y > g->n[1]) continue; /* beyond a block that is cut off */
-            const int64_t o = z * g->pitch_z + y * g->pitch_y + 1 + bx * first;
-            if (g->cells) {
-                const uint8_t *restrict from = g->cells + o;
-                const int bit = 2 * axis;
-                if (both)
-                    for (int64_t i = 0; i < whole; i++)
-                        count[i] += (uint8_t)((from[2 * i] >> bit & 1) + (from[2 * i + 1] >> bit & 1));
-                for (int64_t i = both ? whole : 0; i < n; i++) count[i] += (uint8_t)(from[bx * i] >> bit & 1);
-            } else {
-                const double *restrict from = g->face[axis] + o;
-                if (both) for (int64_t i = 0; i < whole; i++) to[i] = to[i] + from[2 * i] + from[2 * i + 1];
-                for (int64_t i = both ? whole : 0; i < n; i++) to[i] += from[bx * i];
-            }
-        }
-    for (int64_t i = 0; i < n; i++) to[i] = factor * (g->cells ? value[count[i]] : to[i]);
-}
-
-/* Conductances of the low faces along ``axis`` of the coarse cells: the sum over the fine faces on it, halved where
- * the axis is coarsened (twice the distance); coarse: first halo element. */
-void dcdm_walls_coarsen(const walls_grid *g, int axis, double *coarse, int64_t pitch_y, int64_t pitch_z, int threads) {
-    const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
-    const int64_t mx = (g->n[0] + bx - 1) / bx, my = (g->n[1] + by - 1) / by, mz = (g->n[2] + bz - 1) / bz;
-    double value[5] = {0.0}; /* of that many faces that conduct, added up as numbers are */
-    for (int i = 0; i < 4; i++) value[i + 1] = value[i] + g->c[axis];
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t line = 0; line < my * mz; line++) {
-        const int64_t k = line / my, j = line % my;
-        double *to = coarse + (k + 1) * pitch_z + (j + 1) * pitch_y + 1;
-        for (int64_t first = 0; first < mx; first += PIECE)
-            coarsen_piece(g, axis, value, k, j, first, mx - first < PIECE ? mx - first : PIECE, to + first);
-    }
+/* Counts of living and of torn coarse cells. */
+void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
+    tearing all = {.g = *g, .parts = threads};
+    dcdm_run(torn_part, &all, sizeof all, threads);
+    counts[0] = all.living, counts[1] = all.torn;
 }

@@ -1,0 +1,319 @@
+/* The ranks of a node as one team. They have mapped the same memory at the same address. One of them leads: it calls
+ * kernels as a process of many threads would, while the others wait in dcdm_team_serve for parts to work on. What
+ * passes between them is in one block of that memory.
+ *
+ * Waiting ranks spin for a moment. Then they go on as long as nobody else wants their core, up to a millisecond, for to
+ * be waken takes longer than most of what they wait for, and in the end they sleep. Where others want the cores they
+ * sleep at once: who sleeps soon gets a core where a rank that gives way would come last. A rank that has ended, by a
+ * signal say, ends those that wait for it.
+ */
+#define _GNU_SOURCE
+#include "shared/node_team.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#endif
+#include <time.h>
+#include <unistd.h>
+
+#include "compiler.h"
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+/* A spin is some 30 nanoseconds; all other times are in nanoseconds. A sleep of a fifth of a second is followed by a
+ * look at whether the others live. */
+enum { SPINS = 1000, BETWEEN = 50, PATIENCE = 1000000, TAKEN = 400000, SLEEP = 200000000 };
+enum { CLEARED = 1 << 17, LINE = 64, MAX_RANKS = 1024, MAX_VALUES = 64, FEWEST = 8, MOST = 512 };
+
+/* What is waited for. */
+typedef _Atomic uint32_t counter;
+
+typedef struct {
+    _Alignas(LINE) int64_t first, threads, process; /* its parts, and which process it is */
+    uint32_t seen, turn; /* number of the last command that it has taken; of values it has told or asked for */
+} team_rank;
+
+typedef struct {
+    _Alignas(LINE) counter number; /* of commands so far */
+    int64_t function;              /* bytes from `here` to the part function; 0: nothing more to serve */
+    int64_t parts;
+    _Alignas(LINE) counter done;    /* ranks that have finished the last command */
+    _Alignas(LINE) counter arrived; /* at a barrier */
+    _Alignas(LINE) counter barriers;
+    _Alignas(LINE) counter asleep; /* ranks that sleep, for whatever */
+    _Alignas(LINE) int64_t ranks, threads;
+    int64_t shared[2]; /* of this turn and the last one: who is ahead of others is so by less than a barrier */
+    team_rank rank[MAX_RANKS];
+    double values[2][MAX_RANKS][MAX_VALUES];
+    _Alignas(LINE) char arguments[TEAM_ARGUMENTS];
+} dcdm_team;
+
+/* The team that this thread leads at the moment. */
+static _Thread_local dcdm_team *current;
+
+/* Somewhere in this library: functions are as far from it in every process. */
+static void here(void) {}
+
+static void pause_briefly(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static int64_t now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
+/* Ends this process if a rank is no more: nothing of it would ever come. */
+static void require_all(const dcdm_team *t) {
+    for (int64_t k = 0; k < t->ranks; k++)
+        if (kill((pid_t)t->rank[k].process, 0) && errno == ESRCH) {
+            fprintf(stderr, "petsc_dcdm: rank %lld of %lld that share a box here has ended, and so does this one\n",
+                    (long long)k, (long long)t->ranks);
+            fflush(stderr);
+            _exit(1);
+        }
+}
+
+/* Sleeps while *what is `value`, or not as long. */
+static void sleep_on(dcdm_team *t, counter *what, uint32_t value) {
+    const struct timespec most = {.tv_nsec = SLEEP};
+#ifdef __linux__
+    atomic_fetch_add(&t->asleep, 1);
+    const long woken = syscall(SYS_futex, what, FUTEX_WAIT, value, &most, NULL, 0);
+    const int late = woken && errno == ETIMEDOUT;
+    atomic_fetch_sub(&t->asleep, 1);
+    if (late) require_all(t);
+#else
+    (void)what, (void)value, (void)most;
+    nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+    require_all(t);
+#endif
+}
+
+/* So many of the next waits do without patience: another program had our core when it was offered. And how many it will
+ * be where that happens again: often means often. */
+static _Thread_local int crowded, more = FEWEST;
+
+/* Waits until *what is `value`, or if `other` until it is not. */
+static void wait_for(dcdm_team *t, counter *what, uint32_t value, int other) {
+    int64_t end = 0, at = 0;
+    for (int n = 0;; n++) {
+        const uint32_t found = atomic_load_explicit(what, memory_order_acquire);
+        if ((found == value) != other) {
+            if (at < end) more -= (more - FEWEST) / 8; /* nobody wanted the core */
+            return;
+        }
+        if (n < SPINS || (at < end && n % BETWEEN)) pause_briefly();
+        else if (!end) {
+            at = now();
+            end = crowded ? at : at + PATIENCE;
+            if (crowded) crowded--;
+        } else if (at < end) {
+            const int64_t before = now();
+            sched_yield();
+            at = now();
+            if (at - before > TAKEN) end = at, crowded = more, more = more < MOST ? 2 * more : MOST;
+        } else sleep_on(t, what, found);
+    }
+}
+
+/* Adds one, for all who wait. */
+static uint32_t count(dcdm_team *t, counter *what) {
+    const uint32_t before = atomic_fetch_add(what, 1);
+#ifdef __linux__
+    if (atomic_load(&t->asleep)) syscall(SYS_futex, what, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+#else
+    (void)t;
+#endif
+    return before;
+}
+
+/* The parts of one rank: every threads-th from its first ones on. */
+static void work(dcdm_team *t, int rank, part_function *function) {
+    const int first = (int)t->rank[rank].first, threads = (int)t->rank[rank].threads;
+    const int parts = (int)t->parts, all = (int)t->threads;
+    if (first >= parts) return;
+    if (threads == 1) {
+        for (int part = first; part < parts; part += all) function(t->arguments, part);
+        return;
+    }
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int q = 0; q < threads; q++)
+        for (int part = first + q; part < parts; part += all) function(t->arguments, part);
+}
+
+/* The next command; the arguments may be written to only where all have done the one before. */
+static void post(dcdm_team *t, int64_t function, int parts) {
+    t->function = function, t->parts = parts;
+    atomic_store_explicit(&t->done, 0, memory_order_relaxed);
+    count(t, &t->number);
+}
+
+void dcdm_run(part_function *function, void *arguments, size_t size, int parts) {
+    dcdm_team *t = current;
+    if (!t || parts == 1) {
+#pragma omp parallel for num_threads(parts) schedule(static, 1) if (parts > 1)
+        for (int part = 0; part < parts; part++) function(arguments, part);
+        return;
+    }
+    wait_for(t, &t->done, (uint32_t)t->ranks - 1, 0);
+    memcpy(t->arguments, arguments, size);
+    post(t, (char *)function - (char *)here, parts);
+    work(t, 0, function);
+    wait_for(t, &t->done, (uint32_t)t->ranks - 1, 0);
+    memcpy(arguments, t->arguments, size);
+}
+
+/* The calling thread leads `team` until dcdm_team_release. */
+void dcdm_team_lead(dcdm_team *team) { current = team; }
+
+/* Nothing more for the others to do in the section they serve in. */
+void dcdm_team_release(dcdm_team *t) {
+    current = NULL;
+    wait_for(t, &t->done, (uint32_t)t->ranks - 1, 0);
+    post(t, 0, 0);
+}
+
+/* Works on parts for the one who leads until that is said. */
+void dcdm_team_serve(dcdm_team *t, int rank) {
+    uint32_t *seen = &t->rank[rank].seen;
+    int64_t function;
+    do {
+        wait_for(t, &t->number, *seen, 1);
+        ++*seen;
+        function = t->function;
+        if (function) work(t, rank, (part_function *)((char *)here + function));
+        count(t, &t->done);
+    } while (function);
+}
+
+/* Returns when all ranks have come here. */
+void dcdm_team_barrier(dcdm_team *t) {
+    const uint32_t before = atomic_load_explicit(&t->barriers, memory_order_acquire);
+    if (atomic_fetch_add(&t->arrived, 1) + 1 == t->ranks) {
+        atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
+        count(t, &t->barriers);
+    } else wait_for(t, &t->barriers, before, 1);
+}
+
+/* What the leader has of `value`, on all ranks. */
+int64_t dcdm_team_share(dcdm_team *t, int rank, int64_t value) {
+    const uint32_t turn = t->rank[rank].turn++ & 1;
+    if (rank == 0) t->shared[turn] = value;
+    dcdm_team_barrier(t);
+    return t->shared[turn];
+}
+
+static double larger(double a, double b) { return b > a || b != b ? b : a; }
+
+/* n values (at most MAX_VALUES), summed over the ranks in their order, or the largest. */
+void dcdm_team_reduce(dcdm_team *t, int rank, double *values, int64_t n, int largest) {
+    double(*all)[MAX_VALUES] = t->values[t->rank[rank].turn++ & 1];
+    memcpy(all[rank], values, (size_t)n * sizeof *values);
+    dcdm_team_barrier(t);
+    for (int64_t i = 0; i < n; i++) {
+        double found = all[0][i];
+        for (int64_t k = 1; k < t->ranks; k++) found = !largest ? found + all[k][i] : larger(found, all[k][i]);
+        values[i] = found;
+    }
+}
+
+/* Bytes of the block of a team. */
+int64_t dcdm_team_bytes(void) { return sizeof(dcdm_team); }
+
+int64_t dcdm_team_most_values(void) { return MAX_VALUES; }
+
+int64_t dcdm_team_most_ranks(void) { return MAX_RANKS; }
+
+/* One rank enters itself into a block of zeros; the leader is rank 0. */
+void dcdm_team_enter(dcdm_team *t, int rank, int64_t ranks, int64_t first, int64_t threads, int64_t all) {
+    t->rank[rank].first = first, t->rank[rank].threads = threads, t->rank[rank].process = getpid();
+    if (rank) return;
+    t->ranks = ranks, t->threads = all;
+    atomic_store(&t->done, (uint32_t)ranks - 1);
+}
+
+/* Maps `bytes` of a file at this address, where nothing is yet; 0, or why not. */
+int dcdm_team_map(int file, int64_t bytes, void *address) {
+    const int how = MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    void *found = mmap(address, (size_t)bytes, PROT_READ | PROT_WRITE, how, file, 0);
+    if (found == MAP_FAILED) return errno;
+    if (found != address) { /* a kernel before 4.17 takes the address for a wish */
+        munmap(found, (size_t)bytes);
+        return EEXIST;
+    }
+#ifdef MADV_HUGEPAGE
+    madvise(address, (size_t)bytes, MADV_HUGEPAGE);
+#endif
+    return 0;
+}
+
+void dcdm_team_unmap(void *address, int64_t bytes) { munmap(address, (size_t)bytes); }
+
+typedef struct {
+    char *begin;
+    int64_t bytes;
+    int parts;
+} filling;
+
+static void fill_part(void *arguments, int part) {
+    const filling *f = arguments;
+    const int64_t first = first_of(f->bytes, part, f->parts);
+    memset(f->begin + first, 0, (size_t)(first_of(f->bytes, part + 1, f->parts) - first));
+}
+
+/* Zeros. */
+void dcdm_clear(void *begin, int64_t bytes, int threads) {
+    filling f = {begin, bytes, threads};
+    dcdm_run(fill_part, &f, sizeof f, threads);
+}
+
+/* Memory that is zeroed, a piece after the other. */
+typedef struct {
+    char *begin;
+    int64_t bytes, next, cleared;
+} clearing;
+
+static void clear_part(void *arguments, int part) {
+    clearing *c = arguments;
+    (void)part;
+    for (int64_t at; (at = __atomic_fetch_add(&c->next, CLEARED, __ATOMIC_RELAXED)) < c->bytes;) {
+        const int64_t n = c->bytes - at < CLEARED ? c->bytes - at : CLEARED;
+        memset(c->begin + at, 0, (size_t)n);
+        __atomic_fetch_add(&c->cleared, n, __ATOMIC_RELEASE);
+    }
+}
+
+/* Zeros, from the one who leads, whether others serve or not: those that do help, and those that come when all is done
+ * find nothing to do. */
+void dcdm_team_clear(dcdm_team *t, void *address, int64_t bytes) {
+    if (bytes < 4 * CLEARED || atomic_load_explicit(&t->done, memory_order_acquire) != (uint32_t)t->ranks - 1) {
+        memset(address, 0, (size_t)bytes);
+        return;
+    }
+    clearing *c = (clearing *)t->arguments;
+    *c = (clearing){.begin = address, .bytes = bytes};
+    post(t, (char *)clear_part - (char *)here, (int)t->threads);
+    work(t, 0, clear_part);
+    for (int n = 0; __atomic_load_n(&c->cleared, __ATOMIC_ACQUIRE) < bytes; n++) {
+        if (n < SPINS) pause_briefly();
+        else nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+        if (n > SPINS && n % 4096 == 0) require_all(t);
+    }
+}

@@ -1,0 +1,21 @@
+/* Work in parts: by the threads of this process, or by all ranks of a node that share the memory the parts work on. */
+#ifndef DCDM_NODE_TEAM_H
+#define DCDM_NODE_TEAM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Bytes of what a part function gets, at most. */
+enum { TEAM_ARGUMENTS = 8192 };
+
+/* One part of the work. `arguments` is one copy for all parts; what they add up there, atomically, the caller sees. */
+typedef void part_function(void *arguments, int part);
+
+/* All parts, each on a thread of its own as far as there are so many; returns when all are done. Where ranks share the
+ * work, all that `arguments` points to lies in memory that they share. */
+void dcdm_run(part_function *function, void *arguments, size_t size, int parts);
+
+/* The first of n things that a part has: things are shared out evenly, in order. */
+static inline int64_t first_of(int64_t n, int part, int parts) { return n * part / parts; }
+
+#endif

@@ -1,0 +1,179 @@
+"""Ranks that share a box: their memory, how they talk, and what becomes of the others when one is lost."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+
+import numpy as np
+import pytest
+from harness import mpirun
+
+from petsc_dcdm.native.binding import kernels
+from petsc_dcdm.native.build import library
+from petsc_dcdm.native.memory import LARGE
+from petsc_dcdm.native.node_team import SharedMemory, Team
+
+ADDRESS = 3 << 43
+
+
+@pytest.fixture
+def memory():
+    file = os.memfd_create("test")
+    os.ftruncate(file, 1 << 26)
+    found = SharedMemory(library(), file, 1 << 26, ADDRESS)
+    os.close(file)
+    yield found
+    del found
+    gc.collect()
+
+
+def test_memory_is_used_again_and_zero(memory):
+    small = [memory.zeros(100, np.float64) for _ in range(5)]
+    large = memory.zeros(LARGE // 8, np.float64)
+    for a in (*small, large):
+        assert memory.address <= a.ctypes.data < memory.address + memory.size and a.ctypes.data % 64 == 0
+        assert not a.any()
+        a[:] = 7.0
+    places = sorted(a.ctypes.data for a in small)
+    assert all(b - a >= 800 for a, b in zip(places, places[1:], strict=False))
+    end = memory.taken
+    kept = small.pop(2)
+    del small, a
+    again = [memory.zeros(90, np.float64) for _ in range(4)]
+    assert memory.taken == end and not any(a.any() for a in again)
+    assert (kept == 7.0).all()
+    del large
+    assert not memory.zeros(LARGE // 8, np.float64).any() and memory.taken == end
+
+
+def test_memory_ends(memory):
+    a = memory.zeros(1 << 24, np.uint8)
+    with pytest.raises(MemoryError, match="no room for"):
+        memory.zeros((1 << 24) + 1, np.uint8)
+    assert a.size == 1 << 24 and memory.room(1 << 25, np.uint8).size == 1 << 25
+    with pytest.raises(MemoryError, match="no room for"):
+        memory.room((1 << 25) + 1, np.uint8)
+
+
+def test_address_that_is_taken(memory):
+    file = os.memfd_create("other")
+    os.ftruncate(file, 1 << 21)
+    with pytest.raises(OSError, match="can not be mapped"):
+        SharedMemory(library(), file, 1 << 21, ADDRESS)
+    os.close(file)
+
+
+def test_array_elsewhere_is_refused(memory):
+    with pytest.raises(ValueError, match="not in the memory"):
+        memory.at(np.zeros(3).ctypes.data, 3, np.dtype(float))
+
+
+def in_threads(memory, threads, work):
+    """What ``work(team)`` returns on every rank; ranks are threads of this process."""
+    found = [None] * len(threads)
+    first = threading.Barrier(len(threads))
+    block = []
+
+    def run(rank):
+        if rank == 0:
+            block.append(Team(library(), memory, 0, threads))
+        first.wait()
+        team = block[0] if rank == 0 else Team(library(), memory, rank, threads)
+        first.wait()
+        found[rank] = work(team, rank)
+
+    ranks = [threading.Thread(target=run, args=(rank,)) for rank in range(len(threads))]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(60)
+        assert not rank.is_alive()
+    return found
+
+
+def test_talk(memory):
+    def work(team, rank):
+        told = [team.share(10 * n + rank) for n in range(200)]
+        sums = [team.reduce(np.array([1.0 + rank, 0.1 * n]), False) for n in range(200)]
+        most = team.reduce(np.array([float(rank), -rank, np.nan if rank == 1 else 0.0]), True)
+        many = team.reduce(np.zeros(1000), False)
+        return told, sums, most, many
+
+    for told, sums, most, many in in_threads(memory, [1, 1, 1], work):
+        assert told == [10 * n for n in range(200)]
+        assert all(np.array_equal(s, [6.0, 0.1 * n + 0.1 * n + 0.1 * n]) for n, s in enumerate(sums))
+        assert np.array_equal(most, [2.0, 0.0, np.nan], equal_nan=True) and many is None
+
+
+def test_all_work_for_the_leader(memory):
+    """The first of the faces that are not alike: parts on more threads than ranks, section after section."""
+    shape = (9, 10, 11)
+    cells = memory.zeros(int(np.prod(shape)), np.uint8)
+    cells[:] = np.random.default_rng(0).integers(0, 64, cells.size)
+
+    asymmetry = kernels().dcdm_packed_asymmetry
+
+    def work(team, rank):
+        return [team.do(asymmetry, cells.ctypes.data, 9, 8, 7, parts) for parts in (1, 2, 3, 5, 8)] + [team.do(None)]
+
+    alone = asymmetry(cells.ctypes.data, 9, 8, 7, 1)
+    leader, *others = in_threads(memory, [1, 2, 1], work)
+    assert leader == [alone] * 5 + [None] and alone > 0
+    assert all(found == [None] * 6 for found in others)
+
+
+SOLVE = """
+import os, signal, threading
+from mpi4py import MPI
+from systems import *
+import petsc_dcdm.solver.together as together
+from petsc_dcdm.backends.cpu.setup import CpuLevels
+together.PATIENCE = 1.0
+rank, shape = MPI.COMM_WORLD.rank, (12, 13, 14)
+A = matrix(*conductances(shape, random_solids(shape)))
+b = right_hand_side(A)
+"""
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("victim", [0, 1])
+def test_killed_rank(victim):
+    """Nobody waits for it, and no memory is left."""
+    before = {name for name in os.listdir("/dev/shm") if "dcdm" in name}
+    out = mpirun(
+        3,
+        SOLVE
+        + f"""
+ksp, x = solve(A, b, pc_dcdm_box="node")
+if rank == {victim}:
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
+while True:
+    x.set(0.0)
+    ksp.solve(b, x)
+""",
+        timeout=30,
+        expect=None,
+    )
+    assert "signal 9" in out or "has ended, and so does this one" in out
+    assert {name for name in os.listdir("/dev/shm") if "dcdm" in name} == before
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("victim", [0, 1])
+def test_error_on_one_rank(victim):
+    out = mpirun(
+        2,
+        SOLVE
+        + f"""
+def broken(self, info):
+    raise MemoryError("none left")
+if rank == {victim}:
+    CpuLevels._add_level = broken
+solve(A, b, pc_dcdm_box="node")
+""",
+        timeout=30,
+        expect=None,
+    )
+    assert f"rank {victim} of 2 has failed and the others have not" in out and "none left" in out

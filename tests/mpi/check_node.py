@@ -1,0 +1,202 @@
+"""Ranks that share a box: the answer of one rank with as many threads, bit for bit, however rows are cut."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+from systems import conductances, matrix, random_solids, relative_residual, solve
+
+import petsc_dcdm.solver.pc as pc_module
+from petsc_dcdm.backends import node
+from petsc_dcdm.grid.errors import OptionError
+
+RANKS = (2, 3, 4)
+TIMEOUT = 200
+BOX = "auto"
+SHAPE = (20, 33, 38)
+WORLD = MPI.COMM_WORLD
+
+
+def rough(shape):
+    return conductances(shape, None, np.exp(np.random.default_rng(0).normal(size=shape)))
+
+
+def uneven(n):
+    """The rows of this rank where the first rank has most of them and one has none, if there are so many."""
+    size = WORLD.size
+    shares = [n - (n // 7) * (size - 2) - (n // 9 if size == 2 else 0), *[n // 7] * (size - 2), 0]
+    if size == 2:
+        shares[1] = n // 9
+    return shares[WORLD.rank]
+
+
+def of_values(A, values):
+    v = A.createVecRight()
+    first, last = v.getOwnershipRange()
+    v.setArray(values[first:last])
+    return v
+
+
+def gathered(x):
+    parts = WORLD.allgather(x.getArray().copy())
+    return np.concatenate(parts)
+
+
+def alone(threads, w, s, values, cells=None, history=2, **options):
+    """Iterations and solution of one rank with so many threads; the same on every rank."""
+    answer = None
+    if WORLD.rank == 0:
+        original, pc_module.threads_per_rank = pc_module.threads_per_rank, lambda comm: threads
+        try:
+            answer = shared(w, s, values, cells, PETSc.COMM_SELF, **options)
+        finally:
+            pc_module.threads_per_rank = original
+    return WORLD.bcast(answer)
+
+
+def shared(w, s, values, cells=None, comm=PETSc.COMM_WORLD, rows=None, da=None, **options):
+    """Iterations and solution (of both, of a second matrix with the same pattern, of the preconditioner alone)."""
+    A = matrix(w, s, cells=cells, comm=comm, rows=rows)
+    first, last = A.getOwnershipRange()
+    if cells is not None:
+        A.compose("dcdm_cells", PETSc.IS().createGeneral(cells[first:last].astype(PETSc.IntType), comm=comm))
+    options["pc_dcdm_grid"] = ",".join(map(str, s.shape[::-1]))
+    b = of_values(A, values)
+    ksp, x = solve(A, b, ksp_rtol=1e-9, **options)
+    assert ksp.getConvergedReason() > 0 and relative_residual(A, x, b) < 2e-9
+    found = [ksp.getIterationNumber()]
+    solutions = [x.copy()]
+    A.scale(-4.0)
+    x.set(0.0)
+    ksp.solve(b, x)
+    found.append(ksp.getIterationNumber())
+    solutions.append(x.copy())
+    ksp.setInitialGuessNonzero(True)
+    x.scale(1.01)
+    ksp.solve(b, x)
+    assert ksp.getConvergedReason() > 0 and relative_residual(A, x, b) < 2e-9
+    ksp.setInitialGuessNonzero(False)
+    z = A.createVecRight()
+    ksp.getPC().apply(b, z)
+    context = ksp.getPC().getPythonContext()
+    found.append(context._backend.description)
+    solutions.append(z)
+    if comm == PETSc.COMM_SELF:
+        return found, [v.getArray().copy() for v in solutions]
+    return found, [gathered(v) for v in solutions]
+
+
+def compare(w, s, **options):
+    values = np.random.default_rng(3).normal(size=s.size)
+    team, ours = shared(w, s, values, pc_dcdm_box="node", **options)
+    options.pop("rows", None)
+    one, theirs = alone(WORLD.size, w, s, values, **options)
+    assert f"{WORLD.size} ranks of a node" in team[2], team
+    assert team[:2] == one[:2], (team, one)
+    for a, b in zip(ours[:2], theirs[:2], strict=True):
+        assert np.array_equal(a, b), np.abs(a - b).max()
+    # The norm that the residual is divided by and the answer is multiplied by is PETSc's.
+    assert np.allclose(ours[2], theirs[2], rtol=0, atol=1e-6 * np.abs(theirs[2]).max())
+
+
+def test_voxels():
+    compare(*conductances(SHAPE, random_solids(SHAPE)))
+
+
+def test_rows_of_no_rank():
+    compare(*conductances(SHAPE, random_solids(SHAPE)), rows=uneven(int(np.prod(SHAPE))))
+
+
+def test_coefficients():
+    compare(*rough(SHAPE), rows=uneven(int(np.prod(SHAPE))))
+
+
+def test_rows_in_any_order():
+    cells = np.random.default_rng(1).permutation(int(np.prod(SHAPE)))
+    compare(*conductances(SHAPE, random_solids(SHAPE)), cells=cells)
+
+
+def test_plane():
+    shape = (1, 200, 150)
+    compare(*rough(shape))
+
+
+def test_threads_of_ranks():
+    """Two threads of each rank are as four ranks."""
+    original, pc_module.threads_per_rank = pc_module.threads_per_rank, lambda comm: 2
+    try:
+        w, s = rough(SHAPE)
+        values = np.random.default_rng(3).normal(size=s.size)
+        team, ours = shared(w, s, values, pc_dcdm_box="node")
+    finally:
+        pc_module.threads_per_rank = original
+    one, theirs = alone(2 * WORLD.size, w, s, values)
+    assert f"with {2 * WORLD.size} threads" in team[2], team
+    assert team[:2] == one[:2] and np.array_equal(ours[0], theirs[0])
+
+
+def test_several_nodes():
+    """Boxes of simulated nodes, one of which may have one rank only: halos between them."""
+    w, s = conductances((40, 33, 38), random_solids((40, 33, 38)))
+    values = np.random.default_rng(3).normal(size=s.size)
+    original = node.split_by_node
+    node.split_by_node = lambda comm: comm.Split(comm.Get_rank() // 2, comm.Get_rank())
+    try:
+        several, ours = shared(w, s, values, comm=PETSc.Comm(WORLD.Dup()), pc_dcdm_box="node")
+    finally:
+        node.split_by_node = original
+    one, theirs = alone(WORLD.size, w, s, values)
+    assert all(abs(a - b) <= 1 for a, b in zip(several[:2], one[:2], strict=True)), (several, one)
+    assert np.allclose(ours[0], theirs[0], rtol=0, atol=1e-6 * np.abs(theirs[0]).max())
+
+
+def test_nothing_is_left():
+    """Set-ups one after the other take memory once, and it goes with the process: its file has no name."""
+    w, s = rough(SHAPE)
+    A = matrix(w, s)
+    ksp, _ = solve(A, A.createVecRight(), pc_dcdm_box="node")
+    taken = []
+    for _ in range(4):
+        A.scale(2.0)
+        ksp.setOperators(A)
+        ksp.setUp()
+        taken.append(ksp.getPC().getPythonContext()._boxes.found.team.memory.taken)
+    assert WORLD.rank or taken[-1] == taken[1], taken
+    assert not [name for name in os.listdir("/dev/shm") if "dcdm" in name]
+
+
+def test_refusals():
+    A = matrix(*conductances((6, 7, 8)))
+    for options in ({"pc_dcdm_compile": "off"}, {"pc_dcdm_model": "cnn"}):
+        try:
+            solve(A, A.createVecRight(), pc_dcdm_box="node", **options)
+        except (OptionError, PETSc.Error) as problem:
+            assert isinstance(problem, PETSc.Error) or "use auto or rank" in str(problem)
+        else:
+            raise AssertionError("a box was shared without compiled kernels")
+
+
+def test_memory_can_not_be_shared():
+    """Then each rank has a box, unless that was not what was asked for."""
+    A = matrix(*conductances(SHAPE), comm=PETSc.Comm(WORLD.Dup()))
+    original = node._new_file
+
+    def none():
+        raise OSError("no files in memory here")
+
+    node._new_file = none
+    try:
+        ksp, _ = solve(A, A.createVecRight(), pc_dcdm_box="auto")
+        context = ksp.getPC().getPythonContext()
+        assert "per rank" in context._backend.description and "no files in memory here" in context.system.why_alone
+        try:
+            solve(A, A.createVecRight(), pc_dcdm_box="node")
+        except (OptionError, PETSc.Error):
+            pass
+        else:
+            raise AssertionError("it was shared all the same")
+    finally:
+        node._new_file = original
