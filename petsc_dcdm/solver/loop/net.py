@@ -39,7 +39,7 @@ class Rate:
 
     def add(self, step: Outcome) -> None:
         """``step``: of the loop, numbers that all ranks have alike."""
-        if not self._first:
+        if not self._first and step.energy != 0.0:  # 0 where r is 0, which nobody looks at without a norm
             self._gains.append(abs(step.slope * (step.slope / step.energy)))
         self._first = False
 
