@@ -204,8 +204,8 @@ FAULTS = (
     Fault(
         "the first plane of a ring takes steps beside one of zeros",
         "native/src/cycle/outer.c",
-        "if (part > 0 || l->wrap_w) orthogonalise",
-        "if (part > 0) orthogonalise",
+        "if (part > 0 || l->wrap_w)\n        orthogonalise",
+        "if (part > 0)\n        orthogonalise",
         "backends/test_cpu_rings.py",
     ),
     Fault(

@@ -174,7 +174,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 from systems import poisson, right_hand_side
 
-from petsc_dcdm.solver.threads import _quota
+from petsc_dcdm.solver.threads import _quota, threads_per_rank
 
 world, size = MPI.COMM_WORLD, {size}
 comm = PETSc.COMM_SELF if size == 1 else PETSc.Comm(world.Split(world.rank // size))
@@ -186,7 +186,7 @@ if comm.getSize() == size:  # the others do not come
     ksp.setOperators(A)
     b = right_hand_side(A)
     ksp.solve(b, b.duplicate())
-    threads = ksp.getPC().getPythonContext()._threads
+    threads = threads_per_rank(comm.tompi4py())
     cores = min(len(os.sched_getaffinity(0)), _quota())
     assert threads == max(1, int(cores / world.size)), (threads, cores)
     ksp.destroy()
