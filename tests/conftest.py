@@ -32,6 +32,14 @@ def end_petsc() -> None:
         PETSc._finalize()
 
 
+LONGEST = ("test_mpi.py", "test_native_checks.py", "test_tutorials.py")
+"""Files that take minutes: first, so that none of two processes is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(autouse=True)
 def clean_options() -> Iterator[None]:
     """No test sees the PETSc options of another, nor those of the caller's PETSC_OPTIONS."""
