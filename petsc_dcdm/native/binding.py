@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -103,9 +104,17 @@ class Operator(ctypes.Structure):
     ]
 
 
+def declared(c: ctypes.CDLL, signatures: Mapping[str, tuple[Any, Any]]) -> ctypes.CDLL:
+    """The library, with the result and the arguments of these functions told to ctypes: calls convert them quickly."""
+    for name, (result, arguments) in signatures.items():
+        function = getattr(c, name)
+        function.restype, function.argtypes = result, arguments
+    return c
+
+
 @functools.cache
 def kernels(half: bool = True) -> ctypes.CDLL:
-    """The library with its signatures declared, so that calls convert their arguments quickly. `half`: its coefficients
+    """The library with its signatures declared. `half`: its coefficients
     are bfloat16, else float.
     """
     c = library(half)
@@ -128,10 +137,7 @@ def kernels(half: bool = True) -> ctypes.CDLL:
         "dcdm_words": (None, [_pointer, _pointer, _i64, _i64, _pointer, i32]),
         "dcdm_packed_asymmetry": (_i64, [_pointer, *[_i64] * 3, i32]),
     }
-    for name, (result, arguments) in signatures.items():
-        function = getattr(c, name)
-        function.restype, function.argtypes = result, arguments
-    return c
+    return declared(c, signatures)
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def stamp(name: str | Path) -> tuple[str, int, int, int]:
     """What tells a file that `load` would read from another one and from itself before it was written anew: path,
     inode, size and time of the last change; `WeightsError` where there is none. Not collective.
     """
-    path = _paths[name] if name in SHIPPED else str(name)
+    path = _path_of(name)
     try:
         status = os.stat(path)
     except OSError:
@@ -157,8 +157,8 @@ def stamp(name: str | Path) -> tuple[str, int, int, int]:
 _paths = {name: str(shipped(name)) for name in SHIPPED}
 
 
-def _path_of(name: str | Path) -> Path:
-    return shipped(str(name)) if str(name) in SHIPPED else Path(name)
+def _path_of(name: str | Path) -> str:
+    return _paths.get(str(name), str(name))
 
 
 def _no_such_file(path: Path) -> WeightsError:
@@ -174,7 +174,7 @@ def load(name: str | Path) -> ModelFile:
     Raises:
         WeightsError: missing, not safetensors, without metadata or tensors, or the hash does not match.
     """
-    path = _path_of(name)
+    path = Path(_path_of(name))
     if not path.is_file():
         raise _no_such_file(path)
     try:

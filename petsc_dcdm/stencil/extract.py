@@ -24,6 +24,7 @@ from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import BrokenMatrix, FormError, MatrixError, NeighbourError, raise_together
 from petsc_dcdm.grid.reductions import over_all
+from petsc_dcdm.grid.scaling import power_of_two
 from petsc_dcdm.grid.shape import Periodic, Shape, size_text
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.stencil.discovery import Grid
@@ -238,7 +239,7 @@ def sign_and_scale(rows: CsrRows | NumpyRows, comm: MPI.Intracomm) -> tuple[floa
     few = np.arange(0, rows.rows, max(1, rows.rows // FEW))
     known = comm.allgather((rows.first_sign(), float(np.abs(rows.diagonals(few)).max(initial=0.0))))
     largest = max(size for _, size in known)
-    scale = _power_of_two(largest) if np.isfinite(largest) and largest > 0 else 1.0
+    scale = power_of_two(largest) if np.isfinite(largest) and largest > 0 else 1.0
     return next((s for s, _ in known if s), 1.0), scale
 
 
@@ -255,7 +256,7 @@ def range_factor(least: float, largest: float, scale: float) -> float:
     largest, least = scale * largest, scale * least
     if 0 < least < WIDE * largest:
         largest *= float(np.sqrt(least / largest))  # as many powers of ten above 1 as below
-    return _power_of_two(largest) if largest > 0 and not 0.5 <= largest <= 1.0 else 1.0
+    return power_of_two(largest) if largest > 0 and not 0.5 <= largest <= 1.0 else 1.0
 
 
 def _extremes(report: StencilReport, comm: MPI.Intracomm) -> tuple[float, float, float]:
@@ -273,11 +274,6 @@ def _sum_rounding(report: StencilReport, comm: MPI.Intracomm) -> float | None:
     if positive > 0 and -negative >= NOISE * positive:
         return ROUNDING
     return 0.0 if 0 < over_all(comm, report.row_sums[0], op=MPI.MIN) <= SUM_ROUNDING else None
-
-
-def _power_of_two(size: float) -> float:
-    """What makes ``size`` at least 1/2 and less than 1; the largest there is where ``size`` is a denormal number."""
-    return float(np.ldexp(1.0, min(-int(np.frexp(size)[1]), 1023)))
 
 
 Found = tuple[PackedStencil | None, list[np.ndarray], list[np.ndarray] | None, np.ndarray, StencilReport]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 
 import numpy as np
 
 from petsc_dcdm.grid.layout import CoarseOperator
+from petsc_dcdm.native.binding import declared
 from petsc_dcdm.native.build import library
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.native.structures import mirrors
@@ -38,6 +40,18 @@ class _Grid(ctypes.Structure):
     ]
 
 
+@functools.cache
+def _kernels() -> ctypes.CDLL:
+    """The library with the signatures of these kernels declared. Raises KernelsUnavailable."""
+    i64, pointer, grid, band = ctypes.c_int64, ctypes.c_void_p, ctypes.POINTER(_Grid), ctypes.POINTER(_Band)
+    signatures = {
+        "dcdm_band_number": (i64, [grid, pointer, pointer, ctypes.POINTER(i64)]),
+        "dcdm_band_factor": (i64, [grid, pointer, band, ctypes.c_double, pointer]),
+        "dcdm_band_solve": (None, [band, pointer, pointer]),
+    }
+    return declared(library(), signatures)
+
+
 class BandFactors:
     """L L' of an operator of which this rank has all, diagonals raised by the part ``shift`` of them.
 
@@ -46,7 +60,7 @@ class BandFactors:
     """
 
     def __init__(self, operator: CoarseOperator, shift: float) -> None:
-        self._c = library()
+        self._c = _kernels()
         self.shape, self._shift = operator.shape, shift
         self._set(operator)
 
@@ -60,13 +74,9 @@ class BandFactors:
             grid.n[i], grid.stride[i] = self.shape[2 - axis], (1, nx, nx * ny)[axis]
             grid.w[i] = self._arrays[axis].ctypes.data
         self._number, cells = np.empty((2, nz * ny * nx), np.int32)
-        width, number = ctypes.c_int64(), self._c.dcdm_band_number
-        number.restype = ctypes.c_int64
-        self.unknowns = number(*self._addresses(self._number, cells), ctypes.byref(width))
+        width = ctypes.c_int64()
+        self.unknowns = self._c.dcdm_band_number(grid, self._number.ctypes.data, cells.ctypes.data, width)
         self.width, self.cells = width.value, cells[: self.unknowns]
-
-    def _addresses(self, *arrays: np.ndarray) -> list[ctypes.c_void_p]:
-        return [ctypes.c_void_p(ctypes.addressof(self._grid)), *(ctypes.c_void_p(a.ctypes.data) for a in arrays)]
 
     @property
     def cheap(self) -> bool:
@@ -79,12 +89,8 @@ class BandFactors:
         self._lower = aligned_zeros(n * (self.width + 1), np.float64)
         self._inverse, self._vector = np.empty(n), np.zeros(n + self.width)
         self.band = self.banded(self.cells)
-        column = np.empty(max(self.width, 1))
-        made = self._c.dcdm_band_factor
-        made.restype = ctypes.c_int64
-        grid, number = self._addresses(self._number)
-        to, room = ctypes.byref(self.band), ctypes.c_void_p(column.ctypes.data)
-        return not made(grid, number, to, ctypes.c_double(self._shift), room)
+        column, number = np.empty(max(self.width, 1)), self._number.ctypes.data
+        return not self._c.dcdm_band_factor(self._grid, number, self.band, self._shift, column.ctypes.data)
 
     def update(self, operator: CoarseOperator) -> bool:
         """The same for an operator of the same shape; False as from `factor`, or where that is not `cheap`."""
@@ -100,4 +106,4 @@ class BandFactors:
 
     def solve(self, r: np.ndarray, x: np.ndarray) -> None:
         """``x = A^-1 r`` at active cells, float32 (nz, ny, nx), C-contiguous."""
-        self._c.dcdm_band_solve(ctypes.byref(self.band), *(ctypes.c_void_p(a.ctypes.data) for a in (r, x)))
+        self._c.dcdm_band_solve(self.band, r.ctypes.data, x.ctypes.data)

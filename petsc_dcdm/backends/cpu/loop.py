@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Sequence
-from math import frexp, ldexp, prod
+from math import prod
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from petsc_dcdm.backends.base import Step
 from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
 from petsc_dcdm.backends.cpu.levels import roles
 from petsc_dcdm.grid.layout import Layout
+from petsc_dcdm.grid.scaling import power_of_two
 from petsc_dcdm.grid.spans import span
 from petsc_dcdm.native.binding import ALIGN, MAX_HISTORY, Operator, Padded, kernels
 from petsc_dcdm.stencil.packed import PackedStencil
@@ -189,7 +190,7 @@ class DirectionLoop:
         d, now = self._output, self._now
         # A power of two: the length of a direction is of no account, and r is only to be within single precision. The
         # sum behind a norm may have another order where ranks are more, and nothing else is to depend on it.
-        self._network.direction(now, d, ldexp(1.0, min(-frexp(norm)[1], 1023)))
+        self._network.direction(now, d, power_of_two(norm))
         with span("orthogonalisation", self._flops * (1 + len(self._before))):
             return self._step_along(d, now, norm)
 

@@ -157,7 +157,12 @@ class Level:
     def way(self) -> tuple[int, ...]:
         """Arguments of the kernels: what is halved, where the parents are, and the rings that are cut."""
         (_, my, mx), shift = self.parents
-        return (*self.halved, mx, my, *shift[::-1], *self.first[::-1], *self.length[::-1])
+        return (*self.halved, mx, my, *shift[::-1], *self.cut)
+
+    @property
+    def cut(self) -> tuple[int, ...]:
+        """Arguments of the kernels: the first cells and the lengths of the rings that are cut."""
+        return (*self.first[::-1], *self.length[::-1])
 
     def moved(self) -> list[torch.Tensor]:
         """The arrays of the stencil that a pass over the level reads."""

@@ -169,7 +169,7 @@ class GpuLevels:
             self._launch(
                 kernels.fields,
                 (tiles.tiles, net.turns),
-                (omega, more, inverse, *source, *net.tensors, *level.grid, *level.halved, *level.way[-6:], tiles.bx,
+                (omega, more, inverse, *source, *net.tensors, *level.grid, *level.halved, *level.cut, tiles.bx,
                  tiles.by, self.steps, pitch),
                 [omega, more, inverse, *stencil],
                 PACKED=packed,

@@ -18,6 +18,7 @@ from math import prod
 
 import numpy as np
 
+from petsc_dcdm.native.binding import declared
 from petsc_dcdm.native.build import library
 from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.native.structures import mirrors
@@ -89,10 +90,7 @@ def kernels() -> ctypes.CDLL:
         "dcdm_parts_multiply": (None, [_pointer, _pointer, _pointer, i32]),
         "dcdm_parts_solve": (None, [_pointer, _pointer, _i64, _pointer, _pointer, _i64, _i64, _pointer, i32]),
     }
-    for name, (result, arguments) in signatures.items():
-        function = getattr(c, name)
-        function.restype, function.argtypes = result, arguments
-    return c
+    return declared(c, signatures)
 
 
 class Part:

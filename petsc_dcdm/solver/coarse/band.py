@@ -46,7 +46,7 @@ class BandCoarseSolver:
     def view(self, viewer: PETSc.Viewer) -> None:
         """How many unknowns there are."""
         viewer.printfASCII(
-            "    solver of the coarsest level, on 1 rank: Cholesky factors of a band, "
+            f"    solver of the coarsest level, on 1 rank: {self.name}, "
             f"{self.factors.unknowns} unknowns, {self.factors.width + 1} wide (another one: options with the prefix "
             f"{self._prefix})\n"
         )

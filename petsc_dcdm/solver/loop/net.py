@@ -11,6 +11,7 @@ from collections import deque
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.native.petsc_library import inform
 from petsc_dcdm.network.weights import ModelFile, network_of
 from petsc_dcdm.solver.coarse.solver import BOOMERAMG
@@ -72,7 +73,7 @@ class Net:
 
     def knows(self, pattern: tuple[int | None, ...], comm: MPI.Intracomm) -> bool:
         """Whether the network was too slow for a matrix of this ``pattern``. Collective."""
-        return bool(comm.allreduce(pattern == self._pattern and None not in pattern, op=MPI.LAND))
+        return bool(over_all(comm, pattern == self._pattern and None not in pattern, op=MPI.LAND))
 
     def set_up(self, pc: PETSc.PC, kind: str, system: GridSystem) -> None:
         """Make a PC of type ``kind``, or for "auto" BoomerAMG or GAMG, for the second operator of ``pc``; options

@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 
 from petsc_dcdm.backends.gpu.kernels.grid import (
+    SHAPE,
     around,
     cell_bits,
     cells_of,
@@ -20,14 +21,6 @@ PLAIN = tl.constexpr(0)
 FIRST = tl.constexpr(1)
 CORRECT = tl.constexpr(2)
 SCALE = tl.constexpr(3)
-
-_SHAPE = [
-    "nx", "ny", "nz", "px", "py", "pz", "hx", "hy", "hz", "mx", "my", "sx", "sy", "sz", "fx", "fy", "fz", "lx", "ly",
-    "lz", "bx", "by",
-]  # fmt: skip
-"""Cells, rings; then what halves the axes, the cells of the next level's array, where in it the parent of our cell
-(0, 0, 0) is, and the first cell and the length of rings of `petsc_dcdm.backends.gpu.kernels.grid.parent`; then tiles.
-"""
 
 
 @triton.jit
@@ -49,7 +42,7 @@ def _iterate(
     return v
 
 
-@triton.jit(do_not_specialize=_SHAPE)
+@triton.jit(do_not_specialize=SHAPE)
 def smooth(
     out, x, r, omega, before, e, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, mx, my, sx, sy, sz,
     fx, fy, fz, lx, ly, lz, bx, by,
@@ -109,7 +102,7 @@ def smooth(
     tl.store(out + i, result, mask=inside)
 
 
-@triton.jit(do_not_specialize=_SHAPE)
+@triton.jit(do_not_specialize=SHAPE)
 def restrict(
     out, x, r, omega, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, mx, my, sx, sy, sz,
     fx, fy, fz, lx, ly, lz, bx, by,

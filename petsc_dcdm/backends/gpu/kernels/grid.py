@@ -11,6 +11,14 @@ conductances along x, y, z, and the list. Else the conductances of the low faces
 import triton
 import triton.language as tl
 
+SHAPE = [
+    "nx", "ny", "nz", "px", "py", "pz", "hx", "hy", "hz", "mx", "my", "sx", "sy", "sz", "fx", "fy", "fz", "lx", "ly",
+    "lz", "bx", "by",
+]  # fmt: skip
+"""Arguments of passes over a level: cells, rings; then what halves the axes, the cells of the next level's array, where
+in it the parent of our cell (0, 0, 0) is, and the first cell and the length of rings of `parent`; then tiles.
+"""
+
 
 @triton.jit
 def cells_of(tile, nx, ny, bx, by, BLOCK: tl.constexpr):

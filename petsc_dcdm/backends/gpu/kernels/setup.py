@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 
 from petsc_dcdm.backends.gpu.kernels.grid import (
+    SHAPE,
     above,
     around,
     below,
@@ -22,19 +23,13 @@ from petsc_dcdm.backends.gpu.kernels.grid import (
     stencil,
 )
 
-_SHAPE = [
-    "nx", "ny", "nz", "px", "py", "pz", "hx", "hy", "hz", "mx", "my", "sx", "sy", "sz", "fx", "fy", "fz", "lx", "ly",
-    "lz", "bx", "by",
-]  # fmt: skip
-"""As for the passes of the cycle."""
-
 FEATURES = tl.constexpr(8)
 TAPS = tl.constexpr(32)
 """Features of a row of three cells, and room: what a product of matrices takes at once."""
 FIELD_RANGE = tl.constexpr(0.9)
 
 
-@triton.jit(do_not_specialize=_SHAPE)
+@triton.jit(do_not_specialize=SHAPE)
 def inverse_diagonal(
     out, a0, a1, a2, a3, nx, ny, nz, px, py, pz, bx, by, PACKED: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
@@ -79,7 +74,7 @@ def _feature(
     return tl.where(kind == 7, tl.where(scale > 0, 1.0, 0.0), (w + s) * scale)
 
 
-@triton.jit(do_not_specialize=[*_SHAPE, "steps", "pitch"])
+@triton.jit(do_not_specialize=[*SHAPE, "steps", "pitch"])
 def fields(
     omega, more, inverse, a0, a1, a2, a3, conv, conv_bias, hidden, hidden_bias, last, last_bias, base,
     nx, ny, nz, px, py, pz, hx, hy, hz, fx, fy, fz, lx, ly, lz, bx, by, steps, pitch,
@@ -138,7 +133,7 @@ def _thin(i, n, halved_ring, first, length, SEAMS: tl.constexpr):
     return tl.where(alone, 2.0, 1.0)
 
 
-@triton.jit(do_not_specialize=[*_SHAPE, "pitch"])
+@triton.jit(do_not_specialize=[*SHAPE, "pitch"])
 def coarsen(
     w_x, w_y, w_z, s, more, a0, a1, a2, a3, nx, ny, nz, px, py, pz, hx, hy, hz, mx, my, sx, sy, sz,
     fx, fy, fz, lx, ly, lz, bx, by, pitch,
