@@ -30,6 +30,7 @@ from petsc_dcdm.network import weights
 from petsc_dcdm.network.initial import HYPER, initial_tensors
 from petsc_dcdm.training import validation
 from petsc_dcdm.training.domains import FAMILIES
+from petsc_dcdm.training.media import MEDIA
 from petsc_dcdm.training.train import COARSE_LIMITS, Settings, prepare, train_multigrid
 
 #: Sizes of the validation systems: small, so that their coarse systems are solved densely in seconds.
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--batch", type=int, default=_DEFAULTS.batch, help="systems a step (default %(default)s)")
     add("--share-2d", type=float, help=f"part of the systems in 2D (default {_DEFAULTS.share_2d})")
+    add("--media", type=float, help=f"part of the steps with a medium of high contrast (default {_DEFAULTS.media})")
     add("--unroll", type=int, default=_DEFAULTS.unroll, help="DCDM steps in the loss (default %(default)s)")
     add("--smoothing", type=int, help=f"p of the cycle V(p,p) (default {_DEFAULTS.smoothing})")
     add("--hidden", type=int, help=f"channels of the convolution (default {_DEFAULTS.hidden})")
@@ -155,7 +157,13 @@ def training_domain(settings: Settings) -> str:
     """One line on what the network saw."""
     return (
         f"random systems of 2D ({settings.share_2d:.0%}) and 3D, up to 20000 cells in 2D and 39000 in 3D: "
-        f"{', '.join(FAMILIES)}; right-hand sides random, smooth and rich in low frequencies"
+        f"{', '.join(FAMILIES)}; {_media(settings)}right-hand sides random, smooth and rich in low frequencies"
+    )
+
+
+def _media(settings: Settings) -> str:
+    return (
+        f"media of high contrast in {settings.media:.0%} of the steps: {', '.join(MEDIA)}; " if settings.media else ""
     )
 
 
