@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from petsc_dcdm.grid.layout import coarse_box
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.training.domains import Rng, System, finish
-from petsc_dcdm.training.train import COARSE_LIMITS, Settings, train_multigrid
+from petsc_dcdm.training.train import COARSE_LIMITS, MOST_DENSE, Settings, train_multigrid
 
-PIECE_3D, PIECE_2D = 24, 96
+PIECE_3D, PIECE_2D, LEAST_PIECE = 24, 96, 12
 """Cells along the edges of a piece: dense solves of its coarse system take milliseconds."""
 
 
@@ -41,6 +43,18 @@ def piece(system: System, offset: Shape, shape: Shape) -> System:
     return replace(finish((w[0], w[1], w[2]), s, (z, y, x)), plan=system.plan)
 
 
+def piece_shape(system: System) -> Shape:
+    """The shape of pieces: as large as allowed, but small enough to be coarsened as a solve coarsens the whole."""
+    edge = PIECE_2D if 1 in system.shape else PIECE_3D
+    while True:
+        z, y, x = left = (min(system.shape[0], edge), min(system.shape[1], edge), min(system.shape[2], edge))
+        for axes in system.plan or ():
+            left, _ = coarse_box(left, (0, 0, 0), axes)
+        if system.plan is None or edge <= LEAST_PIECE or math.prod(left) <= MOST_DENSE:
+            return z, y, x
+        edge -= 4
+
+
 def pieces(systems: Sequence[System]) -> Callable[[Rng], System]:
     """A source of training systems: random pieces, or the whole where it is small. Pieces of under 50 unknowns, and
     those that are solved exactly at once, are drawn again.
@@ -49,10 +63,9 @@ def pieces(systems: Sequence[System]) -> Callable[[Rng], System]:
     def draw(rng: Rng) -> System:
         for _ in range(100):
             system = systems[int(rng.integers(len(systems)))]
-            edge = PIECE_2D if 1 in system.shape else PIECE_3D
-            n = tuple(min(size, edge) for size in system.shape)
+            n = piece_shape(system)
             z, y, x = (int(rng.integers(size - m + 1)) for size, m in zip(system.shape, n, strict=True))
-            found = piece(system, (z, y, x), (n[0], n[1], n[2]))
+            found = piece(system, (z, y, x), n)
             if np.count_nonzero(found.active) >= 50 and found.active.size > max(COARSE_LIMITS):
                 return found
         raise ValueError(

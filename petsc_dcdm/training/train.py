@@ -83,8 +83,9 @@ def training_plan(system: System, threshold: float, coarse_limit: int) -> Plan:
     its means from there on only as long as more than `MOST_DENSE` cells are left.
     """
     shape, strength, plan = system.shape, mean_conductances(system), []
-    for axes in system.plan or ():
-        if math.prod(shape) <= coarse_limit:
+    for planned in system.plan or ():
+        axes = tuple(a for a in planned if shape[2 - a] > 1)  # a piece may be shorter than what the plan is of
+        if math.prod(shape) <= coarse_limit or not axes:
             break
         plan.append(axes)
         strength = coarse_strength(strength, axes)
