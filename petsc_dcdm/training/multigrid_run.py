@@ -31,7 +31,7 @@ from petsc_dcdm.network.initial import HYPER, initial_tensors
 from petsc_dcdm.training import validation
 from petsc_dcdm.training.domains import FAMILIES
 from petsc_dcdm.training.media import MEDIA
-from petsc_dcdm.training.train import COARSE_LIMITS, Settings, prepare, train_multigrid
+from petsc_dcdm.training.train import COARSE_LIMITS, Settings, prepare, solve_plan, train_multigrid
 
 #: Sizes of the validation systems: small, so that their coarse systems are solved densely in seconds.
 VALIDATION_SHAPES = ((48, 48, 48), (1, 192, 192))
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     console.print(f"trained in {time.perf_counter() - begun:.0f} s")
     if not args.no_validation:
         untrained = initial_tensors(settings.smoothing, settings.hidden, settings.seed)
-        console.print(validation_table(untrained, tensors, settings.threshold))
+        console.print(validation_table(untrained, tensors, settings.threshold, media=settings.media > 0))
     weights.save(
         args.out,
         "multigrid",
@@ -179,16 +179,20 @@ def count(tensors: dict[str, np.ndarray], threshold: float, system: validation.S
         ]
 
 
-def validation_table(before: dict[str, np.ndarray], after: dict[str, np.ndarray], threshold: float) -> Table:
-    """Iterations to 1e-6 of two sets of weights on systems kept apart from training."""
+def validation_table(
+    before: dict[str, np.ndarray], after: dict[str, np.ndarray], threshold: float, media: bool = False
+) -> Table:
+    """Iterations to 1e-6 of two sets of weights on systems kept apart from training; with `media` on media as well."""
     table = Table(title="iterations to 1e-6, untrained > trained, random / smooth right-hand side")
     table.add_column("system")
     for shape in VALIDATION_SHAPES:
         table.add_column(size_text(shape, "x"), justify="right")
-    for name, make in validation.FAMILIES.items():
+    for name, make in {**validation.FAMILIES, **(validation.MEDIA if media else {})}.items():
         cells = []
         for shape in VALIDATION_SHAPES:
             system = make(shape, 0)
+            if name in validation.MEDIA:
+                system = replace(system, plan=solve_plan(system, threshold))
             pairs = [[count(t, threshold, system, kind) for t in (before, after)] for kind in ("random", "smooth")]
             cells.append(" / ".join(f"{old} > {new}" for old, new in pairs))
         table.add_row(name, *cells)

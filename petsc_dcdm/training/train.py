@@ -41,7 +41,7 @@ class Settings:
     learning_rate: float = 3e-3
     batch: int = 3
     share_2d: float = 0.3
-    media: float = 0.5
+    media: float = 0.0
     unroll: int = 3
     smoothing: int = int(HYPER["steps"])
     hidden: int = int(HYPER["hidden"])

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from petsc_dcdm.cli import main
 from petsc_dcdm.grid.faces import connected
 from petsc_dcdm.grid.layout import coarse_box
 from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.network import weights
 from petsc_dcdm.network.initial import initial_tensors
 from petsc_dcdm.stencil.plan import plan_coarsening
-from petsc_dcdm.training import domains, losses, media, train
+from petsc_dcdm.training import domains, losses, media, multigrid_run, train, validation
 from petsc_dcdm.training.finetune import piece_shape, pieces
 
 SHAPES: list[Shape] = [(10, 12, 9), (1, 25, 18)]
@@ -127,6 +131,28 @@ def test_media_come_beside_the_other_systems(monkeypatch: pytest.MonkeyPatch) ->
         runs.append((list(seen), sum(kinds)))
     assert runs[0][0] == runs[1][0] == runs[2][0] and len(runs[0][0]) == 5
     assert runs[0][1] == 0 and 0 < runs[1][1] < 5 and runs[2][1] == 5
+
+
+def test_command_says_what_media_it_saw_and_gained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(domains, "SHAPES_2D", ((1, 32, 34),))
+    monkeypatch.setattr(media, "SHAPES_2D", ((1, 32, 36),))
+    monkeypatch.setattr(multigrid_run, "VALIDATION_SHAPES", ((1, 36, 32),))
+    monkeypatch.setattr(validation, "FAMILIES", {"box": validation.box})
+    out = tmp_path / "w.safetensors"
+    words = "--steps 1 --batch 1 --media 1 --share-2d 1 --hidden 4".split()
+    assert main(["train", "multigrid", *words, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    file = weights.load(out)
+    assert "--media 1.0" in file.meta["command"]
+    assert f"media of high contrast in 100% of the steps: {', '.join(media.MEDIA)}; " in file.meta["training_domain"]
+    for name, make in {**validation.FAMILIES, **validation.MEDIA}.items():
+        row = re.search(rf"{name} .*?(\d+) > (\d+) / (\d+) > (\d+)", said)
+        assert row, said
+        system = make((1, 36, 32), 0)
+        system = replace(system, plan=train.solve_plan(system, 2.5)) if name in validation.MEDIA else system
+        assert int(row[2]) == multigrid_run.count(file.tensors, 2.5, system, "random")
 
 
 def test_a_step_on_media_lowers_their_loss() -> None:
