@@ -31,7 +31,7 @@ COMMANDS = {
     "flow": Command("petsc_dcdm.commands.flow", "add_flow_parser", "simulate smoke or water", True),
     "check": Command("petsc_dcdm.commands.check", "add_check_parser", "will a matrix be served, and how", True),
     "compare": Command("petsc_dcdm.compare.cli", "add_compare_parser", "time any solvers on any system"),
-    "train": Command("petsc_dcdm.training.cli", "add_train_parser", "train a network and write its weights file"),
+    "train": Command("petsc_dcdm.commands.train", "add_train_parser", "train a network and write its weights file"),
     "info": Command("petsc_dcdm.commands.info", "add_info_parser", "show weights, kernels and what this machine has"),
     "warmup": Command("petsc_dcdm.commands.info", "add_warmup_parser", "compile the kernels ahead of the first solve"),
 }

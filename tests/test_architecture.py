@@ -22,10 +22,10 @@ BELOW = {
     "backends": {"grid", "native", "network", "stencil"},
     "poisson": {"grid", "stencil"},
     "flow": {"grid", "poisson"},
-    "training": {"grid", "network", "poisson", "stencil"},
+    "training": {"grid", "network", "stencil"},
     "solver": {"backends", "grid", "native", "network", "stencil"},
     "compare": {"backends", "grid", "native", "network", "poisson", "solver", "stencil"},
-    "commands": {"flow", "grid", "native", "network", "poisson", "solver", "stencil"},
+    "commands": {"flow", "grid", "native", "network", "poisson", "solver", "stencil", "training"},
 }
 BELOW["studies"] = set(BELOW)
 
@@ -34,7 +34,7 @@ WITHOUT = {  # folder: modules that nothing in it may load, wherever the import 
     "backends/cpu": {"petsc4py", "mpi4py", "torch"},
     "backends/gpu": {"petsc4py", "mpi4py"},
     "studies/gpu": {"petsc4py", "mpi4py"},
-    "training": {"mpi4py"},
+    "training": {"petsc4py", "mpi4py"},
     "native/src": {"petsc4py"},
 }
 
@@ -96,7 +96,7 @@ def test_what_is_not_loaded(folder: str) -> None:
         ("petsc_dcdm.backends.cpu.loop", ["petsc4py", "mpi4py", "torch"]),
         ("petsc_dcdm.network.multigrid", ["petsc4py", "mpi4py"]),
         ("petsc_dcdm.network.registry", ["petsc4py", "mpi4py", "torch"]),
-        ("petsc_dcdm.training.cli", ["petsc4py", "mpi4py", "torch"]),
+        ("petsc_dcdm.commands.train", ["petsc4py", "mpi4py", "torch"]),
         ("petsc_dcdm.backends.base", ["petsc4py", "mpi4py", "torch"]),
         ("petsc_dcdm.backends.choice", ["torch"]),
         ("petsc_dcdm.backends.cpu.backend", ["petsc4py", "mpi4py", "torch"]),

@@ -147,9 +147,9 @@ def _solve(spec: SystemSpec, attached: bool, kinds: tuple[str, ...], row: Row) -
     begun = time.perf_counter()
     ksp.setUp()
     row.setup_s = time.perf_counter() - begun
+    levels = ksp.getPC().getPythonContext().hierarchy.levels  # before a solve may end in the net, which has none
     for kind, b in right.items():
         _one(ksp, problem, b, kind, row)
-    levels = ksp.getPC().getPythonContext().hierarchy.levels
     row.levels, row.coarse = len(levels), levels[-1].unknowns
     ksp.destroy()
     problem.destroy()

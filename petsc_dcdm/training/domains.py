@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from petsc_dcdm.grid.faces import all_but_first, all_but_last, connected, diagonal, largest_connected, padded
-from petsc_dcdm.grid.layout import SerialLayout
+from petsc_dcdm.grid.layout import Plan, SerialLayout
 from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 
 Rng = np.random.Generator
@@ -30,6 +30,7 @@ class System:
     s: np.ndarray
     closed: bool
     periodic: Periodic = NOT_PERIODIC  #: the axes (z, y, x) whose ends are neighbours
+    plan: Plan | None = None  #: how far a solve coarsens it; None: training does not mind and goes on
 
     @property
     def shape(self) -> Shape:
@@ -62,17 +63,17 @@ def assemble(
     sides
         [3, 2] extra diagonal over conductance at the low and high side of x, y, z; one of `OPENINGS`.
     coefficient
-        cell coefficients; a face gets the harmonic mean. Default 1.
+        of the cells, (nz, ny, nx) or along x, y, z [3, nz, ny, nx]; a face gets the harmonic mean. Default 1.
     ratio
         conductances along x, y, z of a cell of coefficient 1.
 
     Unknowns that no given pressure reaches are dropped, unless that is all of them: then the largest
     connected part stays, closed.
     """
-    k = np.ones(fluid.shape) if coefficient is None else coefficient
+    along = np.broadcast_to(1.0 if coefficient is None else coefficient, (3, *fluid.shape))
     s = np.zeros(fluid.shape)
     w = []
-    for a in range(3):
+    for a, k in enumerate(along):
         wa = np.zeros(fluid.shape)
         k0, k1 = all_but_last(k, a), all_but_first(k, a)
         f0, f1, g0, g1 = all_but_last(fluid, a), all_but_first(fluid, a), all_but_last(air, a), all_but_first(air, a)
@@ -115,8 +116,7 @@ def ball(shape: Shape, centre: np.ndarray, radii: np.ndarray) -> np.ndarray:
     """bool: the ellipsoid about `centre` (x, y, z). In 2D the z radius does not matter."""
     x, y, z = grid(shape)
     q = ((x - centre[0]) / radii[0]) ** 2 + ((y - centre[1]) / radii[1]) ** 2
-    if shape[0] > 1:
-        q = q + ((z - centre[2]) / radii[2]) ** 2
+    q = q + ((z - centre[2]) / radii[2]) ** 2 if shape[0] > 1 else q
     return np.broadcast_to(q < 1, shape)
 
 

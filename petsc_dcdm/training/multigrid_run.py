@@ -30,7 +30,8 @@ from petsc_dcdm.network import weights
 from petsc_dcdm.network.initial import HYPER, initial_tensors
 from petsc_dcdm.training import validation
 from petsc_dcdm.training.domains import FAMILIES
-from petsc_dcdm.training.train import COARSE_LIMITS, Settings, prepare, train_multigrid
+from petsc_dcdm.training.media import MEDIA
+from petsc_dcdm.training.train import COARSE_LIMITS, Settings, prepare, solve_plan, train_multigrid
 
 #: Sizes of the validation systems: small, so that their coarse systems are solved densely in seconds.
 VALIDATION_SHAPES = ((48, 48, 48), (1, 192, 192))
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--batch", type=int, default=_DEFAULTS.batch, help="systems a step (default %(default)s)")
     add("--share-2d", type=float, help=f"part of the systems in 2D (default {_DEFAULTS.share_2d})")
+    add("--media", type=float, help=f"part of the steps with a medium of high contrast (default {_DEFAULTS.media})")
     add("--unroll", type=int, default=_DEFAULTS.unroll, help="DCDM steps in the loss (default %(default)s)")
     add("--smoothing", type=int, help=f"p of the cycle V(p,p) (default {_DEFAULTS.smoothing})")
     add("--hidden", type=int, help=f"channels of the convolution (default {_DEFAULTS.hidden})")
@@ -120,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     console.print(f"trained in {time.perf_counter() - begun:.0f} s")
     if not args.no_validation:
         untrained = initial_tensors(settings.smoothing, settings.hidden, settings.seed)
-        console.print(validation_table(untrained, tensors, settings.threshold))
+        console.print(validation_table(untrained, tensors, settings.threshold, media=settings.media > 0))
     weights.save(
         args.out,
         "multigrid",
@@ -155,7 +157,13 @@ def training_domain(settings: Settings) -> str:
     """One line on what the network saw."""
     return (
         f"random systems of 2D ({settings.share_2d:.0%}) and 3D, up to 20000 cells in 2D and 39000 in 3D: "
-        f"{', '.join(FAMILIES)}; right-hand sides random, smooth and rich in low frequencies"
+        f"{', '.join(FAMILIES)}; {_media(settings)}right-hand sides random, smooth and rich in low frequencies"
+    )
+
+
+def _media(settings: Settings) -> str:
+    return (
+        f"media of high contrast in {settings.media:.0%} of the steps: {', '.join(MEDIA)}; " if settings.media else ""
     )
 
 
@@ -171,16 +179,20 @@ def count(tensors: dict[str, np.ndarray], threshold: float, system: validation.S
         ]
 
 
-def validation_table(before: dict[str, np.ndarray], after: dict[str, np.ndarray], threshold: float) -> Table:
-    """Iterations to 1e-6 of two sets of weights on systems kept apart from training."""
+def validation_table(
+    before: dict[str, np.ndarray], after: dict[str, np.ndarray], threshold: float, media: bool = False
+) -> Table:
+    """Iterations to 1e-6 of two sets of weights on systems kept apart from training; with `media` on media as well."""
     table = Table(title="iterations to 1e-6, untrained > trained, random / smooth right-hand side")
     table.add_column("system")
     for shape in VALIDATION_SHAPES:
         table.add_column(size_text(shape, "x"), justify="right")
-    for name, make in validation.FAMILIES.items():
+    for name, make in {**validation.FAMILIES, **(validation.MEDIA if media else {})}.items():
         cells = []
         for shape in VALIDATION_SHAPES:
             system = make(shape, 0)
+            if name in validation.MEDIA:
+                system = replace(system, plan=solve_plan(system, threshold))
             pairs = [[count(t, threshold, system, kind) for t in (before, after)] for kind in ("random", "smooth")]
             cells.append(" / ".join(f"{old} > {new}" for old, new in pairs))
         table.add_row(name, *cells)

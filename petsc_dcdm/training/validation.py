@@ -16,6 +16,7 @@ from petsc_dcdm.network.fields import no_exchange
 from petsc_dcdm.network.multigrid import Operator, apply_operator, operator_from_arrays
 from petsc_dcdm.training.dcdm import Recurrence
 from petsc_dcdm.training.domains import System, assemble, ball, brick, grid, size, smooth_noise
+from petsc_dcdm.training.media import correlated as correlated_field
 
 #: Added to every seed here: training counts up from small ones.
 SEED_OFFSET = 1_000_003
@@ -200,6 +201,36 @@ FAMILIES: dict[str, Callable[[Shape, int], System]] = {
     "ratio 100": ratio(100.0),
     "thin plates": thin_plates,
 }
+
+
+def lognormal(shape: Shape, seed: int) -> System:
+    """An independent log-normal coefficient of deviation 1 in every cell, the far end of x open."""
+    k = np.exp(_rng("lognormal", seed).standard_normal(shape))
+    return assemble(~_none(shape), _none(shape), _walls({(0, 1): 2.0}), k)
+
+
+def correlated(shape: Shape, seed: int) -> System:
+    """Log-normal of deviation 2, correlated over 12 cells along x and 4 along the others, open at both ends of x."""
+    k = np.exp(2.0 * correlated_field(shape, _rng("correlated", seed), np.array([12.0, 4.0, 4.0])))
+    return assemble(~_none(shape), _none(shape), _walls({(0, 0): 2.0, (0, 1): 2.0}), k)
+
+
+def layers(shape: Shape, seed: int) -> System:
+    """Layers of three cells of deviation 2, vertically a tenth, open at both ends of x."""
+    up, conductances = _up(shape), np.ones(3)
+    conductances[up] = 0.1
+    logarithm = 2.0 * _rng("layers", seed).standard_normal(shape[2 - up] // 3 + 1).repeat(3)[: shape[2 - up]]
+    k = np.exp(logarithm.reshape([-1 if i == 2 - up else 1 for i in range(3)]))
+    x, y, z = conductances
+    return assemble(~_none(shape), _none(shape), _walls({(0, 0): 2.0, (0, 1): 2.0}), k, (x, y, z))
+
+
+MEDIA: dict[str, Callable[[Shape, int], System]] = {
+    "log-normal": lognormal,
+    "correlated": correlated,
+    "layers": layers,
+}
+"""For trainings that draw media of high contrast."""
 
 
 def right_hand_side(system: System, kind: str, seed: int) -> np.ndarray:

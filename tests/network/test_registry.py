@@ -13,12 +13,12 @@ import pytest
 from petsc4py import PETSc
 from systems import poisson, relative_residual, right_hand_side, solve
 
+from petsc_dcdm.commands.train import add_train_parser
 from petsc_dcdm.grid.layout import Layout, LevelInfo
 from petsc_dcdm.network import weights
 from petsc_dcdm.network.hierarchy import CoarseSolve, Hierarchy
 from petsc_dcdm.network.registry import NETWORKS, Network, register
 from petsc_dcdm.network.weights import ModelFile, WeightsError
-from petsc_dcdm.training.cli import add_train_parser
 
 SHAPE = (10, 12, 14)
 

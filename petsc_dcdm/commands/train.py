@@ -26,8 +26,8 @@ def run(args: argparse.Namespace) -> int:
     parser = argparse.ArgumentParser(prog=f"petsc-dcdm train {args.network}")
     command.add_arguments(parser)
     options = parser.parse_args(args.options)
-    if getattr(options, "matrix", None):  # reads matrices, which nothing in this package does
-        command = import_module("petsc_dcdm.training.finetune")
+    if getattr(options, "matrix", None):  # reads matrices, which nothing in training/ does
+        command = import_module("petsc_dcdm.commands.finetune")
     try:
         return int(command.run(options))
     except KeyboardInterrupt:
