@@ -126,6 +126,17 @@ def test_lines_of_prose_are_short() -> None:
         assert not [line for line in prose if len(line) > 120], page.name
 
 
+def test_lines_of_comments_are_short() -> None:
+    """In the sources that ruff does not see."""
+    kinds = ("*.sh", "*.c", "*.h", "*.F90", "*.toml", "*.yml", "*.cff", "makefile")
+    folders = [ROOT / folder for folder in ("petsc_dcdm", "tests", "run_scripts", "docs", "meshes")]
+    paths = [path for folder in folders if folder.exists() for kind in kinds for path in folder.rglob(kind)]
+    for path in [*paths, ROOT / ".ci" / "run", ROOT / "pyproject.toml", ROOT / "CITATION.cff"]:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        comments = (line for line in lines if re.match(r"\s*(#|!|//|/?\*)", line))
+        assert not [line for line in comments if len(line) > 120], path.relative_to(ROOT)
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if p.parent.name == "measurements"], ids=lambda page: page.name)
 def test_measurements_begin_with_their_result(page: Path) -> None:
     title, empty, result = page.read_text().splitlines()[:3]
