@@ -133,7 +133,7 @@ def test_lines_of_comments_are_short() -> None:
     paths = [path for folder in folders if folder.exists() for kind in kinds for path in folder.rglob(kind)]
     for path in [*paths, ROOT / ".ci" / "run", ROOT / "pyproject.toml", ROOT / "CITATION.cff"]:
         lines = path.read_text(encoding="utf-8").splitlines()
-        comments = (line for line in lines if re.match(r"\s*(#|!|//|/?\*)", line))
+        comments = (line for line in lines if re.match(r"\s*(#|!|//|/\*|\* )", line))
         assert not [line for line in comments if len(line) > 120], path.relative_to(ROOT)
 
 
