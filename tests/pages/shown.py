@@ -13,7 +13,12 @@ from harness import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)])
 PYTHON = sorted(
-    [*(ROOT / "petsc_dcdm").rglob("*.py"), *(ROOT / "run_scripts").rglob("*.py"), ROOT / "tests/mutations.py"]
+    [
+        *(ROOT / "petsc_dcdm").rglob("*.py"),
+        *(ROOT / "run_scripts").rglob("*.py"),
+        ROOT / "tests/mutations.py",
+        ROOT / "docs/figures/make_figures.py",
+    ]
 )
 SCRIPTS = sorted((ROOT / "run_scripts").rglob("*.sh"))
 STARTS = r"(?:(?:[A-Z_]+=\S+|mpirun -n \w+) )*(?:(?:bash|python|python -m|petsc-dcdm|pip|make) [a-z]|\./[a-z]\w* -)"

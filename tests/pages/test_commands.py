@@ -50,6 +50,7 @@ RUN_BY = {
     "petsc_dcdm.studies.robustness": "tests/studies/test_journals.py",
     "petsc_dcdm.studies.scaling": "tests/studies/test_journals.py",
     "petsc_dcdm.studies.small": "tests/studies/test_journals.py",
+    "docs/figures/make_figures.py": "tests/pages/test_site.py",
     "run_scripts/check_native.sh": "tests/native/test_native_checks.py",
     "run_scripts/gpu_check.py": "tests/backends/test_gpu_petsc.py",
     "run_scripts/setup.sh": "tests/test_scripts.py",
