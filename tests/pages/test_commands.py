@@ -29,7 +29,7 @@ RUN_BY = {
     "petsc-dcdm flow": "tests/flow/test_flow.py",
     "petsc-dcdm info": "tests/poisson/test_poisson_io.py",
     "petsc-dcdm solve": "tests/poisson/test_poisson_io.py",
-    "petsc-dcdm train": "tests/training/test_finetune.py",
+    "petsc-dcdm train": "tests/training/test_training.py",
     "petsc-dcdm warmup": "tests/poisson/test_poisson_io.py",
     "petsc_dcdm.compare.measure": "tests/compare/test_compare.py",
     "petsc_dcdm.compare.tables": "tests/compare/test_compare.py",
