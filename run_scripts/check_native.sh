@@ -3,7 +3,7 @@
 #
 #   - a driver program of their own (tests/native/driver) for each instruction set of this processor, which has to find
 #     the same numbers with each; under AddressSanitizer and UndefinedBehaviorSanitizer; with three threads under
-#     ThreadSanitizer, where clang's OpenMP tells it what is synchronised (gcc's does not: all it would report is false);
+#     ThreadSanitizer, where clang's OpenMP tells it what is synchronised (gcc's does not: its reports are false);
 #     and for aarch64, emulated by qemu-user;
 #   - their tests in Python for each instruction set, and under AddressSanitizer and UndefinedBehaviorSanitizer with
 #     every array in memory of exactly its size.

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The comparison of the DCDM paper: DCDM with the published network and with `multigrid` against CG, deflated PCG and
-# incomplete-Cholesky PCG, on the training operator and on unseen ones; then what history, normalisation and data are worth.
+# incomplete-Cholesky PCG, on the training operator and on unseen ones; then what history, normalisation and data are
+# worth.
 #
 #   bash run_scripts/reproduce_paper.sh              32^3, 64^3 and 128^3, an hour on 2 cores (128^3 is most of it)
 #   bash run_scripts/reproduce_paper.sh --quick      32^3 and 64^3, and no trainings: 13 minutes
-#   bash run_scripts/reproduce_paper.sh --train      first trains the networks anew, as the shipped ones were (15 minutes)
+#   bash run_scripts/reproduce_paper.sh --train      first trains the networks, as the shipped ones were (15 minutes)
 #   --mesh FILE    obstacle; default: the Stanford bunny in ../shared/meshes if it is there, else meshes/fox.obj
 #
 # Tables and plots go to out/reproduction/; docs/measurements/reproduction/ has those of one machine.

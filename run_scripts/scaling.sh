@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What grows with the number of ranks: messages, bytes and reductions per iteration on 1 to 8 ranks (counts, exact even
-# where the ranks share cores), each with a box of its own as on different nodes; then times of 1 rank with 2 threads and
-# of 2 ranks with 1 thread, which share a box, and with a box each.
+# where the ranks share cores), each with a box of its own as on different nodes; then times of 1 rank with 2 threads
+# and of 2 ranks with 1 thread, which share a box, and with a box each.
 #
 #   bash run_scripts/scaling.sh            counts at 64^3, times at 128^3; half a minute on an idle machine
 #   bash run_scripts/scaling.sh --counts   counts only

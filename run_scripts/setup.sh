@@ -4,8 +4,8 @@
 #   bash run_scripts/setup.sh                    Debian 12, nothing installed yet
 #   bash run_scripts/setup.sh --petsc existing   your own PETSc 3.18 to 3.26: PETSC_DIR (and PETSC_ARCH) set, petsc4py
 #                                                and mpi4py importable by python3 (or by the Python named in $PYTHON)
-#   bash run_scripts/setup.sh --petsc debian64   as the first, and Debian's PETSc with 64-bit indices, which programs and
-#                                                petsc4py take where PETSC_DIR=/usr/lib/petscdir/petsc64-real
+#   bash run_scripts/setup.sh --petsc debian64   as the first, and Debian's PETSc with 64-bit indices, which programs
+#                                                and petsc4py take where PETSC_DIR=/usr/lib/petscdir/petsc64-real
 #   --cuda     take pip's default torch, which has CUDA on Linux, instead of the CPU build
 #   --with-triton   Triton beside the CPU build of torch, a gigabyte: the kernels of GPUs are compiled and, interpreted,
 #                   tested without a GPU (torch for CUDA brings its own)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Smoke rises round a swinging body, 100 steps at 64^3 with a new matrix in every one, with DCDM and with tuned BoomerAMG:
-# pictures of every other step, accumulated time, and both side by side at their own speed, in out/race. Under two
-# minutes on 2 cores; the first call makes .venv (another two).
+# Smoke rises round a swinging body, 100 steps at 64^3 with a new matrix in every one, with DCDM and with tuned
+# BoomerAMG: pictures of every other step, accumulated time, and both side by side at their own speed, in out/race.
+# Under two minutes on 2 cores; the first call makes .venv (another two).
 #
 #   bash run_scripts/smoke_demo.sh [--size 64] [--steps 100] [--mesh FILE] [--out out/race]
 set -euo pipefail

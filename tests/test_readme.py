@@ -1,7 +1,5 @@
-"""README and the pages of docs are right: commands run or say why not, options are those of options.py, links lead on.
-
-Above a block of commands stands what becomes of it: `<!-- test -->`, it is run here; `<!-- run by FILE -->`, that test
-runs it, small; `<!-- not run: REASON -->`.
+"""README and the pages of docs are right: blocks marked `<!-- test -->` run, options are those of options.py, links
+lead on. What becomes of all other commands: pages/test_commands.py.
 """
 
 from __future__ import annotations
@@ -37,35 +35,6 @@ def named(found: object) -> str:
     return found.stem if isinstance(found, Path) else ""
 
 
-@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
-def test_every_command_is_run_or_says_why_not(page: Path) -> None:
-    for language in ("bash", "python"):
-        for mark, text in blocks(page, language):
-            if by := re.fullmatch(r"run by (\S+)", mark):
-                assert (ROOT / by[1]).is_file(), by[1]
-            else:
-                assert mark == "test" or re.match(r"not run: \w+ \w+", mark), f"{page.name}: {text}"
-            for script in re.findall(r"\brun_scripts/[\w/]+\.\w+", text):
-                assert (ROOT / script).is_file(), script
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_commands_exist(page: Path) -> None:
-    """Also those of journals, which were run by hand."""
-    cli = (ROOT / "petsc_dcdm" / "cli.py").read_text(encoding="utf-8")
-    for line in re.findall(
-        r"^(?: {4}|\$ )?(?:\w+=\S+ )*((?:bash|petsc-dcdm|python) .*)$", page.read_text(), re.MULTILINE
-    ):
-        words = line.split()
-        if words[0] == "petsc-dcdm":
-            assert not words[1].islower() or f"{words[1]}" in cli, line
-        elif words[1].endswith((".sh", ".py")) and "/" in words[1]:
-            assert (ROOT / words[1]).is_file(), line
-        elif words[1] == "-m" and words[2].startswith("petsc_dcdm."):
-            module = ROOT.joinpath(*words[2].split("."))
-            assert module.with_suffix(".py").is_file() or module.is_dir(), line
-
-
 @pytest.mark.parametrize("page, text", marked("python"), ids=named)
 def test_python(page: Path, text: str, tmp_path: Path) -> None:
     script = tmp_path / "example.py"
@@ -83,6 +52,8 @@ def test_python(page: Path, text: str, tmp_path: Path) -> None:
 def test_bash(page: Path, text: str, tmp_path: Path, tutorial: Callable[[str], Path]) -> None:
     if "mpicc" in text:
         tutorial("ex45.c")  # skips where PETSc's tutorials or mpicc are not
+    if "./my_petsc_code" in text:
+        (tmp_path / "my_petsc_code").symlink_to(tutorial("ex45.c"))
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (tmp_path / "run_scripts").symlink_to(ROOT / "run_scripts")
     env = {"PYTHONPATH": str(ROOT), **pkg_config_path()}
@@ -91,14 +62,22 @@ def test_bash(page: Path, text: str, tmp_path: Path, tutorial: Callable[[str], P
         assert output.count("Linear solve converged") == 2 and iterations(output) <= 8, output
 
 
+def synopsis(name: str) -> str:
+    ((_, text),) = blocks(ROOT / "docs" / "reference" / f"{name}.md", "c")
+    return text
+
+
 @pytest.mark.hosts
-def test_c(tmp_path: Path, build: Callable[[Path], Path]) -> None:
-    """The lines of the C example, put into PETSc's tutorial 2, choose the plugin without any option."""
+@pytest.mark.parametrize("page", ["programs", "manual"])
+def test_c(page: str, tmp_path: Path, build: Callable[[Path], Path]) -> None:
+    """The lines of the C example, and those of both manual pages, in PETSc's tutorial 2 choose the plugin."""
     ((_, fragment),) = blocks(PROGRAMS, "c")
+    if page == "manual":
+        fragment = f"PC pc;\n{synopsis('ksp')}KSPGetPC(ksp, &pc);\n{synopsis('pc')}"
     source = find_tutorial("ex2.c").read_text()
     place = "  PetscCall(KSPSetFromOptions(ksp));"
     assert source.count(place) == 1
-    changed = tmp_path / "ex2_changed.c"
+    changed = tmp_path / f"ex2_{page}.c"
     changed.write_text(source.replace(place, fragment + place))
     output = run_program([build(changed), "-m", "40", "-n", "30", "-ksp_converged_reason", "-ksp_view"])
     assert iterations(output) <= 8 and "petsc_dcdm.KSP" in output, output
@@ -145,6 +124,17 @@ def test_lines_of_prose_are_short() -> None:
         text = re.sub(r"^```text\n.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)  # what was printed
         prose = (line for line in text.splitlines() if not line.lstrip().startswith("|"))
         assert not [line for line in prose if len(line) > 120], page.name
+
+
+def test_lines_of_comments_are_short() -> None:
+    """In the sources that ruff does not see."""
+    kinds = ("*.sh", "*.c", "*.h", "*.F90", "*.toml", "*.yml", "*.cff", "makefile")
+    folders = [ROOT / folder for folder in ("petsc_dcdm", "tests", "run_scripts", "docs", "meshes")]
+    paths = [path for folder in folders if folder.exists() for kind in kinds for path in folder.rglob(kind)]
+    for path in [*paths, ROOT / ".ci" / "run", ROOT / "pyproject.toml", ROOT / "CITATION.cff"]:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        comments = (line for line in lines if re.match(r"\s*(#|!|//|/\*|\* )", line))
+        assert not [line for line in comments if len(line) > 120], path.relative_to(ROOT)
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p.parent.name == "measurements"], ids=lambda page: page.name)

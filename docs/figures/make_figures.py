@@ -134,8 +134,8 @@ def convergence() -> None:
     save(figure, "convergence.svg")
 
 
-def performance() -> None:
-    """Total times at 128^3 of the tables of the journal."""
+def totals() -> dict[str, dict[str, float]]:
+    """Total times at 128^3 in the tables of the journal, in seconds: system -> solver -> time."""
     text = (HERE.parent / "measurements" / "performance.md").read_text(encoding="utf-8")
     found: dict[str, dict[str, float]] = {}
     system = ""
@@ -149,6 +149,12 @@ def performance() -> None:
         if name and solver not in found.setdefault(name, {}):  # the first line: our single rank, with two threads
             found[name][solver] = float(cells[6].strip("*")) / 1000
     assert set(found) == set(SYSTEMS), found
+    return found
+
+
+def performance() -> None:
+    """The total times as bars."""
+    found = totals()
     figure, axes = pyplot.subplots(figsize=(6, 3.2), layout="constrained")
     for row, name in enumerate(SYSTEMS):
         for n, (solver, colour) in enumerate((("dcdm", ORANGE), ("ml", BLUE), ("boomeramg-tuned", "#7fa8d0"))):

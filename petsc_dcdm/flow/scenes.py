@@ -82,7 +82,7 @@ def tunnel(wishes: Wishes) -> Smoke:
     path = back_and_forth(centre, (0.0, 0.15 * ny, 0.0), 2.0) if wishes.moving else at_rest(centre)
     obstacle = _obstacle(grid, wishes, 0.14 * ny, path)
     x, y, _ = grid.centres()
-    streaks = (x < 0.03 * nx) & (np.abs((y / ny * 10) % 1.0 - 0.5) < 0.2)
+    streaks = (x < max(0.03 * nx, 1.0)) & (np.abs((y / ny * 10) % 1.0 - 0.5) < 0.2)
     cells = _own_cells(grid, streaks)
     smoke = Smoke(grid, Physics(longest=0.9 / speed), obstacle, (cells, None))
     smoke.u[0][...] = speed

@@ -1,5 +1,5 @@
 """Where the time of a solve goes, and what of the machine's memory bandwidth it uses:
-``python -m petsc_dcdm.studies.profile [FAMILY [SIZE]]``, one rank with all threads.
+``python -m petsc_dcdm.studies.profile mixed 128``, one rank with all threads.
 
 Bytes are those that must move at least once for each pass over the finest grid, written lines being read first,
 and 1/7 more for the coarser grids.
@@ -7,6 +7,7 @@ and 1/7 more for the coarser grids.
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import sys
 import time
@@ -68,8 +69,8 @@ def watch(took: Took) -> list[CpuHierarchy]:
     made: list[CpuHierarchy] = []
     make = timed("CpuHierarchy", backend.CpuHierarchy, took)
 
-    def remember(*arguments: Any) -> CpuHierarchy:
-        made.append(make(*arguments))
+    def remember(*arguments: Any, **more: Any) -> CpuHierarchy:
+        made.append(make(*arguments, **more))
         return made[-1]
 
     library = kernels()
@@ -77,8 +78,9 @@ def watch(took: Took) -> list[CpuHierarchy]:
         setattr(library, name, timed(name, getattr(library, name), took))
     for name in ("dcdm_down", "dcdm_up"):
         setattr(library, name, _leg(name, getattr(library, name), made, took))
-    for module, name in ((pc, "find_grid"), (system, "extract"), (system, "keep_walls"), (pc, "coarse_solver")):
+    for module, name in ((pc, "find_grid"), (system, "extract"), (system, "keep_walls")):
         setattr(module, name, timed(name, getattr(module, name), took))
+    pc.renewed = timed("CoarseSolver", pc.renewed, took)
     backend.CpuHierarchy = remember  # type: ignore[misc, assignment]
     hierarchy.recording = lambda: True  # for a cycle leg by leg
     for solver in (coarse.PetscCoarseSolver, coarse.PartsCoarseSolver, coarse.BandCoarseSolver):
@@ -113,7 +115,11 @@ def bytes_of(level: Level, active: int) -> dict[str, list[float]]:
 
 def main(argv: list[str]) -> None:
     """Print both tables as Markdown."""
-    family, size = argv[0] if argv else "mixed", int(argv[1]) if len(argv) > 1 else 128
+    parser = argparse.ArgumentParser(prog="python -m petsc_dcdm.studies.profile", description=__doc__)
+    parser.add_argument("family", nargs="?", default="mixed", help="of systems (default mixed)")
+    parser.add_argument("size", nargs="?", type=int, default=128, help="cells along each edge (default 128)")
+    args = parser.parse_args(argv)
+    family, size = args.family, args.size
     solver = baselines.resolve("dcdm")
     PETSc.Options().insertString(solver.options)
     problem = build(SystemSpec("family", family, (size,) * 3))
@@ -166,7 +172,7 @@ def main(argv: list[str]) -> None:
         ["**solve**", "", f"**{1e3 * solve:.1f}**", "", "", ""],
     ]
     print(table(["part of the solve", "calls", "ms", "MB a call", "GB/s", "of the bandwidth"], lines))
-    names = ("find_grid", "extract", "keep_walls", "CpuHierarchy", "coarse_solver")
+    names = ("find_grid", "extract", "keep_walls", "CpuHierarchy", "CoarseSolver")
     lines = [[name, f"{1e3 * sum(took.get(name, [0.0])):.1f}"] for name in names]
     rest = setup - sum(sum(took.get(name, [])) for name in names)
     print(

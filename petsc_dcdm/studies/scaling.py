@@ -1,4 +1,4 @@
-"""What grows with the number of ranks: one row of a table per run, ``mpirun -n N python -m ...compare.scaling``.
+"""What grows with the number of ranks, a row of a table: ``mpirun -n N python -m petsc_dcdm.studies.scaling``.
 
 ``run_scripts/scaling.sh`` runs it on several rank counts. Counts of messages and reductions are exact on any machine,
 oversubscribed or not; times mean something only where every rank has its cores to itself.

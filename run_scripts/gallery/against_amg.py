@@ -1,8 +1,9 @@
 """Compared with algebraic multigrid
 
 Any solvers on the same matrix, in fresh processes in turn: set-up and solve, medians, all to one true residual. A rival
-of your own is a line of PETSc options. The times below were taken on a busy machine, those of
-[performance](../measurements/performance.md) on an idle one.
+of your own is a line of PETSc options.
+
+The times below were taken on a busy machine, those of [performance](../measurements/performance.md) on an idle one.
 """
 
 import sys

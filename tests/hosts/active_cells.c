@@ -1,5 +1,5 @@
-static char help[] = "Poisson's equation on a disc of cells in an n x n grid: only the cells of the disc have rows. Which cell\n\
-each row is can be told with the index set 'dcdm_cells' (-tell); otherwise it is found in the couplings.\n";
+static char help[] = "Poisson's equation on a disc of cells in an n x n grid: only the cells of the disc have rows.\n\
+Which cell each row is can be told with the index set 'dcdm_cells' (-tell); otherwise it is found in the couplings.\n";
 
 #include <petscksp.h>
 

@@ -1,5 +1,5 @@
-! A host that calls PETSc as ground-water codes do (MODFLOW 6, in parallel mode): rows for active cells only, numbered in
-! lexicographic order; KSPSetUp while the matrix is all zero; a block Jacobi preconditioner around one of its own; a
+! A host that calls PETSc as ground-water codes do (MODFLOW 6, in parallel mode): rows for active cells only, numbered
+! in lexicographic order; KSPSetUp while the matrix is all zero; a block Jacobi preconditioner around one of its own; a
 ! convergence test of its own that remembers the last x; rows of +1 for given heads in a negative definite matrix;
 ! floating-point traps on; error codes looked at, options from the database only. Two models, one after the other.
 !

@@ -1,5 +1,5 @@
-/* A host as ground-water codes are: it ignores all error codes and looks at KSPGetConvergedReason only, has a convergence
-   test of its own that remembers the last x, and a monitor; both ask for x and r where the solver keeps them.
+/* A host as ground-water codes are: it ignores all error codes and looks at KSPGetConvergedReason only, has a
+   convergence test of its own that remembers the last x, and a monitor; both ask for x and r where the solver keeps them.
 
    -n 12                cells along each axis
    -solves 1            how often it solves

@@ -33,6 +33,11 @@ def test_variants_are_made_once_and_solve(tmp_path, capsys):
     assert ablation.weights_file("jacobi-4", tmp_path) == path and not capsys.readouterr().err
     rows = [ablation.count(model, "mixed", (24, 24, 24), (11,)) for model in (path, "multigrid")]
     assert rows[0].worst(1e-6, True) > rows[1].worst(1e-6, True)
+    assert (
+        ablation.main(["--size", "8", "--system", "box", "--variant", "jacobi-4", "shipped", "--out", str(tmp_path)])
+        == 0
+    )
+    assert capsys.readouterr().out.splitlines()[0] == "| 8x8x8, 1e-6 | jacobi-4 | shipped |"
 
 
 def test_the_split_cycle_is_the_cycle_where_its_halves_are_alike():

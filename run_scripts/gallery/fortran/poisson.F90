@@ -1,6 +1,7 @@
 ! A Fortran host
 !
-! The same equation as in C, its rows in lexicographic order, with nothing said about the grid: it is found in the matrix.
+! The same equation as in C, its rows in lexicographic order, with nothing said about the grid: it is found in the
+! matrix.
 !     make && mpirun -n 2 ./poisson -python -ksp_type python -ksp_python_type petsc_dcdm.KSP
 program poisson
 #include <petsc/finclude/petscksp.h>
