@@ -73,7 +73,7 @@ def kernels() -> ctypes.CDLL:
     signatures = {
         "dcdm_parts_grid_seen": (None, [_pointer, _pointer]),
         "dcdm_parts_grid_divide": (_i64, [_pointer, _pointer, _pointer, f64, f64, _pointer, _pointer, i32]),
-        "dcdm_parts_grid_rows": (None, [_pointer, _pointer, level, i32, i32]),
+        "dcdm_parts_grid_rows": (None, [_pointer, _pointer, level, _pointer, i32]),
         "dcdm_parts_seen": (None, [level, _pointer, i32]),
         "dcdm_parts_strongest": (None, [level, _pointer, i32]),
         "dcdm_parts_divide": (_i64, [level, _pointer, f64, f64, _pointer, _pointer, _pointer, _pointer, i32]),
@@ -86,9 +86,9 @@ def kernels() -> ctypes.CDLL:
         "dcdm_parts_pack": (None, [level, _pointer, _pointer, i32]),
         "dcdm_parts_lead": (None, [_i64, _pointer, _pointer, _pointer, _pointer, i32]),
         "dcdm_parts_collect": (None, [_i64, _pointer, _i64, _pointer, _pointer]),
-        "dcdm_parts_fill_grid": (None, [_pointer, _pointer, _pointer, i32]),
+        "dcdm_parts_fill_grid": (_i64, [_pointer, _pointer, _pointer, _i64, _i64, i32]),
         "dcdm_parts_multiply": (None, [_pointer, _pointer, _pointer, i32]),
-        "dcdm_parts_solve": (None, [_pointer, _pointer, _i64, _pointer, _pointer, _i64, _i64, _pointer, i32]),
+        "dcdm_parts_solve": (None, [*4 * [_pointer], _i64, _pointer, _pointer, _i64, _i64, _pointer, i32]),
     }
     return declared(c, signatures)
 
