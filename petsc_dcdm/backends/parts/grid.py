@@ -28,8 +28,7 @@ class PartsGrid(ctypes.Structure):
         ("n", ctypes.c_int64 * 3),
         ("flat", ctypes.c_int64),
         ("pitch", ctypes.c_int64),
-        ("w", ctypes.c_void_p * 3),
-        *[(name, ctypes.c_void_p) for name in ("s", "inverse", "part", "x", "rings")],
+        *[(name, ctypes.c_void_p) for name in ("xy", "zs", "inverse", "part", "x", "rings")],
     ]
 
 
@@ -67,15 +66,15 @@ class GridLevel:
         self._pitch = -(-nx // ALIGN) * ALIGN
         plane = n[1] * self._pitch
         self._size = n[2] * plane
-        self._arrays = [aligned_zeros(self._size + plane + ALIGN, np.uint16) for _ in range(5)]
+        words = np.uint32, np.uint32, np.uint16
+        self._xy, self._zs, self._inverse = (aligned_zeros(self._size + plane + ALIGN, word) for word in words)
         self._x = self.zeros()
         self.part = aligned_empty(s.size, np.int32).reshape(s.shape)
         self._rings = aligned_zeros(threads * ((steps + 1) * RING * (ALIGN + plane) + ALIGN), np.float32)
         self.halved: tuple[int, ...] = (0, 0, 0)
         self.c = PartsGrid(flat=int(self._flat), pitch=self._pitch)
         self.c.n[:] = n
-        self.c.w[:] = [a.ctypes.data for a in self._arrays[:3]]
-        self.c.s, self.c.inverse = (a.ctypes.data for a in self._arrays[3:])
+        self.c.xy, self.c.zs, self.c.inverse = (a.ctypes.data for a in (self._xy, self._zs, self._inverse))
         self.c.part, self.c.rings, self.c.x = (a.ctypes.data for a in (self.part, self._rings, self._x))
         pointers = (ctypes.c_void_p * 3)(*(None if face is None else face.ctypes.data for face in faces))
         plane, pitch, _ = (stride // s.itemsize for stride in s.strides)
@@ -111,4 +110,5 @@ class GridLevel:
         most = 6 * self.c.n[0] * (1 + halved[1]) * (1 + halved[2]) * sizes[1] * sizes[2]
         level.column, level.value = aligned_empty(most, np.int32), aligned_empty(most, np.float32)
         k.dcdm_parts_grid_rows(grid, c_halved, level.c, work, self._threads)
+        level.column, level.value = (array[: level.row[-1]] for array in (level.column, level.value))
         return level

@@ -53,8 +53,6 @@ INLINE float stronger(float a, float b) { return a > b ? a : b; }
 /* How far an element is from its neighbour along each axis. */
 INLINE void steps_of(const parts_grid *g, int64_t step[3]) { step[0] = 1, step[1] = g->pitch, step[2] = plane_size(g); }
 
-INLINE float low_face(const parts_grid *g, int a, int64_t at) { return from_half(g->w[a][at]); }
-
 /* As dcdm_parts_seen. axis numbers are those of g. */
 void dcdm_parts_grid_seen(const parts_grid *g, double seen[3]) {
     int64_t bins[3][PARTS_BINS] = {{0}}, step[3];
@@ -79,15 +77,15 @@ INLINE void join(int label[8], int count, int i, int j) {
 
 /* The strongest face of each cell of a row. */
 static NOINLINE void strongest_of_row(const parts_grid *g, int64_t at, float *restrict to) {
-    const uint16_t *restrict wx = g->w[0] + at, *restrict wy = g->w[1] + at, *restrict wz = g->w[2] + at;
-    const uint16_t *restrict wy_high = wy + g->pitch, *restrict wz_high = wz + plane_size(g);
+    const uint32_t *restrict xy = g->xy + at, *restrict north = xy + g->pitch, *restrict zs = g->zs + at;
+    const uint32_t *restrict above = zs + plane_size(g);
     for (int64_t i = 0; i < g->n[0]; i++) { /* bfloat16 that are not negative have the order of their words */
-        uint16_t most = wx[i] > wx[i + 1] ? wx[i] : wx[i + 1];
-        most = most > wy[i] ? most : wy[i];
-        most = most > wy_high[i] ? most : wy_high[i];
-        most = most > wz[i] ? most : wz[i];
-        most = most > wz_high[i] ? most : wz_high[i];
-        to[i] = from_half(most);
+        uint32_t most = xy[i] << 16 > xy[i + 1] << 16 ? xy[i] << 16 : xy[i + 1] << 16;
+        most = most > xy[i] ? most : xy[i];
+        most = most > north[i] ? most : north[i];
+        most = most > zs[i] << 16 ? most : zs[i] << 16;
+        most = most > above[i] << 16 ? most : above[i] << 16;
+        to[i] = upper(most);
     }
 }
 
@@ -179,25 +177,23 @@ int64_t dcdm_parts_grid_divide(const parts_grid *g, const int64_t halved[3], con
 static NOINLINE void faces_of_row(const parts_grid *g, int a, int halved, int64_t at, int64_t cell, int odd,
                                   float *restrict to) {
     const int64_t step[3] = {1, g->pitch, plane_size(g)}, apart[3] = {1, g->n[0], g->n[0] * g->n[1]};
-    const uint16_t *restrict w = g->w[a] + at;
     const int32_t *part = g->part + cell;
     /* within a block nothing lies between the middles of cells of different parts */
     if (!halved || (a > 0 && odd)) {
-        for (int64_t i = 0; i < g->n[0]; i++) to[i] = from_half(w[i]);
+        for (int64_t i = 0; i < g->n[0]; i++) to[i] = low_face(g, a, at + i);
         return;
     }
     const int64_t every = a ? 1 : 2;
-    if (!a)
-        for (int64_t i = 1; i < g->n[0]; i += 2) to[i] = from_half(w[i]);
+    for (int64_t i = 1; i < g->n[0] && !a; i += 2) to[i] = low_face(g, a, at + i);
     for (int64_t i = 0; i < g->n[0]; i += every) {
-        const float low = from_half(w[i]);
+        const float low = low_face(g, a, at + i);
         to[i] = low;
         if (!(low > 0.0f)) continue;
         /* beyond the last cell nothing conducts, and before the first one is no part */
-        const float above = from_half(w[i + step[a]]), below = from_half(w[i - step[a]]);
+        const float high = low_face(g, a, at + i + step[a]), before = low_face(g, a, at + i - step[a]);
         float ways = 0.0f;
-        if (above > 0.0f && part[i] == part[i + apart[a]]) ways += 1.0f / above;
-        if (below > 0.0f && part[i - apart[a]] == part[i - 2 * apart[a]]) ways += 1.0f / below;
+        if (high > 0.0f && part[i] == part[i + apart[a]]) ways += 1.0f / high;
+        if (before > 0.0f && part[i - apart[a]] == part[i - 2 * apart[a]]) ways += 1.0f / before;
         to[i] = parts_in_series(low, ways);
     }
 }
@@ -267,7 +263,7 @@ void dcdm_parts_grid_rows(const parts_grid *g, const int64_t halved[3], const pa
                     if (*own < 0) continue;
                     block_part *const p = part + (*own - first);
                     const float *const of = faces + c.row[i] * FACES * size + c.x[i];
-                    p->s += from_half(g->s[c.at[i]]);
+                    p->s += upper(g->zs[c.at[i]]);
                     for (int face = 0; face < 6; face++) {
                         const int a = face >> 1, high = face & 1;
                         const float w = a ? of[(2 * a - 1 + high) * size] : of[high];

@@ -1,26 +1,61 @@
 /* The finest level of parts on the grid itself: all steps of a leg in one pass over memory. Planes of the iterates in
- * between live in rings of three, one per step, that a thread has for itself; slabs of planes overlap by as many
- * planes as there are steps, which both threads work out. */
+ * between live in rings of three, one per step, that a thread has for itself. It has a slab of planes, and goes through
+ * it once for each of some tiles of rows, so that what a step finds is still near from the one before. Slabs and tiles
+ * overlap by as many planes and rows as there are steps, which are worked out twice. */
 #include "common.h"
 #include "parts/part_grid.h"
 
-enum { RING = 3 };
+enum { RING = 3, TILE = 8192 }; /* cells of a plane in a tile: what a step finds of eight planes is within 2 MB */
 
 typedef struct {
     const parts_grid *g;
     const parts_box *r;
     float *ring;
-    int64_t begin, end, steps; /* own planes */
+    int64_t begin, end, y_begin, y_end, steps; /* own planes and rows */
 } slab;
+
+typedef struct {
+    int64_t begin, end;
+} range;
 
 /* First element of a plane of iterate k. */
 INLINE float *plane(const slab *s, int64_t k, int64_t z) {
     return s->ring + (k * RING + (z + RING * s->steps) % RING) * (ALIGN + plane_size(s->g)) + ALIGN;
 }
 
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Rows that are needed of an iterate that so many steps follow. */
+INLINE range rows_for(const slab *s, int64_t following) {
+    const int64_t begin = s->y_begin - following;
+    return (range){begin > 0 ? begin : 0, least(s->y_end + following, s->g->n[1])};
+}
+
+/* A row of an iterate and of its neighbours, and the pairs of its cells and of those whose low faces are its high ones.
+ */
+typedef struct {
+    const float *x, *south, *north, *below, *above;
+    const uint32_t *xy, *north_xy, *zs, *above_zs;
+} cells;
+
+/* x: the planes z - 1, z, z + 1 of an iterate. Beyond the grid nothing conducts, but rings have planes of any time. */
+INLINE cells cells_at(const parts_grid *g, const float *const x[3], int64_t z, int64_t y) {
+    const int64_t row = y * g->pitch, at = z * plane_size(g) + row;
+    const float *here = x[1] + row;
+    return (cells){here, y > 0 ? here - g->pitch : here, y + 1 < g->n[1] ? here + g->pitch : here,
+                   z > 0 ? x[0] + row : here, z + 1 < g->n[2] ? x[2] + row : here,
+                   g->xy + at, g->xy + at + g->pitch, g->zs + at, g->zs + at + plane_size(g)};
+}
+
+/* As load, which compilers take round by way of the stack where there are many. */
+typedef float near_floats __attribute__((vector_size(4 * VL), aligned(4), may_alias));
+typedef uint32_t near_words __attribute__((vector_size(4 * VL), aligned(4), may_alias));
+
+INLINE vf floats(const float *p) { return *(const near_floats *)p; }
+
 INLINE vf load_part(const float *p, int64_t n) {
     vf v = {0};
-    if (n >= VL) return load(p);
+    if (n >= VL) return floats(p);
     memcpy(&v, p, (size_t)n * sizeof *p);
     return v;
 }
@@ -30,34 +65,23 @@ INLINE void store_part(float *p, vf v, int64_t n) {
     else memcpy(p, &v, (size_t)n * sizeof *p);
 }
 
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE vu words(const uint32_t *p) { return *(const near_words *)p; }
 
-/* A row of an iterate and of its neighbours, and the faces between them. */
-typedef struct {
-    const float *x, *south, *north, *below, *above;
-    const uint16_t *wx, *wy, *wy_high, *wz, *wz_high, *s;
-} cells;
+INLINE vf lowers(vu pairs) { return (vf)(pairs << 16); }
 
-/* x: the planes z - 1, z, z + 1 of an iterate. Beyond the grid nothing conducts, but rings have planes of any time. */
-INLINE cells cells_at(const parts_grid *g, const float *const x[3], int64_t z, int64_t y) {
-    const int64_t row = y * g->pitch, at = z * plane_size(g) + row;
-    const float *here = x[1] + row;
-    return (cells){here, y > 0 ? here - g->pitch : here, y + 1 < g->n[1] ? here + g->pitch : here,
-                   z > 0 ? x[0] + row : here, z + 1 < g->n[2] ? x[2] + row : here,
-                   g->w[0] + at, g->w[1] + at, g->w[1] + at + g->pitch, g->w[2] + at, g->w[2] + at + plane_size(g),
-                   g->s + at};
-}
+INLINE vf uppers(vu pairs) { return (vf)(pairs & 0xFFFF0000u); }
 
 /* r - A x of VL cells from cell i of a row on. */
 INLINE vf residual_at(const cells *c, vf r, int64_t i) {
-    const vf x = load(c->x + i);
-    vf y = r - load_half(c->s + i) * x;
-    y = add_product(y, load_half(c->wx + i), load(c->x + i - 1) - x);
-    y = add_product(y, load_half(c->wx + i + 1), load(c->x + i + 1) - x);
-    y = add_product(y, load_half(c->wy + i), load(c->south + i) - x);
-    y = add_product(y, load_half(c->wy_high + i), load(c->north + i) - x);
-    y = add_product(y, load_half(c->wz + i), load(c->below + i) - x);
-    return add_product(y, load_half(c->wz_high + i), load(c->above + i) - x);
+    const vf x = floats(c->x + i);
+    const vu xy = words(c->xy + i), zs = words(c->zs + i);
+    vf y = r - uppers(zs) * x;
+    y = add_product(y, lowers(xy), floats(c->x + i - 1) - x);
+    y = add_product(y, lowers(words(c->xy + i + 1)), floats(c->x + i + 1) - x);
+    y = add_product(y, uppers(xy), floats(c->south + i) - x);
+    y = add_product(y, uppers(words(c->north_xy + i)), floats(c->north + i) - x);
+    y = add_product(y, lowers(zs), floats(c->below + i) - x);
+    return add_product(y, lowers(words(c->above_zs + i)), floats(c->above + i) - x);
 }
 
 INLINE cells cells_of_iterate(const slab *sl, int64_t k, int64_t z, int64_t y) {
@@ -68,20 +92,20 @@ INLINE cells cells_of_iterate(const slab *sl, int64_t k, int64_t z, int64_t y) {
 INLINE const float *row_of(const parts_box *b, int64_t z, int64_t y) { return b->at + z * b->plane + y * b->pitch; }
 
 INLINE vf stepped(const cells *c, const uint16_t *inverse, vf r, vf omega, int64_t i) {
-    return add_product(load(c->x + i), omega * load_half(inverse + i), residual_at(c, r, i));
+    return add_product(floats(c->x + i), omega * load_half(inverse + i), residual_at(c, r, i));
 }
 
 /* x + omega D^-1 (r - A x) of a plane of iterate k to that of the next one, or to a box if there is one. */
-static NOINLINE void step_plane(const slab *sl, int64_t k, int64_t z, float omega, const parts_box *to) {
+static NOINLINE void step_plane(const slab *sl, int64_t k, int64_t z, range rows, float omega, const parts_box *to) {
     const parts_grid *g = sl->g;
     const vf by = splat(omega);
-    for (int64_t y = 0; y < g->n[1]; y++) {
+    for (int64_t y = rows.begin; y < rows.end; y++) {
         const cells c = cells_of_iterate(sl, k, z, y);
         const uint16_t *inverse = g->inverse + z * plane_size(g) + y * g->pitch;
         const float *r = row_of(sl->r, z, y);
         float *out = to ? (float *)row_of(to, z, y) : plane(sl, k + 1, z) + y * g->pitch;
         int64_t i = 0;
-        for (; i + VL <= g->n[0]; i += VL) store(out + i, stepped(&c, inverse, load(r + i), by, i));
+        for (; i + VL <= g->n[0]; i += VL) store(out + i, stepped(&c, inverse, floats(r + i), by, i));
         if (i == g->n[0]) continue;
         const int64_t left = g->n[0] - i;
         store_part(out + i, stepped(&c, inverse, load_part(r + i, left), by, i), to ? left : VL);
@@ -91,7 +115,7 @@ static NOINLINE void step_plane(const slab *sl, int64_t k, int64_t z, float omeg
 /* The residual of a plane of iterate k, added up over parts. row: room for one */
 static NOINLINE void add_residual(const slab *sl, int64_t k, int64_t z, float *row, float *sum) {
     const parts_grid *g = sl->g;
-    for (int64_t y = 0; y < g->n[1]; y++) {
+    for (int64_t y = sl->y_begin; y < sl->y_end; y++) {
         const cells c = cells_of_iterate(sl, k, z, y);
         const float *r = row_of(sl->r, z, y);
         const int32_t *part = g->part + (z * g->n[1] + y) * g->n[0];
@@ -103,10 +127,10 @@ static NOINLINE void add_residual(const slab *sl, int64_t k, int64_t z, float *r
 }
 
 /* The first step from 0. */
-static NOINLINE void scaled_plane(const slab *sl, int64_t z, float omega) {
+static NOINLINE void scaled_plane(const slab *sl, int64_t z, range rows, float omega) {
     const parts_grid *g = sl->g;
     const vf by = splat(omega);
-    for (int64_t y = 0; y < g->n[1]; y++) {
+    for (int64_t y = rows.begin; y < rows.end; y++) {
         const uint16_t *inverse = g->inverse + z * plane_size(g) + y * g->pitch;
         const float *r = row_of(sl->r, z, y);
         float *out = plane(sl, 1, z) + y * g->pitch;
@@ -115,14 +139,13 @@ static NOINLINE void scaled_plane(const slab *sl, int64_t z, float omega) {
     }
 }
 
-static NOINLINE void corrected_plane(const slab *sl, int64_t z, const float *correction) {
+static NOINLINE void corrected_plane(const slab *sl, int64_t z, range rows, const float *correction) {
     const parts_grid *g = sl->g;
-    float *const to = plane(sl, 0, z);
-    memcpy(to, g->x + z * plane_size(g), (size_t)plane_size(g) * sizeof *to);
-    for (int64_t y = 0; y < g->n[1] && correction; y++) {
-        float *restrict out = to + y * g->pitch;
+    for (int64_t y = rows.begin; y < rows.end; y++) {
+        float *restrict out = plane(sl, 0, z) + y * g->pitch;
+        memcpy(out, g->x + z * plane_size(g) + y * g->pitch, (size_t)g->pitch * sizeof *out);
         const int32_t *restrict part = g->part + (z * g->n[1] + y) * g->n[0];
-        for (int64_t i = 0; i < g->n[0]; i++) out[i] += part[i] >= 0 ? correction[part[i]] : 0.0f;
+        for (int64_t i = 0; i < g->n[0] && correction; i++) out[i] += part[i] >= 0 ? correction[part[i]] : 0.0f;
     }
 }
 
@@ -130,7 +153,19 @@ static NOINLINE void corrected_plane(const slab *sl, int64_t z, const float *cor
 static slab own_slab(const parts_grid *g, const parts_box *r, int64_t steps) {
     const int64_t t = omp_get_thread_num(), team = omp_get_num_threads(), pairs = (g->n[2] + 1) / 2;
     const int64_t size = (steps + 1) * RING * (ALIGN + plane_size(g)) + ALIGN;
-    return (slab){g, r, g->rings + t * size, 2 * (pairs * t / team), least(2 * (pairs * (t + 1) / team), g->n[2]), steps};
+    return (slab){.g = g, .r = r, .ring = g->rings + t * size, .steps = steps,
+                  .begin = 2 * (pairs * t / team), .end = least(2 * (pairs * (t + 1) / team), g->n[2])};
+}
+
+/* Tiles of rows, none if there are no planes, and the rows of one of them. */
+INLINE int64_t tiles(const slab *sl) {
+    return sl->begin < sl->end ? (plane_size(sl->g) + TILE - 1) / TILE : 0;
+}
+
+INLINE void take_tile(slab *sl, int64_t tile) {
+    const int64_t pairs = (sl->g->n[1] + 1) / 2, count = tiles(sl);
+    sl->y_begin = 2 * (pairs * tile / count);
+    sl->y_end = least(2 * (pairs * (tile + 1) / count), sl->g->n[1]);
 }
 
 /* Whether plane z is one that is needed of the iterate that so many steps follow. */
@@ -138,19 +173,28 @@ INLINE int needed(const slab *sl, int64_t z, int64_t following) {
     return z >= sl->begin - following && z < sl->end + following && z >= 0 && z < sl->g->n[2];
 }
 
+static void down_tile(const slab *sl, const float *omega, float *sum) {
+    const parts_grid *g = sl->g;
+    const int64_t steps = sl->steps, at = sl->y_begin * g->pitch, size = (sl->y_end - sl->y_begin) * g->pitch;
+    float *const row = plane(sl, 0, 0); /* there is no iterate before the first */
+    for (int64_t z = sl->begin - steps; z < sl->end + steps; z++) {
+        if (needed(sl, z, steps)) scaled_plane(sl, z, rows_for(sl, steps), omega[0]);
+        for (int64_t k = 1; k < steps; k++)
+            if (needed(sl, z - k, steps - k)) step_plane(sl, k, z - k, rows_for(sl, steps - k), omega[k], NULL);
+        const int64_t last = z - steps;
+        if (!needed(sl, last, 0)) continue;
+        memcpy(g->x + last * plane_size(g) + at, plane(sl, steps, last) + at, (size_t)size * sizeof *g->x);
+        if (sum) add_residual(sl, steps, last, row, sum);
+    }
+}
+
 /* x from 0 by `steps` steps, and its residual added up over parts where there are some, to their sum, which is 0
  * before. By all threads of a team. */
 void parts_grid_down(const parts_grid *g, const parts_box *r, const float *omega, int64_t steps, float *sum) {
-    const slab sl = own_slab(g, r, steps);
-    float *const row = plane(&sl, 0, 0); /* there is no iterate before the first */
-    for (int64_t z = sl.begin - steps; z < sl.end + steps && sl.begin < sl.end; z++) {
-        if (needed(&sl, z, steps)) scaled_plane(&sl, z, omega[0]);
-        for (int64_t k = 1; k < steps; k++)
-            if (needed(&sl, z - k, steps - k)) step_plane(&sl, k, z - k, omega[k], NULL);
-        const int64_t last = z - steps;
-        if (!needed(&sl, last, 0)) continue;
-        memcpy(g->x + last * plane_size(g), plane(&sl, steps, last), (size_t)plane_size(g) * sizeof *g->x);
-        if (sum) add_residual(&sl, steps, last, row, sum);
+    slab sl = own_slab(g, r, steps);
+    for (int64_t tile = 0; tile < tiles(&sl); tile++) {
+        take_tile(&sl, tile);
+        down_tile(&sl, omega, sum);
     }
 #pragma omp barrier
 }
@@ -158,20 +202,25 @@ void parts_grid_down(const parts_grid *g, const parts_box *r, const float *omega
 /* As many steps from x and the correction of the next level, if there is any. */
 void parts_grid_up(const parts_grid *g, const parts_box *r, const parts_box *to, const float *omega, int64_t steps,
                    const float *correction) {
-    const slab sl = own_slab(g, r, steps);
-    for (int64_t z = sl.begin - steps; z < sl.end + steps && sl.begin < sl.end; z++) {
-        if (needed(&sl, z, steps)) corrected_plane(&sl, z, correction);
-        for (int64_t k = 0; k < steps; k++)
-            if (needed(&sl, z - k - 1, steps - k - 1))
-                step_plane(&sl, k, z - k - 1, omega[k], k + 1 < steps ? NULL : to);
+    slab sl = own_slab(g, r, steps);
+    for (int64_t tile = 0; tile < tiles(&sl); tile++) {
+        take_tile(&sl, tile);
+        for (int64_t z = sl.begin - steps; z < sl.end + steps; z++) {
+            if (needed(&sl, z, steps)) corrected_plane(&sl, z, rows_for(&sl, steps), correction);
+            for (int64_t k = 0; k < steps; k++) {
+                const int64_t after = steps - k - 1;
+                if (needed(&sl, z - k - 1, after))
+                    step_plane(&sl, k, z - k - 1, rows_for(&sl, after), omega[k], after ? NULL : to);
+            }
+        }
     }
 #pragma omp barrier
 }
 
-INLINE uint16_t to_half(float value) {
+INLINE uint32_t to_half(float value) {
     uint32_t word;
     memcpy(&word, &value, sizeof word);
-    return (uint16_t)((word + 0x7FFF + (word >> 16 & 1)) >> 16);
+    return (word + 0x7FFF + (word >> 16 & 1)) >> 16;
 }
 
 /* w, s and the inverse diagonal from float64, of which rows and planes lie so far apart; returns how many cells have an
@@ -190,17 +239,15 @@ int64_t dcdm_parts_fill_grid(const parts_grid *g, const double *const w[3], cons
         const double *restrict wz_high = w[2] && z + 1 < nz ? wz + apart : wx;
         const double south = w[1] && y > 0, north = w[1] && y + 1 < ny, below = w[2] && z > 0;
         const double above = w[2] && z + 1 < nz;
-        uint16_t *restrict x_to = g->w[0] + to, *restrict y_to = g->w[1] + to, *restrict z_to = g->w[2] + to;
-        uint16_t *restrict s_to = g->s + to, *restrict inverse = g->inverse + to;
+        uint32_t *restrict xy = g->xy + to, *restrict zs = g->zs + to;
+        uint16_t *restrict inverse = g->inverse + to;
         for (int64_t i = 0; i < nx; i++) {
             const double east = i + 1 < nx ? wx[i + 1] : 0.0, west = i > 0 ? wx[i] : 0.0;
             const double low_y = south * wy[i], low_z = below * wz[i];
             const double sum = own[i] + west + east + low_y + north * wy_high[i] + low_z + above * wz_high[i];
-            x_to[i] = to_half((float)west);
-            y_to[i] = to_half((float)low_y);
-            z_to[i] = to_half((float)low_z);
-            s_to[i] = to_half((float)own[i]);
-            inverse[i] = to_half(sum > 0.0 ? (float)(1.0 / sum) : 0.0f);
+            xy[i] = to_half((float)west) | to_half((float)low_y) << 16;
+            zs[i] = to_half((float)low_z) | to_half((float)own[i]) << 16;
+            inverse[i] = (uint16_t)to_half(sum > 0.0 ? (float)(1.0 / sum) : 0.0f);
             unknowns += inverse[i] > 0;
         }
     }
