@@ -96,7 +96,7 @@ class PartsCoarseSolver:
             self._mpi.Allgatherv(np.ascontiguousarray(r), [self._gathered, self._counts])
             self._place(self._gathered, self._r)
             r = self._r
-        self.solve(r, self._x)
+        self.solve(np.ascontiguousarray(r, np.float32), self._x)
         return self._x[self._own]
 
     def solve(self, r: np.ndarray, out: np.ndarray) -> None:

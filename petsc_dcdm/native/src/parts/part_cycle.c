@@ -10,9 +10,6 @@
 #include "common.h"
 #include "parts/part_cycle.h"
 #include "parts/part_grid.h"
-#ifdef __AVX2__
-#include <immintrin.h>
-#endif
 
 typedef struct {
     const float *inverse;      /* [n][n] of the coarsest level */
@@ -40,18 +37,6 @@ INLINE int64_t share_of(int64_t n, team t, int number) { return n * number / t.c
 #define SHARE(n, t, i) \
     for (int64_t i = share_of(n, t, t.number), i##_end = share_of(n, t, t.number + 1); i < i##_end; i++)
 
-INLINE vf gather(const float *x, const int32_t *at) {
-#if defined(__AVX512F__)
-    return (vf)_mm512_i32gather_ps(_mm512_loadu_si512(at), x, 4);
-#elif defined(__AVX2__)
-    return (vf)_mm256_i32gather_ps(x, _mm256_loadu_si256((const __m256i *)at), 4);
-#else
-    vf v;
-    for (int i = 0; i < VL; i++) v[i] = x[at[i]];
-    return v;
-#endif
-}
-
 static NOINLINE vf with_rest(const parts_stage *l, const float *x, int64_t slice, int64_t lane, vf sum) {
     float each[VL];
     store(each, sum);
@@ -69,7 +54,7 @@ INLINE vf minus_image(const parts_stage *l, const float *x, int64_t slice, int64
     const vf here = load(x + at);
     vf sum = -load(l->s + at) * here;
     for (int64_t e = l->slice[slice] + lane, end = l->slice[slice + 1]; e < end; e += SLICE)
-        sum += load(l->value + e) * (gather(x, l->column + e) - here);
+        sum += load(l->value + e) * (gather(x, load_places(l->column + e)) - here);
     return l->rest[slice] == l->rest[slice + 1] ? sum : with_rest(l, x, slice, lane, sum);
 }
 
@@ -214,8 +199,9 @@ static void solve(const parts_stage *l, int64_t below, const parts_cycle *cycle,
         add_up(l + 1, t, y);
         find(l + 1, below - 1, cycle, t);
         const float *e = l[1].x;
-        SHARE(l->n, t, i)
-            if (l->part[i] >= 0) x[i] += e[l->part[i]];
+        SHARE(slices(l), t, slice)
+            for (int64_t at = slice * SLICE; at < (slice + 1) * SLICE; at += VL)
+                store(x + at, load(x + at) + gather_some(e, load_places(l->part + at)));
         meet(t);
     }
     x = smooth(l, cycle, t, x, y, 0, &y);

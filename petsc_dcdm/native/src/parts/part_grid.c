@@ -3,6 +3,7 @@
  * it once for each of some tiles of rows, so that what a step finds is still near from the one before. Slabs and tiles
  * overlap by as many planes and rows as there are steps, which are worked out twice. */
 #include "common.h"
+#include "parts/part_cycle.h"
 #include "parts/part_grid.h"
 
 enum { RING = 3, TILE = 8192 }; /* cells of a plane in a tile: what a step finds of eight planes is within 2 MB */
@@ -145,7 +146,11 @@ static NOINLINE void corrected_plane(const slab *sl, int64_t z, range rows, cons
         float *restrict out = plane(sl, 0, z) + y * g->pitch;
         memcpy(out, g->x + z * plane_size(g) + y * g->pitch, (size_t)g->pitch * sizeof *out);
         const int32_t *restrict part = g->part + (z * g->n[1] + y) * g->n[0];
-        for (int64_t i = 0; i < g->n[0] && correction; i++) out[i] += part[i] >= 0 ? correction[part[i]] : 0.0f;
+        if (!correction) continue;
+        int64_t i = 0;
+        for (; i + VL <= g->n[0]; i += VL)
+            store(out + i, floats(out + i) + gather_some(correction, load_places(part + i)));
+        for (; i < g->n[0]; i++) out[i] += part[i] >= 0 ? correction[part[i]] : 0.0f;
     }
 }
 
