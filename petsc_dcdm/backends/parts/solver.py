@@ -13,8 +13,8 @@ from petsc_dcdm.backends.parts.stages import DENSE_MOST, SUMMED, PartsStage, sta
 
 STEPS, STEPS_BELOW = 6, 2
 """Of the polynomial before and after each correction, on the grid and on the levels below it: even, so that iterates
-end where they were. Steps on the grid take a quarter of the time of those on as many unknowns in rows: four of both
-take one or two iterations fewer and twice the time."""
+end where they were. Steps on the grid take a small part of the time of those on as many unknowns in rows: four of both
+took one or two iterations fewer and twice the time."""
 
 SPECTRUM, SPECTRUM_BELOW = (0.15, 1.95), (0.35, 1.95)
 """Eigenvalues of the matrix over its diagonal that the polynomial damps; none is larger than 2."""
