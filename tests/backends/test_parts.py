@@ -215,9 +215,9 @@ class Reference:
         return plane @ np.linalg.lstsq(plane.T @ (A @ plane), plane.T @ r, rcond=None)[0]
 
 
-@pytest.mark.parametrize("shape", [(12, 17, 19), (1, 40, 70), (3, 2, 60), (4, 140, 70)])  # the last in two tiles of rows
+@pytest.mark.parametrize("shape", [(12, 17, 19), (1, 40, 70), (3, 2, 60), (4, 140, 70)])
 @pytest.mark.parametrize("decades", [0.0, 3.0])
-def test_the_cycle_is_that_of_the_textbook(shape, decades, monkeypatch):
+def test_the_cycle_is_that_of_the_textbook(shape, decades, monkeypatch):  # the last shape has two tiles of rows
     monkeypatch.setattr(parts, "DENSE_LIMIT", 30)
     w, s = medium(shape, 5, decades, 0.1)
     w = [np.ascontiguousarray(face) for face in w]
