@@ -110,5 +110,6 @@ class GridLevel:
         most = 6 * self.c.n[0] * (1 + halved[1]) * (1 + halved[2]) * sizes[1] * sizes[2]
         level.column, level.value = aligned_empty(most, np.int32), aligned_empty(most, np.float32)
         k.dcdm_parts_grid_rows(grid, c_halved, level.c, work, self._threads)
-        level.column, level.value = (array[: level.row[-1]] for array in (level.column, level.value))
+        count = int(level.row[-1])
+        level.column, level.value = level.column[:count], level.value[:count]
         return level

@@ -174,7 +174,7 @@ int64_t dcdm_parts_grid_divide(const parts_grid *g, const int64_t halved[3], con
 /* Low faces along axis a of a row of cells, in series with the ways within the parts on both sides, as in
  * part_setup.c: along an axis that is halved a part reaches no further than the other cell of the block. at, cell: of
  * the first; odd: of the cells along y and z, whether it is the second of its block */
-static NOINLINE void faces_of_row(const parts_grid *g, int a, int halved, int64_t at, int64_t cell, int odd,
+static NOINLINE void faces_of_row(const parts_grid *g, int a, int64_t halved, int64_t at, int64_t cell, int odd,
                                   float *restrict to) {
     const int64_t step[3] = {1, g->pitch, plane_size(g)}, apart[3] = {1, g->n[0], g->n[0] * g->n[1]};
     const int32_t *part = g->part + cell;
@@ -215,7 +215,7 @@ INLINE void couple(block_part *p, int32_t q, float w) {
 
 enum { FACES = 5 }; /* of a row of cells: low ones along x, low and high ones along y and z */
 
-/* Those of all rows of a line of blocks: to[row][FACES][pitch + 1], for they need one more along x. */
+/* Those of all rows of a line of blocks: to[row][FACES][pitch + ALIGN], for there is one more along x. */
 static void faces_of_line(const parts_grid *g, const int64_t halved[3], const line_rows *rows, float *to) {
     const int64_t size = g->pitch + ALIGN;
     for (int k = 0; k < 4; k++) {
