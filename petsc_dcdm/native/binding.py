@@ -125,6 +125,7 @@ def kernels(half: bool = True) -> ctypes.CDLL:
         "dcdm_count_blocks": (_i64, [level, i32]),
         "dcdm_set_up": (None, [level, ctypes.POINTER(Network), ctypes.POINTER(SetUp), _pointer, i32]),
         "dcdm_join_shares": (None, [level, ctypes.POINTER(SetUp), i32]),
+        "dcdm_active": (_i64, [_pointer, _pointer, _i64, _i64, _pointer, _pointer, _i64, _pointer, i32]),
         "dcdm_bounds": (None, [*[_pointer] * 4, i32, *[_i64] * 5, _pointer, i32]),
         "dcdm_load": (None, [level, _pointer, f64, i32]),
         "dcdm_unload": (None, [level, _pointer, f64, i32]),

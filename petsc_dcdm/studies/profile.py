@@ -83,8 +83,13 @@ def watch(took: Took) -> list[CpuHierarchy]:
     pc.renewed = timed("CoarseSolver", pc.renewed, took)
     backend.CpuHierarchy = remember  # type: ignore[misc, assignment]
     hierarchy.recording = lambda: True  # for a cycle leg by leg
-    for solver in (coarse.PetscCoarseSolver, coarse.PartsCoarseSolver, coarse.BandCoarseSolver):
-        solver.__call__ = timed("coarse solve", solver.__call__, took)  # type: ignore[method-assign]
+    calls = (
+        (coarse.PetscCoarseSolver, "__call__"),
+        (coarse.PartsCoarseSolver, "solve"),
+        (coarse.BandCoarseSolver, "__call__"),
+    )
+    for solver, name in calls:
+        setattr(solver, name, timed("coarse solve", getattr(solver, name), took))
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.layout import Plan, SerialLayout
 from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.native.binding import kernels
 from petsc_dcdm.native.build import KernelsUnavailable
 from petsc_dcdm.network.multigrid import TorchHierarchy
 from petsc_dcdm.network.weights import ModelFile, WeightsError
@@ -40,6 +42,39 @@ def test_equals_torch(shape: Shape, plan: Plan, steps: int, visits: int) -> None
     size = np.abs(want).max()
     for _ in range(2):
         assert np.abs(applied(network, r) - want).max() < 5e-6 * size
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 40)),
+    rings=st.tuples(*3 * [st.booleans()]),
+    share=st.sampled_from([0.0, 0.01, 0.2, 1.0]),
+    seed=st.integers(0, 99),
+    threads=st.integers(1, 3),
+)
+def test_active_cells_of_rows(
+    shape: Shape, rings: tuple[bool, bool, bool], share: float, seed: int, threads: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    wide = [rng.random([n + 2 for n in shape]) * (rng.random([n + 2 for n in shape]) < share) for _ in range(4)]
+    arrays = [a[1:-1, 1:-1, 1:-1] for a in wide]
+    expected = sum(arrays)
+    for axis, face in enumerate(arrays[:3]):
+        high = np.roll(face, -1, 2 - axis)
+        if not rings[2 - axis]:
+            high[(slice(None),) * (2 - axis) + (-1,)] = 0.0
+        expected = expected + high
+    lives = expected > 0
+    own = [sorted(rng.integers(0, n + 1, 2)) for n in shape]
+    found = np.full((*shape[:2], 2), -1, np.int32)
+    numbers = [(ctypes.c_int64 * len(a))(*a) for a in (shape, [int(ring) for ring in rings], np.ravel(own))]
+    pointers = (ctypes.c_void_p * 4)(*(a.ctypes.data for a in arrays))
+    planes, rows, _ = (stride // 8 for stride in arrays[0].strides)
+    count = kernels().dcdm_active(pointers, numbers[0], planes, rows, *numbers[1:], 16, found.ctypes.data, threads)
+    assert count == lives[tuple(slice(*ends) for ends in own)].sum()
+    for row, ends in zip(lives.reshape(-1, shape[2]), found.reshape(-1, 2), strict=True):
+        where = np.flatnonzero(row)
+        assert list(ends) == ([where[0] // 16 * 16, where[-1] // 16 * 16 + 16] if where.size else [0, 0])
 
 
 @settings(max_examples=25, deadline=None)

@@ -181,7 +181,10 @@ class CpuHierarchy:
         if self._count == 0:
             stage = self._stages[0]
             self._run(self._kernels.dcdm_load, self._finest, r, scale, self._threads)
-            if self.team.leads:
+            solve = getattr(self.coarse_solve, "solve", None)  # from array to array, without copies
+            if self.team.leads and solve is not None:
+                solve(stage.r.inner, d.inner)
+            elif self.team.leads:
                 self._coarse_r[...] = stage.r.inner
                 d.inner[...] = self.coarse_solve(self._coarse_r)
             return

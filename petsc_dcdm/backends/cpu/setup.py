@@ -135,7 +135,8 @@ class CpuLevels:
             box = coarse_crop(box, axes)
         global_shape, offset, shape = wholes[-1]
         assert not isinstance(source, PackedStencil)
-        arrays = [np.array(a[last.own], np.float64) for a in source]
+        source = [np.asarray(a, np.float64) for a in source]
+        arrays = [a[last.own] for a in source]
         active = self._find_active(last, source)
         self._add_level(LevelInfo(global_shape, offset, shape, (), active))
         if _size(box) != shape:
@@ -269,22 +270,15 @@ class CpuLevels:
         return high
 
     def _find_active(self, stage: Stage, source: list[np.ndarray]) -> int:
-        """Where the coarsest level has active cells; `source` covers its arrays."""
+        """Where the coarsest level has active cells; `source`, float64 and all in memory alike, covers its arrays."""
         if self.empty:
             return 0
-        d = sum(source[1:], source[0].astype(np.float64))
-        for axis in range(3):
-            all_but_last(d, axis)[...] += all_but_first(source[axis], axis)
-            if stage.geometry.rings[2 - axis]:
-                _layer(d, axis, -1)[...] += _layer(source[axis], axis, 0)
-        active = d > 0
-        any_ = active.any(axis=2)
-        first = active.argmax(axis=2) // ALIGN * ALIGN
-        last = active.shape[2] - active[..., ::-1].argmax(axis=2)
-        shape = stage.range.shape[:2]
-        stage.range[..., 0] = np.where(any_, first, 0).reshape(shape)
-        stage.range[..., 1] = np.where(any_, -(-last // ALIGN) * ALIGN, 0).reshape(shape)
-        return int(active[stage.own].sum())
+        rows, planes = (stride // source[0].itemsize for stride in source[0].strides[1::-1])
+        sizes, rings = (ctypes.c_int64 * 3)(*source[0].shape), (ctypes.c_int64 * 3)(*stage.geometry.rings)
+        own = (ctypes.c_int64 * 6)(*(end for part in stage.own for end in (part.start, part.stop)))
+        arrays = (ctypes.c_void_p * 4)(*(a.ctypes.data for a in source))
+        where, threads = stage.range.ctypes.data, self._threads if self._team.ranks == 1 else 1
+        return int(self.kernels.dcdm_active(arrays, sizes, planes, rows, rings, own, ALIGN, where, threads))
 
 
 def kernels_for(file: ModelFile, half: bool = True, layout: Layout | None = None) -> ctypes.CDLL:

@@ -9,11 +9,15 @@ from math import prod
 import numpy as np
 
 from petsc_dcdm.backends.parts.levels import FOLLOWS, FOLLOWS_FLAT, Part, axes_to_halve, kernels, weaken
-from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.native.binding import ALIGN
+from petsc_dcdm.native.memory import aligned_empty, aligned_zeros
 from petsc_dcdm.native.structures import mirrors
 
-RING = 4
+RING = 3
 """Planes of an iterate that a thread keeps; as in part_grid.c."""
+
+FACES = 5
+"""Numbers that the rows of the next level want of each cell; as in part_first.c."""
 
 
 @mirrors("parts_grid")
@@ -23,9 +27,16 @@ class PartsGrid(ctypes.Structure):
     _fields_ = [
         ("n", ctypes.c_int64 * 3),
         ("flat", ctypes.c_int64),
-        ("w", ctypes.c_void_p * 3),
-        *[(name, ctypes.c_void_p) for name in ("s", "inverse", "part", "x", "y", "r", "rings")],
+        ("pitch", ctypes.c_int64),
+        *[(name, ctypes.c_void_p) for name in ("xy", "zs", "inverse", "part", "x", "rings")],
     ]
+
+
+@mirrors("parts_box")
+class PartsBox(ctypes.Structure):
+    """parts_box of part_grid.h."""
+
+    _fields_ = [("at", ctypes.c_void_p), ("pitch", ctypes.c_int64), ("plane", ctypes.c_int64)]
 
 
 class GridLevel:
@@ -34,7 +45,8 @@ class GridLevel:
     Parameters
     ----------
     w, s
-        conductances of the low faces along x, y, z and extra diagonal, float64 and contiguous (nz, ny, nx); not kept.
+        conductances of the low faces along x, y, z and extra diagonal, float64 (nz, ny, nx), all in memory alike and
+        along x without gaps; not kept.
 
     Attributes
     ----------
@@ -47,25 +59,37 @@ class GridLevel:
     """
 
     def __init__(self, w: Sequence[np.ndarray], s: np.ndarray, steps: int, threads: int) -> None:
-        nz, ny, nx = s.shape
+        nz, ny, nx = self.shape = s.shape
         self._flat, self._threads = nz == 1, threads
         n = (nx, 1, ny) if self._flat else (nx, ny, nz)
         faces = [w[0], None, w[1]] if self._flat else list(w)
-        padded = (n[0] + 2) * (n[1] + 2)
-        self._arrays = [aligned_zeros(padded * (n[2] + 2), np.float32) for _ in range(5)]
-        self.r, self.x, self.y = (aligned_zeros(s.size, np.float32) for _ in range(3))
-        self.part = np.full(s.shape, -1, np.int32)
-        self._rings = aligned_zeros(threads * (steps + 1) * RING * padded, np.float32)
+        self._pitch = -(-nx // ALIGN) * ALIGN
+        plane = n[1] * self._pitch
+        self._size = n[2] * plane
+        words = np.uint32, np.uint32, np.uint16
+        self._xy, self._zs, self._inverse = (aligned_zeros(self._size + plane + ALIGN, word) for word in words)
+        self._x = self.zeros()
+        self.part = aligned_empty(s.size, np.int32).reshape(s.shape)
+        self._rings = aligned_zeros(threads * ((steps + 1) * RING * (ALIGN + plane) + ALIGN), np.float32)
         self.halved: tuple[int, ...] = (0, 0, 0)
-        self.c = PartsGrid(flat=int(self._flat))
+        self.c = PartsGrid(flat=int(self._flat), pitch=self._pitch)
         self.c.n[:] = n
-        self.c.w[:] = [a.ctypes.data for a in self._arrays[:3]]
-        self.c.s, self.c.inverse = (a.ctypes.data for a in self._arrays[3:])
-        self.c.part, self.c.rings = self.part.ctypes.data, self._rings.ctypes.data
-        self.c.x, self.c.y, self.c.r = (a.ctypes.data for a in (self.x, self.y, self.r))
+        self.c.xy, self.c.zs, self.c.inverse = (a.ctypes.data for a in (self._xy, self._zs, self._inverse))
+        self.c.part, self.c.rings, self.c.x = (a.ctypes.data for a in (self.part, self._rings, self._x))
         pointers = (ctypes.c_void_p * 3)(*(None if face is None else face.ctypes.data for face in faces))
-        kernels().dcdm_parts_fill_grid(ctypes.addressof(self.c), pointers, s.ctypes.data, threads)
-        self.unknowns = int(np.count_nonzero(self._arrays[4]))
+        plane, pitch, _ = (stride // s.itemsize for stride in s.strides)
+        there = pointers, s.ctypes.data, pitch, pitch if self._flat else plane
+        self.unknowns = kernels().dcdm_parts_fill_grid(ctypes.addressof(self.c), *there, threads)
+
+    def zeros(self) -> np.ndarray:
+        """float32 0 over the cells (nz, ny, nx) and what lies beyond the end of their rows, with room around it."""
+        whole = aligned_zeros(self._size + 2 * ALIGN, np.float32)
+        return whole[ALIGN:-ALIGN].reshape(*self.shape[:2], self._pitch)
+
+    def box(self, array: np.ndarray) -> PartsBox:
+        """float32 (nz, ny, nx or more), along x without gaps, for C; valid while the array lives."""
+        plane, pitch, _ = (stride // array.itemsize for stride in array.strides)
+        return PartsBox(at=array.ctypes.data, pitch=pitch, plane=pitch if self._flat else plane)
 
     def divide(self) -> Part | None:
         """The next level; None where there are no couplings."""
@@ -76,13 +100,16 @@ class GridLevel:
             return None
         sizes = [(n + 1) // 2 if half else n for n, half in zip(self.c.n, halved, strict=True)]
         c_halved, c_sizes = (ctypes.c_int64 * 3)(*halved), (ctypes.c_int64 * 3)(*sizes)
-        first, part = np.empty(prod(sizes) + 1, np.int64), self.part.ctypes.data
-        to, follows = first.ctypes.data, FOLLOWS_FLAT if self._flat else FOLLOWS
-        shapes, rest = (grid, c_halved, c_sizes), (follows, part, to, self._threads)
+        first = np.empty(prod(sizes) + 1, np.int64)
+        room = np.empty(self._threads * 4 * FACES * (self._pitch + ALIGN), np.float32)
+        to, work = first.ctypes.data, room.ctypes.data
+        shapes, rest = (grid, c_halved, c_sizes), (FOLLOWS_FLAT if self._flat else FOLLOWS, to, work, self._threads)
         weaken(lambda together: k.dcdm_parts_grid_divide(*shapes, together, *rest), self.unknowns, self._flat)
         self.halved = (halved[0], halved[2], 0) if self._flat else halved
         level = Part((sizes[0], sizes[2], 1) if self._flat else sizes, first)
-        k.dcdm_parts_grid_rows(grid, c_halved, level.c, 1, self._threads)
-        level.begin_rows()
-        k.dcdm_parts_grid_rows(grid, c_halved, level.c, 0, self._threads)
+        most = 6 * self.c.n[0] * (1 + halved[1]) * (1 + halved[2]) * sizes[1] * sizes[2]
+        level.column, level.value = aligned_empty(most, np.int32), aligned_empty(most, np.float32)
+        k.dcdm_parts_grid_rows(grid, c_halved, level.c, work, self._threads)
+        count = int(level.row[-1])
+        level.column, level.value = level.column[:count], level.value[:count]
         return level

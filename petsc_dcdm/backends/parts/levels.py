@@ -20,7 +20,7 @@ import numpy as np
 
 from petsc_dcdm.native.binding import declared
 from petsc_dcdm.native.build import library
-from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.native.memory import aligned_empty
 from petsc_dcdm.native.structures import mirrors
 
 TOGETHER, TOGETHER_FLAT = 0.2, 0.1
@@ -73,7 +73,7 @@ def kernels() -> ctypes.CDLL:
     signatures = {
         "dcdm_parts_grid_seen": (None, [_pointer, _pointer]),
         "dcdm_parts_grid_divide": (_i64, [_pointer, _pointer, _pointer, f64, f64, _pointer, _pointer, i32]),
-        "dcdm_parts_grid_rows": (None, [_pointer, _pointer, level, i32, i32]),
+        "dcdm_parts_grid_rows": (None, [_pointer, _pointer, level, _pointer, i32]),
         "dcdm_parts_seen": (None, [level, _pointer, i32]),
         "dcdm_parts_strongest": (None, [level, _pointer, i32]),
         "dcdm_parts_divide": (_i64, [level, _pointer, f64, f64, _pointer, _pointer, _pointer, _pointer, i32]),
@@ -86,9 +86,9 @@ def kernels() -> ctypes.CDLL:
         "dcdm_parts_pack": (None, [level, _pointer, _pointer, i32]),
         "dcdm_parts_lead": (None, [_i64, _pointer, _pointer, _pointer, _pointer, i32]),
         "dcdm_parts_collect": (None, [_i64, _pointer, _i64, _pointer, _pointer]),
-        "dcdm_parts_fill_grid": (None, [_pointer, _pointer, _pointer, i32]),
+        "dcdm_parts_fill_grid": (_i64, [_pointer, _pointer, _pointer, _i64, _i64, i32]),
         "dcdm_parts_multiply": (None, [_pointer, _pointer, _pointer, i32]),
-        "dcdm_parts_solve": (None, [_pointer, _pointer, _i64, _pointer, _pointer, _i64, _i64, _pointer, i32]),
+        "dcdm_parts_solve": (None, [*4 * [_pointer], _i64, _pointer, _pointer, _i64, _i64, _pointer, i32]),
     }
     return declared(c, signatures)
 
@@ -99,11 +99,11 @@ class Part:
     def __init__(self, blocks: Sequence[int], first: np.ndarray) -> None:
         self.blocks, self.n = tuple(blocks), int(first[-1])
         self.first = first
-        self.row = np.empty(self.n + 1, np.int64)
-        self.block = np.empty(self.n, np.int32)
+        self.row = aligned_empty(self.n + 1, np.int64)
+        self.block = aligned_empty(self.n, np.int32)
         self.column, self.value = np.empty(0, np.int32), np.empty(0, np.float32)
         self.part = np.empty(0, np.int32)
-        self.s = np.empty(self.n, np.float32)
+        self.s = aligned_empty(self.n, np.float32)
         self.halved: tuple[int, ...] = (0, 0, 0)
         self.shift: tuple[int, ...] = (0, 0, 0)
 
@@ -120,7 +120,7 @@ class Part:
     def begin_rows(self) -> None:
         """Room for the rows, whose lengths are known."""
         count = kernels().dcdm_parts_begin(self.n, self.row.ctypes.data)
-        self.column, self.value = aligned_zeros(count, np.int32), aligned_zeros(count, np.float32)
+        self.column, self.value = aligned_empty(count, np.int32), aligned_empty(count, np.float32)
 
     def take_rows(self, room: np.ndarray, column: np.ndarray, value: np.ndarray, threads: int) -> None:
         """The rows that lie at ``room``, whose lengths are known."""
@@ -170,10 +170,10 @@ def _coarse(level: Part, shifted: bool, flat: bool, threads: int) -> Part | None
     sizes = zip(level.blocks, level.halved, level.shift, strict=True)
     blocks = [(n + shift + 1) // 2 if halved else n for n, halved, shift in sizes]
     first = np.empty(prod(blocks) + 1, np.int64)
-    parent, level.part = np.empty(level.n, np.int32), np.empty(level.n, np.int32)
-    strength = np.empty(level.n, np.float32)
+    parent, level.part = aligned_empty(level.n, np.int32), aligned_empty(level.n, np.int32)
+    strength = aligned_empty(level.n, np.float32)
     c.dcdm_parts_strongest(level.c, strength.ctypes.data, threads)
-    sizes_c, joined = (_i64 * 3)(*blocks), np.empty(level.n, np.uint8)
+    sizes_c, joined = (_i64 * 3)(*blocks), aligned_empty(level.n, np.uint8)
     arrays = [array.ctypes.data for array in (strength, parent, joined, first)]
     follows = FOLLOWS_FLAT if flat else FOLLOWS
     count = weaken(
@@ -182,10 +182,10 @@ def _coarse(level: Part, shifted: bool, flat: bool, threads: int) -> Part | None
     if count == level.n or (count > (SLOW_FLAT if flat else SLOW) * level.n and prod(blocks) == 1):
         return None
     coarse = Part(blocks, first)
-    room = np.empty(count + 1, np.int64)
+    room = aligned_empty(count + 1, np.int64)
     c.dcdm_parts_room(level.c, coarse.c, room.ctypes.data, threads)
-    column, value = aligned_zeros(int(room[-1]), np.int32), aligned_zeros(int(room[-1]), np.float32)
-    ways = np.empty((level.n, 3), np.float32)
+    column, value = aligned_empty(int(room[-1]), np.int32), aligned_empty(int(room[-1]), np.float32)
+    ways = aligned_empty(3 * level.n, np.float32)
     c.dcdm_parts_ways(level.c, ways.ctypes.data, threads)
     pointers = (array.ctypes.data for array in (ways, room, column, value))
     c.dcdm_parts_rows(level.c, coarse.c, *pointers, threads)

@@ -13,8 +13,8 @@ from petsc_dcdm.backends.parts.stages import DENSE_MOST, SUMMED, PartsStage, sta
 
 STEPS, STEPS_BELOW = 6, 2
 """Of the polynomial before and after each correction, on the grid and on the levels below it: even, so that iterates
-end where they were. Steps on the grid take a quarter of the time of those on as many unknowns in rows: four of both
-take one or two iterations fewer and twice the time."""
+end where they were. Steps on the grid take a small part of the time of those on as many unknowns in rows: four of both
+took one or two iterations fewer and twice the time."""
 
 SPECTRUM, SPECTRUM_BELOW = (0.15, 1.95), (0.35, 1.95)
 """Eigenvalues of the matrix over its diagonal that the polynomial damps; none is larger than 2."""
@@ -50,7 +50,8 @@ class PartsSolver:
     """
 
     def __init__(self, w: Sequence[np.ndarray], s: np.ndarray, threads: int) -> None:
-        w, s = [np.ascontiguousarray(face, np.float64) for face in w], np.ascontiguousarray(s, np.float64)
+        if any(a.dtype != np.float64 or a.strides != s.strides or a.strides[2] != a.itemsize for a in (*w, s)):
+            w, s = [np.ascontiguousarray(face, np.float64) for face in w], np.ascontiguousarray(s, np.float64)
         self._threads = threads
         self.grid = GridLevel(w, s, STEPS, threads)
         first = self.grid.divide()
@@ -61,33 +62,35 @@ class PartsSolver:
         if levels and levels[-1].n <= DENSE_MOST:
             self._inverse = _inverse(levels[-1])[np.ix_(*2 * [self.stages[-1].unknown])]
         self._c = (PartsStage * len(self.stages))(*(stage.c for stage in self.stages))
-        self._coefficients = np.concatenate((chebyshev(STEPS, *SPECTRUM), chebyshev(STEPS_BELOW, *SPECTRUM_BELOW)))
+        self._omegas = np.concatenate((omegas(STEPS, *SPECTRUM), omegas(STEPS_BELOW, *SPECTRUM_BELOW)))
         self._sums = np.zeros(3 * (max(self.unknowns) // SUMMED + 1))
 
-    def solve(self, r: np.ndarray) -> np.ndarray:
-        """x for the right-hand side ``r`` by one cycle, each float32 and of the grid's cells in order, 0 at inactive
-        ones; overwritten by the next call.
+    def solve(self, r: np.ndarray, out: np.ndarray) -> None:
+        """``out`` for the right-hand side ``r`` by one cycle, 0 at inactive cells; each float32 (nz, ny, nx), along x
+        without gaps.
         """
-        grid = self.grid
-        grid.r[:] = r
         inverse = None if self._inverse is None else self._inverse.ctypes.data
-        coefficients, sums = self._coefficients.ctypes.data, self._sums.ctypes.data
-        place, levels = ctypes.addressof(grid.c), ctypes.addressof(self._c)
+        omegas, sums = self._omegas.ctypes.data, self._sums.ctypes.data
+        boxes = [self.grid.box(array) for array in (r, out)]
+        place, here, to = (ctypes.addressof(c) for c in (self.grid.c, *boxes))
+        levels, count = ctypes.addressof(self._c), len(self._c)
         kernels().dcdm_parts_solve(
-            place, levels, len(self._c), inverse, coefficients, STEPS, STEPS_BELOW, sums, self._threads
+            place, here, to, levels, count, inverse, omegas, STEPS, STEPS_BELOW, sums, self._threads
         )
-        return grid.y
 
-    def solve_well(self, r: np.ndarray) -> np.ndarray:
+    def solve_well(self, r: np.ndarray, out: np.ndarray) -> None:
         """The same by as many cycles as it takes to reduce the residual to `WELL` of ``r``, at most `MOST_CYCLES`, each
         direction made conjugate to those before. For hierarchies that count on an exact solution.
         """
-        x, left = np.zeros(r.size, np.float32), np.array(r, np.float32)
+        nx = r.shape[2]
+        x, left = self.grid.zeros(), self.grid.zeros()
+        left[..., :nx] = r
         before: list[tuple[np.ndarray, np.ndarray, float]] = []
         wanted = WELL * float(np.linalg.norm(left))
         for _ in range(MOST_CYCLES):
-            direction = self.solve(left).copy()
-            image = self._image(direction)
+            direction, image = self.grid.zeros(), self.grid.zeros()
+            self.solve(left, direction)
+            self._multiply(direction, image)
             for p, image_p, energy_p in before:
                 share = np.float32(float(np.vdot(direction, image_p)) / energy_p)
                 direction -= share * p
@@ -100,24 +103,21 @@ class PartsSolver:
             if float(np.linalg.norm(left)) <= wanted:
                 break
             before.append((direction, image, energy))
-        return x
+        out[...] = x[..., :nx]
 
-    def _image(self, x: np.ndarray) -> np.ndarray:
-        """A x"""
-        to = np.empty(x.size, np.float32)
+    def _multiply(self, x: np.ndarray, to: np.ndarray) -> None:
+        """to = A x; both as those of `GridLevel.zeros`."""
         kernels().dcdm_parts_multiply(ctypes.addressof(self.grid.c), x.ctypes.data, to.ctypes.data, self._threads)
-        return to
 
 
-def chebyshev(steps: int, low: float, high: float) -> np.ndarray:
-    """float32 (steps, 2): a, b of x + a (x - before) + b D^-1 (r - A x), the Chebyshev iteration on [low, high]."""
-    middle, half = (high + low) / 2, (high - low) / 2
-    rho, found = half / middle, [(0.0, 1.0 / middle)]
-    for _ in range(steps - 1):
-        new = 1.0 / (2.0 * middle / half - rho)
-        found.append((new * rho, 2.0 * new / half))
-        rho = new
-    return np.array(found, np.float32)
+def omegas(steps: int, low: float, high: float) -> np.ndarray:
+    """float32 [steps]: weights of x + omega D^-1 (r - A x), one over the zeros of the Chebyshev polynomial on
+    [low, high]; neighbours in it far from one another, so that nothing grows much in between.
+    """
+    angle = np.pi * (np.arange(steps) + 0.5) / steps
+    zeros = (high + low) / 2 + (high - low) / 2 * np.cos(angle)
+    order = np.arange(steps).reshape(2, -1).T.ravel() if steps % 2 == 0 else np.arange(steps)
+    return (1.0 / zeros[order]).astype(np.float32)
 
 
 def _inverse(level: Part) -> np.ndarray:

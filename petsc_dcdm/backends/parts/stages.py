@@ -9,7 +9,7 @@ import numpy as np
 
 from petsc_dcdm.backends.parts.grid import GridLevel
 from petsc_dcdm.backends.parts.levels import Part, kernels
-from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.native.memory import aligned_empty, aligned_zeros
 from petsc_dcdm.native.structures import mirrors
 
 MOST_WORK, MOST_WORK_FLAT = 1.2, 2.0
@@ -52,7 +52,7 @@ class Stage:
     place
         int32 [n]: the number of each unknown of the level here
     part
-        int32 [n]: the unknown of the next stage that each leads to, -1 for none
+        int32 [n, to the end of the last slice]: the unknown of the next stage that each leads to, -1 for none
     twice
         whether its solution combines two directions
     """
@@ -60,7 +60,7 @@ class Stage:
     def __init__(self, level: Part, threads: int) -> None:
         self.n, self.twice = level.n, False
         slices = -(-level.n // SLICE)
-        self.place = np.empty(level.n, np.int32)
+        self.place = aligned_empty(level.n, np.int32)
         self.slice, self.rest = (np.empty(slices + 1, np.int64) for _ in range(2))
         c, k = level.c, kernels()
         k.dcdm_parts_order(c, *(array.ctypes.data for array in (self.place, self.slice, self.rest)), threads)
@@ -96,7 +96,7 @@ class Stage:
 
     def stand_for(self, part: np.ndarray) -> None:
         """Take unknowns of the stage above that lead here, by their ``part``, int32."""
-        self.child_first, self.child = np.empty(self.n + 1, np.int32), np.empty(part.size, np.int32)
+        self.child_first, self.child = aligned_empty(self.n + 1, np.int32), aligned_empty(part.size, np.int32)
         pointers = (array.ctypes.data for array in (self.child_first, self.child))
         kernels().dcdm_parts_collect(part.size, part.ctypes.data, self.n, *pointers)
 
@@ -105,12 +105,11 @@ def stages_of(grid: GridLevel, levels: Sequence[Part], threads: int) -> list[Sta
     """The stages of a cycle below a grid, whose `GridLevel.part` leads to the first of them from now on."""
     stages = [Stage(level, threads) for level in levels]
     for level, here, below in zip(levels, stages, stages[1:], strict=False):
-        here.part = np.empty(here.n, np.int32)
+        here.part = np.full(here.s.size, -1, np.int32)
         _lead(level.part, here.place, below.place, here.part, threads)
-        below.stand_for(here.part)
+        below.stand_for(here.part[: here.n])
     if stages:
         _lead(grid.part, None, stages[0].place, grid.part, threads)
-        stages[0].stand_for(grid.part)
     flat = bool(levels) and levels[0].blocks[2] == 1
     most = (MOST_WORK_FLAT if flat else MOST_WORK) * grid.unknowns
     last = stages[-1].n ** 2 / DENSE if stages and stages[-1].n <= DENSE_MOST else 0.0

@@ -80,8 +80,10 @@ static const field_layout layouts[] = {
     FIELD(cells), FIELD(c),
 #undef OF
 #define OF parts_grid
-    WHOLE, FIELD(n), FIELD(flat), FIELD(w), FIELD(s), FIELD(inverse), FIELD(part), FIELD(x), FIELD(y), FIELD(r),
-    FIELD(rings),
+    WHOLE, FIELD(n), FIELD(flat), FIELD(pitch), FIELD(xy), FIELD(zs), FIELD(inverse), FIELD(part), FIELD(x), FIELD(rings),
+#undef OF
+#define OF parts_box
+    WHOLE, FIELD(at), FIELD(pitch), FIELD(plane),
 #undef OF
 #define OF parts_level
     WHOLE, FIELD(n), FIELD(blocks), FIELD(first), FIELD(block), FIELD(row), FIELD(column), FIELD(value), FIELD(s),

@@ -46,7 +46,7 @@ class PartsCoarseSolver:
         self._own = self._boxes[self._mpi.Get_rank()]
         self._counts = np.array([prod(shape) for _, shape in boxes])
         self._gathered = np.empty(int(self._counts.sum()), np.float32)
-        self._r = np.zeros(self._shape if len(boxes) > 1 else 0, np.float32)
+        self._r, self._x = (np.zeros(self._shape if many else 0, np.float32) for many in (len(boxes) > 1, True))
         self._set_up(operator)
 
     def _set_up(self, operator: CoarseOperator) -> None:
@@ -96,8 +96,15 @@ class PartsCoarseSolver:
             self._mpi.Allgatherv(np.ascontiguousarray(r), [self._gathered, self._counts])
             self._place(self._gathered, self._r)
             r = self._r
-        solve = self._solver.solve_well if self._below_learned else self._solver.solve
-        return solve(r.reshape(-1)).reshape(self._shape)[self._own]
+        self.solve(np.ascontiguousarray(r, np.float32), self._x)
+        return self._x[self._own]
+
+    def solve(self, r: np.ndarray, out: np.ndarray) -> None:
+        """The same from an array of the whole level to another, float32 and along x without gaps. Not collective."""
+        if self._below_learned:
+            self._solver.solve_well(r, out)
+        else:
+            self._solver.solve(r, out)
 
     def view(self, viewer: PETSc.Viewer) -> None:
         """How many unknowns each level has."""

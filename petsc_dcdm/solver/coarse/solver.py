@@ -200,6 +200,7 @@ def renewed(
     layout: Layout,
     prefix: str,
     threads: int,
+    unknowns: int,
     has_box: bool = True,
 ) -> CoarseSolver:
     """The solver that there was, with other values, where the operator is of its pattern; else a new one in its place.
@@ -209,14 +210,20 @@ def renewed(
         if before.update(operator, layout):
             return before
         before.destroy()
-    return coarse_solver(comm, operator, layout, prefix, threads, has_box)
+    return coarse_solver(comm, operator, layout, prefix, threads, unknowns, has_box)
 
 
 def coarse_solver(
-    comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, prefix: str, threads: int, has_box: bool = True
+    comm: PETSc.Comm,
+    operator: CoarseOperator,
+    layout: Layout,
+    prefix: str,
+    threads: int,
+    unknowns: int,
+    has_box: bool = True,
 ) -> CoarseSolver:
-    """The solver for a coarsest system; ``threads`` of this rank, ``has_box`` as above. Collective; raises RuntimeError
-    on all ranks.
+    """The solver for a coarsest system; ``threads`` of this rank, ``unknowns`` of all ranks as those know that have a
+    box, ``has_box`` as above. Collective; raises RuntimeError on all ranks.
     """
     wish = any(PETSc.Options(prefix).hasName(name) for name in ("pc_type", "ksp_type"))
     cells = prod(operator.global_shape)
@@ -227,8 +234,7 @@ def coarse_solver(
     # Parts know of no neighbour round a ring; in the plane throats take many iterations (docs/measurements/network.md).
     flat = operator.global_shape[0] == 1 and PETSc.Sys.hasExternalPackage("hypre")
     if cells > DIRECT_LIMIT and not (flat or any(layout.periodic) or wish) and parts.serves(comm, operator):
-        active = diagonal([padded(face, layout) for face in operator.w], operator.s) > 0
-        if comm.tompi4py().allreduce(int(np.count_nonzero(active))) > DIRECT_LIMIT:
+        if comm.tompi4py().allreduce(unknowns, op=MPI.MAX) > DIRECT_LIMIT:
             return PartsCoarseSolver(comm, operator, layout, threads, has_box)
     return PetscCoarseSolver(comm, operator, layout, prefix, has_box)
 

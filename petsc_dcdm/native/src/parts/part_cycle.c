@@ -10,13 +10,10 @@
 #include "common.h"
 #include "parts/part_cycle.h"
 #include "parts/part_grid.h"
-#ifdef __AVX2__
-#include <immintrin.h>
-#endif
 
 typedef struct {
     const float *inverse;      /* [n][n] of the coarsest level */
-    const float *coefficients; /* [steps][2] */
+    const float *omegas;       /* [steps] */
     int64_t steps;
     double *sums;              /* [pieces of the first level][3] */
 } parts_cycle;
@@ -40,18 +37,6 @@ INLINE int64_t share_of(int64_t n, team t, int number) { return n * number / t.c
 #define SHARE(n, t, i) \
     for (int64_t i = share_of(n, t, t.number), i##_end = share_of(n, t, t.number + 1); i < i##_end; i++)
 
-INLINE vf gather(const float *x, const int32_t *at) {
-#if defined(__AVX512F__)
-    return (vf)_mm512_i32gather_ps(_mm512_loadu_si512(at), x, 4);
-#elif defined(__AVX2__)
-    return (vf)_mm256_i32gather_ps(x, _mm256_loadu_si256((const __m256i *)at), 4);
-#else
-    vf v;
-    for (int i = 0; i < VL; i++) v[i] = x[at[i]];
-    return v;
-#endif
-}
-
 static NOINLINE vf with_rest(const parts_stage *l, const float *x, int64_t slice, int64_t lane, vf sum) {
     float each[VL];
     store(each, sum);
@@ -69,19 +54,17 @@ INLINE vf minus_image(const parts_stage *l, const float *x, int64_t slice, int64
     const vf here = load(x + at);
     vf sum = -load(l->s + at) * here;
     for (int64_t e = l->slice[slice] + lane, end = l->slice[slice + 1]; e < end; e += SLICE)
-        sum += load(l->value + e) * (gather(x, l->column + e) - here);
+        sum += load(l->value + e) * (gather(x, load_places(l->column + e)) - here);
     return l->rest[slice] == l->rest[slice + 1] ? sum : with_rest(l, x, slice, lane, sum);
 }
 
-/* x + a (x - y) + b D^-1 (r - A x) to y, the iterate before x unless a is 0 */
-static void sweep(const parts_stage *l, team t, const float *x, float *y, float a, float b) {
+/* x + omega D^-1 (r - A x) to y */
+static void sweep(const parts_stage *l, team t, const float *x, float *y, float omega) {
     SHARE(slices(l), t, slice)
         for (int64_t lane = 0; lane < SLICE; lane += VL) {
             const int64_t at = slice * SLICE + lane;
             const vf left = load(l->r + at) + minus_image(l, x, slice, lane), here = load(x + at);
-            vf next = here + b * load(l->inverse + at) * left;
-            if (a != 0.0f) next += a * (here - load(y + at));
-            store(y + at, next);
+            store(y + at, here + omega * load(l->inverse + at) * left);
         }
     meet(t);
 }
@@ -90,14 +73,12 @@ static void sweep(const parts_stage *l, team t, const float *x, float *y, float 
  * *other. */
 static float *smooth(const parts_stage *l, const parts_cycle *cycle, team t, float *x, float *y, int from_zero,
                      float **other) {
-    const float *c = cycle->coefficients;
+    const float *omega = cycle->omegas;
     int64_t step = 0;
     if (from_zero) {
         SHARE(slices(l), t, slice)
-            for (int64_t at = slice * SLICE; at < (slice + 1) * SLICE; at += VL) {
-                store(y + at, c[1] * load(l->inverse + at) * load(l->r + at));
-                store(x + at, splat(0.0f));
-            }
+            for (int64_t at = slice * SLICE; at < (slice + 1) * SLICE; at += VL)
+                store(y + at, omega[0] * load(l->inverse + at) * load(l->r + at));
         meet(t);
         step = 1;
     }
@@ -108,7 +89,7 @@ static float *smooth(const parts_stage *l, const parts_cycle *cycle, team t, flo
             y = swap;
         }
         if (step == cycle->steps) break;
-        sweep(l, t, x, y, step ? c[2 * step] : 0.0f, c[2 * step + 1]);
+        sweep(l, t, x, y, omega[step]);
     }
     *other = y;
     return x;
@@ -218,8 +199,9 @@ static void solve(const parts_stage *l, int64_t below, const parts_cycle *cycle,
         add_up(l + 1, t, y);
         find(l + 1, below - 1, cycle, t);
         const float *e = l[1].x;
-        SHARE(l->n, t, i)
-            if (l->part[i] >= 0) x[i] += e[l->part[i]];
+        SHARE(slices(l), t, slice)
+            for (int64_t at = slice * SLICE; at < (slice + 1) * SLICE; at += VL)
+                store(x + at, load(x + at) + gather_some(e, load_places(l->part + at)));
         meet(t);
     }
     x = smooth(l, cycle, t, x, y, 0, &y);
@@ -228,19 +210,22 @@ static void solve(const parts_stage *l, int64_t below, const parts_cycle *cycle,
     meet(t);
 }
 
-/* y of the grid from its r; levels: `count` below it. inverse: of the last one, or NULL if it is to be smoothed only;
- * coefficients: of as many steps on the grid, and then on the levels. sums: room for 3 of each PIECE of slices. */
-void dcdm_parts_solve(const parts_grid *grid, const parts_stage *levels, int64_t count, const float *inverse,
-                      const float *coefficients, int64_t steps, int64_t steps_below, double *sums, int threads) {
-    const parts_cycle cycle = {inverse, coefficients + 2 * steps, steps_below, sums};
+/* `to`, of the grid, from r; levels: `count` below it. inverse: of the last one, or NULL if it is to be smoothed only;
+ * omegas: of as many steps on the grid, and then on the levels. sums: room for 3 of each PIECE of slices. */
+void dcdm_parts_solve(const parts_grid *grid, const parts_box *r, const parts_box *to, const parts_stage *levels,
+                      int64_t count, const float *inverse, const float *omegas, int64_t steps, int64_t steps_below,
+                      double *sums, int threads) {
+    const parts_cycle cycle = {inverse, omegas + steps, steps_below, sums};
 #pragma omp parallel num_threads(threads)
     {
         const team t = {omp_get_thread_num(), omp_get_num_threads()};
-        parts_grid_down(grid, coefficients, steps);
         if (count) {
-            add_up(levels, t, grid->y);
-            find(levels, count - 1, &cycle, t);
+            SHARE(slices(levels), t, slice)
+                memset(levels->r + slice * SLICE, 0, SLICE * sizeof *levels->r);
+            meet(t);
         }
-        parts_grid_up(grid, coefficients, steps, count ? levels->x : NULL);
+        parts_grid_down(grid, r, omegas, steps, count ? levels->r : NULL);
+        if (count) find(levels, count - 1, &cycle, t);
+        parts_grid_up(grid, r, to, omegas, steps, count ? levels->x : NULL);
     }
 }

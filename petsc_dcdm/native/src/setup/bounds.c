@@ -1,4 +1,4 @@
-/* The part of a grid outside of which there is nothing. */
+/* The part of a grid outside of which there is nothing, and where rows have active cells. */
 #include <stdint.h>
 #include <string.h>
 
@@ -53,4 +53,58 @@ void dcdm_bounds(const void *w_x, const void *w_y, const void *w_z, const void *
                  int64_t n_y, int64_t n_x, int64_t pitch_z, int64_t pitch_y, int64_t *found, int threads) {
     search all = {{w_x, w_y, w_z, s}, is_double, threads, n_z, n_y, n_x, pitch_z, pitch_y, found};
     dcdm_run(bounds_part, &all, sizeof all, threads);
+}
+
+typedef struct {
+    const double *array[4];
+    int64_t n[3], pitch_z, pitch_y, ring[3], own[3][2], block, active;
+    int32_t *range;
+    int parts;
+} actives;
+
+static void active_part(void *arguments, int part) {
+    actives *all = arguments;
+    const actives a = *all;
+    const int64_t nz = a.n[0], ny = a.n[1], nx = a.n[2];
+    int64_t active = 0;
+    for (int64_t k = first_of(nz, part, a.parts); k < first_of(nz, part + 1, a.parts); k++)
+        for (int64_t j = 0; j < ny; j++) {
+            const int64_t row = k * a.pitch_z + j * a.pitch_y;
+            /* the faces beyond the last cell are those before the first one, or none */
+            const double *wx = a.array[0] + row, *wy = a.array[1] + row, *wz = a.array[2] + row, *s = a.array[3] + row;
+            const double *north = j + 1 < ny ? wy + a.pitch_y : a.ring[1] ? wy - j * a.pitch_y : wy;
+            const double *above = k + 1 < nz ? wz + a.pitch_z : a.ring[0] ? wz - k * a.pitch_z : wz;
+            const int own = k >= a.own[0][0] && k < a.own[0][1] && j >= a.own[1][0] && j < a.own[1][1];
+            int64_t first = nx, end = 0;
+            for (int64_t from = 0; from < nx; from += a.block) {
+                const int64_t to = from + a.block < nx ? from + a.block : nx;
+                int64_t found = 0;
+                for (int64_t i = from; i < to; i++) {
+                    const double east = i + 1 < nx ? wx[i + 1] : a.ring[2] ? wx[0] : 0.0;
+                    const int lives = wx[i] + east + wy[i] + north[i] + wz[i] + above[i] + s[i] > 0.0;
+                    found |= lives;
+                    active += lives && own && i >= a.own[2][0] && i < a.own[2][1];
+                }
+                if (!found) continue;
+                if (from < first) first = from;
+                end = from + a.block;
+            }
+            a.range[2 * (k * ny + j)] = (int32_t)(end ? first : 0);
+            a.range[2 * (k * ny + j) + 1] = (int32_t)end;
+        }
+    __atomic_fetch_add(&all->active, active, __ATOMIC_RELAXED);
+}
+
+/* Where rows of n[0] x n[1] x n[2] cells (z, y, x) have some that live, in multiples of `block`, to range[row][2];
+ * returns how many lie in `own`, begin and end along z, y, x. array: w_x, w_y, w_z, s; ring: whether the first and the
+ * last cell are neighbours along z, y, x. */
+int64_t dcdm_active(const double *const array[4], const int64_t n[3], int64_t pitch_z, int64_t pitch_y,
+                    const int64_t ring[3], const int64_t own[6], int64_t block, int32_t *range, int threads) {
+    actives all = {.pitch_z = pitch_z, .pitch_y = pitch_y, .block = block, .range = range, .parts = threads};
+    memcpy(all.array, array, sizeof all.array);
+    memcpy(all.n, n, sizeof all.n);
+    memcpy(all.ring, ring, sizeof all.ring);
+    memcpy(all.own, own, sizeof all.own);
+    dcdm_run(active_part, &all, sizeof all, threads);
+    return all.active;
 }
