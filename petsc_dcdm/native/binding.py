@@ -104,6 +104,18 @@ class Operator(ctypes.Structure):
     ]
 
 
+@mirrors("dcdm_loop")
+class Loop(ctypes.Structure):
+    """dcdm_loop of advance.h."""
+
+    _fields_ = [
+        *[(name, _pointer) for name in ("levels", "parents", "work")],
+        *[(name, _i64) for name in ("count", "visits")],
+        *[(name, _pointer) for name in ("coarse", "finest", "a", "direction", "planes", "sums")],
+        ("closed", _i64),
+    ]
+
+
 def declared(c: ctypes.CDLL, signatures: Mapping[str, tuple[Any, Any]]) -> ctypes.CDLL:
     """The library, with the result and the arguments of these functions told to ctypes: calls convert them quickly."""
     for name, (result, arguments) in signatures.items():
@@ -134,6 +146,9 @@ def kernels(half: bool = True) -> ctypes.CDLL:
         "dcdm_dots": (None, [_pointer, _pointer, _pointer, _pointer, i32, _pointer, _pointer]),
         "dcdm_step": (None, [*[_pointer] * 6, i32, f64, *[_pointer] * 5]),
         "dcdm_residual": (None, [_pointer] * 7),
+        "dcdm_total": (None, [_pointer, _i64, i32, _pointer]),
+        "dcdm_conjugate": (i32, [_pointer, _pointer, i32, _i64, _pointer, _pointer]),
+        "dcdm_advance": (i32, [_pointer, f64, _pointer, _pointer, i32, *[_pointer] * 5]),
         "dcdm_words": (None, [_pointer, _pointer, _i64, _i64, _pointer, i32]),
         "dcdm_packed_asymmetry": (_i64, [_pointer, *[_i64] * 3, i32]),
     }

@@ -2,6 +2,7 @@
  * loaded (petsc_dcdm/native/structures.py). */
 #include "common.h"
 #include "entries/csr.h"
+#include "cycle/advance.h"
 #include "cycle/operator.h"
 #include "lattice/lattice.h"
 #include "setup/setup.h"
@@ -45,6 +46,10 @@ static const field_layout layouts[] = {
     WHOLE, FIELD(packed), FIELD(words), FIELD(s_index), FIELD(s_pitch_w), FIELD(s_pitch_r), FIELD(s_origin),
     FIELD(s_value), FIELD(c), FIELD(w_x), FIELD(w_r), FIELD(w_w), FIELD(s), FIELD(pitch_w), FIELD(pitch_r),
     FIELD(origin), FIELD(factor),
+#undef OF
+#define OF dcdm_loop
+    WHOLE, FIELD(levels), FIELD(parents), FIELD(work), FIELD(count), FIELD(visits), FIELD(coarse), FIELD(finest),
+    FIELD(a), FIELD(direction), FIELD(planes), FIELD(sums), FIELD(closed),
 #undef OF
 #define OF csr_matrix
     WHOLE, FIELD(rows), FIELD(indptr), FIELD(indices), FIELD(values), FIELD(wide), FIELD(first_column), FIELD(shift),
