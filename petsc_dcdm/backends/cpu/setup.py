@@ -8,24 +8,23 @@ from math import prod
 
 import numpy as np
 
-from petsc_dcdm.backends.cpu.levels import Box, Stage, coarse_crop, crop, packed_network, roles
+from petsc_dcdm.backends.cpu.levels import Box, PackedNetwork, Stage, coarse_crop, crop, packed_network, roles
 from petsc_dcdm.grid.faces import all_but_first, all_but_last, interior
 from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, Reach, coarse_box
 from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.binding import (
-    ALIGN,
     CHANNELS,
     DOUBLE,
     MAX_STEPS,
     PACKED,
     SINGLE,
     Geometry,
-    Network,
     Padded,
     SetUp,
     kernels,
 )
 from petsc_dcdm.native.build import KernelsUnavailable
+from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
@@ -186,15 +185,15 @@ class CpuLevels:
         self.infos.append(LevelInfo(info.global_shape, info.offset, info.shape, info.coarsened, unknowns))
 
     def _set_up_level(
-        self, number: int, net: Network, source: list[np.ndarray] | PackedStencil
+        self, number: int, net: PackedNetwork, source: list[np.ndarray] | PackedStencil
     ) -> tuple[int, list[np.ndarray]]:
         """Coefficients of a level from its conductances; returns its active cells and the next level's source, which
         covers what the arrays of that level do. Collective.
         """
         stage, next_ = self.stages[number : number + 2]
         coarse = next_.geometry
-        new = [coarse.zeros() for _ in range(4)]
-        shares = [coarse.zeros() for _ in range(3)]
+        *new, share_x, share_y, share_z = coarse.several(7)
+        shares = share_x, share_y, share_z
         # The parent of our first cell, which may lie in the middle of what the next level has around its box.
         begin = [a - b for a, b in zip(next_.low, self.parents_around(number)[0], strict=True)]
         pitches = (coarse.pitches[0], 0, 1) if self._flat else (*coarse.pitches, 1)
@@ -202,7 +201,7 @@ class CpuLevels:
         setup = SetUp.from_buffer(self._team.zeros(ctypes.sizeof(SetUp), np.uint8).data)
         setup.c_pitch_w, setup.c_pitch_r = coarse.pitches
         setup.c_origin = coarse.origin + sum(b * p for b, p in zip(by_role, pitches, strict=True))
-        setup.range = stage.range.ctypes.data
+        setup.range, setup.prepared = address_of(stage.range), address_of(net.prepared)
         for i, cells in enumerate(reversed(stage.own_by_role())):
             setup.own[i][0], setup.own[i][1] = cells.start, cells.stop
         for name, axis in zip("xrw", roles(self._flat), strict=True):
@@ -215,9 +214,9 @@ class CpuLevels:
         else:
             kept = self._describe_arrays(setup, number, source)
         c = ctypes.byref(stage.level)
-        memory = self._team.zeros(0 if self.empty else self._threads * self.kernels.dcdm_setup_bytes(c), np.uint8)
+        memory = self._team.room(0 if self.empty else self._threads * self.kernels.dcdm_setup_bytes(c), np.uint8)
         set_up, join = self.kernels.dcdm_set_up, self.kernels.dcdm_join_shares
-        self._team.do(None if self.empty else set_up, c, net, setup, memory.ctypes.data, self._threads)
+        self._team.do(None if self.empty else set_up, c, net.network, setup, address_of(memory), self._threads)
         setup.c_origin = coarse.origin
         self._team.do(None if self.empty else join, ctypes.byref(next_.level), setup, self._threads)
         del kept  # what the kernel has just read
@@ -272,19 +271,13 @@ class CpuLevels:
         """Where the coarsest level has active cells; `source` covers its arrays."""
         if self.empty:
             return 0
-        d = sum(source[1:], source[0].astype(np.float64))
-        for axis in range(3):
-            all_but_last(d, axis)[...] += all_but_first(source[axis], axis)
-            if stage.geometry.rings[2 - axis]:
-                _layer(d, axis, -1)[...] += _layer(source[axis], axis, 0)
-        active = d > 0
-        any_ = active.any(axis=2)
-        first = active.argmax(axis=2) // ALIGN * ALIGN
-        last = active.shape[2] - active[..., ::-1].argmax(axis=2)
-        shape = stage.range.shape[:2]
-        stage.range[..., 0] = np.where(any_, first, 0).reshape(shape)
-        stage.range[..., 1] = np.where(any_, -(-last // ALIGN) * ALIGN, 0).reshape(shape)
-        return int(active[stage.own].sum())
+        arrays = (ctypes.c_void_p * 4)(*(a.ctypes.data for a in source))
+        pitches = [stride // source[0].itemsize for stride in source[0].strides[:2]]
+        ends = [end for part in stage.own for end in (part.start, part.stop)]
+        numbers = np.array([*source[0].shape, *pitches, *stage.geometry.rings, *ends], np.int64)
+        at = [address_of(numbers) + numbers.itemsize * first for first in (0, 3, 5, 8)]
+        double = int(source[0].dtype == np.float64)
+        return int(self.kernels.dcdm_find_active(arrays, double, *at, address_of(stage.range)))
 
 
 def kernels_for(file: ModelFile, half: bool = True, layout: Layout | None = None) -> ctypes.CDLL:

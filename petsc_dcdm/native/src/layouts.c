@@ -35,7 +35,7 @@ static const field_layout layouts[] = {
     WHOLE, FIELD(conv), FIELD(conv_bias), FIELD(hidden), FIELD(hidden_bias), FIELD(out), FIELD(out_bias), FIELD(base),
 #undef OF
 #define OF dcdm_setup
-    WHOLE, FIELD(format), FIELD(w_x), FIELD(w_r), FIELD(w_w), FIELD(s), FIELD(high_x), FIELD(high_r), FIELD(high_w),
+    WHOLE, FIELD(prepared), FIELD(format), FIELD(w_x), FIELD(w_r), FIELD(w_w), FIELD(s), FIELD(high_x), FIELD(high_r), FIELD(high_w),
     FIELD(cells), FIELD(s_index), FIELD(s_value), FIELD(c), FIELD(face), FIELD(pitch_w), FIELD(pitch_r), FIELD(origin),
     FIELD(c_x), FIELD(c_r), FIELD(c_w), FIELD(c_s), FIELD(share_x), FIELD(share_r), FIELD(share_w), FIELD(c_pitch_w),
     FIELD(c_pitch_r), FIELD(c_origin), FIELD(range), FIELD(own), FIELD(active), FIELD(taken), FIELD(lock),
