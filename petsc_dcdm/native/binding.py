@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from petsc_dcdm.native.build import KernelsUnavailable, library
-from petsc_dcdm.native.memory import address_of, aligned_zeros
+from petsc_dcdm.native.memory import address_of, aligned_empty, aligned_zeros
 from petsc_dcdm.native.structures import mirrors
 
 #: As in common.h: rows are padded to multiples of ALIGN elements.
@@ -164,13 +164,14 @@ def kernels(half: bool = True) -> ctypes.CDLL:
 @dataclass(frozen=True)
 class Geometry:
     """How the arrays of a level lie in memory; see common.h. `flat`: the grid is one cell thick in z. `rings`: the
-    axes (z, y, x) along which the first and the last cell here, of two or more, are neighbours. `memory` makes arrays.
+    axes (z, y, x) along which the first and the last cell here, of two or more, are neighbours. `memory` makes zeros, `room` what may hold anything.
     """
 
     shape: tuple[int, int, int]
     flat: bool
     rings: tuple[bool, bool, bool] = (False, False, False)
     memory: Callable[[int, type], np.ndarray] = aligned_zeros
+    room: Callable[[int, type], np.ndarray] = aligned_empty
 
     @functools.cached_property
     def pitch(self) -> int:
@@ -196,11 +197,11 @@ class Geometry:
     def zeros(self, dtype: type = np.float32) -> Padded:
         return self.several(1, dtype)[0]
 
-    def several(self, count: int, dtype: type = np.float32) -> list[Padded]:
-        """So many arrays of zeros, one behind the other: to be had in the time of one."""
+    def several(self, count: int, dtype: type = np.float32, zeros: bool = True) -> list[Padded]:
+        """So many arrays, one behind the other: to be had in the time of one. Not ``zeros``: of whatever they hold."""
         nz, ny, _ = self.shape
         size = (nz + 2) * (ny + 2) * self.pitch + 2 * ALIGN
-        buffer = self.memory(count * size, dtype)
+        buffer = (self.memory if zeros else self.room)(count * size, dtype)
         address, step = address_of(buffer), size * buffer.itemsize
         return [Padded(self, buffer[i * size : (i + 1) * size], address + i * step) for i in range(count)]
 

@@ -238,7 +238,7 @@ class CpuHierarchy:
             self._up(0, r, scale_in, out, scale_out, direction)
 
     def whole_cycle(self) -> tuple[int, ...] | None:
-        """What dcdm_cycle wants first: addresses of levels, parents and workspaces, numbers of levels and of visits, and
+        """What dcdm_cycle wants first: addresses of levels, parents and workspaces, numbers of levels and visits, and
         the address of the coarse solver's factors. None where these are not to be had, or what lies between the legs of
         a cycle is not all in C. Addresses are good until `coarse_solve` is another.
         """

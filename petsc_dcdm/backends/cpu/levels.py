@@ -131,7 +131,7 @@ class Stage:
         self.low, self.high = around
         nz, ny, nx = (a + n + b for a, n, b in zip(self.low, shape, self.high, strict=True))
         z, y, x = (ring and n > 1 for ring, n in zip(rings, shape, strict=True))
-        geometry = self.geometry = Geometry((nz, ny, nx), flat, (z, y, x), team.zeros)
+        geometry = self.geometry = Geometry((nz, ny, nx), flat, (z, y, x), team.zeros, team.room)
         self.own = box_at(self.low, shape)
         c = self.level = geometry.level()
         c.half_x, c.half_r, c.half_w = (int(axis in axes) for axis in roles(geometry.flat))

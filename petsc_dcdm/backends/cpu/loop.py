@@ -20,6 +20,7 @@ from petsc_dcdm.grid.layout import Layout
 from petsc_dcdm.grid.scaling import power_of_two
 from petsc_dcdm.grid.spans import span
 from petsc_dcdm.native.binding import ALIGN, MAX_HISTORY, Loop, Operator, Padded, kernels
+from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.stencil.packed import PackedStencil
 
 BLOCK = 8
@@ -137,7 +138,10 @@ class DirectionLoop:
         self._output = geometry.zeros()
         # Without halos a new direction is made in the place of the oldest.
         kept = history + (history == 0 or bool(level.halo))
-        self._free = [geometry.zeros(np.float64) for _ in range(kept)]
+        # Kernels write to all of a direction that they read but what is beyond walls, and of a packed stencil they leave
+        # that out; what has an array for its conductances multiplies it by 0.
+        whole = bool(level.halo) or not operator.c.packed
+        self._free = geometry.several(kept, np.float64, zeros=whole)
         self._boxes: list[np.ndarray] = []
         self._spare_box: np.ndarray | None = None
         self._history, self._closed = history, operator.closed
@@ -149,12 +153,12 @@ class DirectionLoop:
         self._flops = 20.0 * prod(layout.shape)  # a product with the stencil, two sums, two updates for each direction
         self._sums = self._team.zeros(parts * (4 + 2 * history), np.float64)
         self._parts = parts
-        self._work_and_sums = self._work.ctypes.data, self._sums.ctypes.data
+        self._work_and_sums = address_of(self._work), address_of(self._sums)
         # Of the last directions: where they are, energy and mean of each.
-        self._pointers, self._known = np.zeros(MAX_HISTORY, np.uintp), np.zeros((MAX_HISTORY, 2))
-        self._lasts = self._pointers.ctypes.data, self._known.ctypes.data
+        self._pointers, self._known = (ctypes.c_void_p * MAX_HISTORY)(), (ctypes.c_double * (2 * MAX_HISTORY))()
+        self._lasts = ctypes.addressof(self._pointers), ctypes.addressof(self._known)
         self._betas, self._found, self._sum = np.zeros(MAX_HISTORY), np.zeros(5), np.zeros(4 + 2 * MAX_HISTORY)
-        self._found_at, self._sum_at = self._found.ctypes.data, self._sum.ctypes.data
+        self._found_at, self._sum_at = address_of(self._found), address_of(self._sum)
         self._whole: tuple[int, ...] | None = None
 
     def boxes(self) -> list[np.ndarray]:
@@ -195,9 +199,8 @@ class DirectionLoop:
         # A power of two: the length of a direction is of no account, and r is only to be within single precision. The
         # sum behind a norm may have another order where ranks are more, and nothing else is to depend on it.
         scale, now = power_of_two(norm), self._now
-        for i, (p, *known) in enumerate(self._before):
-            self._pointers[i] = p.address
-            self._known[i] = known
+        for i, (p, energy, mean) in enumerate(self._before):
+            self._pointers[i], self._known[2 * i], self._known[2 * i + 1] = p.address, energy, mean
         in_place = not self._free
         following = self._before[0][0] if in_place else self._free[-1]
         whole = self._network.whole_cycle()

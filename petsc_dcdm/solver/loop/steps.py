@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Protocol
 
 import numpy as np
@@ -241,7 +242,7 @@ class GridSteps:
         if nonzero and self._exact:
             self.true_residual()
             self._norm = self._norm if finite else np.nan
-        if not np.isfinite(self._norm):
+        if not isfinite(self._norm):
             self._r.set(0.0)  # its memory serves the next solve, too, which writes to active cells only
 
     def _residual(self) -> None:
