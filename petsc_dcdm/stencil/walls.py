@@ -28,6 +28,7 @@ from petsc_dcdm.grid.layout import Layout, Plan, SerialLayout, coarse_box
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.binding import declared
 from petsc_dcdm.native.build import KernelsUnavailable, library
+from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.native.structures import mirrors
 from petsc_dcdm.stencil.agreement import most_agree, strong_cells
@@ -177,7 +178,7 @@ def _kernels() -> ctypes.CDLL:
     three = ctypes.POINTER(i64 * 3)
     signatures = {
         "dcdm_walls_torn": (None, [grid, i32, pointer]),
-        "dcdm_walls_coarsen": (None, [grid, *[pointer] * 3, i64, i64, i32]),
+        "dcdm_walls_coarsen": (None, [grid, *[pointer] * 3, i64, i64, i32, i32]),
         "dcdm_walls_strong": (None, [grid, three, three, ctypes.c_double, pointer]),
     }
     return declared(library(), signatures)
@@ -232,15 +233,17 @@ class _Faces:
         """
         block = _block(axes)
         shape = tuple(-(-(n - 2) // b) + 2 for n, b in zip(self._shape, block, strict=True))
-        coarse = list(self._team.zeros(3 * prod(shape), np.float64).reshape(3, *shape))
-        wanted = [whole[2 - axis] > 1 for axis in range(3)]  # else the ends of a ring have come together
+        closed = [axis for axis in range(3) if whole[2 - axis] == 1]  # the ends of a ring have come together
         if self._library is not None:
-            to = [out.ctypes.data if want else None for out, want in zip(coarse, wanted, strict=True)]
-            grid, pitches = self._c_grid(axes), (shape[2], shape[1] * shape[2])
-            self._team.do(self._library.dcdm_walls_coarsen, ctypes.byref(grid), *to, *pitches, self._threads)
-            return _Faces(coarse, self._threads, self._team)
+            memory = self._team.room if self._team.leads else self._team.zeros  # of those who lead others write to it
+            room = memory(3 * prod(shape), np.float64)
+            to = [address_of(room) + axis * room.nbytes // 3 for axis in range(3)]
+            grid, more = self._c_grid(axes), (shape[2], shape[1] * shape[2], sum(1 << axis for axis in closed))
+            self._team.do(self._library.dcdm_walls_coarsen, ctypes.byref(grid), *to, *more, self._threads)
+            return _Faces(list(room.reshape(3, *shape)), self._threads, self._team)
+        coarse = [np.zeros(shape) for _ in range(3)]
         for axis, out in enumerate(coarse):
-            if not wanted[axis]:
+            if axis in closed:
                 continue
             face = whole_blocks(padded(interior(self.faces[axis])), block)
             for child in np.ndindex(*block):
@@ -256,7 +259,7 @@ class _Faces:
             if self._packed is not None:
                 grid.cells, grid.c[:] = self._packed.cells.ctypes.data, self._packed.c
             else:
-                grid.face[:] = [face.ctypes.data for face in self.faces]
+                grid.face[:] = map(address_of, self.faces)
         grid.block[:] = _block(axes)[::-1]
         grid.skinless = skinless
         return grid
