@@ -259,7 +259,7 @@ class _Faces:
             if self._packed is not None:
                 grid.cells, grid.c[:] = self._packed.cells.ctypes.data, self._packed.c
             else:
-                grid.face[:] = map(address_of, self.faces)
+                grid.face[:] = list(map(address_of, self.faces))
         grid.block[:] = _block(axes)[::-1]
         grid.skinless = skinless
         return grid
