@@ -164,7 +164,8 @@ def kernels(half: bool = True) -> ctypes.CDLL:
 @dataclass(frozen=True)
 class Geometry:
     """How the arrays of a level lie in memory; see common.h. `flat`: the grid is one cell thick in z. `rings`: the
-    axes (z, y, x) along which the first and the last cell here, of two or more, are neighbours. `memory` makes zeros, `room` what may hold anything.
+    axes (z, y, x) along which the first and the last cell here, of two or more, are neighbours. `memory` makes zeros,
+    `room` what may hold anything.
     """
 
     shape: tuple[int, int, int]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, kernels
@@ -20,6 +19,9 @@ from petsc_dcdm.stencil.packed import PackedStencil
 FEWEST = 1500
 """Cells that are worth a part of their own: a leg takes some 4 microseconds on them, two threads meet in one or two."""
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 Axes = tuple[int, ...]
 Box = tuple[slice, slice, slice]
 
@@ -29,8 +31,7 @@ def roles(flat: bool) -> tuple[int, int, int]:
     return (0, 2, 1) if flat else (0, 1, 2)
 
 
-@dataclass(frozen=True)
-class PackedNetwork:
+class PackedNetwork(NamedTuple):
     """What kernels have of a network for levels that are alike; not to be written to."""
 
     network: Network

@@ -138,8 +138,8 @@ class DirectionLoop:
         self._output = geometry.zeros()
         # Without halos a new direction is made in the place of the oldest.
         kept = history + (history == 0 or bool(level.halo))
-        # Kernels write to all of a direction that they read but what is beyond walls, and of a packed stencil they leave
-        # that out; what has an array for its conductances multiplies it by 0.
+        # Kernels write to all of a direction that they read but what is beyond walls. With a packed stencil they leave
+        # that out, with arrays of conductances they multiply it by 0.
         whole = bool(level.halo) or not operator.c.packed
         self._free = geometry.several(kept, np.float64, zeros=whole)
         self._boxes: list[np.ndarray] = []

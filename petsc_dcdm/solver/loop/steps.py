@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from petsc4py import PETSc
@@ -24,8 +24,7 @@ from petsc_dcdm.stencil.fixed import FixedRows
 from petsc_dcdm.stencil.system import GridSystem
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """d . A d of the direction and r . d before the step; where one is 0 or not finite no step was taken."""
 
     energy: float
