@@ -152,6 +152,7 @@ def kernels(half: bool = True) -> ctypes.CDLL:
         "dcdm_dots": (None, [_pointer, _pointer, _pointer, _pointer, i32, _pointer, _pointer]),
         "dcdm_step": (None, [*[_pointer] * 6, i32, f64, *[_pointer] * 5]),
         "dcdm_residual": (None, [_pointer] * 7),
+        "dcdm_clear": (None, [_pointer, _i64, i32]),
         "dcdm_total": (None, [_pointer, _i64, i32, _pointer]),
         "dcdm_conjugate": (i32, [_pointer, _pointer, i32, _i64, _pointer, _pointer]),
         "dcdm_advance": (i32, [_pointer, f64, _pointer, _pointer, i32, *[_pointer] * 5]),

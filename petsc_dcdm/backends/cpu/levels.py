@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, kernels
-from petsc_dcdm.native.memory import address_of, aligned_empty
+from petsc_dcdm.native.memory import LARGE, address_of, aligned_empty
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
@@ -21,6 +22,9 @@ FEWEST = 1500
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+SHARED_OUT = 1 << 18
+"""Bytes from which on several threads clear memory."""
 
 Axes = tuple[int, ...]
 Box = tuple[slice, slice, slice]
@@ -132,7 +136,7 @@ class Stage:
         self.low, self.high = around
         nz, ny, nx = (a + n + b for a, n, b in zip(self.low, shape, self.high, strict=True))
         z, y, x = (ring and n > 1 for ring, n in zip(rings, shape, strict=True))
-        geometry = self.geometry = Geometry((nz, ny, nx), flat, (z, y, x), team.zeros, team.room)
+        geometry = self.geometry = Geometry((nz, ny, nx), flat, (z, y, x), partial(_zeros, team, threads), team.room)
         self.own = box_at(self.low, shape)
         c = self.level = geometry.level()
         c.half_x, c.half_r, c.half_w = (int(axis in axes) for axis in roles(geometry.flat))
@@ -224,6 +228,16 @@ class LevelWindow:
         if hasattr(stage, "part"):
             self._part = _copied(stage.part - w, np.int64, team)
             c.parts, c.part = whole.parts, self._part.ctypes.data
+
+
+def _zeros(team: Workers, threads: int, size: int, dtype: type) -> np.ndarray:
+    """Zeros [size]; all threads write them where that is worth it, and memory is not taken only as it is used."""
+    bytes_ = size * np.dtype(dtype).itemsize
+    if team.ranks > 1 or not SHARED_OUT <= bytes_ < LARGE:
+        return team.zeros(size, dtype)
+    array = team.room(size, dtype)
+    kernels().dcdm_clear(address_of(array), bytes_, threads)
+    return array
 
 
 def _copied(values: ArrayLike, dtype: type, team: Workers) -> np.ndarray:

@@ -169,7 +169,7 @@ class DirectionLoop:
         shape = self._layout.shape
         if self._boxes:
             x = self._boxes[0]
-            self._team.do(kernels().dcdm_clear, ctypes.c_void_p(x.ctypes.data), ctypes.c_int64(x.nbytes), self._threads)
+            self._team.do(kernels().dcdm_clear, x.ctypes.data, x.nbytes, self._threads)
         else:
             self._boxes = [self._team.zeros(prod(shape), np.float64).reshape(shape) for _ in range(3)]
         return self._boxes
