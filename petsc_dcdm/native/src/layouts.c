@@ -35,12 +35,11 @@ static const field_layout layouts[] = {
     WHOLE, FIELD(conv), FIELD(conv_bias), FIELD(hidden), FIELD(hidden_bias), FIELD(out), FIELD(out_bias), FIELD(base),
 #undef OF
 #define OF dcdm_setup
-    WHOLE, FIELD(prepared), FIELD(format), FIELD(w_x), FIELD(w_r), FIELD(w_w), FIELD(s), FIELD(high_x), FIELD(high_r), FIELD(high_w),
-    FIELD(cells), FIELD(s_index), FIELD(s_value), FIELD(c), FIELD(face), FIELD(pitch_w), FIELD(pitch_r), FIELD(origin),
-    FIELD(c_x), FIELD(c_r), FIELD(c_w), FIELD(c_s), FIELD(share_x), FIELD(share_r), FIELD(share_w), FIELD(c_pitch_w),
-    FIELD(c_pitch_r), FIELD(c_origin), FIELD(range), FIELD(own), FIELD(active), FIELD(taken), FIELD(lock),
-    FIELD(classes),
-    FIELD(class_source),
+    WHOLE, FIELD(prepared), FIELD(format), FIELD(w_x), FIELD(w_r), FIELD(w_w), FIELD(s), FIELD(high_x),
+    FIELD(high_r), FIELD(high_w), FIELD(cells), FIELD(s_index), FIELD(s_value), FIELD(c), FIELD(face),
+    FIELD(pitch_w), FIELD(pitch_r), FIELD(origin), FIELD(c_x), FIELD(c_r), FIELD(c_w), FIELD(c_s), FIELD(share_x),
+    FIELD(share_r), FIELD(share_w), FIELD(c_pitch_w), FIELD(c_pitch_r), FIELD(c_origin), FIELD(range), FIELD(own),
+    FIELD(active), FIELD(taken), FIELD(lock), FIELD(classes), FIELD(class_source),
 #undef OF
 #define OF dcdm_operator
     WHOLE, FIELD(packed), FIELD(words), FIELD(s_index), FIELD(s_pitch_w), FIELD(s_pitch_r), FIELD(s_origin),

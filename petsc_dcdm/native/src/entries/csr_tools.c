@@ -58,7 +58,7 @@ int64_t dcdm_csr_penalties(const csr_matrix *m, uint8_t *flags, double least, in
     return count;
 }
 
-enum { FEW = 2048 }; /* rows that are read sooner than another thread has come */
+enum { FEW = 1 << 14 }; /* rows that are read sooner than another thread has come */
 
 /* The diagonals of some rows, 0 where there is none. */
 void dcdm_csr_diagonals(const csr_matrix *m, const int64_t *rows, int64_t count, double *to, int threads) {

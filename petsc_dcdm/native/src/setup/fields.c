@@ -287,6 +287,7 @@ static void join_part(void *arguments, int part) {
 /* The shares of the low neighbours join the coarse conductances; `l` is the next level: its shape, layout and rings
  * count. */
 void dcdm_join_shares(const dcdm_level *l, const dcdm_setup *s, int threads) {
-    joining g = {*l, s, threads};
-    dcdm_run(join_part, &g, sizeof g, threads);
+    const int parts = l->n_w * l->n_r * l->n_x < 1 << 14 ? 1 : threads;
+    joining g = {*l, s, parts};
+    dcdm_run(join_part, &g, sizeof g, parts);
 }

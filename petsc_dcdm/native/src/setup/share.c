@@ -13,8 +13,8 @@ static int64_t work_of(const dcdm_level *l, int64_t k) {
 }
 
 /* The planes with active cells, and those of them from `first` to `stop`, which are this rank's, in parts for at most
- * so many threads; `part` has room for threads + 1 numbers. A part of few planes would mostly repeat what its neighbours
- * do; one of fewer cells than `fewest` is done before others begin. */
+ * so many threads; `part` has room for threads + 1 numbers. A part of few planes would mostly repeat what its
+ * neighbours do; one of fewer cells than `fewest` is done before others begin. */
 void dcdm_share_out(dcdm_level *l, int64_t first, int64_t stop, int64_t threads, int64_t fewest, int64_t *part) {
     const int64_t unit = l->half_w ? 2 : 1;
     int64_t begin = 0, end = 0, all = 0;
