@@ -71,10 +71,9 @@ static void coarsen_part(void *arguments, int part) {
  * of a halo, which is 0. */
 void dcdm_walls_coarsen(const walls_grid *g, double *x, double *y, double *z, int64_t pitch_y, int64_t pitch_z,
                         int closed, int threads) {
-    const int parts = g->n[0] * g->n[1] * g->n[2] < 1 << 13 ? 1 : threads; /* of a few cells */
-    coarsening all = {.g = *g, .coarse = {x, y, z}, .pitch_y = pitch_y, .pitch_z = pitch_z, .parts = parts,
+    coarsening all = {.g = *g, .coarse = {x, y, z}, .pitch_y = pitch_y, .pitch_z = pitch_z, .parts = threads,
                       .unwanted = {closed & 1, closed & 2, closed & 4}};
     for (int axis = 0; axis < 3; axis++)
         for (int i = 0; i < 4; i++) all.value[axis][i + 1] = all.value[axis][i] + g->c[axis];
-    dcdm_run(coarsen_part, &all, sizeof all, parts);
+    dcdm_run(coarsen_part, &all, sizeof all, threads);
 }

@@ -293,8 +293,7 @@ static void torn_part(void *arguments, int part) {
 
 /* Counts of living and of torn coarse cells. */
 void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
-    const int parts = g->n[0] * g->n[1] * g->n[2] < 1 << 11 ? 1 : threads; /* a few are done before others begin */
-    tearing all = {.g = *g, .parts = parts};
-    dcdm_run(torn_part, &all, sizeof all, parts);
+    tearing all = {.g = *g, .parts = threads};
+    dcdm_run(torn_part, &all, sizeof all, threads);
     counts[0] = all.living, counts[1] = all.torn;
 }
