@@ -160,9 +160,8 @@ class PC(Answers):
             self._settings = read(PC_OPTIONS, pc.getOptionsPrefix(), PCSettings, self._set)
         if self._comm is None:
             comm = pc.getComm().tompi4py()
-            several = comm.Get_size() > 1  # one rank sends nothing, and has nobody to tell
-            self._comm = comm.Dup() if several else comm
-            self._alarm = comm.Dup() if several else None
+            # One rank sends nothing, and has nobody to tell.
+            self._comm, self._alarm = (comm.Dup(), comm.Dup()) if comm.Get_size() > 1 else (comm, None)
         try:
             with self.together():
                 matrix = as_aij(P)
