@@ -25,7 +25,7 @@ _kept: list[mmap.mmap] = []
 
 def address_of(array: np.ndarray) -> int:
     """Where the values of a writable, C-contiguous array are: ``array.ctypes.data`` in a third of the time."""
-    return ctypes.addressof(_Byte.from_buffer(array)) if array.size else 0
+    return ctypes.addressof(_Byte.from_buffer(array)) if array.size else 0  # type: ignore[arg-type]
 
 
 _Byte = ctypes.c_char

@@ -277,8 +277,8 @@ def crop(
     if isinstance(source, PackedStencil):
         shape: tuple[int, ...] = source.shape
         pitches, ends = list(source.cells.strides[:2]), np.empty(6, np.int64)
-        begin = source.cells.ctypes.data + sum(pitches) + 1
-        kernels().dcdm_packed_bounds(begin, *shape, *pitches, address_of(ends))
+        inner = source.cells.ctypes.data + sum(pitches) + 1
+        kernels().dcdm_packed_bounds(inner, *shape, *pitches, address_of(ends))
         low, high = ends[:3], ends[3:]
     else:
         shape = source[0].shape
