@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -68,8 +68,7 @@ class Directions(Hierarchy, Protocol[Residual, Direction]):
         """``d = f(scale * r)``, what `apply` gives, to single precision. Collective."""
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """What one step found: |r| after it, d . A d of the direction taken, and r . d before it.
 
     Where ``energy`` or ``slope`` is 0 or not finite no step was taken.

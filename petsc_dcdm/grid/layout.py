@@ -8,7 +8,7 @@ PETSc's natural ordering.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -143,8 +143,7 @@ class SerialLayout:
         return values
 
 
-@dataclass(frozen=True)
-class LevelInfo:
+class LevelInfo(NamedTuple):
     """One level of a hierarchy, for views and tests.
 
     `coarsened` holds the axes (0, 1, 2 = x, y, z) halved on the way to the next level, empty on the coarsest;

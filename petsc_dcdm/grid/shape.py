@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-
 Shape = tuple[int, int, int]
 """Cells along z, y, x, the order of the arrays: x is fastest, as in PETSc. A 2D grid has nz = 1."""
 
@@ -45,7 +43,9 @@ def axes_argument(text: str) -> Periodic:
     try:
         return parse_axes(text)
     except ValueError as allowed:
-        raise argparse.ArgumentTypeError(f"{text!r} must be {allowed}") from None
+        from argparse import ArgumentTypeError  # a solve has no use for it
+
+        raise ArgumentTypeError(f"{text!r} must be {allowed}") from None
 
 
 def shape_argument(text: str) -> Shape:
@@ -53,7 +53,9 @@ def shape_argument(text: str) -> Shape:
     try:
         return parse_shape(text, cube=True, least=2)
     except ValueError as allowed:
-        raise argparse.ArgumentTypeError(f"{text!r} is no grid: {allowed}") from None
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError(f"{text!r} is no grid: {allowed}") from None
 
 
 def shape_option(option: str, text: str) -> Shape:

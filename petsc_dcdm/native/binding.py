@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from petsc_dcdm.native.build import KernelsUnavailable, library
-from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.native.memory import address_of, aligned_empty, aligned_zeros
 from petsc_dcdm.native.structures import mirrors
 
 #: As in common.h: rows are padded to multiples of ALIGN elements.
@@ -72,6 +72,7 @@ class SetUp(ctypes.Structure):
     """dcdm_setup of setup.h."""
 
     _fields_ = [
+        ("prepared", _pointer),
         ("format", _i64),
         *[(name, _pointer) for name in ("w_x", "w_r", "w_w", "s", "high_x", "high_r", "high_w")],
         *[(name, _pointer) for name in ("cells", "s_index", "s_value")],
@@ -104,6 +105,18 @@ class Operator(ctypes.Structure):
     ]
 
 
+@mirrors("dcdm_loop")
+class Loop(ctypes.Structure):
+    """dcdm_loop of advance.h."""
+
+    _fields_ = [
+        *[(name, _pointer) for name in ("levels", "parents", "work")],
+        *[(name, _i64) for name in ("count", "visits")],
+        *[(name, _pointer) for name in ("coarse", "finest", "a", "direction", "planes", "sums")],
+        ("closed", _i64),
+    ]
+
+
 def declared(c: ctypes.CDLL, signatures: Mapping[str, tuple[Any, Any]]) -> ctypes.CDLL:
     """The library, with the result and the arguments of these functions told to ctypes: calls convert them quickly."""
     for name, (result, arguments) in signatures.items():
@@ -122,11 +135,15 @@ def kernels(half: bool = True) -> ctypes.CDLL:
     signatures = {
         "dcdm_work_floats": (_i64, [level]),
         "dcdm_setup_bytes": (_i64, [level]),
+        "dcdm_prepared_bytes": (_i64, []),
+        "dcdm_prepare": (None, [ctypes.POINTER(Network), *[i32] * 4, _pointer]),
         "dcdm_count_blocks": (_i64, [level, i32]),
         "dcdm_set_up": (None, [level, ctypes.POINTER(Network), ctypes.POINTER(SetUp), _pointer, i32]),
         "dcdm_join_shares": (None, [level, ctypes.POINTER(SetUp), i32]),
         "dcdm_active": (_i64, [_pointer, _pointer, _i64, _i64, _pointer, _pointer, _i64, _pointer, i32]),
         "dcdm_bounds": (None, [*[_pointer] * 4, i32, *[_i64] * 5, _pointer, i32]),
+        "dcdm_packed_bounds": (None, [_pointer, *[_i64] * 5, _pointer]),
+        "dcdm_share_out": (None, [level, *[_i64] * 4, _pointer]),
         "dcdm_load": (None, [level, _pointer, f64, i32]),
         "dcdm_unload": (None, [level, _pointer, f64, i32]),
         "dcdm_down": (None, [_pointer, _pointer, _pointer, i32, _pointer, f64, i32]),
@@ -135,6 +152,10 @@ def kernels(half: bool = True) -> ctypes.CDLL:
         "dcdm_dots": (None, [_pointer, _pointer, _pointer, _pointer, i32, _pointer, _pointer]),
         "dcdm_step": (None, [*[_pointer] * 6, i32, f64, *[_pointer] * 5]),
         "dcdm_residual": (None, [_pointer] * 7),
+        "dcdm_clear": (None, [_pointer, _i64, i32]),
+        "dcdm_total": (None, [_pointer, _i64, i32, _pointer]),
+        "dcdm_conjugate": (i32, [_pointer, _pointer, i32, _i64, _pointer, _pointer]),
+        "dcdm_advance": (i32, [_pointer, f64, _pointer, _pointer, i32, *[_pointer] * 5]),
         "dcdm_words": (None, [_pointer, _pointer, _i64, _i64, _pointer, i32]),
         "dcdm_packed_asymmetry": (_i64, [_pointer, *[_i64] * 3, i32]),
     }
@@ -144,21 +165,23 @@ def kernels(half: bool = True) -> ctypes.CDLL:
 @dataclass(frozen=True)
 class Geometry:
     """How the arrays of a level lie in memory; see common.h. `flat`: the grid is one cell thick in z. `rings`: the
-    axes (z, y, x) along which the first and the last cell here, of two or more, are neighbours. `memory` makes arrays.
+    axes (z, y, x) along which the first and the last cell here, of two or more, are neighbours. `memory` makes zeros,
+    `room` what may hold anything.
     """
 
     shape: tuple[int, int, int]
     flat: bool
     rings: tuple[bool, bool, bool] = (False, False, False)
     memory: Callable[[int, type], np.ndarray] = aligned_zeros
+    room: Callable[[int, type], np.ndarray] = aligned_empty
 
-    @property
+    @functools.cached_property
     def pitch(self) -> int:
         if self.rings[2]:
             return (self.shape[2] + ALIGN - 1) // ALIGN * ALIGN + ALIGN
         return (self.shape[2] + 2 + ALIGN - 1) // ALIGN * ALIGN
 
-    @property
+    @functools.cached_property
     def origin(self) -> int:
         return ALIGN + (self.shape[1] + 2 + 1) * self.pitch
 
@@ -168,15 +191,21 @@ class Geometry:
         nz, ny, _ = self.shape
         return (ny, 1) if self.flat else (nz, ny)
 
-    @property
+    @functools.cached_property
     def pitches(self) -> tuple[int, int]:
         """From plane to plane and from row to row (pitch_w, pitch_r)."""
         return (self.pitch if self.flat else (self.shape[1] + 2) * self.pitch), self.pitch
 
     def zeros(self, dtype: type = np.float32) -> Padded:
+        return self.several(1, dtype)[0]
+
+    def several(self, count: int, dtype: type = np.float32, zeros: bool = True) -> list[Padded]:
+        """So many arrays, one behind the other: to be had in the time of one. Not ``zeros``: of whatever they hold."""
         nz, ny, _ = self.shape
         size = (nz + 2) * (ny + 2) * self.pitch + 2 * ALIGN
-        return Padded(self, self.memory(size, dtype))
+        buffer = (self.memory if zeros else self.room)(count * size, dtype)
+        address, step = address_of(buffer), size * buffer.itemsize
+        return [Padded(self, buffer[i * size : (i + 1) * size], address + i * step) for i in range(count)]
 
     def require_fit(self) -> None:
         """KernelsUnavailable where a plane has more elements than the kernels can number."""
@@ -209,9 +238,8 @@ class Geometry:
 class Padded:
     """One array of a level: `view` (nz + 2, ny + 2, nx + 2) with its halo, `inner` without, `address` for C."""
 
-    def __init__(self, geometry: Geometry, buffer: np.ndarray) -> None:
-        self.buffer = buffer
-        self.address = buffer.ctypes.data
+    def __init__(self, geometry: Geometry, buffer: np.ndarray, address: int) -> None:
+        self.buffer, self.address = buffer, address
         self._geometry = geometry
 
     @functools.cached_property

@@ -62,13 +62,13 @@ def sources() -> list[Path]:
 
 
 def _all_files() -> list[Path]:
-    return [*sources(), *_files(".h")]
+    return _files(".c", ".h")
 
 
-def _files(suffix: str) -> list[Path]:
-    """Of the sources, sorted. (Path.rglob takes five times as long.)"""
-    found = [Path(folder, name) for folder, _, names in os.walk(SOURCE_DIRECTORY) for name in names]
-    return sorted(path for path in found if path.suffix == suffix)
+def _files(*suffixes: str) -> list[Path]:
+    """Of the sources, those of a suffix sorted. (Path.rglob takes five times as long.)"""
+    found = [os.path.join(folder, name) for folder, _, names in os.walk(SOURCE_DIRECTORY) for name in names]
+    return [path for suffix in suffixes for path in sorted(Path(name) for name in found if name.endswith(suffix))]
 
 
 def find_compiler() -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from petsc4py import PETSc
 
@@ -23,8 +23,7 @@ OF_OTHERS = ("pc_dcdm_coarse_", "pc_dcdm_fallback_", "pc_dcdm_net_", "ksp_dcdm_f
 """Prefixes of the solvers of PETSc's that work inside ours; what follows them is PETSc's."""
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One entry of the options database. ``parse`` turns the text into the value or raises ValueError saying what is
     allowed.
     """

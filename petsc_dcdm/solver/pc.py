@@ -131,7 +131,7 @@ class PC(Answers):
         forget(pc)
         self.reset(pc)
         for comm in (self._comm, self._alarm):
-            if comm is not None and not MPI.Is_finalized():
+            if self._alarm is not None and comm is not None and not MPI.Is_finalized():
                 comm.Free()
         self._comm = self._alarm = None
         self._boxes.forget()
@@ -160,8 +160,8 @@ class PC(Answers):
             self._settings = read(PC_OPTIONS, pc.getOptionsPrefix(), PCSettings, self._set)
         if self._comm is None:
             comm = pc.getComm().tompi4py()
-            self._comm = comm.Dup()
-            self._alarm = comm.Dup() if comm.Get_size() > 1 else None  # one rank has nobody to tell
+            # One rank sends nothing, and has nobody to tell.
+            self._comm, self._alarm = (comm.Dup(), comm.Dup()) if comm.Get_size() > 1 else (comm, None)
         try:
             with self.together():
                 matrix = as_aij(P)

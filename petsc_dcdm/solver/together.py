@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import traceback
 from types import TracebackType
 
 from mpi4py import MPI
@@ -40,6 +39,8 @@ class Together:
             if time.monotonic() > deadline:
                 rank, size = self._comm.Get_rank(), self._comm.Get_size()
                 print(f"petsc_dcdm: rank {rank} of {size} has failed and the others have not:", file=sys.stderr)
+                import traceback
+
                 traceback.print_exception(kind, problem, trace)
                 sys.stderr.flush()
                 self._comm.Abort(1)

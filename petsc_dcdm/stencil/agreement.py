@@ -6,7 +6,7 @@ cells are not in. A sample of cells, the same on any number of ranks, is asked o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -24,33 +24,51 @@ for less than 0.2 of the cells, in the aquifer, some levels down, for 0.95.
 
 
 def most_agree(
-    faces: Sequence[np.ndarray], axes: tuple[int, ...], threshold: float, offset: Shape, whole: Shape, layout: Layout
+    count: Callable[[list[int], list[int]], np.ndarray],
+    axes: tuple[int, ...],
+    offset: Shape,
+    whole: Shape,
+    layout: Layout,
 ) -> bool:
     """Whether no axis of ``axes`` is weak, and no other one strong, for most of the cells. Collective.
 
     Parameters
     ----------
-    faces
-        conductances of the low faces along x, y, z of a level on this rank's box, float64 (nz + 2, ny + 2, nx + 2)
-        with halos filled
+    count
+        of cells first, first + stride, ... (z, y, x) of a level on this rank's box: what `strong_cells` finds
     axes
-        that the plan coarsens; threshold: its ratio to a cell's strongest axis up to which an axis is strong
+        that the plan coarsens
     offset, whole
         (z, y, x) of the box, and the size of the grid, on that level
     layout
         for sums over ranks
     """
-    picked = []
-    for n, begin, cells in zip(faces[0].shape, offset, whole, strict=True):
-        stride = cells // (SAMPLE if whole[0] > 1 else SAMPLE_FLAT) | 1
-        picked.append(1 + np.arange((stride // 2 - begin) % stride, n - 2, stride))
+    stride = [cells // (SAMPLE if whole[0] > 1 else SAMPLE_FLAT) | 1 for cells in whole]
+    first = [(step // 2 - begin) % step for step, begin in zip(stride, offset, strict=True)]
+    *shares, active = layout.sum(count(first, stride).astype(float))
+    return all(
+        (share >= (1 - MOST) * active) if a in axes else (share <= MOST * active) for a, share in enumerate(shares)
+    )
+
+
+def strong_cells(
+    faces: Sequence[np.ndarray], first: Sequence[int], stride: Sequence[int], threshold: float
+) -> np.ndarray:
+    """How many cells first, first + stride, ... (z, y, x) see x, y, z as strong, and how many conduct at all: what
+    walls/agree.c does.
+
+    Parameters
+    ----------
+    faces
+        conductances of the low faces along x, y, z, float64 (nz + 2, ny + 2, nx + 2) with halos filled
+    threshold
+        ratio to a cell's strongest axis up to which an axis is strong
+    """
+    picked = [1 + np.arange(begin, n - 2, step) for n, begin, step in zip(faces[0].shape, first, stride, strict=True)]
     seen = []
     for axis, face in enumerate(faces):
         above = [at + (2 - axis == i) for i, at in enumerate(picked)]
         seen.append(np.maximum(face[np.ix_(*picked)], face[np.ix_(*above)]))
     strongest = np.maximum.reduce(seen)
     strong = [int(np.count_nonzero((value > 0.0) & (value * threshold >= strongest))) for value in seen]
-    *shares, count = layout.sum(np.array([*strong, np.count_nonzero(strongest)], float))
-    return all(
-        (share >= (1 - MOST) * count) if a in axes else (share <= MOST * count) for a, share in enumerate(shares)
-    )
+    return np.array([*strong, np.count_nonzero(strongest)], np.int64)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from math import prod
 from typing import Any
 
@@ -114,7 +115,7 @@ def _from_dmda(dm: PETSc.DMDA, A: PETSc.Mat) -> Grid:
     kinds = (*dm.getBoundaryType(), None, None)[:3]
     z, y, x = (kind == PETSc.DM.BoundaryType.PERIODIC for kind in kinds[::-1])
     ranges = (*dm.getOwnershipRanges(), [1], [1])[:3]
-    edges = tuple(tuple(int(e) for e in np.concatenate(([0], np.cumsum(ranges[2 - i])))) for i in range(3))
+    edges = tuple(tuple(accumulate((int(n) for n in ranges[2 - i]), initial=0)) for i in range(3))
     periodic, cells, box = (z, y, x), None, ((z0, y0, x0), (mz, my, mx))
     if _whole_planes(shape, first, last - first) != box:
         z, y, x = np.ix_(np.arange(z0, z0 + mz), np.arange(y0, y0 + my), np.arange(x0, x0 + mx))

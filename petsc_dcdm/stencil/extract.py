@@ -237,7 +237,8 @@ def sign_and_scale(rows: CsrRows | NumpyRows, comm: MPI.Intracomm) -> tuple[floa
     Collective. The scale only has to be of the right size: a few diagonals will do, the rest is settled by the largest.
     """
     few = np.arange(0, rows.rows, max(1, rows.rows // FEW))
-    known = comm.allgather((rows.first_sign(), float(np.abs(rows.diagonals(few)).max(initial=0.0))))
+    own = rows.first_sign(), float(np.abs(rows.diagonals(few)).max(initial=0.0))
+    known = [own] if comm.Get_size() == 1 else comm.allgather(own)
     largest = max(size for _, size in known)
     scale = power_of_two(largest) if np.isfinite(largest) and largest > 0 else 1.0
     return next((s for s, _ in known if s), 1.0), scale
@@ -261,6 +262,8 @@ def range_factor(least: float, largest: float, scale: float) -> float:
 
 def _extremes(report: StencilReport, comm: MPI.Intracomm) -> tuple[float, float, float]:
     """Of all coupled rows: the largest and the smallest diagonal, the largest row sum over its diagonal. Collective."""
+    if comm.Get_size() == 1:
+        return report.max_diagonal, report.least_diagonal, report.row_sums[1]
     ends = np.empty(3)
     comm.Allreduce(np.array([report.max_diagonal, -report.least_diagonal, report.row_sums[1]]), ends, op=MPI.MAX)
     return float(ends[0]), float(-ends[1]), float(ends[2])

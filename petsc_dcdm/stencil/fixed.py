@@ -50,6 +50,8 @@ class FixedRows:
     @cached_property
     def empty(self) -> np.ndarray:
         """Those that are all zero; local."""
+        if np.count_nonzero(self.diagonal) == self.diagonal.size:
+            return self.rows[:0]
         return self.rows[self.diagonal == 0.0]
 
     def begin(self, b: PETSc.Vec, x: PETSc.Vec, guessed: bool) -> bool:
@@ -58,8 +60,8 @@ class FixedRows:
         """
         if not self.anywhere:
             return False
-        values = b.getArray(readonly=True)[self.rows]
-        some = bool(over_all(x.comm.tompi4py(), bool(values.any()), op=MPI.LOR))
+        values = b.getArray(readonly=True).take(self.rows)
+        some = bool(over_all(x.comm.tompi4py(), np.count_nonzero(values) > 0, op=MPI.LOR))
         if some or guessed:
             with x as unknowns:
                 unknowns[self.rows] = self._quotient(values, unknowns[self.rows])

@@ -40,12 +40,16 @@ class LocalRows:
     other: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
 
 
+_memory = ctypes.pythonapi.PyMemoryView_FromMemory
+"""A view of memory. A ctypes array would be a type of its own for every size, which takes its time to make."""
+_memory.restype, _memory.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int]
+_READ = 0x100  # PyBUF_READ
+
+
 def _view(pointer: ctypes.c_void_p, size: int, dtype: np.dtype) -> np.ndarray:
     if not size:
         return np.zeros(0, dtype)
-    buffer = (ctypes.c_byte * (size * dtype.itemsize)).from_address(pointer.value or 0)
-    view: np.ndarray = np.frombuffer(memoryview(buffer), dtype)
-    view.flags.writeable = False
+    view: np.ndarray = np.frombuffer(_memory(pointer, size * dtype.itemsize, _READ), dtype)
     return view
 
 
@@ -98,5 +102,5 @@ def all_zero(A: PETSc.Mat) -> bool:
         return False
     with local_csr(A) as local:
         blocks = local.values, *(local.other[2:3] if local.other else ())
-        found = any(v[at : at + LOOK].any() for v in blocks for at in range(0, v.size, LOOK))
+        found = any(np.count_nonzero(v[at : at + LOOK]) for v in blocks for at in range(0, v.size, LOOK))
     return not over_all(A.getComm().tompi4py(), found, op=MPI.LOR)

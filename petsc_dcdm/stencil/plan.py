@@ -38,7 +38,7 @@ def coarse_size(n: int) -> int:
 
 def coarse_strength(strength: Sequence[float], axes: Sequence[int]) -> list[float]:
     """Mean conductances after coarsening ``axes`` of a uniform medium: distance divides, area multiplies."""
-    return [value * 2.0 ** sum(1 if axis != along else -1 for axis in axes) for along, value in enumerate(strength)]
+    return [value * 2.0 ** (len(axes) - 2 * (along in axes)) for along, value in enumerate(strength)]
 
 
 def strong_axes(strength: Sequence[float], threshold: float) -> tuple[int, ...]:

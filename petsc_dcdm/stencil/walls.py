@@ -17,6 +17,7 @@ iterations on a plan that ignores them).
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from math import prod
 
@@ -25,12 +26,15 @@ import numpy as np
 from petsc_dcdm.grid.faces import interior, padded
 from petsc_dcdm.grid.layout import Layout, Plan, SerialLayout, coarse_box
 from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.native.binding import declared
 from petsc_dcdm.native.build import KernelsUnavailable, library
+from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.native.structures import mirrors
-from petsc_dcdm.stencil.agreement import most_agree
+from petsc_dcdm.stencil.agreement import most_agree, strong_cells
 from petsc_dcdm.stencil.packed import PackedStencil
 from petsc_dcdm.stencil.plan import VISITS, coarse_strength, strong_axes
+from petsc_dcdm.stencil.torn import WEAK, children, count_torn, whole_blocks
 
 TORN_LIMIT = 0.002
 """Share of torn coarse cells from which on a level is not used; thin plates have 0.1 and more, random solids 0.0005.
@@ -48,9 +52,6 @@ VISITS_AT_WALLS = 3
 instead of 8 / 10. Not where coefficients jump: every level corrects too much there; a second visit makes up for that,
 after a third one it is back.
 """
-
-WEAK = 0.01
-"""Part of the strongest face of a cell; within two decades of each other neighbours are told apart by the network."""
 
 
 def keep_walls(
@@ -93,7 +94,7 @@ def keep_walls(
         if torn > AHEAD_LIMIT and len(kept) > 1:
             kept.pop()
             break
-        if level.faces and not most_agree(level.faces, planned, threshold, box[1], whole, layout):
+        if level.faces and not level.most_agree(planned, threshold, box[1], whole, layout):
             break
         axes = planned if torn <= TORN_LIMIT else _untorn(level, planned, strength, layout, threshold)
         if not axes:
@@ -170,6 +171,19 @@ class _Grid(ctypes.Structure):
     ]
 
 
+@functools.cache
+def _kernels() -> ctypes.CDLL:
+    """The library with the signatures of these kernels declared. Raises KernelsUnavailable."""
+    i64, i32, pointer, grid = ctypes.c_int64, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(_Grid)
+    three = ctypes.POINTER(i64 * 3)
+    signatures = {
+        "dcdm_walls_torn": (None, [grid, i32, pointer]),
+        "dcdm_walls_coarsen": (None, [grid, *[pointer] * 3, i64, i64, i32, i32]),
+        "dcdm_walls_strong": (None, [grid, three, three, ctypes.c_double, pointer]),
+    }
+    return declared(library(), signatures)
+
+
 class _Faces:
     """The low faces of one level, padded. Compiled code, or numpy where there is none; packed ones are always
     compiled. `faces` is empty if they are packed.
@@ -180,8 +194,9 @@ class _Faces:
         self.faces = [] if isinstance(source, PackedStencil) else source
         self._shape = source.cells.shape if isinstance(source, PackedStencil) else source[0].shape
         self._threads, self._team = team.threads or threads, team
+        self._grid: _Grid | None = None
         try:
-            self._library: ctypes.CDLL | None = library()
+            self._library: ctypes.CDLL | None = _kernels()
         except KernelsUnavailable:
             self._library = None
 
@@ -196,8 +211,21 @@ class _Faces:
             return np.array(count_torn(self.faces, _block(axes), skinless))
         counts = np.zeros(2, np.int64)
         grid = self._c_grid(axes, skinless)
-        self._team.do(self._library.dcdm_walls_torn, grid, self._threads, counts.ctypes.data_as(ctypes.c_void_p))
+        self._team.do(self._library.dcdm_walls_torn, ctypes.byref(grid), self._threads, counts.ctypes.data)
         return counts
+
+    def most_agree(self, axes: tuple[int, ...], threshold: float, offset: Shape, whole: Shape, layout: Layout) -> bool:
+        """:func:`petsc_dcdm.stencil.agreement.most_agree` of these faces, which are not packed. Collective."""
+
+        def count(first: list[int], stride: list[int]) -> np.ndarray:
+            if self._library is None:
+                return strong_cells(self.faces, first, stride, threshold)
+            counts, xyz = np.zeros(4, np.int64), ctypes.c_int64 * 3
+            grid, places = self._c_grid(axes), (xyz(*first[::-1]), xyz(*stride[::-1]))
+            self._library.dcdm_walls_strong(ctypes.byref(grid), *places, threshold, counts.ctypes.data)
+            return counts
+
+        return most_agree(count, axes, offset, whole, layout)
 
     def coarse(self, axes: tuple[int, ...], whole: Shape) -> _Faces:
         """The next level, of that global shape, if the medium were uniform: sums over the fine faces, halved along
@@ -205,37 +233,36 @@ class _Faces:
         """
         block = _block(axes)
         shape = tuple(-(-(n - 2) // b) + 2 for n, b in zip(self._shape, block, strict=True))
-        coarse = [self._team.zeros(prod(shape), np.float64).reshape(shape) for _ in range(3)]
+        closed = [axis for axis in range(3) if whole[2 - axis] == 1]  # the ends of a ring have come together
+        if self._library is not None:
+            memory = self._team.room if self._team.leads else self._team.zeros  # of those who lead others write to it
+            room = memory(3 * prod(shape), np.float64)
+            to = [address_of(room) + axis * room.nbytes // 3 for axis in range(3)]
+            grid, more = self._c_grid(axes), (shape[2], shape[1] * shape[2], sum(1 << axis for axis in closed))
+            self._team.do(self._library.dcdm_walls_coarsen, ctypes.byref(grid), *to, *more, self._threads)
+            return _Faces(list(room.reshape(3, *shape)), self._threads, self._team)
+        coarse = [np.zeros(shape) for _ in range(3)]
         for axis, out in enumerate(coarse):
-            if whole[2 - axis] == 1:  # the ends of a ring have come together
+            if axis in closed:
                 continue
-            if self._library is not None:
-                self._team.do(
-                    self._library.dcdm_walls_coarsen,
-                    self._c_grid(axes),
-                    axis,
-                    ctypes.c_void_p(out.ctypes.data),
-                    ctypes.c_int64(shape[2]),
-                    ctypes.c_int64(shape[1] * shape[2]),
-                    self._threads,
-                )
-                continue
-            face = _whole_blocks(padded(interior(self.faces[axis])), block)
+            face = whole_blocks(padded(interior(self.faces[axis])), block)
             for child in np.ndindex(*block):
                 if child[2 - axis] == 0:
-                    interior(out)[...] += _children(face, child, block) * (0.5 if axis in axes else 1.0)
+                    interior(out)[...] += children(face, child, block) * (0.5 if axis in axes else 1.0)
         return _Faces(coarse, self._threads, self._team)
 
-    def _c_grid(self, axes: tuple[int, ...], skinless: int = 0) -> ctypes._Pointer[_Grid]:
-        nz, ny, nx = (n - 2 for n in self._shape)
-        grid = _Grid(pitch_y=nx + 2, pitch_z=(nx + 2) * (ny + 2), weak=WEAK, skinless=skinless)
-        if self._packed is not None:
-            grid.cells, grid.c[:] = self._packed.cells.ctypes.data, self._packed.c
-        for axis, n in enumerate((nx, ny, nz)):
-            grid.face[axis] = None if self._packed is not None else self.faces[axis].ctypes.data
-            grid.n[axis] = n
-            grid.block[axis] = 2 if axis in axes else 1
-        return ctypes.pointer(grid)
+    def _c_grid(self, axes: tuple[int, ...], skinless: int = 0) -> _Grid:
+        grid = self._grid
+        if grid is None:
+            nz, ny, nx = (n - 2 for n in self._shape)
+            grid = self._grid = _Grid(pitch_y=nx + 2, pitch_z=(nx + 2) * (ny + 2), n=(nx, ny, nz), weak=WEAK)
+            if self._packed is not None:
+                grid.cells, grid.c[:] = self._packed.cells.ctypes.data, self._packed.c
+            else:
+                grid.face[:] = list(map(address_of, self.faces))
+        grid.block[:] = _block(axes)[::-1]
+        grid.skinless = skinless
+        return grid
 
 
 def skinless_cells(shape: Shape) -> int:
@@ -250,93 +277,3 @@ def skinless_cells(shape: Shape) -> int:
 def _block(axes: tuple[int, ...]) -> Shape:
     z, y, x = (2 if axis in axes else 1 for axis in (2, 1, 0))
     return z, y, x
-
-
-def _whole_blocks(face: np.ndarray, block: Shape) -> np.ndarray:
-    """Padded array with a whole number of blocks inside the halo."""
-    return np.pad(face, [(0, (face.shape[i] - 2) % block[i]) for i in range(3)])
-
-
-def _children(face: np.ndarray, child: tuple[int, ...], block: Shape) -> np.ndarray:
-    """The values of one child of every block; ``face`` has whole blocks, ``child`` may be one beyond its block."""
-    count = tuple((n - 2) // b for n, b in zip(face.shape, block, strict=True))
-    return face[tuple(slice(1 + c, 1 + c + b * (n - 1) + 1, b) for c, b, n in zip(child, block, count, strict=True))]
-
-
-def count_torn(faces: list[np.ndarray], block: Shape, skinless: int) -> tuple[int, int]:
-    """Living and torn coarse cells in plain numpy: what walls.c does with one word per block."""
-    cut = [(n - 2) % b for n, b in zip(faces[0].shape, block, strict=True)]
-    faces = [_whole_blocks(face, block) for face in faces]
-    count = tuple((n - 2) // b for n, b in zip(faces[0].shape, block, strict=True))
-    patch = tuple(b + 2 for b in block)
-    value = [np.zeros((*patch, *count)) for _ in range(3)]
-    for at in np.ndindex(*patch):
-        for axis, face in enumerate(faces):
-            if at[2 - axis]:  # the lowest faces lead out of the patch
-                value[axis][at] = _children(face, tuple(i - 1 for i in at), block)
-    strongest = np.zeros((*patch, *count))
-    for axis, face in enumerate(value):
-        low, high = _sides(axis)
-        np.maximum(strongest, face, out=strongest)
-        np.maximum(strongest[low], face[high], out=strongest[low])
-    opened: list[np.ndarray] = []
-    ajar: list[np.ndarray] = []
-    for axis, face in enumerate(value):
-        low, high = _sides(axis)
-        for found, choose in ((opened, np.maximum), (ajar, np.minimum)):
-            there = np.zeros_like(face, bool)
-            there[high] = (face[high] > 0) & (face[high] >= WEAK * choose(strongest[low], strongest[high]))
-            found.append(there)
-    inner = tuple(slice(1, -1) for _ in range(3))
-    living = np.zeros((*patch, *count), bool)
-    living[inner] = strongest[inner] > 0
-    for i, odd in enumerate(cut):
-        if odd:  # the last block has one cell, and beside it there may be the first one of the grid
-            living[(slice(None),) * i + (2,) + (slice(None),) * 2 + (-1,)] = False
-    cells = (0, 1, 2)
-    one = _flood(living, opened)
-    rest = living & ~one
-    other = _flood(rest, opened)
-    resolved = np.minimum(one.sum(axis=cells), other.sum(axis=cells)) > skinless
-    skin = resolved & ~(rest & ~other).any(axis=cells) & ~(living & ~_flood(living, ajar)).any(axis=cells)
-    follows = ~(living & ~_flood(living, ajar)).any(axis=cells)
-    torn = rest.any(axis=cells) & ~skin & ~(follows & _soft_grains(strongest, living, opened))
-    return int(living.any(axis=cells).sum()), int(torn.sum())
-
-
-def _soft_grains(strongest: np.ndarray, living: np.ndarray, opened: list[np.ndarray]) -> np.ndarray:
-    """bool per patch: one stiff and even part has most of its cells, the living ones that are not its own are softer by
-    more than `WEAK`. (Noise of deviation 2 takes 15 iterations at 128^3 on a plan that ignores what is uneven.)
-    """
-    cells = (0, 1, 2)
-    strength = np.where(living, strongest, 0.0)
-    most = strength.max(axis=cells)
-    first = np.zeros((strength.shape[0] * strength.shape[1] * strength.shape[2], most.size), bool)
-    first[strength.reshape(first.shape).argmax(axis=0), np.arange(most.size)] = True
-    stiff = _flood(first.reshape(strength.shape), opened) & (strongest > 0)
-    large = 2 * stiff.sum(axis=cells) > (strongest > 0).sum(axis=cells)
-    uneven = (stiff & (strongest < 0.1 * most)).any(axis=cells)
-    return large & ~uneven & ~(living & ~stiff & (strongest >= WEAK * most)).any(axis=cells)
-
-
-def _flood(start: np.ndarray, opened: list[np.ndarray]) -> np.ndarray:
-    """The cells of each patch that can be reached from the first of ``start``."""
-    flat = start.reshape(np.prod(start.shape[:3]), -1)
-    reached = np.zeros_like(flat)
-    reached[flat.argmax(axis=0), np.arange(flat.shape[1])] = flat.any(axis=0)
-    reached = reached.reshape(start.shape)
-    before = -1
-    while np.count_nonzero(reached) != before:
-        before = np.count_nonzero(reached)
-        for axis, face in enumerate(opened):
-            low, high = _sides(axis)
-            reached[high] |= reached[low] & face[high]
-            reached[low] |= reached[high] & face[high]
-    return reached
-
-
-def _sides(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Cells of a patch below and above its faces along ``axis``."""
-    low, high = [slice(None)] * 3, [slice(None)] * 3
-    low[2 - axis], high[2 - axis] = slice(0, -1), slice(1, None)
-    return tuple(low), tuple(high)

@@ -7,14 +7,22 @@ from grid_operators import padded
 from systems import conductances, matrix, right_hand_side, solve
 
 from petsc_dcdm.grid.layout import SerialLayout
-from petsc_dcdm.stencil.agreement import most_agree
-from petsc_dcdm.stencil.walls import keep_walls
+from petsc_dcdm.stencil.agreement import most_agree, strong_cells
+from petsc_dcdm.stencil.walls import _Faces, keep_walls
 
 SHAPE = (30, 30, 30)
 
 
 def agree(w, axes, shape=SHAPE):
-    return most_agree([padded(face) for face in w], axes, 2.5, (0, 0, 0), shape, SerialLayout(shape, ()))
+    faces = [padded(face) for face in w]
+
+    def count(first, stride):
+        return strong_cells(faces, first, stride, 2.5)
+
+    layout = SerialLayout(shape, ())
+    found = most_agree(count, axes, (0, 0, 0), shape, layout)
+    assert _Faces(faces, 1).most_agree(axes, 2.5, (0, 0, 0), shape, layout) == found
+    return found
 
 
 def test_uniform_media_agree_with_their_means():

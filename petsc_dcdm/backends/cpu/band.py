@@ -10,7 +10,7 @@ import numpy as np
 from petsc_dcdm.grid.layout import CoarseOperator
 from petsc_dcdm.native.binding import declared
 from petsc_dcdm.native.build import library
-from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.native.memory import address_of, aligned_empty
 from petsc_dcdm.native.structures import mirrors
 
 MOST_WORK = 3e7
@@ -73,9 +73,11 @@ class BandFactors:
         for i, axis in enumerate(along):
             grid.n[i], grid.stride[i] = self.shape[2 - axis], (1, nx, nx * ny)[axis]
             grid.w[i] = self._arrays[axis].ctypes.data
-        self._number, cells = np.empty((2, nz * ny * nx), np.int32)
+        numbers = np.empty((2, nz * ny * nx), np.int32)
+        self._number, cells = numbers
+        self._number_at = address_of(numbers)
         width = ctypes.c_int64()
-        self.unknowns = self._c.dcdm_band_number(grid, self._number.ctypes.data, cells.ctypes.data, width)
+        self.unknowns = self._c.dcdm_band_number(grid, self._number_at, self._number_at + numbers.nbytes // 2, width)
         self.width, self.cells = width.value, cells[: self.unknowns]
 
     @property
@@ -86,11 +88,11 @@ class BandFactors:
     def factor(self) -> bool:
         """Make the factors. False where a pivot is not positive: the operator is not positive definite."""
         n = self.unknowns
-        self._lower = aligned_zeros(n * (self.width + 1), np.float64)
-        self._inverse, self._vector = np.empty(n), np.zeros(n + self.width)
+        self._lower = aligned_empty(n * (self.width + 1), np.float64)
+        self._inverse, self._vector = np.empty(n), np.empty(n + self.width)
         self.band = self.banded(self.cells)
-        column, number = np.empty(max(self.width, 1)), self._number.ctypes.data
-        return not self._c.dcdm_band_factor(self._grid, number, self.band, self._shift, column.ctypes.data)
+        column, number = np.empty(max(2 * self.width, 1)), self._number_at
+        return not self._c.dcdm_band_factor(self._grid, number, self.band, self._shift, address_of(column))
 
     def update(self, operator: CoarseOperator) -> bool:
         """The same for an operator of the same shape; False as from `factor`, or where that is not `cheap`."""
@@ -102,7 +104,7 @@ class BandFactors:
         to live as long.
         """
         arrays = (self._lower, self._inverse, self._vector, place)
-        return _Band(self.unknowns, self.width, *(a.ctypes.data for a in arrays))
+        return _Band(self.unknowns, self.width, *map(address_of, arrays))
 
     def solve(self, r: np.ndarray, x: np.ndarray) -> None:
         """``x = A^-1 r`` at active cells, float32 (nz, ny, nx), C-contiguous."""

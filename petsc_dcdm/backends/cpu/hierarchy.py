@@ -13,6 +13,7 @@ from math import prod
 
 import numpy as np
 
+from petsc_dcdm.backends.cpu.band import BandFactors
 from petsc_dcdm.backends.cpu.levels import Box
 from petsc_dcdm.backends.cpu.setup import CpuLevels, plus, steps_of
 from petsc_dcdm.grid.layout import Exchange, Layout, Reach
@@ -81,7 +82,7 @@ class CpuHierarchy:
         self._flops = self._count_flops()
         self._coarse_r = np.zeros(made.coarse.shape, np.float32)
         self.coarse_solve: CoarseSolve = unset_coarse_solve
-        self._factors: tuple[CoarseSolve, ctypes.Structure | None] | None = None
+        self._whole: tuple[CoarseSolve, tuple[int, ...] | None] | None = None
         self._prepare([made.parents_around(i) for i in range(len(layout.plan))])
 
     def _count_flops(self) -> float:
@@ -228,11 +229,9 @@ class CpuHierarchy:
 
     def _cycle(self, r: int, scale_in: float, out: int | None, scale_out: float, direction: int | None) -> None:
         """From the address of the right-hand side to that of the result or of the direction."""
-        alone = self.team.ranks == 1 and not (self._halo or self._empty)
-        factors = self._coarse_factors() if alone and not recording() else None
-        if factors is not None:
-            more = self._count, self._visits, factors, r, scale_in, out, scale_out, direction
-            self._kernels.dcdm_cycle(*self._from(0), *more)
+        whole = self.whole_cycle()
+        if whole is not None:
+            self._kernels.dcdm_cycle(*whole, r, scale_in, out, scale_out, direction)
             return
         with span("cycle", self._flops):
             self._down(0, r, scale_in)
@@ -241,21 +240,32 @@ class CpuHierarchy:
                 self._down(1, None, 0.0)
             self._up(0, r, scale_in, out, scale_out, direction)
 
-    def _coarse_factors(self) -> int | None:
-        """The address of the coarse solver's factors for the arrays of the coarsest level, where it has some."""
-        if self._factors is None or self._factors[0] is not self.coarse_solve:
-            band = getattr(self.coarse_solve, "factors", None)
-            if band is None:
-                self._factors = self.coarse_solve, None
-            else:
-                level = self._stages[-1].geometry
-                cell = np.unravel_index(band.cells, band.shape)
-                z, y, x = (i - part.start for i, part in zip(cell, self._coarse_box, strict=True))
-                place = level.origin + (z * (level.shape[1] + 2) + y) * level.pitch + x
-                self._place = np.ascontiguousarray(place, np.int32)
-                self._factors = self.coarse_solve, band.banded(self._place)
-        found = self._factors[1]
-        return None if found is None else ctypes.addressof(found)
+    def whole_cycle(self) -> tuple[int, ...] | None:
+        """What dcdm_cycle wants first: addresses of levels, parents and workspaces, numbers of levels and visits, and
+        the address of the coarse solver's factors. None where these are not to be had, or what lies between the legs of
+        a cycle is not all in C. Addresses are good until `coarse_solve` is another.
+        """
+        if self._halo or self._empty or self._count == 0 or self.team.ranks > 1 or recording():
+            return None
+        if self._whole is None or self._whole[0] is not self.coarse_solve:
+            band, whole = getattr(self.coarse_solve, "factors", None), None
+            if band is not None:
+                self._place = self._places_of(band)
+                self._factors = band.banded(self._place)
+                whole = (*self._from(0), self._count, self._visits, ctypes.addressof(self._factors))
+            self._whole = self.coarse_solve, whole
+        return self._whole[1]
+
+    def _places_of(self, band: BandFactors) -> np.ndarray:
+        """int32: where the arrays of the coarsest level have the unknowns of the coarse solver."""
+        level = self._stages[-1].geometry
+        pitches = (level.shape[1] + 2) * level.pitch, level.pitch, 1
+        along = [
+            (np.arange(n, dtype=np.int32) - part.start) * pitch
+            for n, part, pitch in zip(band.shape, self._coarse_box, pitches, strict=True)
+        ]
+        places = (level.origin + along[0])[:, None, None] + along[1][:, None] + along[2]
+        return places.reshape(-1)[band.cells]
 
     def _run(self, kernel: Callable[..., None], *arguments: object) -> None:
         """Where there is a box."""

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, kernels
+from petsc_dcdm.native.memory import LARGE, address_of, aligned_empty
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
 
 FEWEST = 1500
 """Cells that are worth a part of their own: a leg takes some 4 microseconds on them, two threads meet in one or two."""
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+SHARED_OUT = 1 << 18
+"""Bytes from which on several threads clear memory."""
 
 Axes = tuple[int, ...]
 Box = tuple[slice, slice, slice]
@@ -28,19 +35,34 @@ def roles(flat: bool) -> tuple[int, int, int]:
     return (0, 2, 1) if flat else (0, 1, 2)
 
 
-_packed: WeakKeyDictionary[ModelFile, dict[tuple[Axes, bool, bool], Network]] = WeakKeyDictionary()
-"""What `pack_network` has made of files that are still in use."""
+class PackedNetwork(NamedTuple):
+    """What kernels have of a network for levels that are alike; not to be written to."""
+
+    network: Network
+    prepared: np.ndarray
+    """Of dcdm_prepare."""
 
 
-def packed_network(file: ModelFile, axes: Axes, global_shape: Shape, flat: bool, team: Workers = ONE_RANK) -> Network:
-    """`pack_network` of a file, once for all levels that are alike, where the team reads it. Not to be written to."""
+_packed: WeakKeyDictionary[ModelFile, dict[tuple[Axes, bool, bool], PackedNetwork]] = WeakKeyDictionary()
+"""What has been made of files that are still in use."""
+
+
+def packed_network(
+    file: ModelFile, axes: Axes, global_shape: Shape, flat: bool, team: Workers = ONE_RANK
+) -> PackedNetwork:
+    """`pack_network` of a file, once for all levels that are alike, where the team reads it."""
     key = axes, _everywhere(axes, global_shape), flat
     known = _packed.setdefault(file, {})
     if key not in known:
-        known[key] = pack_network(file.tensors, axes, global_shape, flat)
+        network, library = pack_network(file.tensors, axes, global_shape, flat), kernels()
+        prepared = aligned_empty(library.dcdm_prepared_bytes(), np.uint8)
+        library.dcdm_prepare(network, *(axis in axes for axis in roles(flat)), not flat, address_of(prepared))
+        known[key] = PackedNetwork(network, prepared)
+    found = known[key]
     if team.ranks == 1:
-        return known[key]
-    return Network.from_buffer(_copied(np.frombuffer(memoryview(known[key]), np.uint8), np.uint8, team).data)
+        return found
+    network = Network.from_buffer(_copied(np.frombuffer(memoryview(found.network), np.uint8), np.uint8, team).data)
+    return PackedNetwork(network, _copied(found.prepared, np.uint8, team))
 
 
 def _everywhere(axes: Axes, global_shape: Shape) -> bool:
@@ -114,14 +136,14 @@ class Stage:
         self.low, self.high = around
         nz, ny, nx = (a + n + b for a, n, b in zip(self.low, shape, self.high, strict=True))
         z, y, x = (ring and n > 1 for ring, n in zip(rings, shape, strict=True))
-        geometry = self.geometry = Geometry((nz, ny, nx), flat, (z, y, x), team.zeros)
+        geometry = self.geometry = Geometry((nz, ny, nx), flat, (z, y, x), partial(_zeros, team, threads), team.room)
         self.own = box_at(self.low, shape)
         c = self.level = geometry.level()
         c.half_x, c.half_r, c.half_w = (int(axis in axes) for axis in roles(geometry.flat))
         c.steps, c.halo = steps, int(halo)
         _, c.stop_r, c.stop_x = (own.stop for own in self.own_by_role())
         self.range = team.zeros(2 * c.n_w * c.n_r, np.int32).reshape(c.n_w, c.n_r, 2)
-        c.range = self.range.ctypes.data
+        c.range = address_of(self.range)
         if axes:
             c.block_count = kernels().dcdm_count_blocks(ctypes.byref(c), threads)
             self.block_class = team.zeros(c.n_w * c.n_r * -(-c.n_x // ALIGN), np.uint8)
@@ -131,9 +153,9 @@ class Stage:
             kind = np.uint16 if half else np.float32
             self.blocks = team.room(c.block_count * ALIGN * OMEGA, kind)
             self.omegas = team.room(c.block_count * ALIGN * steps, kind)
-            c.block_class, c.block_start = self.block_class.ctypes.data, self.block_start.ctypes.data
-            c.class_value = self.class_value.ctypes.data
-            c.blocks, c.omegas = self.blocks.ctypes.data, self.omegas.ctypes.data
+            c.block_class, c.block_start = address_of(self.block_class), address_of(self.block_start)
+            c.class_value = address_of(self.class_value)
+            c.blocks, c.omegas = address_of(self.blocks), address_of(self.omegas)
 
     def number_places(self, shape: Shape, offset: Shape, periodic: Periodic) -> None:
         """See place_of in common.h. `shape` and `periodic` of the whole level, `offset` of the box in it; to be called
@@ -157,30 +179,19 @@ class Stage:
 
     def add_fields(self, x: bool, y: bool, r: bool) -> None:
         """Allocate the fields the cycle works on here."""
-        for name, wanted in (("x", x), ("y", y), ("r", r)):
-            if wanted:
-                field = self.geometry.zeros()
-                setattr(self, name, field)
-                setattr(self.level, name, field.address)
+        wanted = [name for name, wants in (("x", x), ("y", y), ("r", r)) if wants]
+        for name, field in zip(wanted, self.geometry.several(len(wanted)), strict=True):
+            setattr(self, name, field)
+            setattr(self.level, name, field.address)
 
     def share_out(self, threads: int) -> None:
         """Divide the planes of the box among the threads by their active cells, and get each a workspace."""
-        c = self.level
-        work = np.maximum(self.range[..., 1] - self.range[..., 0], 0).sum(axis=1, dtype=np.int64)
-        unit = 2 if c.half_w else 1
-        c.w_begin, c.w_end = _filled(work, unit)
-        c.wrap_w &= c.w_begin == 0 and c.w_end == c.n_w  # where one end is empty nothing couples to it
-        planes = self.own_by_role()[0]
-        begin = min(max(c.w_begin, planes.start), planes.stop)
-        end = max(min(c.w_end, planes.stop), begin)
-        # A part of few planes would mostly repeat what its neighbours do; one of few cells is done before others begin.
-        parts = max(1, min(threads, (end - begin) // (2 * int(c.steps)), int(work[begin:end].sum()) // FEWEST))
-        total = np.concatenate(([0], np.cumsum(work[begin:end])))
-        cuts = [begin + int(np.searchsorted(total, total[-1] * q / parts)) // unit * unit for q in range(1, parts)]
-        self.part = _copied([begin, *cuts, end], np.int64, self._team)
-        c.parts, c.part = parts, self.part.ctypes.data
+        c, planes, library = self.level, self.own_by_role()[0], kernels()
+        self.part = self._team.zeros(threads + 1, np.int64)
+        at = ctypes.byref(c)
+        library.dcdm_share_out(at, planes.start, planes.stop, threads, FEWEST, address_of(self.part))
         plane = (c.n_r + 2 * c.has_r) * c.pitch_r + 4 * ALIGN
-        self.work = self._team.zeros(parts * kernels().dcdm_work_floats(ctypes.byref(c)) + plane, np.float32)
+        self.work = self._team.zeros(c.parts * library.dcdm_work_floats(at) + plane, np.float32)
 
     def window(self, low: Shape, high: Shape, unit: int) -> LevelWindow:
         """The level as one that covers the box and fewer cells around it, with nothing active but in the box.
@@ -219,6 +230,16 @@ class LevelWindow:
             c.parts, c.part = whole.parts, self._part.ctypes.data
 
 
+def _zeros(team: Workers, threads: int, size: int, dtype: type) -> np.ndarray:
+    """Zeros [size]; all threads write them where that is worth it, and memory is not taken only as it is used."""
+    bytes_ = size * np.dtype(dtype).itemsize
+    if team.ranks > 1 or not SHARED_OUT <= bytes_ < LARGE:
+        return team.zeros(size, dtype)
+    array = team.room(size, dtype)
+    kernels().dcdm_clear(address_of(array), bytes_, threads)
+    return array
+
+
 def _copied(values: ArrayLike, dtype: type, team: Workers) -> np.ndarray:
     """One-dimensional, where kernels can read it."""
     values = np.asarray(values, dtype)
@@ -255,12 +276,10 @@ def crop(
     """
     if isinstance(source, PackedStencil):
         shape: tuple[int, ...] = source.shape
-        inner = interior(source.cells)
-        planes = inner.any(axis=2)
-        any_ = [np.flatnonzero(planes.any(axis=1)), np.flatnonzero(planes.any(axis=0))]
-        any_.append(np.flatnonzero(inner.any(axis=1).any(axis=0)))
-        low = np.array([int(a[0]) if a.size else 1 for a in any_])
-        high = np.array([int(a[-1]) + 1 if a.size else 0 for a in any_])
+        pitches, ends = list(source.cells.strides[:2]), np.empty(6, np.int64)
+        inner = source.cells.ctypes.data + sum(pitches) + 1
+        kernels().dcdm_packed_bounds(inner, *shape, *pitches, address_of(ends))
+        low, high = ends[:3], ends[3:]
     else:
         shape = source[0].shape
         item = source[0].itemsize

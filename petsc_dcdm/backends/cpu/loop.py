@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Sequence
-from math import prod
+from math import prod, sqrt
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from petsc_dcdm.backends.cpu.levels import roles
 from petsc_dcdm.grid.layout import Layout
 from petsc_dcdm.grid.scaling import power_of_two
 from petsc_dcdm.grid.spans import span
-from petsc_dcdm.native.binding import ALIGN, MAX_HISTORY, Operator, Padded, kernels
+from petsc_dcdm.native.binding import ALIGN, MAX_HISTORY, Loop, Operator, Padded, kernels
+from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.stencil.packed import PackedStencil
 
 BLOCK = 8
@@ -137,7 +138,10 @@ class DirectionLoop:
         self._output = geometry.zeros()
         # Without halos a new direction is made in the place of the oldest.
         kept = history + (history == 0 or bool(level.halo))
-        self._free = [geometry.zeros(np.float64) for _ in range(kept)]
+        # Kernels write to all of a direction that they read but what is beyond walls. With a packed stencil they leave
+        # that out, with arrays of conductances they multiply it by 0.
+        whole = bool(level.halo) or not operator.c.packed
+        self._free = geometry.several(kept, np.float64, zeros=whole)
         self._boxes: list[np.ndarray] = []
         self._spare_box: np.ndarray | None = None
         self._history, self._closed = history, operator.closed
@@ -149,8 +153,13 @@ class DirectionLoop:
         self._flops = 20.0 * prod(layout.shape)  # a product with the stencil, two sums, two updates for each direction
         self._sums = self._team.zeros(parts * (4 + 2 * history), np.float64)
         self._parts = parts
-        self._pointers = (ctypes.c_void_p * max(history, 1))()
-        self._betas = np.zeros(max(history, 1))
+        self._work_and_sums = address_of(self._work), address_of(self._sums)
+        # Of the last directions: where they are, energy and mean of each.
+        self._pointers, self._known = (ctypes.c_void_p * MAX_HISTORY)(), (ctypes.c_double * (2 * MAX_HISTORY))()
+        self._lasts = ctypes.addressof(self._pointers), ctypes.addressof(self._known)
+        self._betas, self._found, self._sum = np.zeros(MAX_HISTORY), np.zeros(5), np.zeros(4 + 2 * MAX_HISTORY)
+        self._found_at, self._sum_at = address_of(self._found), address_of(self._sum)
+        self._whole: tuple[int, ...] | None = None
 
     def boxes(self) -> list[np.ndarray]:
         """Room for x, which is 0, r and the first r on this rank's box where the caller has none.
@@ -160,7 +169,7 @@ class DirectionLoop:
         shape = self._layout.shape
         if self._boxes:
             x = self._boxes[0]
-            self._team.do(kernels().dcdm_clear, ctypes.c_void_p(x.ctypes.data), ctypes.c_int64(x.nbytes), self._threads)
+            self._team.do(kernels().dcdm_clear, x.ctypes.data, x.nbytes, self._threads)
         else:
             self._boxes = [self._team.zeros(prod(shape), np.float64).reshape(shape) for _ in range(3)]
         return self._boxes
@@ -187,59 +196,81 @@ class DirectionLoop:
 
         Where the energy or the slope is 0 or not finite there is no direction, and x and r are left as they were.
         """
-        d, now = self._output, self._now
         # A power of two: the length of a direction is of no account, and r is only to be within single precision. The
         # sum behind a norm may have another order where ranks are more, and nothing else is to depend on it.
-        self._network.direction(now, d, power_of_two(norm))
-        with span("orthogonalisation", self._flops * (1 + len(self._before))):
-            return self._step_along(d, now, norm)
-
-    def _step_along(self, d: Padded, now: int, norm: float) -> Step:
-        """The step along the network's direction, made conjugate to the last ones."""
-        k, count = self._kernels, len(self._before)
-        for i, (p, _, _) in enumerate(self._before):
-            self._pointers[i] = p.address
-        level, operator = self._level, ctypes.addressof(self._operator.c)
-        pointers, sums = ctypes.addressof(self._pointers), self._sums.ctypes.data
-        self._team.do(k.dcdm_dots, level, operator, d.address, pointers, count, now, sums)
-        found = self._total(4 + 2 * count)
-        energy, slope, sum_d, sum_r = (float(v) for v in found[:4])
-        mean = sum_d / self._closed if self._closed else 0.0
-        slope -= mean * sum_r
-        for i, (_, previous, mean_p) in enumerate(self._before):
-            beta = float(found[4 + 2 * i]) / previous
-            self._betas[i] = beta
-            energy -= beta * float(found[4 + 2 * i])
-            slope -= beta * (float(found[5 + 2 * i]) - mean_p * sum_r)
-            mean -= beta * mean_p
-        if not np.isfinite(energy) or not np.isfinite(slope) or energy == 0 or slope == 0:
-            return Step(norm, energy, slope)
+        scale, now = power_of_two(norm), self._now
+        for i, (p, energy, mean) in enumerate(self._before):
+            self._pointers[i], self._known[2 * i], self._known[2 * i + 1] = p.address, energy, mean
         in_place = not self._free
-        following = self._before[0][0] if in_place else self._free.pop()
-        self._team.do(
-            k.dcdm_step,
-            level,
-            operator,
-            following.address,
-            d.address,
-            pointers,
-            self._betas.ctypes.data,
-            count,
-            slope / energy,
-            self._x,
-            now,
-            self._r,
-            self._work.ctypes.data,
-            sums,
-        )
+        following = self._before[0][0] if in_place else self._free[-1]
+        whole = self._network.whole_cycle()
+        found = self._advance(whole, now, scale, following) if whole else self._in_parts(now, scale, following)
+        if len(found) == 3:
+            return Step(norm, found[0], found[1])
+        energy, slope, mean, square, exact = found
         self._now = self._r
-        square, exact = (float(v) for v in self._total(2))
+        if not in_place:
+            self._free.pop()
         self._before.append((following, exact, mean))
         if len(self._before) > self._history:
             oldest, _, _ = self._before.popleft()
             if not in_place:
                 self._free.append(oldest)
-        return Step(float(np.sqrt(square)), energy, slope)
+        return Step(sqrt(square), energy, slope)
+
+    def _advance(self, whole: tuple[int, ...], now: int, scale: float, following: Padded) -> list[float]:
+        """All of a step in one call, on the only rank: energy, slope and mean of the direction, and unless there was
+        none the square of the norm and the energy found with the direction as it is kept.
+        """
+        if whole is not self._whole:
+            self._whole = whole
+            operator, output = ctypes.addressof(self._operator.c), self._output.address
+            self._c = Loop(*whole, self._level, operator, output, *self._work_and_sums, self._closed)
+        moved = self._kernels.dcdm_advance(
+            ctypes.addressof(self._c),
+            scale,
+            *self._lasts,
+            len(self._before),
+            following.address,
+            self._x,
+            now,
+            self._r,
+            self._found_at,
+        )
+        found: list[float] = self._found.tolist()
+        return found if moved else found[:3]
+
+    def _in_parts(self, now: int, scale: float, following: Padded) -> list[float]:
+        """The same where ranks talk in between."""
+        d, k, count = self._output, self._kernels, len(self._before)
+        self._network.direction(now, d, scale)
+        with span("orthogonalisation", self._flops * (1 + count)):
+            level, operator = self._level, ctypes.addressof(self._operator.c)
+            (pointers, known), (planes, sums) = self._lasts, self._work_and_sums
+            self._team.do(k.dcdm_dots, level, operator, d.address, pointers, count, now, sums)
+            total = self._total(4 + 2 * count)
+            betas = self._betas.ctypes.data
+            moves = k.dcdm_conjugate(total.ctypes.data, known, count, self._closed, betas, self._found_at)
+            energy, slope, mean = self._found.tolist()[:3]
+            if not moves:
+                return [energy, slope, mean]
+            self._team.do(
+                k.dcdm_step,
+                level,
+                operator,
+                following.address,
+                d.address,
+                pointers,
+                betas,
+                count,
+                slope / energy,
+                self._x,
+                now,
+                self._r,
+                planes,
+                sums,
+            )
+            return [energy, slope, mean, *self._total(2).tolist()]
 
     @property
     def exact(self) -> bool:
@@ -251,7 +282,7 @@ class DirectionLoop:
     def residual(self, b: np.ndarray) -> float:
         """``r = b - A x`` wherever anything is active; returns its norm there. b as r in :meth:`start`."""
         self._now = self._r
-        sums = self._sums.ctypes.data
+        planes, sums = self._work_and_sums
         self._team.do(
             self._kernels.dcdm_residual,
             self._level,
@@ -259,10 +290,10 @@ class DirectionLoop:
             self._x,
             self._network.address(b),
             self._r,
-            self._work.ctypes.data,
+            planes,
             sums,
         )
-        return float(np.sqrt(self._total(1)[0]))
+        return sqrt(self._total(1)[0])
 
     def store(self, residual: bool = False) -> None:
         """x and, from the first step on, r are in their arrays already."""
@@ -274,4 +305,5 @@ class DirectionLoop:
 
     def _total(self, count: int) -> np.ndarray:
         """The sums of all parts and ranks."""
-        return self._layout.sum(self._sums[: self._parts * count].reshape(self._parts, count).sum(axis=0))
+        self._kernels.dcdm_total(self._work_and_sums[1], self._parts, count, self._sum_at)
+        return self._layout.sum(self._sum[:count])

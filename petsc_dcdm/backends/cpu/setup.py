@@ -8,24 +8,23 @@ from math import prod
 
 import numpy as np
 
-from petsc_dcdm.backends.cpu.levels import Box, Stage, coarse_crop, crop, packed_network, roles
+from petsc_dcdm.backends.cpu.levels import Box, PackedNetwork, Stage, coarse_crop, crop, packed_network, roles
 from petsc_dcdm.grid.faces import all_but_first, all_but_last, interior
 from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, Reach, coarse_box
 from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.binding import (
-    ALIGN,
     CHANNELS,
     DOUBLE,
     MAX_STEPS,
     PACKED,
     SINGLE,
     Geometry,
-    Network,
     Padded,
     SetUp,
     kernels,
 )
 from petsc_dcdm.native.build import KernelsUnavailable
+from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
@@ -187,15 +186,15 @@ class CpuLevels:
         self.infos.append(LevelInfo(info.global_shape, info.offset, info.shape, info.coarsened, unknowns))
 
     def _set_up_level(
-        self, number: int, net: Network, source: list[np.ndarray] | PackedStencil
+        self, number: int, net: PackedNetwork, source: list[np.ndarray] | PackedStencil
     ) -> tuple[int, list[np.ndarray]]:
         """Coefficients of a level from its conductances; returns its active cells and the next level's source, which
         covers what the arrays of that level do. Collective.
         """
         stage, next_ = self.stages[number : number + 2]
         coarse = next_.geometry
-        new = [coarse.zeros() for _ in range(4)]
-        shares = [coarse.zeros() for _ in range(3)]
+        *new, share_x, share_y, share_z = coarse.several(7)
+        shares = share_x, share_y, share_z
         # The parent of our first cell, which may lie in the middle of what the next level has around its box.
         begin = [a - b for a, b in zip(next_.low, self.parents_around(number)[0], strict=True)]
         pitches = (coarse.pitches[0], 0, 1) if self._flat else (*coarse.pitches, 1)
@@ -203,7 +202,7 @@ class CpuLevels:
         setup = SetUp.from_buffer(self._team.zeros(ctypes.sizeof(SetUp), np.uint8).data)
         setup.c_pitch_w, setup.c_pitch_r = coarse.pitches
         setup.c_origin = coarse.origin + sum(b * p for b, p in zip(by_role, pitches, strict=True))
-        setup.range = stage.range.ctypes.data
+        setup.range, setup.prepared = address_of(stage.range), address_of(net.prepared)
         for i, cells in enumerate(reversed(stage.own_by_role())):
             setup.own[i][0], setup.own[i][1] = cells.start, cells.stop
         for name, axis in zip("xrw", roles(self._flat), strict=True):
@@ -216,9 +215,9 @@ class CpuLevels:
         else:
             kept = self._describe_arrays(setup, number, source)
         c = ctypes.byref(stage.level)
-        memory = self._team.zeros(0 if self.empty else self._threads * self.kernels.dcdm_setup_bytes(c), np.uint8)
+        memory = self._team.room(0 if self.empty else self._threads * self.kernels.dcdm_setup_bytes(c), np.uint8)
         set_up, join = self.kernels.dcdm_set_up, self.kernels.dcdm_join_shares
-        self._team.do(None if self.empty else set_up, c, net, setup, memory.ctypes.data, self._threads)
+        self._team.do(None if self.empty else set_up, c, net.network, setup, address_of(memory), self._threads)
         setup.c_origin = coarse.origin
         self._team.do(None if self.empty else join, ctypes.byref(next_.level), setup, self._threads)
         del kept  # what the kernel has just read
@@ -273,12 +272,13 @@ class CpuLevels:
         """Where the coarsest level has active cells; `source`, float64 and all in memory alike, covers its arrays."""
         if self.empty:
             return 0
-        rows, planes = (stride // source[0].itemsize for stride in source[0].strides[1::-1])
-        sizes, rings = (ctypes.c_int64 * 3)(*source[0].shape), (ctypes.c_int64 * 3)(*stage.geometry.rings)
-        own = (ctypes.c_int64 * 6)(*(end for part in stage.own for end in (part.start, part.stop)))
         arrays = (ctypes.c_void_p * 4)(*(a.ctypes.data for a in source))
-        where, threads = stage.range.ctypes.data, self._threads if self._team.ranks == 1 else 1
-        return int(self.kernels.dcdm_active(arrays, sizes, planes, rows, rings, own, ALIGN, where, threads))
+        planes, rows = (stride // source[0].itemsize for stride in source[0].strides[:2])
+        ends = [end for part in stage.own for end in (part.start, part.stop)]
+        numbers = np.array([*source[0].shape, *stage.geometry.rings, *ends], np.int64)
+        shape, rings, own = (address_of(numbers) + numbers.itemsize * first for first in (0, 3, 6))
+        where, threads = address_of(stage.range), self._threads if self._team.ranks == 1 else 1
+        return int(self.kernels.dcdm_active(arrays, shape, planes, rows, rings, own, ALIGN, where, threads))
 
 
 def kernels_for(file: ModelFile, half: bool = True, layout: Layout | None = None) -> ctypes.CDLL:

@@ -2,6 +2,7 @@
  * loaded (petsc_dcdm/native/structures.py). */
 #include "common.h"
 #include "entries/csr.h"
+#include "cycle/advance.h"
 #include "cycle/operator.h"
 #include "lattice/lattice.h"
 #include "setup/setup.h"
@@ -34,17 +35,20 @@ static const field_layout layouts[] = {
     WHOLE, FIELD(conv), FIELD(conv_bias), FIELD(hidden), FIELD(hidden_bias), FIELD(out), FIELD(out_bias), FIELD(base),
 #undef OF
 #define OF dcdm_setup
-    WHOLE, FIELD(format), FIELD(w_x), FIELD(w_r), FIELD(w_w), FIELD(s), FIELD(high_x), FIELD(high_r), FIELD(high_w),
-    FIELD(cells), FIELD(s_index), FIELD(s_value), FIELD(c), FIELD(face), FIELD(pitch_w), FIELD(pitch_r), FIELD(origin),
-    FIELD(c_x), FIELD(c_r), FIELD(c_w), FIELD(c_s), FIELD(share_x), FIELD(share_r), FIELD(share_w), FIELD(c_pitch_w),
-    FIELD(c_pitch_r), FIELD(c_origin), FIELD(range), FIELD(own), FIELD(active), FIELD(taken), FIELD(lock),
-    FIELD(classes),
-    FIELD(class_source),
+    WHOLE, FIELD(prepared), FIELD(format), FIELD(w_x), FIELD(w_r), FIELD(w_w), FIELD(s), FIELD(high_x),
+    FIELD(high_r), FIELD(high_w), FIELD(cells), FIELD(s_index), FIELD(s_value), FIELD(c), FIELD(face),
+    FIELD(pitch_w), FIELD(pitch_r), FIELD(origin), FIELD(c_x), FIELD(c_r), FIELD(c_w), FIELD(c_s), FIELD(share_x),
+    FIELD(share_r), FIELD(share_w), FIELD(c_pitch_w), FIELD(c_pitch_r), FIELD(c_origin), FIELD(range), FIELD(own),
+    FIELD(active), FIELD(taken), FIELD(lock), FIELD(classes), FIELD(class_source),
 #undef OF
 #define OF dcdm_operator
     WHOLE, FIELD(packed), FIELD(words), FIELD(s_index), FIELD(s_pitch_w), FIELD(s_pitch_r), FIELD(s_origin),
     FIELD(s_value), FIELD(c), FIELD(w_x), FIELD(w_r), FIELD(w_w), FIELD(s), FIELD(pitch_w), FIELD(pitch_r),
     FIELD(origin), FIELD(factor),
+#undef OF
+#define OF dcdm_loop
+    WHOLE, FIELD(levels), FIELD(parents), FIELD(work), FIELD(count), FIELD(visits), FIELD(coarse), FIELD(finest),
+    FIELD(a), FIELD(direction), FIELD(planes), FIELD(sums), FIELD(closed),
 #undef OF
 #define OF csr_matrix
     WHOLE, FIELD(rows), FIELD(indptr), FIELD(indices), FIELD(values), FIELD(wide), FIELD(first_column), FIELD(shift),

@@ -31,7 +31,8 @@ static void compare_part(void *arguments, int part) {
 /* Where (padded element of a cell) a face conducts for the cell below it and not for the one above, or the other way
  * round; -1 if nowhere. cells: padded, halos filled. */
 int64_t dcdm_packed_asymmetry(const uint8_t *cells, int64_t n_x, int64_t n_y, int64_t n_z, int threads) {
-    comparison all = {cells, n_x, n_y, n_z, INT64_MAX, threads};
-    dcdm_run(compare_part, &all, sizeof all, threads);
+    const int parts = n_x * n_y * n_z < 1 << 17 ? 1 : threads; /* a few are compared before another thread has come */
+    comparison all = {cells, n_x, n_y, n_z, INT64_MAX, parts};
+    dcdm_run(compare_part, &all, sizeof all, parts);
     return all.found == INT64_MAX ? -1 : all.found;
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import isfinite
 
 import numpy as np
 from petsc4py import PETSc
@@ -116,7 +117,7 @@ class Convergence:
         self._below = max(self._rtol * self.reference, self._atol, reachable)
         weights = self._system.weights
         as_petsc_has_it = self._below == max(self._rtol * given, self._atol) and first <= given and weights is None
-        if as_petsc_has_it or not np.isfinite(self._below):
+        if as_petsc_has_it or not isfinite(self._below):
             yield
             return
         grown = max(self.reference, first) / (given or first or 1.0)
@@ -150,7 +151,7 @@ class Convergence:
         if exact or told or self._looked_at or not self._own_test:
             steps.store(freed=not self._own_test or exact or told)
         ksp.logConvergenceHistory(norm)
-        if not np.isfinite(norm):
+        if not isfinite(norm):
             ksp.monitor(its, norm)
             what = "the residual became" if its else "the right-hand side or the initial guess has"
             return self.stop(Reason.DIVERGED_NANORINF, f"{what} NaN or Inf")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import isfinite
 
 import numpy as np
 from petsc4py import PETSc
@@ -87,7 +88,7 @@ class OneSolve:
         while not done and its < max_it:
             steps = self._steps
             found = steps.step()
-            finite = bool(np.isfinite(found.energy * found.slope))
+            finite = isfinite(found.energy * found.slope)
             none = not finite or found.energy == 0.0 or found.slope == 0.0
             if none and rate is not None and ended.far_from_over(1.0):
                 rate = None
@@ -208,9 +209,11 @@ class OneSolve:
         fixed = self._system.fixed
         if not fixed.anywhere:
             return ""
-        rows = fixed.empty[self._system.b.getArray(readonly=True)[fixed.empty] != 0.0]
+        rows, comm = fixed.empty, self._A.getComm().tompi4py()
+        if rows.size:
+            rows = rows[self._system.b.getArray(readonly=True)[rows] != 0.0]
         own = int(rows[0]) + self._A.getOwnershipRange()[0] if rows.size else None
-        everyones = [row for row in self._A.getComm().tompi4py().allgather(own) if row is not None]
+        everyones = [row for row in ([own] if comm.Get_size() == 1 else comm.allgather(own)) if row is not None]
         if not everyones:
             return ""
         return f"row {everyones[0]} of the matrix is all zero and its right-hand side is not: there is no solution"

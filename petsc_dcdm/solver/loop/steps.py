@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from math import isfinite
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from petsc4py import PETSc
@@ -23,8 +24,7 @@ from petsc_dcdm.stencil.fixed import FixedRows
 from petsc_dcdm.stencil.system import GridSystem
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """d . A d of the direction and r . d before the step; where one is 0 or not finite no step was taken."""
 
     energy: float
@@ -241,7 +241,7 @@ class GridSteps:
         if nonzero and self._exact:
             self.true_residual()
             self._norm = self._norm if finite else np.nan
-        if not np.isfinite(self._norm):
+        if not isfinite(self._norm):
             self._r.set(0.0)  # its memory serves the next solve, too, which writes to active cells only
 
     def _residual(self) -> None:

@@ -7,6 +7,7 @@ import ctypes
 import numpy as np
 
 from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.native.structures import mirrors
 
 
@@ -97,7 +98,9 @@ class Report(ctypes.Structure):
 
 def pointer(a: np.ndarray | None) -> int | None:
     """The address of an array, NULL for none."""
-    return None if a is None else a.ctypes.data
+    if a is None:
+        return None
+    return address_of(a) if a.flags.writeable and a.flags.c_contiguous else a.ctypes.data
 
 
 def set_box(out: Output, offset: Shape, shape: Shape) -> None:

@@ -3,6 +3,8 @@
 
 int64_t dcdm_work_floats(const dcdm_level *l);
 int64_t dcdm_setup_bytes(const dcdm_level *l);
+int64_t dcdm_prepared_bytes(void);
+void dcdm_prepare(const dcdm_network *net, int half_x, int half_r, int half_w, int has_r, void *to);
 int64_t dcdm_count_blocks(const dcdm_level *l, int threads);
 void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, char *memory, int threads);
 void dcdm_join_shares(const dcdm_level *l, const dcdm_setup *s, int threads);
@@ -96,9 +98,12 @@ static void set_up(const grid_system *g, const dcdm_network *net, int threads, l
     s.w_x = w[0], s.w_r = w[1], s.w_w = w[2];
     s.c_x = to[0], s.c_r = to[1], s.c_w = to[2], s.c_s = to[3];
     s.share_x = to[4], s.share_r = to[5], s.share_w = to[6];
-    char *memory = zeros(threads, dcdm_setup_bytes(l));
+    char *memory = zeros(threads, dcdm_setup_bytes(l)), *prepared = zeros(1, dcdm_prepared_bytes());
+    dcdm_prepare(net, (int)l->half_x, (int)l->half_r, (int)l->half_w, (int)l->has_r, prepared);
+    s.prepared = prepared;
     dcdm_set_up(l, net, &s, memory, threads);
     free(memory);
+    free(prepared);
     dcdm_join_shares(next, &s, threads);
     CHECK(s.active > 0 && s.taken <= l->block_count && (g->varying || l->n_x < 64 || s.classes > 1));
     for (int64_t q = 0; q < next->n_w * next->n_r; q++)

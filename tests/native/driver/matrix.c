@@ -13,7 +13,8 @@ int64_t dcdm_packed_asymmetry(const uint8_t *cells, int64_t n_x, int64_t n_y, in
 void dcdm_bounds(const void *w_x, const void *w_y, const void *w_z, const void *s, int is_double, int64_t n_z,
                  int64_t n_y, int64_t n_x, int64_t pitch_z, int64_t pitch_y, int64_t *found, int threads);
 void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]);
-void dcdm_walls_coarsen(const walls_grid *g, int axis, double *coarse, int64_t pitch_y, int64_t pitch_z, int threads);
+void dcdm_walls_coarsen(const walls_grid *g, double *x, double *y, double *z, int64_t pitch_y, int64_t pitch_z,
+                        int closed, int threads);
 
 /* Row by row; a cell that nothing holds has an identity row. Indices are int64 if `wide`. */
 static csr_matrix make_matrix(const grid_system *g, int wide) {
@@ -106,10 +107,11 @@ static void check_walls(const grid_system *g, int threads) {
     dcdm_walls_torn(&w, 1, alone);
     CHECK(found[0] > 0 && found[0] == alone[0] && found[1] == alone[1]);
     const int64_t size = coarse[0] * coarse[1] * coarse[2];
-    double *to = zeros(size, sizeof *to), *from = zeros(size, sizeof *from);
-    dcdm_walls_coarsen(&w, 0, to, coarse[0], coarse[0] * coarse[1], threads);
-    dcdm_walls_coarsen(&w, 0, from, coarse[0], coarse[0] * coarse[1], 1);
-    CHECK(!memcmp(to, from, (size_t)size * sizeof *to));
+    double *to = zeros(3 * size, sizeof *to), *from = zeros(3 * size, sizeof *from);
+    const int64_t pitch_z = coarse[0] * coarse[1];
+    dcdm_walls_coarsen(&w, to, to + size, to + 2 * size, coarse[0], pitch_z, 2, threads);
+    dcdm_walls_coarsen(&w, from, from + size, from + 2 * size, coarse[0], pitch_z, 2, 1);
+    CHECK(!memcmp(to, from, 3 * (size_t)size * sizeof *to));
     free(to), free(from);
     const int64_t o = g->first;
     CHECK(threads <= 64);

@@ -10,11 +10,10 @@
  *
  * and, for the end, the residual from x itself.
  */
-#include "common.h"
-#include "operator.h"
+#include "advance.h"
 #include "shared/node_team.h"
 
-enum { VD = VL / 2, MAX_HISTORY = 8 };
+enum { VD = VL / 2 };
 typedef double vd __attribute__((vector_size(8 * VD)));
 typedef int64_t vl __attribute__((vector_size(8 * VD)));
 typedef float vs __attribute__((vector_size(4 * VD)));

@@ -46,6 +46,8 @@ static void words_part(void *arguments, int part) {
 /* The words of a stencil that is packed already, from its cells (packed.h). */
 void dcdm_words(const dcdm_level *l, const uint8_t *cells, int64_t pitch_w, int64_t pitch_r, uint64_t *words,
                 int threads) {
-    packing w = {*l, cells, pitch_w, pitch_r, words, threads};
-    dcdm_run(words_part, &w, sizeof w, threads);
+    /* some cells are done before another thread has come */
+    const int parts = l->n_w * l->n_r * l->n_x < 1 << 17 ? 1 : threads;
+    packing w = {*l, cells, pitch_w, pitch_r, words, parts};
+    dcdm_run(words_part, &w, sizeof w, parts);
 }

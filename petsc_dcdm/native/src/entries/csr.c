@@ -285,9 +285,10 @@ void dcdm_csr_extract(const csr_matrix *m, csr_output *out, csr_report *report, 
 #pragma omp parallel num_threads(threads)
     {
         csr_report mine = nothing;
-        /* Chunks, so that threads share the work evenly where rows differ in length. */
-        const int64_t chunk = 1 << 14;
-#pragma omp for schedule(static)
+        /* Chunks, so that threads share the work evenly where rows differ in length: some for each, in turns. */
+        const int64_t share = m->rows / (8 * (int64_t)threads), least = 1 << 11, most = 1 << 14;
+        const int64_t chunk = share < least ? least : share > most ? most : share;
+#pragma omp for schedule(static, 1)
         for (int64_t c = 0; c < (m->rows + chunk - 1) / chunk; c++) {
             const int64_t a = c * chunk, b = a + chunk < m->rows ? a + chunk : m->rows;
             int64_t useless, hidden;

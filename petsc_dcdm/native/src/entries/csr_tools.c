@@ -58,10 +58,12 @@ int64_t dcdm_csr_penalties(const csr_matrix *m, uint8_t *flags, double least, in
     return count;
 }
 
+enum { FEW = 1 << 14 }; /* rows that are read sooner than another thread has come */
+
 /* The diagonals of some rows, 0 where there is none. */
 void dcdm_csr_diagonals(const csr_matrix *m, const int64_t *rows, int64_t count, double *to, int threads) {
     const int wide = (int)m->wide;
-#pragma omp parallel for num_threads(threads) schedule(static)
+#pragma omp parallel for num_threads(count < FEW ? 1 : threads) schedule(static)
     for (int64_t q = 0; q < count; q++) {
         to[q] = 0;
         for (int64_t e = get_index(m->indptr, rows[q], wide); e < get_index(m->indptr, rows[q] + 1, wide); e++)

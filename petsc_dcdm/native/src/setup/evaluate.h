@@ -89,7 +89,7 @@ static void evaluate_some(const dcdm_level *l, const dcdm_network *net, workspac
     }
     int odd = 0;
     for (int c = 0; c < n; c++) odd |= make_around(l, ws, k, element[c], 0);
-    evaluate_sparse(net, &ws->network, !odd, parity_of(l, k, list), from, (int)l->has_r, cell, ws->answer, place);
+    evaluate_sparse(net, ws->network, !odd, parity_of(l, k, list), from, (int)l->has_r, cell, ws->answer, place);
 }
 
 /* Whether DENSE cells of a list follow each other in steps. Where a place is left out a step may be shorter than the
@@ -111,7 +111,7 @@ static void evaluate_list(const dcdm_level *l, const dcdm_network *net, workspac
     for (int q = 0; q < count;) {
         if (q + DENSE <= count && are_dense(l, cell + q, step)) {
             const int odd = make_around(l, ws, k, cell[q], step * (DENSE - 1));
-            evaluate_dense(net, &ws->network, !odd, parity_of(l, k, list), from, (int)l->has_r,
+            evaluate_dense(net, ws->network, !odd, parity_of(l, k, list), from, (int)l->has_r,
                            FEATURE_SIZE * cell[q], (int)l->half_x, ws->answer, wanted + q);
             q += DENSE;
             continue;

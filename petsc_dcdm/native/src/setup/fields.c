@@ -222,8 +222,10 @@ static void set_up_part(void *arguments, int part) {
     const dcdm_level *l = &u->l;
     int64_t active = 0;
     workspace ws;
-    carve(l, u->memory + part * dcdm_setup_bytes(l), &ws);
-    prepare(u->net, l, &ws.network);
+    char *memory = u->memory + part * dcdm_setup_bytes(l);
+    memset(memory, 0, (size_t)dcdm_setup_bytes(l)); /* by the one who works on it */
+    carve(l, memory, &ws);
+    ws.network = u->s->prepared;
     ws.common = -1;
     forget(&ws);
     for (int64_t q; (q = __atomic_fetch_add(&u->next, 1, __ATOMIC_RELAXED)) < u->pieces;) {
@@ -238,11 +240,19 @@ static void set_up_part(void *arguments, int part) {
     __atomic_fetch_add(&u->active, active, __ATOMIC_RELAXED);
 }
 
+int64_t dcdm_prepared_bytes(void) { return sizeof(prepared); }
+
+/* What dcdm_set_up is to have of a network: to `to`, at a cache line. half: coarsened axes; has_r as of a level. */
+void dcdm_prepare(const dcdm_network *net, int half_x, int half_r, int half_w, int has_r, void *to) {
+    prepare(net, (half_x ? 1 : 0) | (half_r ? 2 : 0) | (half_w ? 4 : 0), has_r, to);
+}
+
 /* Set up one level. `memory`: dcdm_setup_bytes for each thread. */
 void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, char *memory, int threads) {
     s->classes = 1, s->taken = s->lock = 0;
-    /* A piece begins with three planes that its neighbour reads too. */
-    const int64_t part = l->n_w / (4 * threads), piece = part < 8 ? 8 : part + (part & 1);
+    /* A piece begins with three planes that its neighbour reads too; some for each thread where there are planes. */
+    const int64_t rounds = l->n_w / (8 * threads), pieces = (rounds < 1 ? 1 : rounds < 4 ? rounds : 4) * threads;
+    const int64_t even = (l->n_w + pieces - 1) / pieces, piece = even < 4 ? 4 : even + (even & 1);
     set_up u = {.l = *l, .net = net, .s = s, .memory = memory, .piece = piece, .parts = threads};
     u.pieces = (l->n_w + piece - 1) / piece;
     dcdm_run(set_up_part, &u, sizeof u, threads);
@@ -277,6 +287,7 @@ static void join_part(void *arguments, int part) {
 /* The shares of the low neighbours join the coarse conductances; `l` is the next level: its shape, layout and rings
  * count. */
 void dcdm_join_shares(const dcdm_level *l, const dcdm_setup *s, int threads) {
-    joining g = {*l, s, threads};
-    dcdm_run(join_part, &g, sizeof g, threads);
+    const int parts = l->n_w * l->n_r * l->n_x < 1 << 14 ? 1 : threads;
+    joining g = {*l, s, parts};
+    dcdm_run(join_part, &g, sizeof g, parts);
 }

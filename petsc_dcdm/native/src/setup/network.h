@@ -109,7 +109,8 @@ INLINE void prepare_neighbour(const float (*from)[CHANNELS], float *bias, float 
 #endif
 }
 
-static void prepare(const dcdm_network *net, const dcdm_level *l, prepared *to) {
+/* `parities`: bits 0, 1, 2 of the axes x, r, w that are coarsened. */
+static void prepare(const dcdm_network *net, int parities, int has_r, prepared *to) {
     const float (*layer[2])[CHANNELS] = {net->hidden, net->out};
     for (int m = 0; m < 2; m++)
 #if PAIRS
@@ -117,12 +118,11 @@ static void prepare(const dcdm_network *net, const dcdm_level *l, prepared *to) 
 #else
         memcpy(to->layer[m], layer[m], sizeof to->layer[m]);
 #endif
-    const int64_t parities = (l->half_x ? 1 : 0) | (l->half_r ? 2 : 0) | (l->half_w ? 4 : 0);
     for (int parity = 0; parity < 8; parity++) {
         if (parity & ~parities) continue;
         float bias[CHANNELS];
         memcpy(bias, net->conv_bias, sizeof bias);
-        for (int b = l->has_r ? 0 : 1; b < 9; b += l->has_r ? 1 : 3)
+        for (int b = has_r ? 0 : 1; b < 9; b += has_r ? 1 : 3)
             for (int x = 0; x < 3; x++)
                 prepare_neighbour(net->conv[parity][b] + FEATURES * x, bias, to->plain[parity][b][x],
                                   to->other[parity][b][x]);

@@ -19,6 +19,7 @@ enum { SINGLE, DOUBLE, PACKED };
 
 /* What set-up of one level reads and writes besides the level's own coefficients. */
 typedef struct {
+    const void *prepared;      /* network, of dcdm_prepare */
     int64_t format;            /* of the source: SINGLE, DOUBLE or PACKED */
     const void *w_x, *w_r, *w_w, *s; /* of this level; not if packed */
     const float *high_x, *high_r, *high_w; /* with halo: high conductances of float sources, halo and corners filled */

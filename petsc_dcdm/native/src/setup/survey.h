@@ -15,7 +15,7 @@ typedef struct {
     float *w[4], *high[3], *inverse; /* w_x, w_r, w_w, s; high conductances with halo; 1 / d */
     uint32_t *id;             /* a hash of a cell's own stencil, 1 if inactive */
     uint32_t *patch;          /* a sum of those of the 3 x 3 cells around it in its plane */
-    prepared network;
+    const prepared *network;
     float *features;          /* of each cell, made when wanted */
     int piece;                /* a row of features is made in pieces of 2^piece cells, one bit each: */
     uint64_t *made, *odd;     /* which have been made; in which of those cells have an s or are inactive */

@@ -40,9 +40,9 @@ static void coarsen_piece(const walls_grid *g, int axis, const double *value, in
 
 typedef struct {
     walls_grid g;
-    double *coarse, value[5]; /* of that many faces that conduct, added up as numbers are */
+    double *coarse[3], value[3][5]; /* of that many faces that conduct, added up as numbers are */
     int64_t pitch_y, pitch_z;
-    int axis, parts;
+    int unwanted[3], parts;
 } coarsening;
 
 static void coarsen_part(void *arguments, int part) {
@@ -50,20 +50,30 @@ static void coarsen_part(void *arguments, int part) {
     const walls_grid *g = &all->g;
     const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
     const int64_t mx = (g->n[0] + bx - 1) / bx, my = (g->n[1] + by - 1) / by, mz = (g->n[2] + bz - 1) / bz;
-    const int64_t end = first_of(my * mz, part + 1, all->parts);
-    for (int64_t line = first_of(my * mz, part, all->parts); line < end; line++) {
-        const int64_t k = line / my, j = line % my;
-        double *to = all->coarse + (k + 1) * all->pitch_z + (j + 1) * all->pitch_y + 1;
-        for (int64_t first = 0; first < mx; first += PIECE)
-            coarsen_piece(g, all->axis, all->value, k, j, first, mx - first < PIECE ? mx - first : PIECE, to + first);
-    }
+    const int64_t lines = (my + 2) * (mz + 2), end = first_of(lines, part + 1, all->parts);
+    for (int64_t line = first_of(lines, part, all->parts); line < end; line++)
+        for (int axis = 0; axis < 3; axis++) {
+            const int64_t k = line / (my + 2) - 1, j = line % (my + 2) - 1;
+            double *to = all->coarse[axis] + (k + 1) * all->pitch_z + (j + 1) * all->pitch_y + 1;
+            to[-1] = to[mx] = 0;
+            if (all->unwanted[axis] || k < 0 || k >= mz || j < 0 || j >= my) {
+                memset(to, 0, (size_t)mx * sizeof *to);
+                continue;
+            }
+            for (int64_t first = 0; first < mx; first += PIECE)
+                coarsen_piece(g, axis, all->value[axis], k, j, first, mx - first < PIECE ? mx - first : PIECE,
+                              to + first);
+        }
 }
 
-/* Conductances of the low faces along ``axis`` of the coarse cells: the sum over the fine faces on it, halved where
- * the axis is coarsened (twice the distance); coarse: first halo element. */
-void dcdm_walls_coarsen(const walls_grid *g, int axis, double *coarse, int64_t pitch_y, int64_t pitch_z, int threads) {
-    coarsening all = {.g = *g, .coarse = coarse, .pitch_y = pitch_y, .pitch_z = pitch_z, .axis = axis,
-                      .parts = threads};
-    for (int i = 0; i < 4; i++) all.value[i + 1] = all.value[i] + g->c[axis];
+/* Conductances of the low faces along each axis of the coarse cells: the sum over the fine faces on it, halved where
+ * the axis is coarsened (twice the distance), and 0 along the axes whose bit is set in `closed`; x, y, z: first element
+ * of a halo, which is 0. */
+void dcdm_walls_coarsen(const walls_grid *g, double *x, double *y, double *z, int64_t pitch_y, int64_t pitch_z,
+                        int closed, int threads) {
+    coarsening all = {.g = *g, .coarse = {x, y, z}, .pitch_y = pitch_y, .pitch_z = pitch_z, .parts = threads,
+                      .unwanted = {closed & 1, closed & 2, closed & 4}};
+    for (int axis = 0; axis < 3; axis++)
+        for (int i = 0; i < 4; i++) all.value[axis][i + 1] = all.value[axis][i] + g->c[axis];
     dcdm_run(coarsen_part, &all, sizeof all, threads);
 }
