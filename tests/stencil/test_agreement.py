@@ -16,13 +16,15 @@ SHAPE = (30, 30, 30)
 def agree(w, axes, shape=SHAPE):
     faces = [padded(face) for face in w]
 
-    def count(first, stride):
-        return strong_cells(faces, first, stride, 2.5)
+    level, layout, found = _Faces(faces, 1), SerialLayout(shape, ()), []
 
-    layout = SerialLayout(shape, ())
-    found = most_agree(count, axes, (0, 0, 0), shape, layout)
-    assert _Faces(faces, 1).most_agree(axes, 2.5, (0, 0, 0), shape, layout) == found
-    return found
+    def in_numpy(first, stride, threshold):
+        return strong_cells(faces, first, stride, threshold)
+
+    for count in (in_numpy, level.strong_cells):
+        found.append(most_agree(count, axes, 2.5, (0, 0, 0), shape, layout))
+    assert found[0] == found[1]
+    return found[0]
 
 
 def test_uniform_media_agree_with_their_means():
@@ -62,3 +64,25 @@ def test_layers_are_solved_in_few_steps():
     b = right_hand_side(A)
     ksp, _ = solve(A, b, ksp_rtol=1e-6)
     assert ksp.getConvergedReason() > 0 and ksp.getIterationNumber() <= 9
+
+
+def kept_of(w, plan, mean):
+    layout = SerialLayout(SHAPE, plan)
+    return keep_walls([padded(face) for face in w], layout, plan, mean, 2.5, 1)
+
+
+def test_where_the_strong_axis_turns_from_place_to_place_the_plan_does_not_begin():
+    z, y, x = np.ix_(*(1.3 ** np.minimum(np.arange(n), n - 1 - np.arange(n)) for n in SHAPE))
+    w = [np.broadcast_to(face, SHAPE).copy() for face in (y * z / x, x * z / y, x * y / z)]
+    for axis, face in enumerate(w):
+        face[(slice(None),) * (2 - axis) + (0,)] = 0.0
+    assert kept_of(w, ((0, 1, 2),) * 2, (1.0, 1.0, 1.0)) == ((), 1)
+
+
+def test_two_media_that_share_an_axis_are_halved_along_it_once():
+    """Above z is the strongest and y a sixth of it, below y and z is a hundredth: the means say z."""
+    w, _ = conductances(SHAPE, ratio=(1.0, 5.0, 30.0))
+    w[0][:15], w[2][:15] = 0.5, 0.05
+    plan = ((2,), (1, 2), (0, 1, 2))
+    assert kept_of(w, plan, (1.0, 5.0, 15.0)) == (((1,),), 1)
+    assert kept_of(w, ((2,), (0, 2)), (1.0, 5.0, 15.0)) == ((), 1), "boxes are not aligned to blocks along y"

@@ -1,9 +1,10 @@
 """The coarsest level: what solves it, and that solver where it is one of PETSc's.
 
 The grid ends where the hierarchy's plan ends. What is left is solved exactly by a Cholesky factorisation when it is
-small (on one rank within its `band`), and approximately on coarse cells of several parts (`parts`) when it is not. With
-options under the prefix of the PC + ``pc_dcdm_coarse_``, or where there are no compiled kernels, it is an ordinary
-sparse matrix for PETSc: BoomerAMG by default (GAMG where PETSc has no hypre), on as many ranks as that is worth.
+small (on one rank within its `band`), and approximately when it is not: by fast diagonalisation (`separable`) where the
+medium allows it, else on coarse cells of several parts (`parts`). With options under the prefix of the PC +
+``pc_dcdm_coarse_``, or where there are no compiled kernels, it is an ordinary sparse matrix for PETSc: BoomerAMG by
+default (GAMG where PETSc has no hypre), on as many ranks as that is worth.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from petsc_dcdm.solver.coarse import parts
 from petsc_dcdm.solver.coarse.agglomeration import Agglomeration, Rows
 from petsc_dcdm.solver.coarse.band import BandCoarseSolver, band_coarse_solver
 from petsc_dcdm.solver.coarse.parts import PartsCoarseSolver
+from petsc_dcdm.solver.coarse.separable import separable_solver
 from petsc_dcdm.solver.coarse.shift import shift_of
 from petsc_dcdm.solver.options import option_defaults
 
@@ -231,6 +233,10 @@ def coarse_solver(
         band = band_coarse_solver(operator, DIRECT_LIMIT, prefix)
         if band is not None:
             return band
+    if cells > DIRECT_LIMIT and not (any(layout.periodic) or wish):
+        product = separable_solver(comm, operator, layout, threads, has_box)
+        if product is not None:
+            return product
     # Parts know of no neighbour round a ring; in the plane throats take many iterations (docs/measurements/network.md).
     flat = operator.global_shape[0] == 1 and PETSc.Sys.hasExternalPackage("hypre")
     if cells > DIRECT_LIMIT and not (flat or any(layout.periodic) or wish) and parts.serves(comm, operator):
