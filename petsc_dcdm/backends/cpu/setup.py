@@ -13,6 +13,7 @@ from petsc_dcdm.grid.faces import all_but_first, all_but_last, interior
 from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, Reach, coarse_box
 from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.binding import (
+    ALIGN,
     CHANNELS,
     DOUBLE,
     MAX_STEPS,
