@@ -1,8 +1,8 @@
 """Runs each file ``tests/mpi/check_*.py`` under mpirun: its ``test_*`` functions, on all ranks together.
 
-A line ``RANKS = (1, 2, 4)`` in the file says on how many ranks (2 without it), ``TIMEOUT = 200`` gives it other than 120
-seconds, ``NEEDS = "hypre"`` names a package that PETSc must have been built with. Every rank has a box of its own, as
-ranks of different nodes would, except where a line ``BOX = "auto"`` says otherwise.
+A line ``RANKS = (1, 2, 4)`` in the file says on how many ranks (2 without it), ``TIMEOUT = 200`` gives it other than
+120 seconds, ``NEEDS = "hypre"`` names a package that PETSc must have been built with. Every rank has a box of its own,
+as ranks of different nodes would, except where a line ``BOX = "auto"`` says otherwise.
 """
 
 from __future__ import annotations
