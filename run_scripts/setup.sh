@@ -98,7 +98,8 @@ PY
 fi
 
 # ---- is there anything left to do? --------------------------------------------------------------------------------
-state="$petsc $cuda $(cat pyproject.toml setup.py run_scripts/setup.sh | sha256sum | cut -c1-16) $triton"
+# with the path: another checkout may have been installed into a $venv that lies elsewhere
+state="$petsc $cuda $({ pwd; cat pyproject.toml setup.py run_scripts/setup.sh; } | sha256sum | cut -c1-16) $triton"
 importable() { "$venv/bin/python" -c 'import sys, importlib.util as u; sys.exit(not all(u.find_spec(m) for m in sys.argv[1:]))' "$@" 2>/dev/null; }
 if [ "$force" = no ] && [ "$(cat "$stamp" 2>/dev/null)" = "$state" ] && [ -x "$venv/bin/petsc-dcdm" ] && importable petsc4py mpi4py torch petsc_dcdm; then
     say "nothing to do"

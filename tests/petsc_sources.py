@@ -10,14 +10,16 @@ import pytest
 from harness import run_program
 
 TUTORIALS = "ksp/ksp/tutorials"
+DEBIAN = Path("/usr/share/petsc")
 
 
 def folders(tutorials: str) -> list[Path]:
-    """Where tutorials may be, the likeliest first: in PETSc's source tree or where Debian puts the examples."""
+    """Where tutorials of this PETSc may be: in its source tree or where Debian puts the examples of its version."""
     import petsc4py
 
-    debian = Path("/usr/share/petsc").glob(f"*/share/petsc/examples/src/{tutorials}")
-    return [Path(petsc4py.get_config()["PETSC_DIR"]) / "src" / tutorials, *sorted(debian, reverse=True)]
+    version = ".".join(petsc4py.__version__.split(".")[:2])
+    debian = DEBIAN / version / "share" / "petsc" / "examples"
+    return [folder / "src" / tutorials for folder in (Path(petsc4py.get_config()["PETSC_DIR"]), debian)]
 
 
 def find_tutorial(name: str) -> Path:
@@ -25,7 +27,7 @@ def find_tutorial(name: str) -> Path:
     for folder in folders(TUTORIALS):
         if (folder / name).exists():
             return folder / name
-    pytest.skip(f"PETSc's tutorial {name} is not here (Debian: libpetsc*-dev-examples)")
+    pytest.skip(f"this PETSc's tutorial {name} is not here (Debian: libpetsc*-dev-examples)")
 
 
 def pkg_config_path() -> dict[str, str]:
@@ -38,12 +40,14 @@ def pkg_config_path() -> dict[str, str]:
 
 
 def flags() -> list[str]:
-    """Compiler and linker flags of PETSc, from pkg-config."""
+    """Compiler and linker flags of PETSc, from pkg-config; programs remember where its library is."""
     for name in ("petsc", "PETSc"):
         try:
-            return run_program(["pkg-config", "--cflags", "--libs", name], env=pkg_config_path()).split()
+            found = run_program(["pkg-config", "--cflags", "--libs", name], env=pkg_config_path()).split()
+            libraries = run_program(["pkg-config", "--variable=libdir", name], env=pkg_config_path()).strip()
         except (AssertionError, FileNotFoundError):
             continue
+        return [*found, f"-Wl,-rpath,{libraries}"]
     pytest.skip("pkg-config does not know PETSc")
 
 

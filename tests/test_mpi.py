@@ -1,8 +1,8 @@
 """Runs each file ``tests/mpi/check_*.py`` under mpirun: its ``test_*`` functions, on all ranks together.
 
-A line ``RANKS = (1, 2, 4)`` in the file says on how many ranks (2 without it), ``TIMEOUT = 200`` gives it
-other than 120 seconds. Every rank has a box of its own, as ranks of different nodes would, except where a line ``BOX =
-"auto"`` says otherwise.
+A line ``RANKS = (1, 2, 4)`` in the file says on how many ranks (2 without it), ``TIMEOUT = 200`` gives it other than
+120 seconds, ``NEEDS = "hypre"`` names a package that PETSc must have been built with. Every rank has a box of its own,
+as ranks of different nodes would, except where a line ``BOX = "auto"`` says otherwise.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness import ROOT, mpirun
+from petsc4py import PETSc
 
 
 def constant(path: Path, name: str, default):
@@ -28,4 +29,7 @@ CASES = [(path, ranks) for path in FILES for ranks in constant(path, "RANKS", (2
 @pytest.mark.mpi
 @pytest.mark.parametrize("path, ranks", CASES, ids=[f"{p.stem.removeprefix('check_')}-{n}" for p, n in CASES])
 def test_file(path: Path, ranks: int) -> None:
+    needed = constant(path, "NEEDS", None)
+    if needed and not PETSc.Sys.hasExternalPackage(needed):
+        pytest.skip(f"this PETSc has no {needed}")
     mpirun(ranks, path, timeout=constant(path, "TIMEOUT", 120), env={"BOX": constant(path, "BOX", "rank")})

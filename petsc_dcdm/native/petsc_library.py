@@ -6,6 +6,7 @@ import ctypes
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 from petsc4py import PETSc
 
 _LANDMARK = "MatSeqAIJGetArrayRead"
@@ -45,6 +46,16 @@ def cite(entry: str) -> None:
     entries = ctypes.c_void_p.in_dll(library, "PetscCitationsList")
     if entries and not library.PetscSegBufferGet(entries, ctypes.c_size_t(len(text)), ctypes.byref(room)):
         ctypes.memmove(room, text, len(text))
+
+
+def unlock(vector: PETSc.Vec) -> None:
+    """Takes off the read locks that a failed solve has left on a vector. Not collective."""
+    library, locks = petsc_library(), np.ctypeslib.as_ctypes_type(PETSc.IntType)()
+    if library is None or not hasattr(library, "VecLockGet"):  # vectors have no locks in every build
+        return
+    library.VecLockGet(ctypes.c_void_p(vector.handle), ctypes.byref(locks))
+    for _ in range(locks.value):
+        library.VecLockReadPop(ctypes.c_void_p(vector.handle))
 
 
 def inform(thing: PETSc.Object, text: str) -> None:

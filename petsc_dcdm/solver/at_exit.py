@@ -32,6 +32,8 @@ def _let_go() -> None:
     finalized = ctypes.c_int(1)
     if library is None or library.PetscFinalized(ctypes.byref(finalized)) or finalized.value:
         return  # an embedding program has ended PETSc itself
+    if not all(ctypes.c_void_p.in_dll(library, types) for types in ("KSPList", "PCList")):
+        return  # it is about to, and with it Python: what the program has left alive is destroyed by nobody
     for handle, kind in list(_alive.items()):
         if kind == "KSP":
             library.KSPSetType(ctypes.c_void_p(handle), b"preonly")

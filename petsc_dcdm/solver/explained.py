@@ -23,6 +23,20 @@ def say(comm: PETSc.Comm, who: str, text: str) -> None:
         print(f"petsc_dcdm.{who}: {text}", file=sys.stderr)
 
 
+class SayOnce:
+    """Sentences of one solver, none of them twice: PETSc asks for options more often than a user gives them."""
+
+    def __init__(self, who: str) -> None:
+        self._who = who
+        self._said: set[str] = set()
+
+    def __call__(self, solver: PETSc.Object, text: str) -> None:
+        """See :func:`say`."""
+        if text not in self._said:
+            self._said.add(text)
+            say(solver.getComm(), self._who, text)
+
+
 def raise_misplaced(solver: PETSc.Object, given: str, kind: str, wanted: str) -> NoReturn:
     """``given`` was named as the type of ``kind``, an object that takes ``wanted``. Raises OptionError."""
     with Explained(solver.getComm(), given.rpartition(".")[2]):

@@ -24,7 +24,7 @@ from petsc_dcdm.native.memory import aligned_zeros
 from petsc_dcdm.native.petsc_library import cite, petsc_library
 from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.solver.at_exit import forget, watch
-from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
+from petsc_dcdm.solver.explained import Explained, SayOnce, raise_misplaced
 from petsc_dcdm.solver.loop.convergence import PC_FAILED
 from petsc_dcdm.solver.loop.null_spaces import KnownNullSpaces
 from petsc_dcdm.solver.loop.one_solve import OneSolve, Settings
@@ -74,7 +74,7 @@ class KSP:
         self._work: list[PETSc.Vec] = []
         self._problem: OptionError | None = None
         """What is wrong with the options: there is no solve with them."""
-        self._said: set[str] = set()
+        self._say_once = SayOnce("KSP")
         self._null_spaces = KnownNullSpaces()
         self._measured = ""
         self._otherwise = Otherwise()
@@ -202,7 +202,7 @@ class KSP:
     def _refuse_scaling(self, ksp: PETSc.KSP) -> None:
         """PETSc would scale the matrix by its diagonal, in place, before the preconditioner sees it."""
         library, scaled = petsc_library(), ctypes.c_int(0)
-        if library is None:
+        if library is None or not hasattr(library, "KSPGetDiagonalScale"):  # gone from PETSc by 3.26
             return
         library.KSPGetDiagonalScale(ctypes.c_void_p(ksp.handle), ctypes.byref(scaled))
         if scaled.value:
@@ -212,11 +212,6 @@ class KSP:
                 "the matrix is not scaled by its diagonal (-ksp_diagonal_scale): the network is made for conductances, "
                 "and brings its own scale",
             )
-
-    def _say_once(self, ksp: PETSc.KSP, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            say(ksp.getComm(), "KSP", text)
 
     @staticmethod
     def _offering(ksp: PETSc.KSP) -> GridPreconditioner | None:

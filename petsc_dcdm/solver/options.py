@@ -224,10 +224,16 @@ def checked(options: Sequence[Option], given: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+_listed: set[tuple[str, str | None]] = set()
+
+
 def print_help(options: Sequence[Option], prefix: str | None, title: str, comm: PETSc.Comm) -> None:
-    """Lists ``options`` in PETSc's own layout if ``-help`` was given. Collective on ``comm`` (rank 0 prints)."""
-    if not PETSc.Options().hasName("help"):
+    """Lists ``options`` in PETSc's own layout if ``-help`` was given; like PETSc, each once in a process. Collective on
+    ``comm`` (rank 0 prints).
+    """
+    if not PETSc.Options().hasName("help") or (title, prefix) in _listed:
         return
+    _listed.add((title, prefix))
     lines = [f"{title} options", "-" * 40]
     lines += [
         f"  -{prefix or ''}{option.name} <{'' if option.default is None else option.default}>: {option.help}"

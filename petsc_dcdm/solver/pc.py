@@ -33,7 +33,7 @@ from petsc_dcdm.network.weights import ModelFile, network_of
 from petsc_dcdm.solver.at_exit import forget, watch
 from petsc_dcdm.solver.coarse.solver import CoarseSolver, renewed
 from petsc_dcdm.solver.device_vectors import apply_on_gpu, device_wanted
-from petsc_dcdm.solver.explained import Explained, raise_misplaced, say
+from petsc_dcdm.solver.explained import Explained, SayOnce, raise_misplaced, say
 from petsc_dcdm.solver.foreign_guess import ForeignGuess
 from petsc_dcdm.solver.loop.answers import Answers
 from petsc_dcdm.solver.loop.constant_mode import Closed, remove_constant
@@ -67,6 +67,7 @@ class PC(Answers):
         self._waits = False  # for the values of a matrix that was all zero at set-up
         self.fallback: PETSc.PC | None = None  # serves the matrix where the network cannot
         self._refusal = ""
+        self._say_once = SayOnce("PC")
         self._pattern: tuple[int | None, ...] | None = None
         self.owner: int | None = None  # handle of the petsc_dcdm.KSP it belongs to, whose reason tells of a failure
         self._guess = ForeignGuess()
@@ -90,7 +91,7 @@ class PC(Answers):
         with Explained(pc.getComm(), "PC"):
             self._settings = read(PC_OPTIONS, prefix, PCSettings, self._set)
         for sentence in misspelt(PC_OPTIONS, prefix):
-            say(pc.getComm(), "PC", sentence)
+            self._say_once(pc, sentence)
         self._file = self._pattern = None  # all is read anew
         self._net.forget()
         self._boxes.forget()
@@ -183,8 +184,7 @@ class PC(Answers):
         self._key = identity(P)
 
     def _fall_back(self, pc: PETSc.PC, kind: str, refusal: str) -> None:
-        if refusal != self._refusal:
-            say(pc.getComm(), "PC", f"using -pc_type {kind} instead (-pc_dcdm_fallback): {refusal}")
+        self._say_once(pc, f"using -pc_type {kind} instead (-pc_dcdm_fallback): {refusal}")
         self._refusal = refusal
         inform(pc, f"{kind} in place of the network: {refusal}")
         self.fallback = other_pc(pc, kind)

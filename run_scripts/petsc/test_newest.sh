@@ -26,6 +26,13 @@ fi
 # C and Fortran programs want it exported
 PETSC_DIR=$("$petsc/bin/python" -c 'import petsc4py; print(petsc4py.get_config()["PETSC_DIR"])')
 export PETSC_DIR
+if [ ! -d "$PETSC_DIR/src" ]; then # the tutorials, which pip does not install
+    sources=$(mktemp -d)
+    version=$("$petsc/bin/python" -c 'import petsc4py; print(petsc4py.__version__)')
+    "$petsc/bin/pip" --disable-pip-version-check -q download --no-deps --no-binary petsc -d "$sources" "petsc==$version"
+    tar -xzf "$sources"/petsc-*.tar.gz -C "$PETSC_DIR" --strip-components=1 --wildcards '*/src/*/tutorials/*'
+    rm -r "$sources"
+fi
 export VENV=${VENV:-$PWD/.venv-newest}
 PYTHON=$petsc/bin/python bash run_scripts/setup.sh --petsc existing
 [ $only = no ] || exit 0

@@ -20,6 +20,7 @@ module closure_module
     PetscInt :: asked
   end type closure
 
+#if PETSC_VERSION_LT(3, 22, 0)
   interface
     subroutine KSPSetConvergenceTest(ksp, test, context, destroy, ierr)
       import :: tKSP, closure
@@ -29,6 +30,7 @@ module closure_module
       PetscErrorCode :: ierr
     end subroutine KSPSetConvergenceTest
   end interface
+#endif
 
 contains
 
@@ -132,7 +134,15 @@ contains
     Vec :: x, b, exact, difference
     KSP :: ksp
     PC :: pc, sub_pc
+#if PETSC_VERSION_LT(3, 22, 0)
+#define NUMBER(enumerated) enumerated
     KSP :: sub_ksp(1)
+#else
+#define NUMBER(enumerated) enumerated%v
+#define VecGetArrayF90 VecGetArray
+#define VecRestoreArrayF90 VecRestoreArray
+    KSP, pointer :: sub_ksp(:)
+#endif
     type(closure) :: context
     KSPConvergedReason :: reason
     character(len=64) :: kind
@@ -254,7 +264,7 @@ contains
       CHKERRQ(ierr)
       call KSPGetIterationNumber(ksp, its, ierr)
       CHKERRQ(ierr)
-      if (reason <= 0) exit
+      if (NUMBER(reason) <= 0) exit
       call VecWAXPY(difference, -1.0d0, exact, x, ierr)
       call VecNorm(difference, NORM_INFINITY, error, ierr)
       call VecNorm(exact, NORM_INFINITY, size_of_heads, ierr)
@@ -265,7 +275,7 @@ contains
     call PCGetType(pc, kind, ierr)
     call ieee_get_halting_mode(ieee_overflow, halting)
     if (rank == 0) print '(a, i0, a, i0, a, i0, a, i0, a, i0, a, es9.2, 4a)', 'model ', number, ': ', total, &
-      ' rows, reason ', reason, ', at most ', most, ' iterations, asked ', context%asked, ' times, error ', worst, &
+      ' rows, reason ', NUMBER(reason), ', at most ', most, ' iterations, asked ', context%asked, ' times, error ', worst, &
       ', pc ', trim(kind), ', traps ', merge('on ', 'off', halting)
     call KSPDestroy(ksp, ierr)
     call MatDestroy(A, ierr)

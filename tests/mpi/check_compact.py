@@ -113,7 +113,7 @@ def on_dmda(matrix, sizes, procs, **kinds):
     """The matrix of all nodes on a DMDA, and the node of each global row."""
     box = PETSc.DMDA.StencilType.BOX
     dm = PETSc.DMDA().create(sizes, stencil_type=box, stencil_width=1, dof=1, proc_sizes=procs, **kinds)
-    A = dm.createMatrix()
+    A = dm.createMat()
     order = np.argsort(dm.getAO().app2petsc(np.arange(matrix.shape[0], dtype=PETSc.IntType)))
     first, last = A.getOwnershipRange()
     given = matrix[order][:, order].tocoo()

@@ -4,6 +4,7 @@ from petsc_dcdm.compare.job import SystemSpec
 from petsc_dcdm.compare.systems import build, structured
 
 RANKS = (1, 3)
+NEEDS = "hypre"
 KINDS = (
     SystemSpec("family", "mixed", (10, 9, 12), seed=2),
     SystemSpec("family", "neumann", (6, 14, 12)),

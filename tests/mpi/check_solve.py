@@ -113,7 +113,7 @@ def test_fewer_cells_than_ranks():
 
 def test_dmda_with_uneven_ownership():
     da = PETSc.DMDA().create(SHAPE[::-1], stencil_width=1, comm=COMM)
-    A = da.createMat() if hasattr(da, "createMat") else da.createMatrix()
+    A = da.createMat()
     first, last = A.getOwnershipRange()
     to_petsc = da.getAO()
     natural = np.arange(int(np.prod(SHAPE)), dtype=PETSc.IntType)

@@ -95,7 +95,7 @@ def test_a_dmda_with_a_box_stencil(sizes):
     dm = PETSc.DMDA().create(sizes, stencil_type=PETSc.DMDA.StencilType.BOX, stencil_width=1, dof=1)
     cells = tuple(n - 1 for n in sizes[::-1])
     given = identity_rows(elements(cells), sides(cells)).tocoo()
-    A = dm.createMatrix()
+    A = dm.createMat()
     for row, column, value in zip(given.row, given.col, given.data, strict=True):
         A.setValue(row, column, value)
     A.assemble()

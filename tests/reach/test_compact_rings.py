@@ -84,7 +84,7 @@ def test_a_dmda_with_a_box_stencil(cells, rings):
         stencil_width=1,
         dof=1,
     )
-    A = dm.createMatrix()
+    A = dm.createMat()
     given = matrix.tocoo()
     for row, column, value in zip(given.row, given.col, given.data, strict=True):
         A.setValue(row, column, value)

@@ -22,7 +22,7 @@ def pc_for(A, dm=None):
 
 def test_dmda_on_the_pc_or_on_the_matrix():
     da = PETSc.DMDA().create([5, 4, 3], stencil_width=1)
-    A = da.createMat() if hasattr(da, "createMat") else da.createMatrix()
+    A = da.createMat()
     A.assemble()
     assert find_grid(pc_for(A, da), A, None).shape == (3, 4, 5)
     B = poisson((3, 4, 5))

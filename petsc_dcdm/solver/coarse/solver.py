@@ -20,6 +20,7 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.errors import raise_together
 from petsc_dcdm.grid.faces import diagonal, neighbours, padded
 from petsc_dcdm.grid.layout import CoarseOperator, Layout
+from petsc_dcdm.native.petsc_library import unlock
 from petsc_dcdm.solver.coarse import parts
 from petsc_dcdm.solver.coarse.agglomeration import Agglomeration, Rows
 from petsc_dcdm.solver.coarse.band import BandCoarseSolver, band_coarse_solver
@@ -156,6 +157,7 @@ class PetscCoarseSolver:
             self.ksp.solve(self._b, self._x)
         except Exception as error:
             # Other ranks wait for what is found; NaN ends the solve on all of them.
+            unlock(self._b)
             if self._problem is None:
                 self._problem = error
                 print(f"petsc_dcdm.PC: the coarse solver ({self._prefix}) failed: {error}", file=sys.stderr)

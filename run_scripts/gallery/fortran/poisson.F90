@@ -37,7 +37,7 @@ program poisson
     col = [row, merge(row - 1, none, i > 0), merge(row + 1, none, i < n - 1), &
            merge(row - n, none, j > 0), merge(row + n, none, j < n - 1)]
     v = [4, -1, -1, -1, -1]
-    PetscCallA(MatSetValues(A, one, row, 5 * one, col, v, INSERT_VALUES, ierr))
+    PetscCallA(MatSetValues(A, one, [row], 5 * one, col, v, INSERT_VALUES, ierr))
     p = (i + 1) * h
     q = (j + 1) * h
     PetscCallA(VecSetValue(exact, row, p * (1 - p) * q * (1 - q), INSERT_VALUES, ierr))
