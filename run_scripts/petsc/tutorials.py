@@ -36,7 +36,7 @@ LINEAR = re.compile(r"^ *Linear .*solve (converged|did not converge) due to (\w+
 NONLINEAR = re.compile(r"^ *Nonlinear .*solve (converged|did not converge) due to (\w+)", re.MULTILINE)
 TRUE = re.compile(r"^ *(\d+) KSP .*true resid norm \S+ \|\|r\(i\)\|\|/\|\|b\|\| (\S+)", re.MULTILINE)
 SENTENCE = re.compile(r"petsc_dcdm\.(?:KSP|PC): (.*)")
-SECONDS = 240.0
+SECONDS = 600.0
 
 
 @dataclass
