@@ -15,6 +15,7 @@ from petsc_dcdm.grid.errors import BrokenMatrix, BuildError, UnsupportedSystem
 from petsc_dcdm.solver.explained import say
 from petsc_dcdm.solver.loop.convergence import BORNE_OUT, Reason, rounding
 from petsc_dcdm.solver.options import option_defaults
+from petsc_dcdm.stencil.forms.symmetry import NotSymmetric
 
 RUNS = 3
 """How often GCR begins again where the true residual is not what its recurrence says."""
@@ -42,11 +43,11 @@ def other_pc(
 
 
 def with_remedy(problem: UnsupportedSystem, prefix: str | None) -> UnsupportedSystem:
-    """The same error, whose sentence names the fallback where that would serve the matrix."""
-    option = f"-{prefix or ''}pc_dcdm_fallback"
-    if isinstance(problem, (BrokenMatrix, BuildError)) or "-pc_dcdm_fallback" in str(problem):
+    """The same error, whose sentence names a fallback where one may serve the matrix."""
+    if isinstance(problem, (BrokenMatrix, BuildError)):
         return problem
-    return type(problem)(f"{problem}; {option} gamg would solve it with another preconditioner")
+    kind = "bjacobi" if isinstance(problem, NotSymmetric) else "gamg"  # convection: aggregation makes it worse
+    return type(problem)(f"{problem}; -{prefix or ''}pc_dcdm_fallback {kind} would use another preconditioner")
 
 
 class Otherwise:

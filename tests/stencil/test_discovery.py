@@ -66,6 +66,25 @@ def test_grid_option_alone():
         find_grid(pc_for(A), A, (2, 4, 5))
 
 
+def test_a_dmda_of_more_cells_than_rows():
+    """Where SNES holds bounds it solves for the other rows, with the DMDA of all: the couplings tell the grid."""
+    active = random_solids((4, 5, 6))
+    cells = np.flatnonzero(active.ravel())
+    A = matrix(*conductances((4, 5, 6), active), cells=cells)
+    A.setDM(PETSc.DMDA().create([6, 5, 4], dof=1, stencil_width=1))
+    found = find_grid(pc_for(A), A, None)
+    assert found.source == "graph of the matrix" and found.rows == cells.size
+    assert find_grid(pc_for(A), A, (4, 5, 6)).source == "graph of the matrix"
+    cliques = PETSc.Mat().createAIJ((8, 8), nnz=4)
+    for row in range(8):
+        columns = row - row % 4 + np.arange(4, dtype=PETSc.IntType)
+        cliques.setValues(row, columns, np.where(columns == row, 1.0, -0.3))
+    cliques.assemble()
+    cliques.setDM(PETSc.DMDA().create([4, 3], dof=1, stencil_width=1))
+    with pytest.raises(GridError, match="the DMDA is 4 x 3 = 12 cells but the matrix has 8 rows; attach"):
+        find_grid(pc_for(cliques), cliques, None)
+
+
 @pytest.mark.parametrize("shape", [(3, 4, 5), (1, 6, 7), (1, 1, 9), (2, 2, 8), (7, 3, 4)])
 def test_offsets_of_a_lexicographic_matrix(shape):
     A = poisson(shape)
