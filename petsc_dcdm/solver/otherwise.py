@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.errors import BrokenMatrix, BuildError, UnsupportedSystem
+from petsc_dcdm.grid.errors import BrokenMatrix, BuildError, NoRows, UnsupportedSystem
 from petsc_dcdm.solver.explained import say
 from petsc_dcdm.solver.loop.convergence import BORNE_OUT, Reason, rounding
 from petsc_dcdm.solver.options import option_defaults
@@ -44,7 +44,7 @@ def other_pc(
 
 def with_remedy(problem: UnsupportedSystem, prefix: str | None) -> UnsupportedSystem:
     """The same error, whose sentence names a fallback where one may serve the matrix."""
-    if isinstance(problem, (BrokenMatrix, BuildError)):
+    if isinstance(problem, (BrokenMatrix, BuildError, NoRows)):
         return problem
     kind = "bjacobi" if isinstance(problem, NotSymmetric) else "gamg"  # convection: aggregation makes it worse
     return type(problem)(f"{problem}; -{prefix or ''}pc_dcdm_fallback {kind} would use another preconditioner")
