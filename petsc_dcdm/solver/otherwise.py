@@ -42,12 +42,15 @@ def other_pc(
     return other
 
 
-def with_remedy(problem: UnsupportedSystem, prefix: str | None) -> UnsupportedSystem:
+def with_remedy(problem: UnsupportedSystem, pc: PETSc.PC) -> UnsupportedSystem:
     """The same error, whose sentence names a fallback where one may serve the matrix."""
     if isinstance(problem, (BrokenMatrix, BuildError, NoRows)):
         return problem
-    kind = "bjacobi" if isinstance(problem, NotSymmetric) else "gamg"  # convection: aggregation makes it worse
-    return type(problem)(f"{problem}; -{prefix or ''}pc_dcdm_fallback {kind} would use another preconditioner")
+    # Aggregation makes convection worse, and takes no dense matrix.
+    dense = "dense" in pc.getOperators()[1].getType()
+    kind = "bjacobi" if dense or isinstance(problem, NotSymmetric) else "gamg"
+    option = f"-{pc.getOptionsPrefix() or ''}pc_dcdm_fallback"
+    return type(problem)(f"{problem}; {option} {kind} would use another preconditioner")
 
 
 class Otherwise:

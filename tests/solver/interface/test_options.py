@@ -76,14 +76,22 @@ def test_a_wrong_setting(settings, said):
         pc.getPythonContext().set(**settings)
 
 
-@pytest.mark.parametrize("entries, kind", [({(0, 5): -0.1, (5, 0): -0.1}, "gamg"), ({(0, 1): -9.0}, "bjacobi")])
-def test_refusals_name_the_fallback_with_the_prefix_and_it_serves(entries, kind):
+@pytest.mark.parametrize(
+    "entries, of_type, kind",
+    [
+        ({(0, 5): -0.1, (5, 0): -0.1}, "aij", "gamg"),
+        ({(0, 1): -9.0}, "aij", "bjacobi"),
+        ({(0, 5): -0.1, (5, 0): -0.1}, "dense", "bjacobi"),
+    ],
+)
+def test_refusals_name_the_fallback_with_the_prefix_and_it_serves(entries, of_type, kind):
     """Another kind where the matrix is not symmetric; a sentence for those who have it does not advise it again."""
     A = poisson(SHAPE)
     A.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, False)
     for (row, column), value in entries.items():
         A.setValue(row, column, value)
     A.assemble()
+    A.convert(of_type)
     b, x = right_hand_side(A), A.createVecRight()
     database = PETSc.Options("own_")
     database["pc_dcdm_grid"] = "8,8,4"
