@@ -5,7 +5,9 @@
 #   bash run_scripts/fuzz_truth.sh --wide [CASES [SEED]]  wide ones, on 1 to 4 ranks: 1 to 40 cells along 1 to 3 axes,
 #                                                         periodic sides, matrices of sizes from 1e-30 to 1e30
 #
-# Exit status 1 when a promise is broken; each one with the command that repeats its case alone.
+# Progress goes to the terminal every 50 cases; the last line says how many were right, refused, stopped with a true
+# reason, not converged where they should have, and failed. Exit status 1 when a promise is broken or too few of those
+# that must converge do; each one with the command that repeats its case alone.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 wide=()

@@ -26,6 +26,16 @@ ENOUGH_REUSED = 0.75
 """The same where the preconditioner is that of another matrix."""
 
 
+WORST_FIRST = {
+    "failed": "failed",
+    "missed": "not converged where it should have",
+    "stopped": "stopped with a true reason",
+    "refused": "refused",
+    "right": "right",
+}
+"""How a case can end, the worst first, in the words of the last line."""
+
+
 @dataclass
 class Summary:
     reasons: Counter[str] = field(default_factory=Counter)
@@ -37,10 +47,11 @@ class Summary:
     """
     missed: list[str] = field(default_factory=list)
     """Solves that must converge and did not."""
-    cases: int = 0
+    cases: Counter[str] = field(default_factory=Counter)
+    """Of each case the worst of its solves, a key of `WORST_FIRST`."""
 
     def add(self, ranks: int, found: dict[str, Any]) -> None:
-        self.cases += 1
+        self.cases[min(map(verdict, found["solves"]), key=list(WORST_FIRST).index)] += 1
         for solve in found["solves"]:
             self.reasons[solve["ended"]] += 1
             kind = "reused" if solve["which"] == "reused" else "fresh"
@@ -62,7 +73,7 @@ class Summary:
 
     def text(self) -> str:
         kinds = {"positive": "CONVERGED", "diverged": "DIVERGED", "refused": "refused"}
-        lines = [f"{self.cases} cases, {sum(self.reasons.values())} solves"]
+        lines = [f"{self.cases.total()} cases, {sum(self.reasons.values())} solves"]
         for kind, start in kinds.items():
             found = [f"{name} {count}" for name, count in self.reasons.most_common() if name.startswith(start)]
             lines.append(f"  {kind}: {', '.join(found) or 'none'}")
@@ -73,6 +84,22 @@ class Summary:
         lines += [f"  broken: {', '.join(f'{name} {count}' for name, count in promises.most_common()) or 'nothing'}"]
         lines += [f"BROKEN {line}" for line in self.broken]
         return "\n".join(lines)
+
+    def last_line(self) -> str:
+        """How the cases ended, each counted once, and whether that is good enough."""
+        ends = ", ".join(f"{self.cases[kind]} {words}" for kind, words in reversed(WORST_FIRST.items()))
+        return f"{self.cases.total()} cases: {ends}: {'PASSED' if self.good() else 'FAILED'}"
+
+
+def verdict(solve: dict[str, Any]) -> str:
+    """The key of `WORST_FIRST` for one solve."""
+    if solve["broken"]:
+        return "failed"
+    if solve["ended"].startswith("CONVERGED"):
+        return "right"
+    if solve["expected"]:
+        return "missed"
+    return "refused" if solve["ended"].startswith("refused") else "stopped"
 
 
 def repeat(ranks: int, seed: int) -> str:
@@ -100,7 +127,7 @@ def survey(ranks: int, first: int, count: int, timeout: float = 120) -> Summary:
     summary = Summary()
     for found in stretch(ranks, first, count, timeout):
         if isinstance(found, str):
-            summary.cases += 1
+            summary.cases["failed"] += 1
             summary.reasons["crashed or hung"] += 1
             summary.broken.append(found)
         else:
@@ -127,9 +154,13 @@ def main(cases: int = 2000, seed: int = 0, length: int = 50, wide: bool = False)
         parts.append(survey(ranks, first, min(length, seed + cases - first), timeout=1200))
         so_far = merged(parts)
         took = time.monotonic() - start
-        print(f"{so_far.cases}/{cases} cases, {len(so_far.broken)} broken, {took:.0f} s", file=sys.stderr, flush=True)
+        done = so_far.cases.total()
+        left = took / done * (cases - done)
+        progress = f"{done}/{cases} cases, {len(so_far.broken)} broken, {took:.0f} s, {left:.0f} s to go"
+        print(progress, file=sys.stderr, flush=True)
     whole = merged(parts)
     print(whole.text())
+    print(f"{whole.last_line()} ({time.monotonic() - start:.0f} s)")
     return 0 if whole.good() else 1
 
 

@@ -31,6 +31,10 @@ class BrokenMatrix(MatrixError):
     """No solver could do anything with it."""
 
 
+class NoRows(MatrixError):
+    """It has no rows of entries, which PETSc's common preconditioners want as well."""
+
+
 class BuildError(UnsupportedSystem):
     """PETSc was configured in a way that the network cannot work with."""
 

@@ -1,7 +1,8 @@
 """The weights file: safetensors that describe themselves, read with numpy only.
 
 Every file carries in its metadata the kind of network, the dimensions it serves, what it was trained on and
-how, the network's hyper-parameters, and a hash over its tensors, checked on load. Nothing is unpickled.
+how, the network's hyper-parameters, and hashes over its tensors and over all of this, checked on load. Nothing is
+unpickled.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from petsc_dcdm.network.registry import NETWORKS, Network
 #: The weights in the package. `cnn` was trained up to 32^3 cells, `cnn-64` is `cnn` trained on at 64^3.
 SHIPPED = ("multigrid", "cnn", "cnn-64")
 #: Metadata that every file has; hyper-parameters of the network come on top, as text.
-REQUIRED_META = ("kind", "dims", "training_domain", "seed", "package_version", "command", "hash")
+REQUIRED_META = ("kind", "dims", "training_domain", "seed", "package_version", "command", "hash", "metadata_hash")
 
 
 class WeightsError(ValueError):
@@ -77,6 +78,14 @@ def tensor_hash(tensors: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+def metadata_hash(meta: dict[str, str]) -> str:
+    """sha256 over the sorted names and values of the metadata but this hash itself: a hyper-parameter with another
+    digit is as wrong a network as a tensor with one.
+    """
+    rest = sorted((name, value) for name, value in meta.items() if name != "metadata_hash")
+    return hashlib.sha256(json.dumps(rest).encode()).hexdigest()
+
+
 def save(
     path: str | Path,
     kind: str,
@@ -117,6 +126,7 @@ def save(
         command=command,
         hash=tensor_hash(clean),
     )
+    meta["metadata_hash"] = metadata_hash(meta)
     _check(ModelFile(kind, dims, clean, meta, str(path)))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     from safetensors.numpy import save as save_tensors
@@ -172,7 +182,7 @@ def load(name: str | Path) -> ModelFile:
     """Read weights: a name in `SHIPPED`, else a path. Not collective.
 
     Raises:
-        WeightsError: missing, not safetensors, without metadata or tensors, or the hash does not match.
+        WeightsError: missing, not safetensors, without metadata or tensors, or a hash does not match.
     """
     path = Path(_path_of(name))
     if not path.is_file():
@@ -193,13 +203,16 @@ def load(name: str | Path) -> ModelFile:
         ) from error
     missing = [key for key in REQUIRED_META if key not in meta]
     if missing:
-        raise WeightsError(f"{path}: its metadata lacks {', '.join(missing)}; this is not a file of 'petsc-dcdm train'")
-    found = tensor_hash(tensors)
-    if found != meta["hash"]:
-        raise WeightsError(
-            f"{path}: the tensors hash to {found[:12]} but the file says {meta['hash'][:12]}; "
-            f"it is damaged, fetch or train it again"
-        )
+        raise WeightsError(f"{path}: its metadata lacks {', '.join(missing)}; write it anew with 'petsc-dcdm train'")
+    for what, key, found in (
+        ("tensors", "hash", tensor_hash(tensors)),
+        ("metadata", "metadata_hash", metadata_hash(meta)),
+    ):
+        if found != meta[key]:
+            raise WeightsError(
+                f"{path}: the {what} hash to {found[:12]} but the file says {meta[key][:12]}; "
+                f"it is damaged, fetch or train it again"
+            )
     if not set(meta["dims"].split(",")) <= {"2", "3"}:
         raise WeightsError(f"{path}: dimensions '{meta['dims']}' are not a list such as '2,3'")
     dims = tuple(int(d) for d in meta["dims"].split(","))

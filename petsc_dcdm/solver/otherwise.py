@@ -11,10 +11,11 @@ from collections.abc import Callable
 import numpy as np
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.errors import BrokenMatrix, BuildError, UnsupportedSystem
+from petsc_dcdm.grid.errors import BrokenMatrix, BuildError, NoRows, UnsupportedSystem
 from petsc_dcdm.solver.explained import say
 from petsc_dcdm.solver.loop.convergence import BORNE_OUT, Reason, rounding
 from petsc_dcdm.solver.options import option_defaults
+from petsc_dcdm.stencil.forms.symmetry import NotSymmetric
 
 RUNS = 3
 """How often GCR begins again where the true residual is not what its recurrence says."""
@@ -41,12 +42,15 @@ def other_pc(
     return other
 
 
-def with_remedy(problem: UnsupportedSystem, prefix: str | None) -> UnsupportedSystem:
-    """The same error, whose sentence names the fallback where that would serve the matrix."""
-    option = f"-{prefix or ''}pc_dcdm_fallback"
-    if isinstance(problem, (BrokenMatrix, BuildError)) or "-pc_dcdm_fallback" in str(problem):
+def with_remedy(problem: UnsupportedSystem, pc: PETSc.PC) -> UnsupportedSystem:
+    """The same error, whose sentence names a fallback where one may serve the matrix."""
+    if isinstance(problem, (BrokenMatrix, BuildError, NoRows)):
         return problem
-    return type(problem)(f"{problem}; {option} gamg would solve it with another preconditioner")
+    # Aggregation makes convection worse, and takes no dense matrix.
+    dense = "dense" in pc.getOperators()[1].getType()
+    kind = "bjacobi" if dense or isinstance(problem, NotSymmetric) else "gamg"
+    option = f"-{pc.getOptionsPrefix() or ''}pc_dcdm_fallback"
+    return type(problem)(f"{problem}; {option} {kind} would use another preconditioner")
 
 
 class Otherwise:

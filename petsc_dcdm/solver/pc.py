@@ -179,7 +179,7 @@ class PC(Answers):
                 self._set_up(pc)
                 return
             if self._settings.fallback == "none":
-                raise with_remedy(problem, pc.getOptionsPrefix()) from None
+                raise with_remedy(problem, pc) from None
             self._fall_back(pc, self._settings.fallback, str(problem))
         self._key = identity(P)
 

@@ -1,16 +1,17 @@
 """Where the rows of a matrix lie on a structured grid.
 
-First hit wins (docs/guide/systems.md): the DMDA on the PC or the matrix; an index set composed on the
-matrix as ``dcdm_cells``, or the file of ``-pc_dcdm_cells``; ``-pc_dcdm_grid`` with one row per cell; the matrix's own
-off-diagonal offsets when its rows are in lexicographic order; its graph. Where the couplings turn out to be others
-than the grid's, `other_grids` has what else the rows may be.
+First hit wins (docs/guide/systems.md): the DMDA on the PC or the matrix, if its cells are the rows; an index set
+composed on the matrix as ``dcdm_cells``, or the file of ``-pc_dcdm_cells``; ``-pc_dcdm_grid`` with one row per cell;
+the matrix's own off-diagonal offsets when its rows are in lexicographic order; its graph. Where the couplings turn out
+to be others than the grid's, `other_grids` has what else the rows may be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from math import prod
 from typing import Any
@@ -72,6 +73,10 @@ class Grid:
         return 3 if self.shape[0] > 1 else 2
 
 
+class OtherDmda(GridError):
+    """The rows of the matrix are not the cells of the DMDA: it may be one of active cells, or of another grid."""
+
+
 def _whole_planes(shape: Shape, first: int, rows: int) -> tuple[Shape, Shape] | None:
     """The box of consecutive rows, one per cell: whole planes of the grid (whole lines in 2D), or none."""
     nz, ny, nx = shape
@@ -99,7 +104,7 @@ def _from_dmda(dm: PETSc.DMDA, A: PETSc.Mat) -> Grid:
     shape = (sizes[2], sizes[1], sizes[0])
     rows = A.getSize()[0]
     if prod(shape) != rows:
-        raise GridError(
+        raise OtherDmda(
             f"the DMDA is {size_text(shape)} = {prod(shape)} cells but the matrix has {rows} rows; attach the "
             f"DMDA it was made with"
         )
@@ -108,7 +113,7 @@ def _from_dmda(dm: PETSc.DMDA, A: PETSc.Mat) -> Grid:
     )
     first, last = A.getOwnershipRange()
     if mx * my * mz != last - first:
-        raise GridError(
+        raise OtherDmda(
             f"this rank owns {mx * my * mz} cells of the DMDA but {last - first} rows of the matrix; create the "
             f"matrix with DMCreateMatrix"
         )
@@ -250,33 +255,51 @@ def find_grid(
     """
     comm = A.getComm().tompi4py()
     raise_together(comm, _refuse(A))
-    grid, error = None, None
-    cells_is = A.query("dcdm_cells")
+    grid, misfit = None, None
+    dm = next((d for d in (pc.getDM(), A.getDM()) if _is_dmda(d)), None)
+    if dm is not None:
+        try:
+            grid = _on_all_ranks(comm, partial(_from_dmda, dm, A))
+        except OtherDmda as problem:  # SNES solves for the rows that no bound holds, with the DMDA of all
+            misfit = problem
+    if grid is None:
+        grid = _on_all_ranks(comm, partial(_told, A, shape, cells))
     try:
-        dm = next((d for d in (pc.getDM(), A.getDM()) if _is_dmda(d)), None)
-        if dm is not None:
-            grid = _from_dmda(dm, A)
-        elif cells_is or cells:
-            cells_is = cells_is or load_cells(cells or "", A)
-            numbers = np.array(cells_is.getIndices(), dtype=np.int64)
-            raise_together(comm, _count_cells(numbers, A))
-            grid = _from_cells(numbers, shape or size_of(numbers, A), A)
-        elif shape is not None:
-            rows = A.getSize()[0]
-            if prod(shape) < rows:
-                raise GridError(
-                    f"-pc_dcdm_grid is {size_text(shape)} = {prod(shape)} cells but the matrix has {rows} rows"
-                )
-            first, last = A.getOwnershipRange()
-            box = _whole_planes(shape, first, last - first)
-            if prod(shape) == rows:
-                grid = Grid(shape, None, first, last - first, "-pc_dcdm_grid", box=box)
+        if grid is None and shape is None:
+            grid = _from_offsets(A, comm)
+        if grid is None:
+            grid = _from_graph(A, comm, threads)
+    except GridError as problem:
+        raise misfit or problem from None
+    z, y, x = (any(known) for known in zip(grid.periodic, periodic or NOT_PERIODIC, strict=True))
+    return replace(grid, periodic=(z, y, x))
+
+
+def _on_all_ranks(comm: MPI.Intracomm, find: Callable[[], Grid | None]) -> Grid | None:
+    """What ``find`` finds; a GridError of one rank is raised on all of them. Collective."""
+    grid, error = None, None
+    try:
+        grid = find()
     except GridError as problem:
         error = problem
     raise_together(comm, error)
-    if grid is None and shape is None:
-        grid = _from_offsets(A, comm)
-    if grid is None:
-        grid = _from_graph(A, comm, threads)
-    z, y, x = (any(known) for known in zip(grid.periodic, periodic or NOT_PERIODIC, strict=True))
-    return replace(grid, periodic=(z, y, x))
+    return grid
+
+
+def _told(A: PETSc.Mat, shape: Shape | None, cells: str | None) -> Grid | None:
+    """The grid that an index set or options tell. Collective; a GridError may be that of one rank."""
+    comm = A.getComm().tompi4py()
+    cells_is = A.query("dcdm_cells")
+    if cells_is or cells:
+        cells_is = cells_is or load_cells(cells or "", A)
+        numbers = np.array(cells_is.getIndices(), dtype=np.int64)
+        raise_together(comm, _count_cells(numbers, A))
+        return _from_cells(numbers, shape or size_of(numbers, A), A)
+    if shape is None:
+        return None
+    rows = A.getSize()[0]
+    if prod(shape) < rows:
+        raise GridError(f"-pc_dcdm_grid is {size_text(shape)} = {prod(shape)} cells but the matrix has {rows} rows")
+    first, last = A.getOwnershipRange()
+    box = _whole_planes(shape, first, last - first)
+    return Grid(shape, None, first, last - first, "-pc_dcdm_grid", box=box) if prod(shape) == rows else None

@@ -252,7 +252,7 @@ def range_factor(least: float, largest: float, scale: float) -> float:
     if 0 < least < TOO_WIDE * largest:
         raise MatrixError(
             f"the diagonals of coupled rows range from {least:.1e} to {largest:.1e}; the network works in single "
-            "precision, which holds ratios up to 1e24: -pc_dcdm_fallback gamg, or another PC, serves this matrix"
+            "precision, which holds ratios up to 1e24"
         )
     largest, least = scale * largest, scale * least
     if 0 < least < WIDE * largest:

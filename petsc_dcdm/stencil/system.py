@@ -138,8 +138,7 @@ def _not_symmetric(
     return NotSymmetric(
         f"the matrix is not symmetric: cell ({x}, {y}, {z}) is coupled to its high neighbour along {'xyz'[axis]} with "
         f"{-here * scale:g} and coupled back with {-there * scale:g}, and no moderate scaling of its rows makes it "
-        "symmetric, which petsc_dcdm needs (only Dirichlet rows may couple one way): -pc_dcdm_fallback bjacobi, or "
-        "another PC, serves this matrix"
+        "symmetric, which petsc_dcdm needs (only Dirichlet rows may couple one way)"
     )
 
 
@@ -242,7 +241,7 @@ def _build(
     try:
         return read(None if looks else previous, None)
     except NotSymmetric as problem:
-        refusal = MatrixError(str(problem))  # in terms of the matrix as it is
+        refusal = NotSymmetric(str(problem))  # in terms of the matrix as it is
     system = None if looks else read_scaled(None)
     if system is None:
         raise refusal

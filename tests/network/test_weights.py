@@ -86,6 +86,17 @@ def test_flipped_bit(tmp_path):
         weights.load(path)
 
 
+def test_another_digit_of_a_hyper_parameter(tmp_path):
+    """Also of one that no check of the network would find odd."""
+    path = write(tmp_path / "a.safetensors")
+    data = path.read_bytes()
+    digit = f'"threshold":"{HYPER["threshold"]}'.encode()
+    assert data.count(digit) == 1
+    path.write_bytes(data.replace(digit, digit[:-1] + b"7"))
+    with pytest.raises(weights.WeightsError, match="the metadata hash to .*; it is damaged"):
+        weights.load(path)
+
+
 def test_file_of_another_program(tmp_path):
     path = tmp_path / "a.safetensors"
     save_file({"x": np.zeros(3, np.float32)}, str(path))

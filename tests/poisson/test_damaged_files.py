@@ -19,7 +19,7 @@ RTOL = 1e-8
 
 @pytest.mark.parametrize("name", ["multigrid", "cnn"])
 def test_weights(name: str, tmp_path: Path) -> None:
-    """Whatever is read has the tensors that were written; the hash tells."""
+    """Whatever is read has the tensors and the hyper-parameters that were written; the hashes tell."""
     whole = weights.load(name)
     content, path, refused = weights.shipped(name).read_bytes(), tmp_path / "w", 0
     for seed in range(100):
@@ -30,7 +30,7 @@ def test_weights(name: str, tmp_path: Path) -> None:
             assert str(error).startswith(f"{path}: "), error
             refused += 1
             continue
-        assert found.kind == name and set(found.dims) <= {2, 3}
+        assert found.kind == name and found.dims == whole.dims and found.meta == whole.meta
         assert found.tensors.keys() == whole.tensors.keys()
         assert all(np.array_equal(found.tensors[key], whole.tensors[key]) for key in whole.tensors)
     assert refused > 90

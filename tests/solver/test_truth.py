@@ -20,7 +20,7 @@ from truth_oracle import truth
 )
 def test_random_systems(ranks: int, first: int, count: int) -> None:
     found = survey(ranks, first, count, timeout=200)
-    assert found.cases == count
+    assert found.cases.total() == count
     assert found.good(), found.text()
 
 
@@ -72,6 +72,9 @@ def test_too_few_that_converge_are_not_good_enough() -> None:
     assert summary.good()
     summary.add(1, {"seed": 1, "words": "", "solves": [solve]})
     assert not summary.good() and not summary.broken and "fuzz_truth.py 1 1" in summary.text()
+    assert summary.last_line().startswith("2 cases: 1 right, 0 refused, ") and summary.last_line().endswith(
+        " 1 not converged where it should have, 0 failed: FAILED"
+    )
 
 
 def _world():

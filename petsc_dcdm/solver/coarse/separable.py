@@ -51,7 +51,9 @@ class SeparableCoarseSolver(parts.PartsCoarseSolver):
     def solve(self, r: np.ndarray, out: np.ndarray) -> None:
         """From an array of the whole level to another, float32 and along x without gaps. Not collective."""
         assert self._inverse is not None
-        self._inverse.solve(r, out)
+        self._inverse.solve(r, self._x)
+        if out is not self._x:
+            out[...] = self._x
 
     def view(self, viewer: PETSc.Viewer) -> None:
         """What solves it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.errors import MatrixError
+from petsc_dcdm.grid.errors import MatrixError, NoRows
 
 READ_AS_AIJ = ("sbaij", "baij", "sell", "is", "nest", "dense")
 """What is converted: the ends of the names of types, which begin with seq or mpi or with nothing."""
@@ -46,7 +46,7 @@ def as_aij(A: PETSc.Mat) -> PETSc.Mat:
             if nested
             else "give an assembled matrix to set up on as the second of KSPSetOperators, or -mat_type aij"
         )
-        raise MatrixError(f"the matrix is {what}, which has no rows of one unknown per cell to read: {remedy}")
+        raise NoRows(f"the matrix is {what}, which has no rows of one unknown per cell to read: {remedy}")
     copy = A.convert(PETSc.Mat.Type.AIJ, PETSc.Mat())
     cells, dm, null_space = A.query("dcdm_cells"), A.getDM(), A.getNullSpace()
     if cells:

@@ -309,7 +309,7 @@ def _refuse_far(
                 "all sides fixed, so that it hardly is positive definite"
             )
     if why:
-        raise MatrixError(f"{refusal}; {why}: -pc_dcdm_fallback gamg, or another PC, serves this matrix")
+        raise MatrixError(f"{refusal}; {why}")
 
 
 def join_sides(w_low: list[np.ndarray], w_high: list[np.ndarray], layout: Layout) -> None:

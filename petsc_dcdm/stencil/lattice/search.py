@@ -33,9 +33,11 @@ LOOK = 4096
 
 NO_GRID = "no grid could be found:"
 REMEDY = (
-    "tell the cell of each row with -pc_dcdm_cells FILE or an index set 'dcdm_cells', or the grid with a DMDA or "
-    "-pc_dcdm_grid nx,ny[,nz]"
+    "if the rows are cells of a grid, tell the cell of each with -pc_dcdm_cells FILE or an index set 'dcdm_cells', or "
+    "the grid with a DMDA or -pc_dcdm_grid nx,ny[,nz]"
 )
+WIDEST = 26
+"""Others that a row of a compact 27-point stencil is coupled to: where there are more, no grid helps."""
 
 
 def search(graph: np.ndarray, one_way: bool, threads: int = 1, entries: int | None = None) -> Embedding:
@@ -123,7 +125,10 @@ def embed(A: PETSc.Mat, comm: MPI.Intracomm, threads: int = 1) -> tuple[Shape, n
         assert isinstance(reader, CsrRows)
         entries, crowded, one_way = reader.couplings(graph)
     if crowded >= 0:
-        error = GridError(f"{NO_GRID} {_reason(Outcome.CROWDED, rows, first + crowded, -1)}; {REMEDY}")
+        columns, values = A.getRow(first + crowded)
+        others = int(np.count_nonzero(values[columns != first + crowded]))
+        remedy = f"; {REMEDY}" if others <= WIDEST else f", nor, with {others}, a compact one"
+        error = GridError(f"{NO_GRID} {_reason(Outcome.CROWDED, rows, first + crowded, -1)}{remedy}")
     raise_together(comm, error)
     counts = comm.allgather((last - first, entries, one_way))
     one_way = sum(part for _, _, part in counts) % 2**64

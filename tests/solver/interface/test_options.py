@@ -76,14 +76,42 @@ def test_a_wrong_setting(settings, said):
         pc.getPythonContext().set(**settings)
 
 
-def test_refusals_name_the_fallback_with_the_prefix():
+@pytest.mark.parametrize(
+    "entries, of_type, kind",
+    [
+        ({(0, 5): -0.1, (5, 0): -0.1}, "aij", "gamg"),
+        ({(0, 1): -9.0}, "aij", "bjacobi"),
+        ({(0, 5): -0.1, (5, 0): -0.1}, "dense", "bjacobi"),
+    ],
+)
+def test_refusals_name_the_fallback_with_the_prefix_and_it_serves(entries, of_type, kind):
+    """Another kind where the matrix is not symmetric; a sentence for those who have it does not advise it again."""
     A = poisson(SHAPE)
     A.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, False)
-    for row, column in ((0, 5), (5, 0)):
-        A.setValue(row, column, -0.1)
+    for (row, column), value in entries.items():
+        A.setValue(row, column, value)
     A.assemble()
-    with refused("-pc_dcdm_fallback gamg would solve it"):
-        solve(A, right_hand_side(A), pc_dcdm_grid="8,8,4")
+    A.convert(of_type)
+    b, x = right_hand_side(A), A.createVecRight()
+    database = PETSc.Options("own_")
+    database["pc_dcdm_grid"] = "8,8,4"
+    for fallback in ("none", kind):
+        database["pc_dcdm_fallback"] = fallback
+        ksp = PETSc.KSP().create()
+        ksp.setOptionsPrefix("own_")
+        ksp.setOperators(A)
+        ksp.setType("python")
+        ksp.setPythonType("petsc_dcdm.KSP")
+        ksp.setFromOptions()
+        if fallback == "none":
+            with refused(f"; -own_pc_dcdm_fallback {kind} would use another preconditioner$"):
+                ksp.solve(b, x)
+        else:
+            ksp.solve(b, x)
+            assert ksp.getConvergedReason() > 0 and "fallback" not in ksp.getPC().getPythonContext()._refusal
+        ksp.destroy()
+    for name in ("pc_dcdm_grid", "pc_dcdm_fallback"):
+        database.delValue(name)
 
 
 def test_a_matrix_that_is_no_matrix_gets_no_remedy():
