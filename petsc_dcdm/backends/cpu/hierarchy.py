@@ -81,7 +81,7 @@ class CpuHierarchy:
         self._flops = self._count_flops()
         self._coarse_r = np.zeros(made.coarse.shape, np.float32)
         self.coarse_solve: CoarseSolve = unset_coarse_solve
-        self._factors: tuple[CoarseSolve, ctypes.Structure | None] | None = None
+        self._factors: tuple[CoarseSolve, ctypes.Structure] | None = None
         self._prepare([made.parents_around(i) for i in range(len(layout.plan))])
 
     def _count_flops(self) -> float:
@@ -225,11 +225,9 @@ class CpuHierarchy:
 
     def _cycle(self, r: int, scale_in: float, out: int | None, scale_out: float, direction: int | None) -> None:
         """From the address of the right-hand side to that of the result or of the direction."""
-        alone = self.team.ranks == 1 and not (self._halo or self._empty)
-        factors = self._coarse_factors() if alone and not recording() else None
-        if factors is not None:
-            more = self._count, self._visits, factors, r, scale_in, out, scale_out, direction
-            self._kernels.dcdm_cycle(*self._from(0), *more)
+        if not self._halo and getattr(self.coarse_solve, "within_cycle", False) and not recording():
+            more = self._count, self._visits, self._coarse_factors(), r, scale_in, out, scale_out, direction
+            self._run(self._kernels.dcdm_cycle, *self._from(0), *more)
             return
         with span("cycle", self._flops):
             self._down(0, r, scale_in)
@@ -239,20 +237,18 @@ class CpuHierarchy:
             self._up(0, r, scale_in, out, scale_out, direction)
 
     def _coarse_factors(self) -> int | None:
-        """The address of the coarse solver's factors for the arrays of the coarsest level, where it has some."""
+        """The address of the coarse solver's factors for the arrays of the coarsest level; None where no box is."""
+        band = getattr(self.coarse_solve, "factors", None)
+        if band is None:
+            return None
         if self._factors is None or self._factors[0] is not self.coarse_solve:
-            band = getattr(self.coarse_solve, "factors", None)
-            if band is None:
-                self._factors = self.coarse_solve, None
-            else:
-                level = self._stages[-1].geometry
-                cell = np.unravel_index(band.cells, band.shape)
-                z, y, x = (i - part.start for i, part in zip(cell, self._coarse_box, strict=True))
-                place = level.origin + (z * (level.shape[1] + 2) + y) * level.pitch + x
-                self._place = np.ascontiguousarray(place, np.int32)
-                self._factors = self.coarse_solve, band.banded(self._place)
-        found = self._factors[1]
-        return None if found is None else ctypes.addressof(found)
+            level = self._stages[-1].geometry
+            cell = np.unravel_index(band.cells, band.shape)
+            z, y, x = (i - part.start for i, part in zip(cell, self._coarse_box, strict=True))
+            place = level.origin + (z * (level.shape[1] + 2) + y) * level.pitch + x
+            self._place = np.ascontiguousarray(place, np.int32)
+            self._factors = self.coarse_solve, band.banded(self._place)
+        return ctypes.addressof(self._factors[1])
 
     def _run(self, kernel: Callable[..., None], *arguments: object) -> None:
         """Where there is a box."""

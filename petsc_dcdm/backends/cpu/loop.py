@@ -134,21 +134,24 @@ class DirectionLoop:
         self._kernels = kernels()
         level, geometry = network.finest, network.geometry
         self._level = ctypes.addressof(level)
-        self._output = geometry.zeros()
+        self._team = network.team
         # Without halos a new direction is made in the place of the oldest.
         kept = history + (history == 0 or bool(level.halo))
-        self._free = [geometry.zeros(np.float64) for _ in range(kept)]
+        made = self._team.together(lambda: [geometry.zeros(), *(geometry.zeros(np.float64) for _ in range(kept))])
+        self._output, *self._free = made
         self._boxes: list[np.ndarray] = []
         self._spare_box: np.ndarray | None = None
         self._history, self._closed = history, operator.closed
         self._before: deque[tuple[Padded, float, float]] = deque()  # a direction, its energy, its mean if closed
         parts = int(level.parts)
         plane = (level.n_r + 2) * level.pitch_r + 2 * ALIGN
-        self._team = network.team
         self._work = self._team.zeros(3 * parts * plane, np.float64)
         self._flops = 20.0 * prod(layout.shape)  # a product with the stencil, two sums, two updates for each direction
-        self._sums = self._team.zeros(parts * (4 + 2 * history), np.float64)
-        self._parts = parts
+        # All ranks of one team read the sums of the leader, from one place while a kernel writes to another.
+        self._read_here = layout.one_team and not level.halo
+        self._parts = self._team.share(parts) if self._read_here else parts
+        sums = (self._team.zeros(self._parts * (4 + 2 * history), np.float64) for _ in range(2))
+        self._sums, self._other_sums = (self._team.seen(a) if self._read_here else a for a in sums)
         self._pointers = (ctypes.c_void_p * max(history, 1))()
         self._betas = np.zeros(max(history, 1))
 
@@ -162,7 +165,9 @@ class DirectionLoop:
             x = self._boxes[0]
             self._team.do(kernels().dcdm_clear, ctypes.c_void_p(x.ctypes.data), ctypes.c_int64(x.nbytes), self._threads)
         else:
-            self._boxes = [self._team.zeros(prod(shape), np.float64).reshape(shape) for _ in range(3)]
+            size = prod(shape)
+            made = self._team.together(lambda: [self._team.zeros(size, np.float64) for _ in range(3)])
+            self._boxes = [box.reshape(shape) for box in made]
         return self._boxes
 
     def spare_box(self) -> np.ndarray:
@@ -200,7 +205,7 @@ class DirectionLoop:
         for i, (p, _, _) in enumerate(self._before):
             self._pointers[i] = p.address
         level, operator = self._level, ctypes.addressof(self._operator.c)
-        pointers, sums = ctypes.addressof(self._pointers), self._sums.ctypes.data
+        pointers, sums = ctypes.addressof(self._pointers), self._next_sums()
         self._team.do(k.dcdm_dots, level, operator, d.address, pointers, count, now, sums)
         found = self._total(4 + 2 * count)
         energy, slope, sum_d, sum_r = (float(v) for v in found[:4])
@@ -230,7 +235,7 @@ class DirectionLoop:
             now,
             self._r,
             self._work.ctypes.data,
-            sums,
+            self._next_sums(),
         )
         self._now = self._r
         square, exact = (float(v) for v in self._total(2))
@@ -251,7 +256,7 @@ class DirectionLoop:
     def residual(self, b: np.ndarray) -> float:
         """``r = b - A x`` wherever anything is active; returns its norm there. b as r in :meth:`start`."""
         self._now = self._r
-        sums = self._sums.ctypes.data
+        sums = self._next_sums()
         self._team.do(
             self._kernels.dcdm_residual,
             self._level,
@@ -272,6 +277,12 @@ class DirectionLoop:
         if residual:
             self._now = self._r
 
+    def _next_sums(self) -> int:
+        """Where the next kernel puts the sums of its parts."""
+        self._sums, self._other_sums = self._other_sums, self._sums
+        return self._sums.ctypes.data
+
     def _total(self, count: int) -> np.ndarray:
         """The sums of all parts and ranks."""
-        return self._layout.sum(self._sums[: self._parts * count].reshape(self._parts, count).sum(axis=0))
+        found: np.ndarray = self._sums[: self._parts * count].reshape(self._parts, count).sum(axis=0)
+        return found if self._read_here else self._layout.sum(found)

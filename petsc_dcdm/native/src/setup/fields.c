@@ -224,9 +224,11 @@ static void set_up_part(void *arguments, int part) {
     workspace ws;
     carve(l, u->memory + part * dcdm_setup_bytes(l), &ws);
     prepare(u->net, l, &ws.network);
-    ws.common = -1;
-    forget(&ws);
     for (int64_t q; (q = __atomic_fetch_add(&u->next, 1, __ATOMIC_RELAXED)) < u->pieces;) {
+        /* An answer has other last bits among others: what is kept must not depend on who had which pieces before. */
+        ws.common = -1;
+        ws.forgetful = ws.lookups = ws.misses = 0;
+        forget(&ws);
         const int64_t begin = piece_at(l, q * u->piece), end = piece_at(l, (q + 1) * u->piece);
         load_plane(l, u->s, &ws, begin - 1);
         for (int64_t k = begin - 1; k <= end; k++) {
