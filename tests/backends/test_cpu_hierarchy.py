@@ -70,16 +70,17 @@ def test_any_shape_plan_and_filling(
 
 def test_fields_do_not_depend_on_who_has_which_planes() -> None:
     """Up to the last bit: pieces of planes, of which a grid of 32 has four, go to whichever thread comes first."""
-    shape, plan = (32, 24, 40), ((0, 1, 2), (0, 1, 2))
-    solid = np.random.default_rng(0).random((4, 3, 5)) < 0.3
-    active = ~np.kron(solid, np.ones((8, 8, 8), bool))
+    shape, plan = (32, 48, 64), ((0, 1, 2), (0, 1, 2))
+    rng, cells = np.random.default_rng(0), np.indices(shape)
+    active = np.ones(shape, bool)
+    for _ in range(12):
+        centre, radius = rng.random(3) * shape, rng.uniform(2, 7)
+        active &= ((cells - centre[:, None, None, None]) ** 2).sum(axis=0) > radius**2
     w = [np.zeros(shape, np.float32) for _ in range(3)]
-    w[0][:, :, 1:], w[1][:, 1:], w[2][1:] = (
-        active[:, :, 1:] & active[:, :, :-1],
-        active[:, 1:] & active[:, :-1],
-        active[1:] & active[:-1],
-    )
-    s = (0.5 * (active & (np.arange(shape[1]) == 0)[:, None])).astype(np.float32)
+    w[0][:, :, 1:] = active[:, :, 1:] & active[:, :, :-1]
+    w[1][:, 1:] = active[:, 1:] & active[:, :-1]
+    w[2][1:] = active[1:] & active[:-1]
+    s = (active & (cells[1] == 0)).astype(np.float32)
     file, layout = weights(3, 1), SerialLayout(shape, plan)
     found = [CpuHierarchy(file, w, s, layout, threads).coarse for threads in (1, 2, 3, 4)]
     for other in found[1:]:
