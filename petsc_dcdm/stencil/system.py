@@ -263,7 +263,7 @@ def _read(
     known = previous.ghosts if previous is not None else None
     refusal = near = None
     try:
-        stencil = extract(A, grid, threads, known, factors)
+        stencil = extract(A, grid, threads, known, factors, sharing.team if factors is None else ONE_RANK)
     except FormError as found:
         refusal = found.with_traceback(None)  # whose frames hold what is collectively destroyed
     if refusal is not None:
@@ -286,8 +286,10 @@ def _read(
 
     def on_own_box(values: np.ndarray) -> np.ndarray:
         """What is in the order of the rows, or on their box, on this rank's padded box. Collective."""
-        if on_box:
+        if on_box or (stencil.shared and team.leads):
             return values
+        if stencil.shared:
+            return np.zeros((2, 2, 2), values.dtype)
         if stencil.box is not None:
             values = interior(values).ravel()
         size = tuple(n + 2 for n in layout.shape)
@@ -296,6 +298,8 @@ def _read(
         rows.fill(values, padded)
         return padded
 
+    if stencil.shared:
+        team.meet()
     w: list[np.ndarray] | PackedStencil
     if stencil.packed is not None:
         w, s = stencil.packed.moved(on_own_box), None
