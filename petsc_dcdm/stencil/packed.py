@@ -66,12 +66,17 @@ class PackedStencil:
         renumbered in place, where this rank's cells are: ``own(s_index)`` is an index of these.
         """
         known = [{c[axis] for c in all_c if c[axis]} for axis in range(3)]
-        values = np.unique(np.concatenate([v[v != 0] for v in all_values]))
+        # In the order of a rank that has most of them: where others have the same nothing is renumbered.
+        lists = sorted((v[v != 0] for v in all_values), key=lambda v: -v.size)
+        _, first = np.unique(np.concatenate(lists), return_index=True)
+        values = np.concatenate(lists)[np.sort(first)]
         if max(map(len, known)) > 1 or values.size > 255:
             return None
         common = np.zeros(256)
         common[1 : values.size + 1] = values
-        renumbered = np.where(self.s_value != 0, np.searchsorted(values, self.s_value) + 1, 0).astype(np.uint8)
+        order = np.argsort(values)
+        place = np.searchsorted(values, self.s_value, sorter=order)
+        renumbered = np.where(self.s_value != 0, np.append(order, 0)[place] + 1, 0).astype(np.uint8)
         if (renumbered != np.arange(256))[self.s_value != 0].any():
             which = own(self.s_index)
             self.s_index[which] = renumbered[self.s_index[which]]
