@@ -221,8 +221,8 @@ def extract(
     largest, least, most_sum = _extremes(report, comm)
     if (factor := range_factor(least, largest, scale)) != 1.0:
         scale *= factor
-        for array in (*w_low, *(w_high or ()), s):
-            array *= factor if team.leads else 1.0
+        for array in (*w_low, *(w_high or ()), s) if team.leads else ():
+            array *= factor
         packed = packed and packed.scaled(factor)
     return RowStencil(
         box=box,
