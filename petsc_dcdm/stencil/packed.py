@@ -79,7 +79,10 @@ class PackedStencil:
         renumbered = np.where(self.s_value != 0, np.append(order, 0)[place] + 1, 0).astype(np.uint8)
         if (renumbered != np.arange(256))[self.s_value != 0].any():
             which = own(self.s_index)
-            self.s_index[which] = renumbered[self.s_index[which]]
+            numbers = self.s_index[which].flatten()
+            some = np.flatnonzero(numbers)  # most cells have no s
+            numbers[some] = renumbered[numbers[some]]
+            self.s_index[which] = numbers.reshape(self.s_index[which].shape)
         x, y, z = (max(k, default=0.0) for k in known)
         return PackedStencil(self.cells, self.s_index, (x, y, z), common)
 
