@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows, read, row_reader
 from petsc_dcdm.stencil.entries.report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
 from petsc_dcdm.stencil.entries.rows import CsrRows
+from petsc_dcdm.stencil.entries.shared import agree, own_places, zeros_of
 from petsc_dcdm.stencil.forms.row_scaling import RowFactors
 from petsc_dcdm.stencil.ghosts import Ghosts
 from petsc_dcdm.stencil.local_csr import local_csr
@@ -188,8 +188,8 @@ def extract(
                 rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))
             try:
                 explain = partial(explain_row, grid=grid, first=first)
-                make = partial(_zeros, team, shape)
-                own = partial(_own_places, grid) if shared else lambda whole: ...
+                make = partial(zeros_of, team, shape)
+                own = partial(own_places, grid) if shared else lambda whole: ...
                 return _couplings(rows, comm, make, own, {**options, **more}, explain, factors is not None)
             except MatrixError:
                 if ghosts is not None and ghosts is not known:
@@ -323,7 +323,7 @@ def _couplings(
     compiled = rows if isinstance(rows, CsrRows) else None
     places = make(2, np.uint8)
     found = together(lambda: compiled.extract_packed(**options, into=places) if compiled else None)
-    packed = _agree(found and found[0], comm, own)
+    packed = agree(found and found[0], comm, own)
     if packed is not None and found is not None:
         return packed, [], None, np.zeros(0), found[1]
     *w_low, s = make(4, np.float64)
@@ -333,29 +333,3 @@ def _couplings(
         w_high = make(3, np.float64)
         rows.extract(w_low, s, w_high=w_high, **options)
     return None, w_low, w_high, s, report
-
-
-def _zeros(team: Workers, shape: tuple[int, ...], count: int, dtype: type) -> list[np.ndarray]:
-    """So many arrays of this shape, of the team that reads into them. Collective on it."""
-    made = team.together(lambda: [team.zeros(prod(shape) if team.leads else 0, dtype) for _ in range(count)])
-    return [team.seen(array).reshape(shape) for array in made]
-
-
-def _own_places(grid: Grid, whole: np.ndarray) -> Any:
-    """An index of the cells of this rank's rows in a padded array of the grid."""
-    if grid.box is not None:
-        return tuple(slice(1 + first, 1 + first + n) for first, n in zip(*grid.box, strict=True))
-    cells = grid.first + np.arange(grid.rows) if grid.cells is None else grid.cells
-    return tuple(1 + i for i in np.unravel_index(cells, grid.shape))
-
-
-def _agree(packed: PackedStencil | None, comm: MPI.Intracomm, own: Callable[[np.ndarray], Any]) -> PackedStencil | None:
-    """The packed stencil in terms that all ranks share, None if one has none. Collective."""
-    if comm.Get_size() == 1:
-        return packed
-    known = np.empty((comm.Get_size(), 4 + 256))
-    mine = np.zeros(known.shape[1]) if packed is None else np.concatenate(([1.0], packed.c, packed.s_value))
-    comm.Allgather(mine, known)
-    if packed is None or not known[:, 0].all():
-        return None
-    return packed.agreed([tuple(row[1:4]) for row in known], list(known[:, 4:]), own)

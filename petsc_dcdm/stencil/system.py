@@ -286,10 +286,8 @@ def _read(
 
     def on_own_box(values: np.ndarray) -> np.ndarray:
         """What is in the order of the rows, or on their box, on this rank's padded box. Collective."""
-        if on_box or (stencil.shared and team.leads):
-            return values
-        if stencil.shared:
-            return np.zeros((2, 2, 2), values.dtype)
+        if on_box or stencil.shared:
+            return values if team.leads else np.zeros((2, 2, 2), values.dtype)
         if stencil.box is not None:
             values = interior(values).ravel()
         size = tuple(n + 2 for n in layout.shape)
@@ -298,8 +296,7 @@ def _read(
         rows.fill(values, padded)
         return padded
 
-    if stencil.shared:
-        team.meet()
+    team.meet()
     w: list[np.ndarray] | PackedStencil
     if stencil.packed is not None:
         w, s = stencil.packed.moved(on_own_box), None
