@@ -154,6 +154,10 @@ class BoxLayout:
         self._exchanges: dict[tuple[Any, ...], BoxExchange] = {}
         self.messages = self.bytes = self.reductions = 0
 
+    @property
+    def one_team(self) -> bool:
+        return self.reduce_here is not None
+
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Element-wise sum over all ranks. Collective."""
         return self._reduce(values, MPI.SUM)

@@ -76,6 +76,10 @@ class Layout(Protocol):
         level is the coarsest.
         """
 
+    @property
+    def one_team(self) -> bool:
+        """Whether several ranks, all that there are, share the memory that one box is in."""
+
     def exchange(self, a: Any, corners: bool = False) -> None:
         """Fill the one-cell halo of the padded array `a` of any level, in place. Collective.
 
@@ -111,6 +115,10 @@ class SerialLayout:
     plan: Plan
     visits: int = 1
     periodic: Periodic = NOT_PERIODIC
+
+    @property
+    def one_team(self) -> bool:
+        return False
 
     @property
     def offset(self) -> Shape:

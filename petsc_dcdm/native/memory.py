@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 from contextlib import suppress
 
 import numpy as np
@@ -17,8 +18,8 @@ CACHE_LINE = 64
 LARGE = 1 << 22
 """Bytes below which arrays are the C library's, which keeps what it gets back, too."""
 HUGE_PAGE = 1 << 21
-KEPT = 1 << 27
-"""Bytes of memory that nobody uses which are kept."""
+KEPT = max(1 << 27, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 16)
+"""Bytes of memory that nobody uses which are kept: what a grid of 256^3 leaves on a machine of 24 GB."""
 
 _kept: list[mmap.mmap] = []
 

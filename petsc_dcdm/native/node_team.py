@@ -44,8 +44,16 @@ class Workers(Protocol):
         counts on the rank that leads, which alone gets the result. Collective on the team.
         """
 
+    def together(self, make: Callable[[], list[Any]]) -> list[Any]:
+        """What ``make`` makes of memory on each rank; all help to clear that of the leader. Collective on the team."""
+
     def share(self, value: int) -> int:
         """What the leader has of it. Collective on the team."""
+
+    def seen(self, array: np.ndarray) -> np.ndarray:
+        """The leader's array, C-contiguous and of the team's memory, as one-dimensional on all ranks, each of which
+        gives one of its type. It lives as long as the leader's. Collective on the team.
+        """
 
     def meet(self) -> None:
         """What any rank has written before, all may read after it. Collective on the team."""
@@ -67,8 +75,14 @@ class OneRank:
     def do(self, kernel: Callable[..., Any] | None, *arguments: Any) -> Any:
         return kernel(*arguments) if kernel else None
 
+    def together(self, make: Callable[[], list[Any]]) -> list[Any]:
+        return make()
+
     def share(self, value: int) -> int:
         return value
+
+    def seen(self, array: np.ndarray) -> np.ndarray:
+        return array.reshape(-1)
 
     def meet(self) -> None:
         return
@@ -266,8 +280,16 @@ class Team:
         finally:
             self._kernels.dcdm_team_release(self._block)
 
+    def together(self, make: Callable[[], list[Any]]) -> list[Any]:
+        made = self.do(make)
+        return made if self.leads else make()
+
     def share(self, value: int) -> int:
         return int(self._kernels.dcdm_team_share(self._block, self._rank, ctypes.c_int64(value)))
+
+    def seen(self, array: np.ndarray) -> np.ndarray:
+        address, size = self.share(array.ctypes.data), self.share(array.size)
+        return array.reshape(-1) if self.leads else self.memory.at(address, size, array.dtype)
 
     def meet(self) -> None:
         self._kernels.dcdm_team_barrier(self._block)

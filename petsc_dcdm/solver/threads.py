@@ -38,6 +38,10 @@ def threads_per_rank(comm: MPI.Intracomm) -> int:
     Collective on ``comm``; ranks that are not in it neither take part nor wait. Cores are those of the affinity mask,
     and no more than the CPU quota of the control group allows.
     """
+    wish = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    told_threads = int(wish) if wish.isdigit() else 0
+    if comm.Get_size() > 1 and comm.allreduce(told_threads > 0, op=MPI.LAND):
+        return told_threads
     mine = frozenset(os.sched_getaffinity(0))
     if MPI.COMM_WORLD.Get_size() == 1:
         ranks, masks = 1, [mine]
@@ -51,9 +55,8 @@ def threads_per_rank(comm: MPI.Intracomm) -> int:
         told = told_ranks(world)
         ranks = told or world
         masks = (_masks_of_ranks(told) if told else []) or [mine] * ranks
-    wish = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if wish.isdigit() and int(wish) > 0:
-        return int(wish)
+    if told_threads > 0:
+        return told_threads
     sharing = min(ranks, sum(bool(mine & other) for other in masks))
     return max(1, int(min(len(mine) // max(sharing, 1), _quota() / ranks)))
 

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,11 +25,12 @@ from petsc_dcdm.grid.errors import BrokenMatrix, FormError, MatrixError, Neighbo
 from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.grid.scaling import power_of_two
 from petsc_dcdm.grid.shape import Periodic, Shape, size_text
-from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows, read, row_reader
 from petsc_dcdm.stencil.entries.report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
 from petsc_dcdm.stencil.entries.rows import CsrRows
+from petsc_dcdm.stencil.entries.shared import agree, own_places, zeros_of
 from petsc_dcdm.stencil.forms.row_scaling import RowFactors
 from petsc_dcdm.stencil.ghosts import Ghosts
 from petsc_dcdm.stencil.local_csr import local_csr
@@ -88,6 +88,8 @@ class RowStencil:
         global mean conductance along x, y, z over the faces that conduct, 0 where there is none
     active, extra
         global counts of the rows that are coupled, and of those that have an s
+    shared
+        the box is the whole grid, and the arrays are those of the leader of the team that all ranks are
     ghosts
         on several ranks
     periodic
@@ -113,6 +115,7 @@ class RowStencil:
     ghosts: Ghosts | None
     periodic: Periodic
     exact: bool
+    shared: bool = False
 
 
 def _cell_text(cell: int, shape: Shape) -> str:
@@ -146,21 +149,29 @@ def explain_row(error: StencilError, grid: Grid, first: int) -> MatrixError:
 
 
 def extract(
-    A: PETSc.Mat, grid: Grid, threads: int, known: Ghosts | None = None, factors: RowFactors | None = None
+    A: PETSc.Mat,
+    grid: Grid,
+    threads: int,
+    known: Ghosts | None = None,
+    factors: RowFactors | None = None,
+    team: Workers = ONE_RANK,
 ) -> RowStencil:
     """Reads and checks the local rows of ``A``. Collective; raises MatrixError on all ranks alike.
 
     ``known``: ghosts of a matrix with this pattern, if there are any; they stay the caller's. ``factors``: what rows
-    are divided by first.
+    are divided by first. ``team``: where it has all ranks each reads its rows right into the arrays of the leader.
     The symmetry of couplings is settled in :mod:`petsc_dcdm.stencil.system` if it is packed or w_high is set.
     """
     comm, ghosts = A.getComm().tompi4py(), known
     first, last = A.getOwnershipRange()
     n = last - first
     kind = row_reader(comm)
-    box = ((0, 0, 0), grid.shape) if comm.Get_size() == 1 else grid.box
+    shared = team.ranks == comm.Get_size() > 1
+    box = ((0, 0, 0), grid.shape) if shared or comm.Get_size() == 1 else grid.box
     if not over_all(comm, kind is CsrRows and box is not None, op=MPI.LAND):
         box = None
+    if not shared or box is None:
+        shared, team = False, ONE_RANK
     shape = (n,) if box is None else tuple(size + 2 for size in box[1])
     with local_csr(A, kind is CsrRows) as local:
         given = local if factors is None else factors.divided(local, threads)
@@ -177,7 +188,9 @@ def extract(
                 rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))
             try:
                 explain = partial(explain_row, grid=grid, first=first)
-                return _couplings(rows, comm, shape, {**options, **more}, explain, factors is not None)
+                make = partial(zeros_of, team, shape)
+                own = partial(own_places, grid) if shared else lambda whole: ...
+                return _couplings(rows, comm, make, own, {**options, **more}, explain, factors is not None)
             except MatrixError:
                 if ghosts is not None and ghosts is not known:
                     ghosts.destroy()  # the traceback may live longer than MPI
@@ -208,7 +221,7 @@ def extract(
     largest, least, most_sum = _extremes(report, comm)
     if (factor := range_factor(least, largest, scale)) != 1.0:
         scale *= factor
-        for array in (*w_low, *(w_high or ()), s):
+        for array in (*w_low, *(w_high or ()), s) if team.leads else ():
             array *= factor
         packed = packed and packed.scaled(factor)
     return RowStencil(
@@ -228,6 +241,7 @@ def extract(
         ghosts=ghosts,
         periodic=(bool(totals[11]), bool(totals[10]), bool(totals[9])),
         exact=not totals[8] and w_high is None,
+        shared=shared,
     )
 
 
@@ -285,13 +299,15 @@ Found = tuple[PackedStencil | None, list[np.ndarray], list[np.ndarray] | None, n
 def _couplings(
     rows: CsrRows | NumpyRows,
     comm: MPI.Intracomm,
-    shape: tuple[int, ...],
+    make: Callable[[int, type], list[np.ndarray]],
+    own: Callable[[np.ndarray], Any],
     options: dict[str, Any],
     explain: Callable[[StencilError], MatrixError],
     both: bool,
 ) -> Found:
-    """The stencil packed if all ranks can, else w_low, w_high if it matters or ``both`` are wanted, and s in arrays of
-    this shape. Collective; raises MatrixError on all ranks alike, and MoreDirichlet.
+    """The stencil packed if all ranks can, else w_low, w_high if it matters or ``both`` are wanted, and s, in so many
+    arrays of zeros that ``make`` makes; ``own`` is where this rank's cells are in them. Collective; raises MatrixError
+    on all ranks alike, and MoreDirichlet.
     """
 
     def together(read: Callable[[], Any]) -> Any:
@@ -307,28 +323,16 @@ def _couplings(
         raise_together(comm, error)
         return found
 
-    found = together(lambda: rows.extract_packed(**options) if isinstance(rows, CsrRows) else None)
-    packed = _agree(found and found[0], comm)
+    compiled = rows if isinstance(rows, CsrRows) else None
+    places = make(2, np.uint8)
+    found = together(lambda: compiled.extract_packed(**options, into=places) if compiled else None)
+    packed = agree(found and found[0], comm, own)
     if packed is not None and found is not None:
         return packed, [], None, np.zeros(0), found[1]
-    w_low, s = _zeros(shape, 3), _zeros(shape, 1)[0]
-    w_high = _zeros(shape, 3) if both else None
+    *w_low, s = make(4, np.float64)
+    w_high = make(3, np.float64) if both else None
     report = together(lambda: rows.extract(w_low, s, w_high=w_high or (None,) * 3, **options))
     if w_high is None and over_all(comm, report.symmetry) % 2**64:
-        w_high = _zeros(shape, 3)
+        w_high = make(3, np.float64)
         rows.extract(w_low, s, w_high=w_high, **options)
     return None, w_low, w_high, s, report
-
-
-def _zeros(shape: tuple[int, ...], count: int) -> list[np.ndarray]:
-    return [aligned_zeros(prod(shape), np.float64).reshape(shape) for _ in range(count)]
-
-
-def _agree(packed: PackedStencil | None, comm: MPI.Intracomm) -> PackedStencil | None:
-    """The packed stencil in terms that all ranks share, None if one has none. Collective."""
-    if comm.Get_size() == 1:
-        return packed
-    known = comm.allgather(packed and (packed.c, packed.s_value))
-    if packed is None or None in known:
-        return None
-    return packed.agreed([c for c, _ in known], [values for _, values in known])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -53,21 +54,35 @@ class PackedStencil:
         """The same stencil with the arrays of cells brought elsewhere by `move`."""
         return PackedStencil(move(self.cells), move(self.s_index), self.c, self.s_value)
 
-    def agreed(self, all_c: Sequence[Sequence[float]], all_values: Sequence[np.ndarray]) -> PackedStencil | None:
+    def agreed(
+        self,
+        all_c: Sequence[Sequence[float]],
+        all_values: Sequence[np.ndarray],
+        own: Callable[[np.ndarray], Any] = lambda whole: ...,
+    ) -> PackedStencil | None:
         """With the conductances and values of s of all ranks, which must be the same on each before halos are filled.
 
         `all_c` and `all_values` are those of every rank; None where they can not be brought together. `s_index` is
-        renumbered in place.
+        renumbered in place, where this rank's cells are: ``own(s_index)`` is an index of these.
         """
         known = [{c[axis] for c in all_c if c[axis]} for axis in range(3)]
-        values = np.unique(np.concatenate([v[v != 0] for v in all_values]))
+        # In the order of a rank that has most of them: where others have the same nothing is renumbered.
+        lists = sorted((v[v != 0] for v in all_values), key=lambda v: -v.size)
+        _, first = np.unique(np.concatenate(lists), return_index=True)
+        values = np.concatenate(lists)[np.sort(first)]
         if max(map(len, known)) > 1 or values.size > 255:
             return None
         common = np.zeros(256)
         common[1 : values.size + 1] = values
-        renumbered = np.where(self.s_value != 0, np.searchsorted(values, self.s_value) + 1, 0).astype(np.uint8)
+        order = np.argsort(values)
+        place = np.searchsorted(values, self.s_value, sorter=order)
+        renumbered = np.where(self.s_value != 0, np.append(order, 0)[place] + 1, 0).astype(np.uint8)
         if (renumbered != np.arange(256))[self.s_value != 0].any():
-            np.take(renumbered, self.s_index, out=self.s_index)
+            which = own(self.s_index)
+            numbers = self.s_index[which].flatten()
+            some = np.flatnonzero(numbers)  # most cells have no s
+            numbers[some] = renumbered[numbers[some]]
+            self.s_index[which] = numbers.reshape(self.s_index[which].shape)
         x, y, z = (max(k, default=0.0) for k in known)
         return PackedStencil(self.cells, self.s_index, (x, y, z), common)
 

@@ -262,7 +262,7 @@ def _read(
     known = previous.ghosts if previous is not None else None
     refusal = near = None
     try:
-        stencil = extract(A, grid, threads, known, factors)
+        stencil = extract(A, grid, threads, known, factors, sharing.team if factors is None else ONE_RANK)
     except FormError as found:
         refusal = found.with_traceback(None)  # whose frames hold what is collectively destroyed
     if refusal is not None:
@@ -285,8 +285,8 @@ def _read(
 
     def on_own_box(values: np.ndarray) -> np.ndarray:
         """What is in the order of the rows, or on their box, on this rank's padded box. Collective."""
-        if on_box:
-            return values
+        if on_box or stencil.shared:
+            return values if team.leads else np.zeros((2, 2, 2), values.dtype)
         if stencil.box is not None:
             values = interior(values).ravel()
         size = tuple(n + 2 for n in layout.shape)
@@ -295,6 +295,7 @@ def _read(
         rows.fill(values, padded)
         return padded
 
+    team.meet()
     w: list[np.ndarray] | PackedStencil
     if stencil.packed is not None:
         w, s = stencil.packed.moved(on_own_box), None

@@ -103,6 +103,26 @@ def test_any_shape_plan_and_filling(
     assert not outs[1][d == 0].any()
 
 
+def test_fields_do_not_depend_on_who_has_which_planes() -> None:
+    """Up to the last bit: pieces of planes, of which a grid of 32 has four, go to whichever thread comes first."""
+    shape, plan = (32, 48, 64), ((0, 1, 2), (0, 1, 2))
+    rng, cells = np.random.default_rng(0), np.indices(shape)
+    active = np.ones(shape, bool)
+    for _ in range(12):
+        centre, radius = rng.random(3) * shape, rng.uniform(2, 7)
+        active &= ((cells - centre[:, None, None, None]) ** 2).sum(axis=0) > radius**2
+    w = [np.zeros(shape, np.float32) for _ in range(3)]
+    w[0][:, :, 1:] = active[:, :, 1:] & active[:, :, :-1]
+    w[1][:, 1:] = active[:, 1:] & active[:, :-1]
+    w[2][1:] = active[1:] & active[:-1]
+    s = (active & (cells[1] == 0)).astype(np.float32)
+    file, layout = weights(3, 1), SerialLayout(shape, plan)
+    found = [CpuHierarchy(file, w, s, layout, threads).coarse for threads in (1, 2, 3, 4)]
+    for other in found[1:]:
+        for a, b in zip((*found[0].w, found[0].s), (*other.w, other.s), strict=True):
+            assert np.array_equal(a, b)
+
+
 @pytest.mark.parametrize("solid", [0.0, 0.02, 0.25])
 def test_answers_that_are_kept_are_those_of_their_cells(solid: float) -> None:
     """A plane of 64 x 64: one surrounding almost everywhere, many that come again, more than can be kept."""

@@ -138,12 +138,12 @@ b = right_hand_side(A)
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, 3])
 def test_killed_rank(victim):
-    """Nobody waits for it, and no memory is left."""
+    """Nobody waits for one of four, and no memory is left."""
     before = {name for name in os.listdir("/dev/shm") if "dcdm" in name}
     out = mpirun(
-        3,
+        4,
         SOLVE
         + f"""
 ksp, x = solve(A, b, pc_dcdm_box="node")

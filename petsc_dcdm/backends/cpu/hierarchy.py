@@ -82,7 +82,8 @@ class CpuHierarchy:
         self._flops = self._count_flops()
         self._coarse_r = np.zeros(made.coarse.shape, np.float32)
         self.coarse_solve: CoarseSolve = unset_coarse_solve
-        self._whole: tuple[CoarseSolve, tuple[int, ...] | None] | None = None
+        self._factors: tuple[CoarseSolve, ctypes.Structure] | None = None
+        self._whole: tuple[CoarseSolve, tuple[int, ...]] | None = None
         self._prepare([made.parents_around(i) for i in range(len(layout.plan))])
 
     def _count_flops(self) -> float:
@@ -229,9 +230,9 @@ class CpuHierarchy:
 
     def _cycle(self, r: int, scale_in: float, out: int | None, scale_out: float, direction: int | None) -> None:
         """From the address of the right-hand side to that of the result or of the direction."""
-        whole = self.whole_cycle()
-        if whole is not None:
-            self._kernels.dcdm_cycle(*whole, r, scale_in, out, scale_out, direction)
+        if self._within_c():
+            more = self._count, self._visits, self._coarse_factors(), r, scale_in, out, scale_out, direction
+            self._run(self._kernels.dcdm_cycle, *self._from(0), *more)
             return
         with span("cycle", self._flops):
             self._down(0, r, scale_in)
@@ -240,21 +241,32 @@ class CpuHierarchy:
                 self._down(1, None, 0.0)
             self._up(0, r, scale_in, out, scale_out, direction)
 
+    def _within_c(self) -> bool:
+        """Whether all between the legs of a cycle is in C, and nobody wants to know how long each of them takes."""
+        return not self._halo and getattr(self.coarse_solve, "within_cycle", False) and not recording()
+
     def whole_cycle(self) -> tuple[int, ...] | None:
-        """What dcdm_cycle wants first: addresses of levels, parents and workspaces, numbers of levels and visits, and
-        the address of the coarse solver's factors. None where these are not to be had, or what lies between the legs of
-        a cycle is not all in C. Addresses are good until `coarse_solve` is another.
+        """What dcdm_cycle wants first on the only rank: addresses of levels, parents and workspaces, numbers of levels
+        and visits, and the address of the coarse solver's factors. None where ranks work together, or not all is in C.
+        Addresses are good until `coarse_solve` is another.
         """
-        if self._halo or self._empty or self._count == 0 or self.team.ranks > 1 or recording():
+        if self._empty or self._count == 0 or self.team.ranks > 1 or not self._within_c():
             return None
         if self._whole is None or self._whole[0] is not self.coarse_solve:
-            band, whole = getattr(self.coarse_solve, "factors", None), None
-            if band is not None:
-                self._place = self._places_of(band)
-                self._factors = band.banded(self._place)
-                whole = (*self._from(0), self._count, self._visits, ctypes.addressof(self._factors))
-            self._whole = self.coarse_solve, whole
+            factors = self._coarse_factors()
+            assert factors is not None
+            self._whole = self.coarse_solve, (*self._from(0), self._count, self._visits, factors)
         return self._whole[1]
+
+    def _coarse_factors(self) -> int | None:
+        """The address of the coarse solver's factors for the arrays of the coarsest level; None where no box is."""
+        band = getattr(self.coarse_solve, "factors", None)
+        if band is None:
+            return None
+        if self._factors is None or self._factors[0] is not self.coarse_solve:
+            self._place = self._places_of(band)
+            self._factors = self.coarse_solve, band.banded(self._place)
+        return ctypes.addressof(self._factors[1])
 
     def _places_of(self, band: BandFactors) -> np.ndarray:
         """int32: where the arrays of the coarsest level have the unknowns of the coarse solver."""

@@ -135,31 +135,33 @@ class DirectionLoop:
         self._kernels = kernels()
         level, geometry = network.finest, network.geometry
         self._level = ctypes.addressof(level)
-        self._output = geometry.zeros()
+        self._team = network.team
         # Without halos a new direction is made in the place of the oldest.
         kept = history + (history == 0 or bool(level.halo))
         # Kernels write to all of a direction that they read but what is beyond walls. With a packed stencil they leave
         # that out, with arrays of conductances they multiply it by 0.
         whole = bool(level.halo) or not operator.c.packed
-        self._free = geometry.several(kept, np.float64, zeros=whole)
+        made = self._team.together(lambda: [geometry.zeros(), *geometry.several(kept, np.float64, zeros=whole)])
+        self._output, *self._free = made
         self._boxes: list[np.ndarray] = []
         self._spare_box: np.ndarray | None = None
         self._history, self._closed = history, operator.closed
         self._before: deque[tuple[Padded, float, float]] = deque()  # a direction, its energy, its mean if closed
         parts = int(level.parts)
         plane = (level.n_r + 2) * level.pitch_r + 2 * ALIGN
-        self._team = network.team
         self._work = self._team.zeros(3 * parts * plane, np.float64)
         self._flops = 20.0 * prod(layout.shape)  # a product with the stencil, two sums, two updates for each direction
-        self._sums = self._team.zeros(parts * (4 + 2 * history), np.float64)
-        self._parts = parts
-        self._work_and_sums = address_of(self._work), address_of(self._sums)
         # Of the last directions: where they are, energy and mean of each.
         self._pointers, self._known = (ctypes.c_void_p * MAX_HISTORY)(), (ctypes.c_double * (2 * MAX_HISTORY))()
         self._lasts = ctypes.addressof(self._pointers), ctypes.addressof(self._known)
         self._betas, self._found, self._sum = np.zeros(MAX_HISTORY), np.zeros(5), np.zeros(4 + 2 * MAX_HISTORY)
-        self._found_at, self._sum_at = address_of(self._found), address_of(self._sum)
+        self._planes, self._found_at, self._sum_at = map(address_of, (self._work, self._found, self._sum))
         self._whole: tuple[int, ...] | None = None
+        # All ranks of one team read the sums of the leader, from one place while a kernel writes to another.
+        self._read_here = layout.one_team and not level.halo
+        self._parts = self._team.share(parts) if self._read_here else parts
+        sums = (self._team.zeros(self._parts * (4 + 2 * history), np.float64) for _ in range(2))
+        self._sums, self._other_sums = (self._team.seen(a) if self._read_here else a for a in sums)
 
     def boxes(self) -> list[np.ndarray]:
         """Room for x, which is 0, r and the first r on this rank's box where the caller has none.
@@ -171,7 +173,9 @@ class DirectionLoop:
             x = self._boxes[0]
             self._team.do(kernels().dcdm_clear, x.ctypes.data, x.nbytes, self._threads)
         else:
-            self._boxes = [self._team.zeros(prod(shape), np.float64).reshape(shape) for _ in range(3)]
+            size = prod(shape)
+            made = self._team.together(lambda: [self._team.zeros(size, np.float64) for _ in range(3)])
+            self._boxes = [box.reshape(shape) for box in made]
         return self._boxes
 
     def spare_box(self) -> np.ndarray:
@@ -225,7 +229,8 @@ class DirectionLoop:
         if whole is not self._whole:
             self._whole = whole
             operator, output = ctypes.addressof(self._operator.c), self._output.address
-            self._c = Loop(*whole, self._level, operator, output, *self._work_and_sums, self._closed)
+            sums = address_of(self._sums)
+            self._c = Loop(*whole, self._level, operator, output, self._planes, sums, self._closed)
         moved = self._kernels.dcdm_advance(
             ctypes.addressof(self._c),
             scale,
@@ -246,8 +251,8 @@ class DirectionLoop:
         self._network.direction(now, d, scale)
         with span("orthogonalisation", self._flops * (1 + count)):
             level, operator = self._level, ctypes.addressof(self._operator.c)
-            (pointers, known), (planes, sums) = self._lasts, self._work_and_sums
-            self._team.do(k.dcdm_dots, level, operator, d.address, pointers, count, now, sums)
+            pointers, known = self._lasts
+            self._team.do(k.dcdm_dots, level, operator, d.address, pointers, count, now, self._next_sums())
             total = self._total(4 + 2 * count)
             betas = self._betas.ctypes.data
             moves = k.dcdm_conjugate(total.ctypes.data, known, count, self._closed, betas, self._found_at)
@@ -267,8 +272,8 @@ class DirectionLoop:
                 self._x,
                 now,
                 self._r,
-                planes,
-                sums,
+                self._planes,
+                self._next_sums(),
             )
             return [energy, slope, mean, *self._total(2).tolist()]
 
@@ -282,7 +287,7 @@ class DirectionLoop:
     def residual(self, b: np.ndarray) -> float:
         """``r = b - A x`` wherever anything is active; returns its norm there. b as r in :meth:`start`."""
         self._now = self._r
-        planes, sums = self._work_and_sums
+        sums = self._next_sums()
         self._team.do(
             self._kernels.dcdm_residual,
             self._level,
@@ -290,7 +295,7 @@ class DirectionLoop:
             self._x,
             self._network.address(b),
             self._r,
-            planes,
+            self._planes,
             sums,
         )
         return sqrt(self._total(1)[0])
@@ -303,7 +308,13 @@ class DirectionLoop:
         if residual:
             self._now = self._r
 
+    def _next_sums(self) -> int:
+        """Where the next kernel puts the sums of its parts."""
+        self._sums, self._other_sums = self._other_sums, self._sums
+        return address_of(self._sums)
+
     def _total(self, count: int) -> np.ndarray:
         """The sums of all parts and ranks."""
-        self._kernels.dcdm_total(self._work_and_sums[1], self._parts, count, self._sum_at)
-        return self._layout.sum(self._sum[:count])
+        self._kernels.dcdm_total(address_of(self._sums), self._parts, count, self._sum_at)
+        found = self._sum[:count]
+        return found if self._read_here else self._layout.sum(found)

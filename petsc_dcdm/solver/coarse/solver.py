@@ -20,6 +20,7 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.errors import raise_together
 from petsc_dcdm.grid.faces import diagonal, neighbours, padded
 from petsc_dcdm.grid.layout import CoarseOperator, Layout
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.native.petsc_library import unlock
 from petsc_dcdm.solver.coarse import parts
 from petsc_dcdm.solver.coarse.agglomeration import Agglomeration, Rows
@@ -231,8 +232,9 @@ def coarse_solver(
     """
     wish = any(PETSc.Options(prefix).hasName(name) for name in ("pc_type", "ksp_type"))
     cells = prod(operator.global_shape)
-    if comm.getSize() == 1 and cells <= SPARSE * DIRECT_LIMIT and not (any(layout.periodic) or wish):
-        band = band_coarse_solver(operator, DIRECT_LIMIT, prefix)
+    mpi = comm.tompi4py()
+    if cells <= SPARSE * DIRECT_LIMIT and not (any(layout.periodic) or wish) and over_all(mpi, int(has_box)) == 1:
+        band = band_coarse_solver(operator, DIRECT_LIMIT, prefix, mpi)
         if band is not None:
             return band
     if cells > DIRECT_LIMIT and not (any(layout.periodic) or wish):
@@ -242,7 +244,7 @@ def coarse_solver(
     # Parts know of no neighbour round a ring; in the plane throats take many iterations (docs/measurements/network.md).
     flat = operator.global_shape[0] == 1 and PETSc.Sys.hasExternalPackage("hypre")
     if cells > DIRECT_LIMIT and not (flat or any(layout.periodic) or wish) and parts.serves(comm, operator):
-        if comm.tompi4py().allreduce(unknowns, op=MPI.MAX) > DIRECT_LIMIT:
+        if mpi.allreduce(unknowns, op=MPI.MAX) > DIRECT_LIMIT:
             return PartsCoarseSolver(comm, operator, layout, threads, has_box)
     return PetscCoarseSolver(comm, operator, layout, prefix, has_box)
 

@@ -249,15 +249,21 @@ class CsrRows:
         rounding: float = 1e-12,
         sum_rounding: float = SUM_ROUNDING,
         box: tuple[Shape, Shape] | None = None,
+        into: Sequence[np.ndarray] | None = None,
     ) -> tuple[PackedStencil, StencilReport] | None:
-        """The same as `extract`, packed, or None if it can not be.
+        """The same as `extract`, packed, or None if it can not be. ``into``: zeros, uint8, for `cells` and `s_index`,
+        if they are not to be new arrays.
 
         It can where all conductances along an axis are 0 or bitwise the same, and s has at most 255 values. Packed is
         what the local rows say: without `box` cells are in the order of the rows, halos are 0, and on several ranks `c`
         and `s_value` are this rank's own.
         """
-        cells = np.zeros(self.rows if box is None else [n + 2 for n in box[1]], np.uint8)
-        index, values = np.zeros_like(cells), np.zeros(256)
+        shape = (self.rows,) if box is None else tuple(n + 2 for n in box[1])
+        cells, index = [np.zeros(shape, np.uint8) for _ in range(2)] if into is None else into
+        for a in (cells, index):
+            if a.dtype != np.uint8 or a.shape != shape or not a.flags.c_contiguous:
+                raise ValueError(f"expected contiguous bytes {shape}; got {a.dtype} {a.shape}")
+        values = np.zeros(256)
         out = Output(cells=pointer(cells), s_index=pointer(index), s_value=pointer(values), s_count=1)
         if box is not None:
             set_box(out, *box)

@@ -226,9 +226,11 @@ static void set_up_part(void *arguments, int part) {
     memset(memory, 0, (size_t)dcdm_setup_bytes(l)); /* by the one who works on it */
     carve(l, memory, &ws);
     ws.network = u->s->prepared;
-    ws.common = -1;
-    forget(&ws);
     for (int64_t q; (q = __atomic_fetch_add(&u->next, 1, __ATOMIC_RELAXED)) < u->pieces;) {
+        /* An answer has other last bits among others: what is kept must not depend on who had which pieces before. */
+        ws.common = -1;
+        ws.forgetful = ws.lookups = ws.misses = 0;
+        forget(&ws);
         const int64_t begin = piece_at(l, q * u->piece), end = piece_at(l, (q + 1) * u->piece);
         load_plane(l, u->s, &ws, begin - 1);
         for (int64_t k = begin - 1; k <= end; k++) {

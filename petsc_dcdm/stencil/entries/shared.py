@@ -1,0 +1,42 @@
+"""What ranks have together of the stencil that each reads from its own rows: arrays of one of them, numbers of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from petsc_dcdm.native.node_team import Workers
+from petsc_dcdm.stencil.discovery import Grid
+from petsc_dcdm.stencil.packed import PackedStencil
+
+
+def zeros_of(team: Workers, shape: tuple[int, ...], count: int, dtype: type) -> list[np.ndarray]:
+    """So many arrays of this shape, of the team that reads into them. Collective on it."""
+    made = team.together(lambda: [team.zeros(prod(shape) if team.leads else 0, dtype) for _ in range(count)])
+    return [team.seen(array).reshape(shape) for array in made]
+
+
+def own_places(grid: Grid, whole: np.ndarray) -> Any:
+    """An index of the cells of this rank's rows in a padded array of the grid."""
+    if grid.box is not None:
+        return tuple(slice(1 + first, 1 + first + n) for first, n in zip(*grid.box, strict=True))
+    cells = grid.first + np.arange(grid.rows) if grid.cells is None else grid.cells
+    return tuple(1 + i for i in np.unravel_index(cells, grid.shape))
+
+
+def agree(packed: PackedStencil | None, comm: MPI.Intracomm, own: Callable[[np.ndarray], Any]) -> PackedStencil | None:
+    """The packed stencil in terms that all ranks share, None if one has none; ``own`` as in `PackedStencil.agreed`.
+    Collective.
+    """
+    if comm.Get_size() == 1:
+        return packed
+    known = np.empty((comm.Get_size(), 4 + 256))
+    mine = np.zeros(known.shape[1]) if packed is None else np.concatenate(([1.0], packed.c, packed.s_value))
+    comm.Allgather(mine, known)
+    if packed is None or not known[:, 0].all():
+        return None
+    return packed.agreed([tuple(row[1:4]) for row in known], list(known[:, 4:]), own)
