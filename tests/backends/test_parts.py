@@ -121,7 +121,7 @@ def check_division(level, below, flat, grid=False):
         best = np.zeros(level.n)
         np.maximum.at(best, i[upwards], w[upwards])
         follow = np.flatnonzero(upwards & (w == best[i]))
-        last = np.abs(j - i)[follow] if grid else j[follow]  # of equals, along x, y, z or in the order of the row
+        last = np.abs(j - i)[follow] if grid else follow  # of equals, along x, y, z or in the order of the row
         follow = follow[np.lexsort((-last, i[follow]))]
         joined[follow[np.unique(i[follow], return_index=True)[1]]] = True
         graph = coo_matrix((np.ones(joined.sum()), (i[joined], j[joined])), shape=(level.n, level.n))

@@ -108,7 +108,7 @@ from petsc_dcdm.native.team import waiting_text
 from petsc_dcdm.stencil.packed import PackedStencil
 
 before = waiting_text()
-cells = np.zeros((6, 6, 6), np.uint8)
+cells = np.zeros((66, 66, 66), np.uint8)
 PackedStencil(cells, cells, (1.0, 1.0, 1.0), np.zeros(256)).asymmetry(2)
 print(repr(before), waiting_text())
 """

@@ -41,7 +41,7 @@ def test_implicit_heat(number, walls):
     assert ours <= 100 * max(theirs, 1e-8), (ours, theirs)
 
 
-@pytest.mark.parametrize("storage", [1e-3, 1e-6, 1e-8, 1e-10, 1e-11])
+@pytest.mark.parametrize("storage", [1e-3, 1e-6, 2e-8, 1e-10, 1e-11])
 def test_a_closed_basin_with_storage_and_wells(storage):
     """The heads fall everywhere by what is pumped over what is stored: large, and there is such a solution."""
     k = np.exp(2 * np.random.default_rng(4).standard_normal(N))

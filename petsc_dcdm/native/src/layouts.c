@@ -84,7 +84,8 @@ static const field_layout layouts[] = {
     FIELD(cells), FIELD(c),
 #undef OF
 #define OF parts_grid
-    WHOLE, FIELD(n), FIELD(flat), FIELD(pitch), FIELD(xy), FIELD(zs), FIELD(inverse), FIELD(part), FIELD(x), FIELD(rings),
+    WHOLE, FIELD(n), FIELD(flat), FIELD(pitch), FIELD(xy), FIELD(zs), FIELD(inverse), FIELD(part), FIELD(x),
+    FIELD(rings),
 #undef OF
 #define OF parts_box
     WHOLE, FIELD(at), FIELD(pitch), FIELD(plane),

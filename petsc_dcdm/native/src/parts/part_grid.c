@@ -264,7 +264,8 @@ void dcdm_parts_multiply(const parts_grid *g, const float *x, float *to, int thr
     const int64_t size = plane_size(g);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t z = 0; z < g->n[2]; z++) {
-        const float *const planes[3] = {x + (z > 0 ? z - 1 : z) * size, x + z * size, x + (z + 1 < g->n[2] ? z + 1 : z) * size};
+        const int64_t below = z > 0 ? z - 1 : z, above = z + 1 < g->n[2] ? z + 1 : z;
+        const float *const planes[3] = {x + below * size, x + z * size, x + above * size};
         for (int64_t y = 0; y < g->n[1]; y++) {
             const cells c = cells_at(g, planes, z, y);
             for (int64_t i = 0; i < g->n[0]; i += VL)

@@ -19,7 +19,7 @@ typedef struct {
     uint16_t *inverse; /* one over the diagonal, 0 where there is no unknown */
     int32_t *part;   /* [cells] the unknown of the next level, -1 for none */
     float *x;        /* iterate of the way down */
-    float *rings;    /* [threads] of (steps + 1) RING planes with ALIGN elements before each, and ALIGN more; 0 at first */
+    float *rings;    /* [threads] of (steps + 1) RING planes with ALIGN elements before each, ALIGN more; 0 at first */
 } parts_grid;
 
 /* An array over the cells of the grid: rows and planes lie so many elements apart. */

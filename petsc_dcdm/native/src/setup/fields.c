@@ -252,9 +252,9 @@ void dcdm_prepare(const dcdm_network *net, int half_x, int half_r, int half_w, i
 /* Set up one level. `memory`: dcdm_setup_bytes for each thread. */
 void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, char *memory, int threads) {
     s->classes = 1, s->taken = s->lock = 0;
-    /* A piece begins with three planes that its neighbour reads too; some for each thread where there are planes. */
-    const int64_t rounds = l->n_w / (8 * threads), pieces = (rounds < 1 ? 1 : rounds < 4 ? rounds : 4) * threads;
-    const int64_t even = (l->n_w + pieces - 1) / pieces, piece = even < 4 ? 4 : even + (even & 1);
+    /* A piece begins with three planes that its neighbour reads too. The number of threads is of no account: an answer
+     * has other last bits in other pieces. */
+    const int64_t part = l->n_w / 16, piece = l->n_w < 16 ? 4 : part < 8 ? 8 : part + (part & 1);
     set_up u = {.l = *l, .net = net, .s = s, .memory = memory, .piece = piece, .parts = threads};
     u.pieces = (l->n_w + piece - 1) / piece;
     dcdm_run(set_up_part, &u, sizeof u, threads);
