@@ -12,7 +12,7 @@ from systems import conductances, matrix, random_solids, relative_residual, righ
 
 from petsc_dcdm.backends import devices
 
-RANKS = (3, 8)
+RANKS = (3, 5)
 TIMEOUT = 240
 COMM = PETSc.COMM_WORLD
 SHAPE = (17, 24, 35)
