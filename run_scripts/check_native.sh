@@ -9,7 +9,7 @@
 #     every array in memory of exactly its size.
 #
 #   bash run_scripts/check_native.sh           everything, some minutes
-#   bash run_scripts/check_native.sh --quick   less than a minute; gcc, the sanitizers of memory, and a part of the tests
+#   bash run_scripts/check_native.sh --quick   less than a minute; gcc, the sanitizers of memory, some of the tests
 #
 # CC=... names the compiler whose sanitizers are used, gcc or a clang; nothing goes to the user's cache of kernels. What
 # cannot be checked here is named.

@@ -12,7 +12,7 @@ from petsc_dcdm.flow import checkpoint
 from petsc_dcdm.flow.scenes import SCENES, Wishes
 from petsc_dcdm.flow.tank import Tank
 
-RANKS = (2, 4)
+RANKS = (4,)
 COMM = PETSc.COMM_WORLD.tompi4py()
 
 

@@ -12,7 +12,7 @@ from petsc_dcdm.poisson import dmda, families, rhs
 from petsc_dcdm.poisson.assemble import assemble, close_rings
 from petsc_dcdm.poisson.pockets import seal_pockets
 
-RANKS = (2, 3, 4)
+RANKS = (3, 4)
 TIMEOUT = 240
 comm = PETSc.COMM_WORLD
 X, XY, XYZ = (False, False, True), (False, True, True), (True, True, True)

@@ -14,7 +14,7 @@ from petsc_dcdm.poisson.assemble import assemble
 from petsc_dcdm.poisson.pockets import seal_pockets
 from petsc_dcdm.studies.scaling import measure
 
-RANKS = (2, 3, 8)
+RANKS = (3, 8)
 TIMEOUT = 240
 COMM = PETSc.COMM_WORLD
 FOX = Path(__file__).resolve().parents[2] / "meshes" / "fox.obj"
