@@ -88,7 +88,7 @@ def solve(ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec, name: str = "", unknowns: 
     ksp.setMonitor(lambda _, its, norm: history.append((time.perf_counter() - ready, norm / (norm_b or 1.0))))
     ksp.solve(b, x)
     end = now()
-    ksp.cancelMonitor()
+    ksp.monitorCancel()
     return Result(
         name or describe(ksp),
         b.getSize() if unknowns is None else unknowns,

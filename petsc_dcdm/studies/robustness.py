@@ -207,7 +207,7 @@ def _one(ksp: PETSc.KSP, problem: Problem, b: PETSc.Vec, kind: str, row: Row) ->
     from petsc_dcdm.poisson.solving import relative_residual
 
     norms: list[float] = []
-    ksp.cancelMonitor()
+    ksp.monitorCancel()
     ksp.setMonitor(lambda _ksp, _its, norm: norms.append(norm))
     x = b.duplicate()
     if problem.guess is not None:

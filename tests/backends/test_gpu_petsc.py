@@ -81,7 +81,7 @@ def test_vectors_on_a_gpu_stay_there(monkeypatch: pytest.MonkeyPatch) -> None:
     ksp.solve(b, x)
     norms = ksp.getConvergenceHistory()
     assert np.allclose(seen, norms / norms[0], rtol=1e-6)  # x is that of the iteration wherever somebody looks
-    ksp.cancelMonitor()
+    ksp.monitorCancel()
     ksp.destroy()
 
 

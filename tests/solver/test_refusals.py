@@ -209,7 +209,7 @@ def test_snes_with_a_matrix_free_operator(strength, rtol):
         A0.mult(X, F)
         F.axpy(-1.0, b)
         cube = X.copy()
-        cube.setArray(strength * X.getArray() ** 3)
+        cube.setArray(strength * X.getArray(readonly=True) ** 3)
         F.axpy(1.0, cube)
 
     def jacobian(snes, X, J, P):
