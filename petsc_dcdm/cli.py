@@ -80,7 +80,10 @@ def main(argv: list[str] | None = None) -> int:
         install = f"pip install {EXTRAS[missing]}"
         _complain(ImportError(f"this command needs {missing}, which is not installed here: {install}"))
         return 2
-    except Exception:
+    except Exception as error:
+        if isinstance(error.__cause__, (ValueError, OSError)):  # newer versions of PETSc wrap what Python types raise
+            _complain(error.__cause__)
+            return 2
         _abort_if_parallel()
         raise
 

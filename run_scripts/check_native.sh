@@ -146,7 +146,8 @@ export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 LD_PRELOAD=$runtime .venv/bin/python -m pytest -q -s -x -p no:cacheprovider -p exact_memory "${tests[@]}"
 
 # The driver with the library that those tests have compiled, which takes longer than all else here.
-library=$(echo "$XDG_CACHE_HOME"/petsc_dcdm/kernels-*.so)
+name="from petsc_dcdm.native.build import library; print(library()._name)"
+library=$(LD_PRELOAD=$runtime .venv/bin/python -c "$name")
 "$compiler" $sanitizers -std=gnu11 -Ipetsc_dcdm/native/src -march=native "$(openmp_of "$compiler")" \
     tests/native/driver/*.c "$library" -Wl,-rpath,"$(dirname "$library")" -lm -o "$scratch/memory"
 LD_PRELOAD=$runtime "$scratch/memory" >/dev/null
