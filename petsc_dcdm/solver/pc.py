@@ -31,7 +31,7 @@ from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of
 from petsc_dcdm.solver.at_exit import forget, watch
-from petsc_dcdm.solver.coarse.solver import CoarseSolver, renewed
+from petsc_dcdm.solver.coarse.solver import CoarseSolver, Coarsest, renewed
 from petsc_dcdm.solver.device_vectors import apply_on_gpu, device_wanted
 from petsc_dcdm.solver.explained import Explained, SayOnce, raise_misplaced, say
 from petsc_dcdm.solver.foreign_guess import ForeignGuess
@@ -237,7 +237,7 @@ class PC(Answers):
         if (operator := self.hierarchy.coarse) is not None:
             prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
             given = operator, system.layout, prefix, threads, self.hierarchy.levels[-1].unknowns, system.team.leads
-            self._coarse = self.hierarchy.coarse_solve = renewed(coarse, pc.getComm(), *given)
+            self._coarse = self.hierarchy.coarse_solve = renewed(coarse, Coarsest(pc.getComm(), *given))
         if system.near is not None:
             self._sweeps = Sweeps(system.near, system.layout, threads) if system.near.differs else None
         elif self.keep_operator:

@@ -51,14 +51,20 @@ class PartsCoarseSolver:
 
     def _set_up(self, operator: CoarseOperator) -> None:
         problem: Exception | None = None
+        unknowns = None
         if self._has_box:
-            arrays = [self._whole(a) for a in (*operator.w, operator.s)]
+            *w, s = [self._whole(a) for a in (*operator.w, operator.s)]
             try:
-                self._solver = PartsSolver(arrays[:3], arrays[3], self._threads)
+                unknowns = self._make(w, s)
             except Exception as error:
                 problem = RuntimeError(f"the coarse solver can not be set up: {error}")
         raise_together(self._everyone, problem)
-        self.unknowns = self._everyone.bcast(self._solver.unknowns[0] if self._has_box else None)
+        self.unknowns = self._everyone.bcast(unknowns)
+
+    def _make(self, w: list[np.ndarray], s: np.ndarray) -> int:
+        """What solves the whole level, of these arrays; returns how many unknowns that has."""
+        self._solver = PartsSolver(w, s, self._threads)
+        return self._solver.unknowns[0]
 
     def _whole(self, own: np.ndarray) -> np.ndarray:
         """The arrays (float64) of all boxes as one of the whole level; the array itself on one rank."""
@@ -107,13 +113,15 @@ class PartsCoarseSolver:
             self._solver.solve(r, out)
 
     def view(self, viewer: PETSc.Viewer) -> None:
-        """How many unknowns each level has."""
+        """What solves it."""
         where = "on every rank, each all of it" if len(self._boxes) > 1 else "on 1 rank"
+        viewer.printfASCII(f"    solver of the coarsest level, {where}: {self.name}, {self.description}\n")
+
+    @property
+    def description(self) -> str:
+        """How it solves, and how many unknowns each level has."""
         sizes = ", ".join(str(n) for n in self._solver.unknowns) if self._has_box else ""
-        viewer.printfASCII(
-            f"    solver of the coarsest level, {where}: {self.name}, a K-cycle\n"
-            f"      unknowns of its levels: {sizes}\n"
-        )
+        return f"a K-cycle\n      unknowns of its levels: {sizes}"
 
     def destroy(self) -> None:
         """Collective. Nothing of PETSc's is kept."""

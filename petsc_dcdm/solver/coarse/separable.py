@@ -10,39 +10,28 @@ from petsc4py import PETSc
 
 from petsc_dcdm.backends.cpu.separable import SeparableSolver
 from petsc_dcdm.backends.cpu.separable_fit import factors_of
-from petsc_dcdm.grid.errors import raise_together
 from petsc_dcdm.grid.layout import CoarseOperator, Layout
 from petsc_dcdm.solver.coarse import parts
 
 
 class SeparableCoarseSolver(parts.PartsCoarseSolver):
-    """As `petsc_dcdm.solver.coarse.parts.PartsCoarseSolver`, with the inverse of a product in place of parts.
-
-    Attributes
-    ----------
-    serves
-        whether the medium is one; if not, nothing can be solved
-    """
+    """As `petsc_dcdm.solver.coarse.parts.PartsCoarseSolver`, with the inverse of a product in place of parts."""
 
     name = "fast diagonalisation"
     """What solves it, for people."""
 
     _inverse: SeparableSolver | None = None
 
-    def _set_up(self, operator: CoarseOperator) -> None:
-        problem: Exception | None = None
-        self._inverse = None
-        if self._has_box:
-            *w, s = [self._whole(a) for a in (*operator.w, operator.s)]
-            try:
-                factors = factors_of(w, s)
-                if factors is not None:
-                    self._inverse = SeparableSolver(factors, self._threads)
-            except Exception as error:
-                problem = RuntimeError(f"the coarse solver can not be set up: {error}")
-        raise_together(self._everyone, problem)
-        self.serves = bool(self._everyone.bcast(self._inverse is not None))
-        self.unknowns = prod(self._shape)
+    @property
+    def serves(self) -> bool:
+        """Whether the medium is a product; if not, nothing can be solved."""
+        return self.unknowns > 0
+
+    def _make(self, w: list[np.ndarray], s: np.ndarray) -> int:
+        """The inverse; returns how many unknowns that has, 0 where there is none."""
+        factors = factors_of(w, s)
+        self._inverse = None if factors is None else SeparableSolver(factors, self._threads)
+        return 0 if factors is None else prod(self._shape)
 
     def update(self, operator: CoarseOperator, layout: Layout) -> bool:
         """Set up for other values on the same boxes; False where these are others, or no product any more."""
@@ -55,24 +44,19 @@ class SeparableCoarseSolver(parts.PartsCoarseSolver):
         if out is not self._x:
             out[...] = self._x
 
-    def view(self, viewer: PETSc.Viewer) -> None:
-        """What solves it."""
-        where = "on every rank, each all of it" if len(self._boxes) > 1 else "on 1 rank"
-        viewer.printfASCII(
-            f"    solver of the coarsest level, {where}: {self.name}, {self.unknowns} unknowns, of a medium that is "
-            "nearly a product of functions of x, y and z\n"
-        )
+    @property
+    def description(self) -> str:
+        """How many unknowns there are, and of what."""
+        return f"{self.unknowns} unknowns, of a medium that is nearly a product of functions of x, y and z"
 
 
 def separable_solver(
     comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, threads: int, has_box: bool
 ) -> SeparableCoarseSolver | None:
-    """That solver, or None where the medium is no such product, or there are no kernels. Collective. Arguments as of
-    `petsc_dcdm.solver.coarse.solver.coarse_solver`; no axis is a ring.
+    """That solver, or None where the medium is no such product. Collective. Arguments as of
+    `petsc_dcdm.solver.coarse.parts.PartsCoarseSolver`, whose `serves` has said that there are kernels and no rings.
     """
     mpi = comm.tompi4py()
-    if not parts.serves(comm, operator):
-        return None
     # Of a product every box is one: most media are told before anything is gathered.
     if mpi.Get_size() > 1 and not mpi.allreduce(not has_box or _is_product(operator), op=MPI.LAND):
         return None

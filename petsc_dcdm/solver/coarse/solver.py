@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from mpi4py import MPI
@@ -198,53 +199,46 @@ CoarseSolver = PetscCoarseSolver | PartsCoarseSolver | BandCoarseSolver
 """All are used alike."""
 
 
-def renewed(
-    before: CoarseSolver | None,
-    comm: PETSc.Comm,
-    operator: CoarseOperator,
-    layout: Layout,
-    prefix: str,
-    threads: int,
-    unknowns: int,
-    has_box: bool = True,
-) -> CoarseSolver:
+class Coarsest(NamedTuple):
+    """A coarsest system, and who solves it."""
+
+    comm: PETSc.Comm
+    operator: CoarseOperator
+    layout: Layout
+    prefix: str  #: of options
+    threads: int  #: of this rank
+    unknowns: int  #: of all ranks, as those know that have a box
+    has_box: bool = True  #: False where this rank works on the box of another
+
+
+def renewed(before: CoarseSolver | None, wanted: Coarsest) -> CoarseSolver:
     """The solver that there was, with other values, where the operator is of its pattern; else a new one in its place.
     As :func:`coarse_solver`.
     """
     if before is not None:
-        if before.update(operator, layout):
+        if before.update(wanted.operator, wanted.layout):
             return before
         before.destroy()
-    return coarse_solver(comm, operator, layout, prefix, threads, unknowns, has_box)
+    return coarse_solver(wanted)
 
 
-def coarse_solver(
-    comm: PETSc.Comm,
-    operator: CoarseOperator,
-    layout: Layout,
-    prefix: str,
-    threads: int,
-    unknowns: int,
-    has_box: bool = True,
-) -> CoarseSolver:
-    """The solver for a coarsest system; ``threads`` of this rank, ``unknowns`` of all ranks as those know that have a
-    box, ``has_box`` as above. Collective; raises RuntimeError on all ranks.
-    """
+def coarse_solver(wanted: Coarsest) -> CoarseSolver:
+    """The solver for a coarsest system. Collective; raises RuntimeError on all ranks."""
+    comm, operator, layout, prefix, threads, unknowns, has_box = wanted
+    mpi, cells = comm.tompi4py(), prod(operator.global_shape)
     wish = any(PETSc.Options(prefix).hasName(name) for name in ("pc_type", "ksp_type"))
-    cells = prod(operator.global_shape)
-    mpi = comm.tompi4py()
-    if cells <= SPARSE * DIRECT_LIMIT and not (any(layout.periodic) or wish) and over_all(mpi, int(has_box)) == 1:
+    ours = not (any(layout.periodic) or wish)  # which know of no neighbour round a ring
+    if ours and cells <= SPARSE * DIRECT_LIMIT and over_all(mpi, int(has_box)) == 1:
         band = band_coarse_solver(operator, DIRECT_LIMIT, prefix, mpi)
         if band is not None:
             return band
-    if cells > DIRECT_LIMIT and not (any(layout.periodic) or wish):
+    if ours and cells > DIRECT_LIMIT and parts.serves(comm, operator):
         product = separable_solver(comm, operator, layout, threads, has_box)
         if product is not None:
             return product
-    # Parts know of no neighbour round a ring; in the plane throats take many iterations (docs/measurements/network.md).
-    flat = operator.global_shape[0] == 1 and PETSc.Sys.hasExternalPackage("hypre")
-    if cells > DIRECT_LIMIT and not (flat or any(layout.periodic) or wish) and parts.serves(comm, operator):
-        if mpi.allreduce(unknowns, op=MPI.MAX) > DIRECT_LIMIT:
+        # In the plane throats take many iterations on parts (docs/measurements/network.md).
+        flat = operator.global_shape[0] == 1 and PETSc.Sys.hasExternalPackage("hypre")
+        if not flat and mpi.allreduce(unknowns, op=MPI.MAX) > DIRECT_LIMIT:
             return PartsCoarseSolver(comm, operator, layout, threads, has_box)
     return PetscCoarseSolver(comm, operator, layout, prefix, has_box)
 
