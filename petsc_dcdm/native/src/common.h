@@ -126,6 +126,9 @@ typedef struct {
     const int64_t *part;       /* [parts + 1] first planes; multiples of 2 where w is coarsened */
 } dcdm_level;
 
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
 /* The plane that k is: itself, or where planes are a ring the one after as many rounds. */
 INLINE int64_t plane_of(const dcdm_level *l, int64_t k) {
     if (!l->wrap_w) return k;

@@ -53,8 +53,6 @@ static void pack(const float *from, int64_t pitch, int64_t n, int64_t columns, f
     }
 }
 
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* to[o][m][p] = sum over k of matrix[k][m] from[o][k][p]; arrays are [outer][n][inner], the matrix [n][n] and
  * `transposed` the same with k and m exchanged. room: [threads][n][PANEL]. */
 void dcdm_separable_turn(const float *from, float *to, int64_t outer, int64_t n, int64_t inner, const float *matrix,

@@ -24,8 +24,6 @@ INLINE float *plane(const slab *s, int64_t k, int64_t z) {
     return s->ring + (k * RING + (z + RING * s->steps) % RING) * (ALIGN + plane_size(s->g)) + ALIGN;
 }
 
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* Rows that are needed of an iterate that so many steps follow. */
 INLINE range rows_for(const slab *s, int64_t following) {
     const int64_t begin = s->y_begin - following;

@@ -1,9 +1,5 @@
-/* What set-up counts on a level: where cells are active, and who works on which planes. */
+/* Who works on which planes of a level. */
 #include "common.h"
-#include "packed.h"
-
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 static int64_t work_of(const dcdm_level *l, int64_t k) {
     int64_t cells = 0;
@@ -36,25 +32,4 @@ void dcdm_share_out(dcdm_level *l, int64_t first, int64_t stop, int64_t threads,
         for (; k < end && (double)before < until; k++) before += work_of(l, k);
         part[q] = begin + (k - begin) / unit * unit;
     }
-}
-
-/* Where packed cells are not 0: found = first z, y, x, or 1 if there are none, then one past the last. */
-void dcdm_packed_bounds(const uint8_t *cells, int64_t n_z, int64_t n_y, int64_t n_x, int64_t pitch_z, int64_t pitch_y,
-                        int64_t *found) {
-    int64_t box[6] = {n_z, n_y, n_x, 0, 0, 0};
-    for (int64_t k = 0; k < n_z; k++)
-        for (int64_t j = 0; j < n_y; j++) {
-            const uint8_t *row = cells + k * pitch_z + j * pitch_y;
-            uint8_t some = 0;
-            for (int64_t i = 0; i < n_x; i++) some |= row[i];
-            if (!some) continue;
-            box[0] = least(box[0], k), box[3] = k + 1;
-            box[1] = least(box[1], j), box[4] = most(box[4], j + 1);
-            int64_t i = 0;
-            while (i < box[2] && !row[i]) i++;
-            box[2] = least(box[2], i);
-            for (i = n_x; i > box[5] && !row[i - 1];) i--;
-            box[5] = most(box[5], i);
-        }
-    for (int a = 0; a < 3; a++) found[a] = box[3] ? box[a] : 1, found[3 + a] = box[3 + a];
 }
