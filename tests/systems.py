@@ -9,6 +9,11 @@ import numpy as np
 import pytest
 from petsc4py import PETSc
 
+HAS_HYPRE = PETSc.Sys.hasExternalPackage("hypre")
+"""In the plane BoomerAMG is the coarse solver, and what takes its place needs more steps on stretched grids."""
+
+needs_hypre = pytest.mark.skipif(not HAS_HYPRE, reason="this PETSc has no hypre")
+
 
 def conductances(shape, active=None, coefficient=None, ratio=(1.0, 1.0, 1.0), walls=2.0):
     """(w, s): low-face conductances along x, y, z and extra diagonal of a cell-centred grid (nz, ny, nx).

@@ -21,12 +21,9 @@ from curvilinear import (
     vector,
 )
 from petsc4py import PETSc
-from systems import refused, relative_residual, solve
+from systems import HAS_HYPRE, refused, relative_residual, solve
 
 Reason = PETSc.KSP.ConvergedReason
-
-HAS_HYPRE = PETSc.Sys.hasExternalPackage("hypre")
-"""In the plane BoomerAMG is the coarse solver, and what takes its place needs more steps on such grids."""
 
 
 def random_rows(shape):

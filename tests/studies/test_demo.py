@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import trimesh
 from harness import run_program
-from petsc4py import PETSc
+from systems import needs_hypre
 
 from petsc_dcdm.studies import render
 
@@ -58,10 +58,9 @@ def test_solids_take_the_value_of_the_nearest_fluid() -> None:
 
 @pytest.mark.mpi
 @pytest.mark.slow
+@needs_hypre
 def test_the_demo_prints_a_table_and_leaves_a_picture(mpirun: Callable[..., str], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    if not PETSc.Sys.hasExternalPackage("hypre"):
-        pytest.skip("this PETSc has no hypre")
     code = "import sys; from petsc_dcdm.studies.demo import main; assert main(sys.argv[1:]) == 0"
     text = mpirun(2, code, "--size", "24", "--out", tmp_path / "new" / "demo.png")
     assert "DCDM" in text and "BoomerAMG" in text and "2 ranks" in text and "Picture" in text

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from harness import ROOT, run_program
-from petsc4py import PETSc
+from systems import needs_hypre
 
 STUDIES = {
     "small mixed 12 --times 2 --beside 1": r"mixed 12, new +set-up .* total .* ms\n(.*\n)*mixed 12, same ",
@@ -35,12 +35,11 @@ for command in sys.argv[1:]:
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> str:
     pytest.importorskip("scipy")
-    if not PETSc.Sys.hasExternalPackage("hypre"):
-        pytest.skip("this PETSc has no hypre")
     where = {"cwd": tmp_path_factory.mktemp("studies"), "env": {"PYTHONPATH": str(ROOT)}}
     return run_program([sys.executable, "-c", TOGETHER, *STUDIES], **where)
 
 
+@needs_hypre
 @pytest.mark.parametrize("command", STUDIES)
 def test_a_study(output: str, command: str) -> None:
     (printed,) = re.findall(rf"begins: {re.escape(command)}\n(.*?)ends\n", output, re.DOTALL)

@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from harness import run_program
-from petsc4py import PETSc
+from systems import needs_hypre
 
 from petsc_dcdm.studies import race
 
 
 @pytest.mark.mpi
 @pytest.mark.slow
+@needs_hypre
 def test_both_simulate_the_same(tmp_path: Path) -> None:
-    if not PETSc.Sys.hasExternalPackage("hypre"):
-        pytest.skip("this PETSc has no hypre")
     for module in ("matplotlib", "trimesh"):
         pytest.importorskip(module)
     image = pytest.importorskip("PIL.Image")
