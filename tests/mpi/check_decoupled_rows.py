@@ -6,7 +6,7 @@ import numpy as np
 from lone_rows import CELLS, GRID, check, laplacian, set_alone, share, to_petsc, with_stored_zeros
 from petsc4py import PETSc
 
-RANKS = (2, 3)
+RANKS = (3,)
 B = np.random.default_rng(1).standard_normal(CELLS)
 THIRD, LAST = np.arange(CELLS // 2 + 3), np.arange(CELLS // 3, CELLS)
 

@@ -26,7 +26,7 @@ def test_the_same_flow_as_on_one_rank():
     for scene, shape in (("plume", (16, 14, 14)), ("tunnel", (1, 16, 24)), ("sloshing", (1, 18, 18))):
         many = SCENES[scene](Wishes(shape, moving=True))
         alone = SCENES[scene](Wishes(shape, moving=True, comm=PETSc.COMM_SELF)) if COMM.rank == 0 else None
-        for _ in range(20):
+        for _ in range(12):
             dt = COMM.bcast(alone.longest_step() if alone else None)
             many.step(dt)
             if alone:

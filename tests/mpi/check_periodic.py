@@ -53,7 +53,7 @@ def on_all_ranks(x: PETSc.Vec) -> np.ndarray:
 def test_answers_and_iterations_of_one_rank() -> None:
     for shape, periodic, walls in CASES:
         m, b = system(shape, periodic, walls)
-        for compiled in ("on", "off") if min(shape) % 2 else ("on",):
+        for compiled in ("on", "off") if min(shape) % 2 and comm.getSize() == 3 else ("on",):  # torch is slow to start
             one, x = solved(m, b, PETSc.COMM_SELF, compiled)
             many, y = solved(m, b, comm, compiled)
             rings = [ksp.getPC().getPythonContext().layout.periodic for ksp in (one, many)]

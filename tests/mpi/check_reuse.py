@@ -9,7 +9,7 @@ from systems import conductances, matrix, random_solids, relative_residual, righ
 import petsc_dcdm.stencil.system as system_module
 from petsc_dcdm.stencil.ghosts import Ghosts
 
-RANKS = (2, 3)
+RANKS = (3,)
 SHAPE = (17, 14, 24)
 
 

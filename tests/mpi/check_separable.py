@@ -8,7 +8,7 @@ from systems import conductances, matrix, relative_residual, right_hand_side, so
 
 from petsc_dcdm.solver.coarse.separable import SeparableCoarseSolver
 
-RANKS = (2, 4)
+RANKS = (4,)
 SHAPE = (20, 22, 26)
 
 
