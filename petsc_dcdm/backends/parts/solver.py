@@ -10,6 +10,7 @@ import numpy as np
 from petsc_dcdm.backends.parts.grid import GridLevel
 from petsc_dcdm.backends.parts.levels import Part, kernels, levels_below
 from petsc_dcdm.backends.parts.stages import DENSE_MOST, SUMMED, PartsStage, stages_of
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 
 STEPS, STEPS_BELOW = 6, 2
 """Of the polynomial before and after each correction, on the grid and on the levels below it: even, so that iterates
@@ -36,7 +37,10 @@ class PartsSolver:
         conductances of the low faces along x, y, z, and extra diagonal, float64 (nz, ny, nx), not kept. A cell is an
         unknown where any of them, or the high face of a neighbour, is positive.
     threads
-        OpenMP threads.
+        OpenMP threads, those of all ranks of a team.
+    team
+        who works on it: set-up and solutions are kernels of `Workers.do`, right-hand sides and what becomes of them
+        are in its memory.
 
     Attributes
     ----------
@@ -49,21 +53,27 @@ class PartsSolver:
     there is no compiler. Not collective.
     """
 
-    def __init__(self, w: Sequence[np.ndarray], s: np.ndarray, threads: int) -> None:
-        if any(a.dtype != np.float64 or a.strides != s.strides or a.strides[2] != a.itemsize for a in (*w, s)):
-            w, s = [np.ascontiguousarray(face, np.float64) for face in w], np.ascontiguousarray(s, np.float64)
+    def __init__(self, w: Sequence[np.ndarray], s: np.ndarray, threads: int, team: Workers = ONE_RANK) -> None:
+        *w, s = _alike([*w, s], team)
         self._threads = threads
-        self.grid = GridLevel(w, s, STEPS, threads)
+        self.grid = GridLevel(w, s, STEPS, threads, team)
         first = self.grid.divide()
-        levels = [] if first is None else levels_below(first, threads)
-        self.stages = stages_of(self.grid, levels, threads)
+        levels = [] if first is None else levels_below(first, threads, team)
+        self.stages = stages_of(self.grid, levels, threads, team)
         self.unknowns = [self.grid.unknowns, *(stage.n for stage in self.stages)]
         self._inverse: np.ndarray | None = None
         if levels and levels[-1].n <= DENSE_MOST:
-            self._inverse = _inverse(levels[-1])[np.ix_(*2 * [self.stages[-1].unknown])]
-        self._c = (PartsStage * len(self.stages))(*(stage.c for stage in self.stages))
-        self._omegas = np.concatenate((omegas(STEPS, *SPECTRUM), omegas(STEPS_BELOW, *SPECTRUM_BELOW)))
-        self._sums = np.zeros(3 * (max(self.unknowns) // SUMMED + 1))
+            inverse = _inverse(levels[-1])[np.ix_(*2 * [self.stages[-1].unknown])]
+            self._inverse = team.room(inverse.size, np.float32)
+            self._inverse[:] = inverse.ravel()
+        self._c = (PartsStage * len(self.stages)).from_buffer(
+            team.room(len(self.stages) * ctypes.sizeof(PartsStage), np.uint8).data
+        )
+        for i, stage in enumerate(self.stages):
+            self._c[i] = stage.c
+        self._omegas = team.room(STEPS + STEPS_BELOW, np.float32)
+        self._omegas[:] = np.concatenate((omegas(STEPS, *SPECTRUM), omegas(STEPS_BELOW, *SPECTRUM_BELOW)))
+        self._sums = team.zeros(3 * (max(self.unknowns) // SUMMED + 1), np.float64)
 
     def solve(self, r: np.ndarray, out: np.ndarray) -> None:
         """``out`` for the right-hand side ``r`` by one cycle, 0 at inactive cells; each float32 (nz, ny, nx), along x
@@ -108,6 +118,20 @@ class PartsSolver:
     def _multiply(self, x: np.ndarray, to: np.ndarray) -> None:
         """to = A x; both as those of `GridLevel.zeros`."""
         kernels().dcdm_parts_multiply(ctypes.addressof(self.grid.c), x.ctypes.data, to.ctypes.data, self._threads)
+
+
+def _alike(arrays: list[np.ndarray], team: Workers) -> list[np.ndarray]:
+    """The arrays in double precision, in memory alike and along x without gaps, where the team has them: copied if they
+    are not.
+    """
+    last = arrays[-1]
+    if all(a.dtype == np.float64 and a.strides == last.strides and team.has(a) for a in arrays):
+        if last.strides[2] == last.itemsize:
+            return arrays
+    copies = [team.room(a.size, np.float64).reshape(a.shape) for a in arrays]
+    for copy, a in zip(copies, arrays, strict=True):
+        copy[...] = a
+    return copies
 
 
 def omegas(steps: int, low: float, high: float) -> np.ndarray:
