@@ -58,6 +58,8 @@ class GridLevel:
         int32 (nz, ny, nx): the unknown of the next level that each cell belongs to, -1 for none
     halved
         0 or 1 along x, y, z: on the way there
+    vector_size
+        elements of an array over the cells and what lies beyond the end of their rows, with room around it
     """
 
     def __init__(
@@ -72,7 +74,8 @@ class GridLevel:
         self._size = n[2] * plane
         words = np.uint32, np.uint32, np.uint16
         self._xy, self._zs, self._inverse = (team.zeros(self._size + plane + ALIGN, word) for word in words)
-        self._x = self.zeros()
+        self.vector_size = self._size + 2 * ALIGN
+        self._x = team.zeros(self.vector_size, np.float32)[ALIGN:]
         self.part = team.room(s.size, np.int32).reshape(s.shape)
         self._rings = team.zeros(threads * ((steps + 1) * RING * (ALIGN + plane) + ALIGN), np.float32)
         self.halved: tuple[int, ...] = (0, 0, 0)
@@ -84,11 +87,6 @@ class GridLevel:
         plane, pitch, _ = (stride // s.itemsize for stride in s.strides)
         there = pointers, s.ctypes.data, pitch, pitch if self._flat else plane
         self.unknowns = kernels().dcdm_parts_fill_grid(ctypes.addressof(self.c), *there, threads)
-
-    def zeros(self) -> np.ndarray:
-        """float32 0 over the cells (nz, ny, nx) and what lies beyond the end of their rows, with room around it."""
-        whole = self._team.zeros(self._size + 2 * ALIGN, np.float32)
-        return whole[ALIGN:-ALIGN].reshape(*self.shape[:2], self._pitch)
 
     def box(self, array: np.ndarray) -> PartsBox:
         """float32 (nz, ny, nx or more), along x without gaps, for C; valid while the array lives."""

@@ -70,6 +70,7 @@ def kernels() -> ctypes.CDLL:
     """The library with the signatures of these kernels declared. Raises KernelsUnavailable."""
     c = library()
     level, i32, f64 = ctypes.POINTER(PartsLevel), ctypes.c_int, ctypes.c_double
+    cycle = [*4 * [_pointer], _i64, _pointer, _pointer, _i64, _i64, _pointer]
     signatures = {
         "dcdm_parts_grid_seen": (None, [_pointer, _pointer]),
         "dcdm_parts_grid_divide": (_i64, [_pointer, _pointer, _pointer, f64, f64, _pointer, _pointer, i32]),
@@ -87,8 +88,8 @@ def kernels() -> ctypes.CDLL:
         "dcdm_parts_lead": (None, [_i64, _pointer, _pointer, _pointer, _pointer, i32]),
         "dcdm_parts_collect": (None, [_i64, _pointer, _i64, _pointer, _pointer]),
         "dcdm_parts_fill_grid": (_i64, [_pointer, _pointer, _pointer, _i64, _i64, i32]),
-        "dcdm_parts_multiply": (None, [_pointer, _pointer, _pointer, i32]),
-        "dcdm_parts_solve": (None, [*4 * [_pointer], _i64, _pointer, _pointer, _i64, _i64, _pointer, i32]),
+        "dcdm_parts_solve": (None, [*cycle, i32]),
+        "dcdm_parts_solve_well": (None, [*cycle, _pointer, _pointer, f64, i32]),
     }
     return declared(c, signatures)
 

@@ -8,8 +8,7 @@
  * left to the first, as waiting for one another would take longer. Sums are taken in pieces that do not depend on the
  * team. */
 #include "common.h"
-#include "parts/part_cycle.h"
-#include "parts/part_grid.h"
+#include "parts/part_whole.h"
 
 typedef struct {
     const float *inverse;      /* [n][n] of the coarsest level */
@@ -197,37 +196,36 @@ static void solve(const parts_stage *l, int64_t below, const parts_cycle *cycle,
     meet(t);
 }
 
-typedef struct {
-    dcdm_meeting meeting;
-    parts_grid grid;
-    parts_box r, to;
-    const parts_stage *levels;
-    int64_t count, steps;
-    const float *omegas;
-    parts_cycle below;
-} whole_cycle;
-
-static void cycle_part(void *arguments, int part) {
-    const whole_cycle *w = arguments;
+void parts_run_cycle(const parts_whole *w, team t, const parts_box *r, const parts_box *to) {
     const parts_stage *levels = w->levels;
     const int64_t count = w->count;
-    const team t = {part, w->meeting.count, &w->meeting};
+    const parts_cycle cycle = {w->inverse, w->omegas + w->steps, w->steps_below, w->sums};
     if (count) {
         SHARE(slices(levels), t, slice)
             memset(levels->r + slice * SLICE, 0, SLICE * sizeof *levels->r);
         meet(t);
     }
-    parts_grid_down(&w->grid, t, &w->r, w->omegas, w->steps, count ? levels->r : NULL);
-    if (count) find(levels, count - 1, &w->below, t);
-    parts_grid_up(&w->grid, t, &w->r, &w->to, w->omegas, w->steps, count ? levels->x : NULL);
+    parts_grid_down(&w->grid, t, r, w->omegas, w->steps, count ? levels->r : NULL);
+    if (count) find(levels, count - 1, &cycle, t);
+    parts_grid_up(&w->grid, t, r, to, w->omegas, w->steps, count ? levels->x : NULL);
 }
 
-/* `to`, of the grid, from r; levels: `count` below it. inverse: of the last one, or NULL if it is to be smoothed only;
- * omegas: of as many steps on the grid, and then on the levels. sums: room for 3 of each PIECE of slices. */
+typedef struct {
+    parts_whole whole;
+    parts_box r, to;
+} one_cycle;
+
+static void cycle_part(void *arguments, int part) {
+    const one_cycle *c = arguments;
+    parts_run_cycle(&c->whole, (team){part, c->whole.meeting.count, &c->whole.meeting}, &c->r, &c->to);
+}
+
+/* `to`, of the grid, from r; the rest as in parts_whole. */
 void dcdm_parts_solve(const parts_grid *grid, const parts_box *r, const parts_box *to, const parts_stage *levels,
                       int64_t count, const float *inverse, const float *omegas, int64_t steps, int64_t steps_below,
                       double *sums, int threads) {
-    whole_cycle w = {.grid = *grid, .r = *r, .to = *to, .levels = levels, .count = count, .steps = steps,
-                     .omegas = omegas, .below = {inverse, omegas + steps, steps_below, sums}};
-    dcdm_run_together(cycle_part, &w, sizeof w, threads);
+    one_cycle c = {.whole = {.grid = *grid, .levels = levels, .count = count, .inverse = inverse, .omegas = omegas,
+                             .steps = steps, .steps_below = steps_below, .sums = sums},
+                   .r = *r, .to = *to};
+    dcdm_run_together(cycle_part, &c, sizeof c, threads);
 }

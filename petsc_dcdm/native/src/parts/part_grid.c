@@ -272,32 +272,12 @@ int64_t dcdm_parts_fill_grid(const parts_grid *g, const double *const w[3], cons
     return f.unknowns;
 }
 
-typedef struct {
-    parts_grid g;
-    const float *x;
-    float *to;
-    int parts;
-} product;
-
-static void multiply_part(void *arguments, int part) {
-    const product *p = arguments;
-    const parts_grid *g = &p->g;
-    const float *const x = p->x;
-    float *const to = p->to;
-    const int64_t size = plane_size(g);
-    FOR_PART(z, g->n[2], part, p->parts) {
-        const int64_t below = z > 0 ? z - 1 : z, above = z + 1 < g->n[2] ? z + 1 : z;
-        const float *const planes[3] = {x + below * size, x + z * size, x + above * size};
-        for (int64_t y = 0; y < g->n[1]; y++) {
-            const cells c = cells_at(g, planes, z, y);
-            for (int64_t i = 0; i < g->n[0]; i += VL)
-                store(to + z * size + y * g->pitch + i, -residual_at(&c, splat(0.0f), i));
-        }
+void parts_grid_multiply(const parts_grid *g, const float *x, float *to, int64_t z) {
+    const int64_t size = plane_size(g), below = z > 0 ? z - 1 : z, above = z + 1 < g->n[2] ? z + 1 : z;
+    const float *const planes[3] = {x + below * size, x + z * size, x + above * size};
+    for (int64_t y = 0; y < g->n[1]; y++) {
+        const cells c = cells_at(g, planes, z, y);
+        for (int64_t i = 0; i < g->n[0]; i += VL)
+            store(to + z * size + y * g->pitch + i, -residual_at(&c, splat(0.0f), i));
     }
-}
-
-/* to = A x; both as x of the grid, with ALIGN elements of 0 before them */
-void dcdm_parts_multiply(const parts_grid *g, const float *x, float *to, int threads) {
-    product p = {*g, x, to, threads};
-    dcdm_run(multiply_part, &p, sizeof p, threads);
 }

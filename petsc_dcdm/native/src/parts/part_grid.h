@@ -60,4 +60,7 @@ void parts_grid_down(const parts_grid *g, team t, const parts_box *r, const floa
 void parts_grid_up(const parts_grid *g, team t, const parts_box *r, const parts_box *to, const float *omega,
                    int64_t steps, const float *correction);
 
+/* A plane of A x; both vectors as x of the grid, with ALIGN elements of 0 before and after x. */
+void parts_grid_multiply(const parts_grid *g, const float *x, float *to, int64_t z);
+
 #endif
