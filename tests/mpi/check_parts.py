@@ -1,8 +1,11 @@
-"""Coarse cells of several parts: the same iterations and answer on ranks as on one."""
+"""Coarse cells of several parts: the same iterations and answer on ranks as on one, bit for bit where these share a
+box.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+from check_node import compare, uneven
 from petsc4py import PETSc
 from systems import conductances, matrix, relative_residual, right_hand_side, solve
 
@@ -39,3 +42,19 @@ def test_solids_between_small_stiff_bodies():
     rng = np.random.default_rng(3)
     k = np.where(rng.random(SHAPE) < 0.05, 1000.0, 1.0)
     compared(*conductances(SHAPE, rng.random(SHAPE) > 0.1, k))
+
+
+def test_white_noise_in_the_box_of_a_node():
+    """Nothing is learned here: all of it is the coarse solver's."""
+    k = np.exp(3.0 * np.random.default_rng(2).standard_normal(SHAPE))
+    w, s = conductances(SHAPE, coefficient=k)
+    s[0] += 0.1
+    assert compare(w, s, rows=uneven(s.size)) == PartsCoarseSolver.name
+
+
+def test_stiff_bodies_below_learned_levels_in_the_box_of_a_node():
+    """Several cycles each time, on a coarsest level that is not the grid."""
+    shape = (40, 40, 48)
+    bodies = np.random.default_rng(3).random([n // 4 for n in shape]) < 0.3
+    k = np.kron(np.where(bodies, 1000.0, 1.0), np.ones((4, 4, 4)))
+    assert compare(*conductances(shape, coefficient=k)) == PartsCoarseSolver.name

@@ -4,12 +4,11 @@
  * made up for.
  *
  * Fluxes are differences times couplings, so that what stiff parts exchange within cancels in their sums. A team of
- * threads runs all of it together, every function is called by all of them; a small level, and all below it, is left
- * to the first, as waiting for one another would take longer. Sums are taken in pieces that do not depend on the team.
- */
+ * threads or ranks runs all of it together, every function is called by all of them; a small level, and all below it, is
+ * left to the first, as waiting for one another would take longer. Sums are taken in pieces that do not depend on the
+ * team. */
 #include "common.h"
-#include "parts/part_cycle.h"
-#include "parts/part_grid.h"
+#include "parts/part_whole.h"
 
 typedef struct {
     const float *inverse;      /* [n][n] of the coarsest level */
@@ -20,22 +19,9 @@ typedef struct {
 
 enum { PIECE = 64, ALONE = 4000 }; /* slices that are summed up as one; unknowns up to which one thread is faster */
 
-typedef struct {
-    int number, count;
-} team;
-
 INLINE int64_t slices(const parts_stage *l) { return (l->n + SLICE - 1) / SLICE; }
 
-INLINE void meet(team t) {
-    if (t.count > 1) {
-#pragma omp barrier
-    }
-}
-
-INLINE int64_t share_of(int64_t n, team t, int number) { return n * number / t.count; }
-
-#define SHARE(n, t, i) \
-    for (int64_t i = share_of(n, t, t.number), i##_end = share_of(n, t, t.number + 1); i < i##_end; i++)
+#define SHARE(n, t, i) FOR_PART(i, n, t.number, t.count)
 
 static NOINLINE vf with_rest(const parts_stage *l, const float *x, int64_t slice, int64_t lane, vf sum) {
     float each[VL];
@@ -174,7 +160,7 @@ static void combine(const parts_stage *l, int64_t below, const parts_cycle *cycl
 
 /* x of a level with so many below from its r. */
 static void find(const parts_stage *l, int64_t below, const parts_cycle *cycle, team t) {
-    const team first = {0, 1};
+    const team first = {0, 1, NULL};
     if (t.count > 1 && l->n <= ALONE) {
         if (t.number == 0) find(l, below, cycle, first);
         meet(t);
@@ -210,22 +196,36 @@ static void solve(const parts_stage *l, int64_t below, const parts_cycle *cycle,
     meet(t);
 }
 
-/* `to`, of the grid, from r; levels: `count` below it. inverse: of the last one, or NULL if it is to be smoothed only;
- * omegas: of as many steps on the grid, and then on the levels. sums: room for 3 of each PIECE of slices. */
+void parts_run_cycle(const parts_whole *w, team t, const parts_box *r, const parts_box *to) {
+    const parts_stage *levels = w->levels;
+    const int64_t count = w->count;
+    const parts_cycle cycle = {w->inverse, w->omegas + w->steps, w->steps_below, w->sums};
+    if (count) {
+        SHARE(slices(levels), t, slice)
+            memset(levels->r + slice * SLICE, 0, SLICE * sizeof *levels->r);
+        meet(t);
+    }
+    parts_grid_down(&w->grid, t, r, w->omegas, w->steps, count ? levels->r : NULL);
+    if (count) find(levels, count - 1, &cycle, t);
+    parts_grid_up(&w->grid, t, r, to, w->omegas, w->steps, count ? levels->x : NULL);
+}
+
+typedef struct {
+    parts_whole whole;
+    parts_box r, to;
+} one_cycle;
+
+static void cycle_part(void *arguments, int part) {
+    const one_cycle *c = arguments;
+    parts_run_cycle(&c->whole, (team){part, c->whole.meeting.count, &c->whole.meeting}, &c->r, &c->to);
+}
+
+/* `to`, of the grid, from r; the rest as in parts_whole. */
 void dcdm_parts_solve(const parts_grid *grid, const parts_box *r, const parts_box *to, const parts_stage *levels,
                       int64_t count, const float *inverse, const float *omegas, int64_t steps, int64_t steps_below,
                       double *sums, int threads) {
-    const parts_cycle cycle = {inverse, omegas + steps, steps_below, sums};
-#pragma omp parallel num_threads(threads)
-    {
-        const team t = {omp_get_thread_num(), omp_get_num_threads()};
-        if (count) {
-            SHARE(slices(levels), t, slice)
-                memset(levels->r + slice * SLICE, 0, SLICE * sizeof *levels->r);
-            meet(t);
-        }
-        parts_grid_down(grid, r, omegas, steps, count ? levels->r : NULL);
-        if (count) find(levels, count - 1, &cycle, t);
-        parts_grid_up(grid, r, to, omegas, steps, count ? levels->x : NULL);
-    }
+    one_cycle c = {.whole = {.grid = *grid, .levels = levels, .count = count, .inverse = inverse, .omegas = omegas,
+                             .steps = steps, .steps_below = steps_below, .sums = sums},
+                   .r = *r, .to = *to};
+    dcdm_run_together(cycle_part, &c, sizeof c, threads);
 }

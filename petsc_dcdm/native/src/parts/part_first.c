@@ -6,6 +6,7 @@
 
 #include "common.h"
 #include "parts/part_grid.h"
+#include "shared/node_team.h"
 
 /* The cells of a block of the next level. */
 typedef struct {
@@ -136,15 +137,25 @@ static int divide_block(const parts_grid *g, const int64_t step[3], const block_
     return count;
 }
 
-/* As dcdm_parts_divide; part: [cells], -1 for cells without couplings. room: [threads][4][n[0]] */
-int64_t dcdm_parts_grid_divide(const parts_grid *g, const int64_t halved[3], const int64_t next[3], double theta,
-                               double follows, int64_t *first, float *room, int threads) {
-    const int64_t lines = next[1] * next[2];
-    int64_t step[3];
+/* What the parts of a kernel get. */
+typedef struct {
+    parts_grid g;
+    int64_t halved[3], next[3];
+    float share, follows;
+    int64_t *first;
+    float *room;
+    parts_level to; /* of dcdm_parts_grid_rows */
+    int parts;
+} first_work;
+
+static void divide_part(void *arguments, int part) {
+    const first_work *w = arguments;
+    const parts_grid *g = &w->g;
+    const int64_t *const halved = w->halved, *const next = w->next;
+    int64_t step[3], *const first = w->first;
     steps_of(g, step);
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t line = 0; line < lines; line++) {
-        float *const strongest = room + omp_get_thread_num() * 4 * g->n[0];
+    FOR_PART(line, next[1] * next[2], part, w->parts) {
+        float *const strongest = w->room + part * 4 * g->n[0];
         const line_rows rows = rows_of_line(g, halved, next, line);
         for (int k = 0; k < 4; k++)
             if (rows.there[k]) strongest_of_row(g, element(g, rows.z[k], rows.y[k]), strongest + k * g->n[0]);
@@ -154,20 +165,36 @@ int64_t dcdm_parts_grid_divide(const parts_grid *g, const int64_t halved[3], con
             int number[8];
             cells_of(g, &rows, halved[0], bx, &c);
             for (int i = 0; i < c.count; i++) most[i] = strongest[c.row[i] * g->n[0] + c.x[i]];
-            first[line * next[0] + bx + 1] = divide_block(g, step, &c, most, (float)theta, (float)follows, number);
+            first[line * next[0] + bx + 1] = divide_block(g, step, &c, most, w->share, w->follows, number);
             for (int i = 0; i < c.count; i++) g->part[c.cell[i]] = number[i];
         }
     }
-    const int64_t blocks = lines * next[0];
-    first[0] = 0;
-    for (int64_t b = 0; b < blocks; b++) first[b + 1] += first[b];
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t row = 0; row < g->n[1] * g->n[2]; row++) {
+}
+
+static void number_part(void *arguments, int number) {
+    const first_work *w = arguments;
+    const parts_grid *g = &w->g;
+    const int64_t *const halved = w->halved, *const next = w->next, *const first = w->first;
+    FOR_PART(row, g->n[1] * g->n[2], number, w->parts) {
         const int64_t line = row / g->n[1] / (1 + halved[2]) * next[1] + row % g->n[1] / (1 + halved[1]);
         int32_t *restrict part = g->part + row * g->n[0];
         for (int64_t x = 0; x < g->n[0]; x++)
             if (part[x] >= 0) part[x] += (int32_t)first[line * next[0] + (x >> halved[0])];
     }
+}
+
+/* As dcdm_parts_divide; part: [cells], -1 for cells without couplings. room: [threads][4][n[0]] */
+int64_t dcdm_parts_grid_divide(const parts_grid *g, const int64_t halved[3], const int64_t next[3], double theta,
+                               double follows, int64_t *first, float *room, int threads) {
+    const int64_t blocks = next[0] * next[1] * next[2];
+    first_work w = {.g = *g, .share = (float)theta, .follows = (float)follows, .first = first, .room = room,
+                    .parts = threads};
+    memcpy(w.halved, halved, sizeof w.halved);
+    memcpy(w.next, next, sizeof w.next);
+    dcdm_run(divide_part, &w, sizeof w, threads);
+    first[0] = 0;
+    for (int64_t b = 0; b < blocks; b++) first[b + 1] += first[b];
+    dcdm_run(number_part, &w, sizeof w, threads);
     return first[blocks];
 }
 
@@ -233,23 +260,21 @@ static void faces_of_line(const parts_grid *g, const int64_t halved[3], const li
     }
 }
 
-/* Rows of the next level from the parts of the cells; s, block. There is room for 6 couplings of each cell of each
- * line of blocks, were they whole. room: [threads][4][FACES][pitch + ALIGN] */
-void dcdm_parts_grid_rows(const parts_grid *g, const int64_t halved[3], const parts_level *next, float *room,
-                          int threads) {
-    /* of a flat grid the next level is (x, y, 1) where g is (x, 1, y) */
-    const int64_t blocks[3] = {next->blocks[0], g->flat ? 1 : next->blocks[1], next->blocks[g->flat ? 1 : 2]};
+INLINE int64_t most_of_line(const parts_grid *g, const int64_t halved[3]) { /* couplings of a line of blocks */
+    return 6 * g->n[0] * (1 + halved[1]) * (1 + halved[2]);
+}
+
+static void rows_part(void *arguments, int number) {
+    const first_work *w = arguments;
+    const parts_grid *g = &w->g;
+    const parts_level *next = &w->to;
+    const int64_t *const halved = w->halved, *const blocks = w->next;
     const int64_t n = g->n[0], apart[3] = {1, n, n * g->n[1]}, lines = blocks[1] * blocks[2], size = g->pitch + ALIGN;
-    const int64_t most = 6 * n * (1 + halved[1]) * (1 + halved[2]); /* couplings of a line */
-    int64_t team = 1;
-#pragma omp parallel num_threads(threads)
     {
-        const int64_t t = omp_get_thread_num(), count = omp_get_num_threads();
-        float *const faces = room + t * 4 * FACES * size;
-        int64_t to = lines * t / count * most;
+        float *const faces = w->room + number * 4 * FACES * size;
+        int64_t to = first_of(lines, number, w->parts) * most_of_line(g, halved);
         block_part part[8];
-        if (t == 0) team = count;
-        for (int64_t line = lines * t / count; line < lines * (t + 1) / count; line++) {
+        FOR_PART(line, lines, number, w->parts) {
             const line_rows rows = rows_of_line(g, halved, blocks, line);
             faces_of_line(g, halved, &rows, faces);
             for (int64_t bx = 0; bx < blocks[0]; bx++) {
@@ -266,10 +291,10 @@ void dcdm_parts_grid_rows(const parts_grid *g, const int64_t halved[3], const pa
                     p->s += upper(g->zs[c.at[i]]);
                     for (int face = 0; face < 6; face++) {
                         const int a = face >> 1, high = face & 1;
-                        const float w = a ? of[(2 * a - 1 + high) * size] : of[high];
-                        if (!(w > 0.0f)) continue;
+                        const float value = a ? of[(2 * a - 1 + high) * size] : of[high];
+                        if (!(value > 0.0f)) continue;
                         const int32_t q = own[high ? apart[a] : -apart[a]];
-                        if (q != *own) couple(p, q, w);
+                        if (q != *own) couple(p, q, value);
                     }
                 }
                 for (int64_t p = 0; p < parts; p++) {
@@ -282,11 +307,25 @@ void dcdm_parts_grid_rows(const parts_grid *g, const int64_t halved[3], const pa
             }
         }
     }
+}
+
+/* Rows of the next level from the parts of the cells; s, block. There is room for 6 couplings of each cell of each
+ * line of blocks, were they whole. room: [threads][4][FACES][pitch + ALIGN] */
+void dcdm_parts_grid_rows(const parts_grid *g, const int64_t halved[3], const parts_level *next, float *room,
+                          int threads) {
+    /* of a flat grid the next level is (x, y, 1) where g is (x, 1, y) */
+    const int64_t blocks[3] = {next->blocks[0], g->flat ? 1 : next->blocks[1], next->blocks[g->flat ? 1 : 2]};
+    const int64_t lines = blocks[1] * blocks[2], most = most_of_line(g, halved);
+    first_work w = {.g = *g, .room = room, .to = *next, .parts = threads};
+    memcpy(w.halved, halved, sizeof w.halved);
+    memcpy(w.next, blocks, sizeof w.next);
+    dcdm_run(rows_part, &w, sizeof w, threads);
     next->row[0] = 0;
     for (int64_t p = 0; p < next->n; p++) next->row[p + 1] += next->row[p];
-    for (int64_t t = 1; t < team; t++) { /* what each thread has to where it belongs */
-        const int64_t begin = lines * t / team, p = next->first[begin * blocks[0]];
-        const int64_t q = next->first[lines * (t + 1) / team * blocks[0]], count = next->row[q] - next->row[p];
+    for (int t = 1; t < threads; t++) { /* what each part has to where it belongs */
+        const int64_t begin = first_of(lines, t, threads), p = next->first[begin * blocks[0]];
+        const int64_t q = next->first[first_of(lines, t + 1, threads) * blocks[0]];
+        const int64_t count = next->row[q] - next->row[p];
         memmove(next->column + next->row[p], next->column + begin * most, (size_t)count * sizeof *next->column);
         memmove(next->value + next->row[p], next->value + begin * most, (size_t)count * sizeof *next->value);
     }
