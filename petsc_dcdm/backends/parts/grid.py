@@ -73,9 +73,9 @@ class GridLevel:
         plane = n[1] * self._pitch
         self._size = n[2] * plane
         words = np.uint32, np.uint32, np.uint16
-        self._xy, self._zs, self._inverse = (team.zeros(self._size + plane + ALIGN, word) for word in words)
+        self._xy, self._zs, self._inverse = (team.room(self._size + plane + ALIGN, word) for word in words)
         self.vector_size = self._size + 2 * ALIGN
-        self._x = team.zeros(self.vector_size, np.float32)[ALIGN:]
+        self._x = team.room(self.vector_size, np.float32)[ALIGN:]
         self.part = team.room(s.size, np.int32).reshape(s.shape)
         self._rings = team.zeros(threads * ((steps + 1) * RING * (ALIGN + plane) + ALIGN), np.float32)
         self.halved: tuple[int, ...] = (0, 0, 0)
@@ -110,8 +110,7 @@ class GridLevel:
         self.halved = (halved[0], halved[2], 0) if self._flat else halved
         level = Part((sizes[0], sizes[2], 1) if self._flat else sizes, first, self._team)
         most = 6 * self.c.n[0] * (1 + halved[1]) * (1 + halved[2]) * sizes[1] * sizes[2]
-        level.column, level.value = self._team.room(most, np.int32), self._team.room(most, np.float32)
+        level.make_room(most)
         k.dcdm_parts_grid_rows(grid, c_halved, level.c, work, self._threads)
-        count = int(level.row[-1])
-        level.column, level.value = level.column[:count], level.value[:count]
+        level.hold(int(level.row[-1]))
         return level

@@ -80,9 +80,7 @@ def kernels() -> ctypes.CDLL:
         "dcdm_parts_divide": (_i64, [level, _pointer, f64, f64, _pointer, _pointer, _pointer, _pointer, i32]),
         "dcdm_parts_room": (None, [level, level, _pointer, i32]),
         "dcdm_parts_ways": (None, [level, _pointer, i32]),
-        "dcdm_parts_rows": (None, [level, level, _pointer, _pointer, _pointer, _pointer, i32]),
-        "dcdm_parts_begin": (_i64, [_i64, _pointer]),
-        "dcdm_parts_move": (None, [level, _pointer, _pointer, _pointer, i32]),
+        "dcdm_parts_rows": (_i64, [level, level, _pointer, _pointer, i32]),
         "dcdm_parts_order": (None, [level, _pointer, _pointer, _pointer, i32]),
         "dcdm_parts_pack": (None, [level, _pointer, _pointer, i32]),
         "dcdm_parts_lead": (None, [_i64, _pointer, _pointer, _pointer, _pointer, i32]),
@@ -120,16 +118,13 @@ class Part:
                 setattr(level, name, getattr(self, name).ctypes.data)
         return level
 
-    def begin_rows(self) -> None:
-        """Room for the rows, whose lengths are known."""
-        count = kernels().dcdm_parts_begin(self.n, self.row.ctypes.data)
-        self.column, self.value = self._team.room(count, np.int32), self._team.room(count, np.float32)
+    def hold(self, couplings: int) -> None:
+        """Rows of so many couplings, of which there was room for more."""
+        self.column, self.value = self.column[:couplings], self.value[:couplings]
 
-    def take_rows(self, room: np.ndarray, column: np.ndarray, value: np.ndarray, threads: int) -> None:
-        """The rows that lie at ``room``, whose lengths are known."""
-        self.begin_rows()
-        pointers = (array.ctypes.data for array in (room, column, value))
-        kernels().dcdm_parts_move(self.c, *pointers, threads)
+    def make_room(self, couplings: int) -> None:
+        """Room for so many couplings; what is not written to takes no memory."""
+        self.column, self.value = self._team.room(couplings, np.int32), self._team.room(couplings, np.float32)
 
 
 def axes_to_halve(sizes: Sequence[int], seen: Sequence[float]) -> tuple[int, ...]:
@@ -187,10 +182,8 @@ def _coarse(level: Part, shifted: bool, flat: bool, threads: int, team: Workers)
     coarse = Part(blocks, first, team)
     room = team.room(count + 1, np.int64)
     c.dcdm_parts_room(level.c, coarse.c, room.ctypes.data, threads)
-    column, value = team.room(int(room[-1]), np.int32), team.room(int(room[-1]), np.float32)
+    coarse.make_room(int(room[-1]))
     ways = team.room(3 * level.n, np.float32)
     c.dcdm_parts_ways(level.c, ways.ctypes.data, threads)
-    pointers = (array.ctypes.data for array in (ways, room, column, value))
-    c.dcdm_parts_rows(level.c, coarse.c, *pointers, threads)
-    coarse.take_rows(room, column, value, threads)
+    coarse.hold(c.dcdm_parts_rows(level.c, coarse.c, ways.ctypes.data, room.ctypes.data, threads))
     return coarse

@@ -9,7 +9,7 @@ import numpy as np
 
 from petsc_dcdm.backends.parts.grid import GridLevel
 from petsc_dcdm.backends.parts.levels import Part, kernels, levels_below
-from petsc_dcdm.backends.parts.stages import DENSE_MOST, SUMMED, PartsStage, stages_of
+from petsc_dcdm.backends.parts.stages import DENSE_MOST, STAGE_SUMS, SUMMED, PartsStage, stages_of
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 
 STEPS, STEPS_BELOW = 6, 2
@@ -77,7 +77,7 @@ class PartsSolver:
             self._c[i] = stage.c
         self._omegas = team.room(STEPS + STEPS_BELOW, np.float32)
         self._omegas[:] = np.concatenate((omegas(STEPS, *SPECTRUM), omegas(STEPS_BELOW, *SPECTRUM_BELOW)))
-        self._sums = team.zeros(3 * (max(self.unknowns) // SUMMED + 1), np.float64)
+        self._sums = team.zeros(STAGE_SUMS * (max(self.unknowns) // SUMMED + 1), np.float64)
 
     def solve(self, r: np.ndarray, out: np.ndarray) -> None:
         """``out`` for the right-hand side ``r`` by one cycle, 0 at inactive cells; each float32 (nz, ny, nx), along x
@@ -150,4 +150,23 @@ def _inverse(level: Part) -> np.ndarray:
     extra = np.zeros(n)
     extra[floating] = np.where(diagonal[floating] > 0, diagonal[floating], 1.0)
     A[np.arange(n), np.arange(n)] = diagonal + extra
-    return np.linalg.inv(A).astype(np.float32)
+    return _inverted(A).astype(np.float32)
+
+
+def _inverted(A: np.ndarray) -> np.ndarray:
+    """The inverse of a symmetric positive definite matrix, by halves: nearly all of it is products of matrices, which
+    takes a fifth of the time of LAPACK's elimination.
+    """
+    n = A.shape[0]
+    if n <= 96:
+        return np.linalg.inv(A)
+    first, last = slice(0, n // 2), slice(n // 2, n)
+    before = _inverted(A[first, first])
+    share = before @ A[first, last]
+    rest = _inverted(A[last, last] - A[last, first] @ share)
+    found = np.empty_like(A)
+    found[last, last] = rest
+    found[first, last] = -share @ rest
+    found[last, first] = found[first, last].T
+    found[first, first] = before - found[first, last] @ share.T
+    return found

@@ -25,8 +25,8 @@ DENSE_MOST, DENSE = 1500, 50
 """Unknowns of the coarsest level up to which its inverse is made, a larger one is smoothed only; numbers of the inverse
 that are as much work as an unknown of other levels."""
 
-SLICE, SUMMED = 16, 1024
-"""Rows that are worked on together, as in part_cycle.h; unknowns that are summed up as one."""
+SLICE, SUMMED, STAGE_SUMS = 16, 1024, 6
+"""Rows that are worked on together, as in part_cycle.h; unknowns that are summed up as one, and how many sums."""
 
 _i64, _pointer = ctypes.c_int64, ctypes.c_void_p
 
@@ -65,11 +65,12 @@ class Stage:
         c, k = level.c, kernels()
         k.dcdm_parts_order(c, *(array.ctypes.data for array in (self.place, self.slice, self.rest)), threads)
         places, left = int(self.slice[-1]), int(self.rest[-1])
-        self.column, self.value = team.zeros(places, np.int32), team.zeros(places, np.float32)
+        self.column, self.value = team.room(places, np.int32), team.room(places, np.float32)
         self.rest_column, self.rest_value = team.room(left, np.int32), team.room(left, np.float32)
         self.rest_lane = team.room(left, np.uint8)
         whole = slices * SLICE
-        self.s, self.inverse, self.x, self.y, self.r = (team.zeros(whole, np.float32) for _ in range(5))
+        self.s, self.inverse, self.x, self.y, self.r = (team.room(whole, np.float32) for _ in range(5))
+        self.r[level.n :] = 0
         self.kept = self.image = np.empty(0, np.float32)
         self.part = np.empty(0, np.int32)
         self.child_first = self.child = self.part
@@ -92,7 +93,7 @@ class Stage:
     def combine(self) -> None:
         """From now on the solution is of two directions."""
         self.twice = True
-        self.kept, self.image = (self._team.zeros(self.s.size, np.float32) for _ in range(2))
+        self.kept, self.image = (self._team.room(self.s.size, np.float32) for _ in range(2))
 
     def stand_for(self, part: np.ndarray) -> None:
         """Take unknowns of the stage above that lead here, by their ``part``, int32."""

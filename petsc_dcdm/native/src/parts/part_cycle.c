@@ -14,10 +14,15 @@ typedef struct {
     const float *inverse;      /* [n][n] of the coarsest level */
     const float *omegas;       /* [steps] */
     int64_t steps;
-    double *sums;              /* [pieces of the first level][3] */
+    double *sums;              /* [pieces of the first level][SUMS] */
 } parts_cycle;
 
-enum { PIECE = 64, ALONE = 4000 }; /* slices that are summed up as one; unknowns up to which one thread is faster */
+/* Slices that are summed up as one; unknowns up to which one thread is faster; sums of a piece. */
+enum { PIECE = 64, ALONE = 4000, SUMS = 6 };
+
+/* A second direction is left out where the first one leaves no more than this of the residual, as Notay and Vassilevski
+ * do: with 0.25 a third to a half of them are, with 0.5 most, and outer iterations get more by one or two. */
+#define ENOUGH 0.35
 
 INLINE int64_t slices(const parts_stage *l) { return (l->n + SLICE - 1) / SLICE; }
 
@@ -108,40 +113,56 @@ INLINE double total(vf v) {
     return sum;
 }
 
-/* -A x to `image`, and x . image, x . r and image . other in out, the same on all threads. */
+/* -A x to `image`; x . image, x . r, image . other, r . r, r . image and image . image in out, the same on all threads.
+ */
 static void multiply(const parts_stage *l, const parts_cycle *cycle, team t, const float *x, float *image,
-                     const float *other, double out[3]) {
+                     const float *other, double out[SUMS]) {
     const int64_t count = slices(l), pieces = (count + PIECE - 1) / PIECE;
     SHARE(pieces, t, piece) {
-        vf energy = splat(0.0f), slope = energy, shared = energy;
+        vf of_piece[SUMS] = {{0}};
         const int64_t end = (piece + 1) * PIECE < count ? (piece + 1) * PIECE : count;
         for (int64_t slice = piece * PIECE; slice < end; slice++)
             for (int64_t lane = 0; lane < SLICE; lane += VL) {
                 const int64_t at = slice * SLICE + lane;
-                const vf product = minus_image(l, x, slice, lane), here = load(x + at);
+                const vf product = minus_image(l, x, slice, lane), here = load(x + at), r = load(l->r + at);
                 store(image + at, product);
-                energy += here * product;
-                slope += here * load(l->r + at);
-                shared += product * load(other + at);
+                of_piece[0] += here * product;
+                of_piece[1] += here * r;
+                of_piece[2] += product * load(other + at);
+                of_piece[3] += r * r;
+                of_piece[4] += r * product;
+                of_piece[5] += product * product;
             }
-        double *const sum = cycle->sums + 3 * piece;
-        sum[0] = total(energy), sum[1] = total(slope), sum[2] = total(shared);
+        for (int i = 0; i < SUMS; i++) cycle->sums[SUMS * piece + i] = total(of_piece[i]);
     }
     meet(t);
-    out[0] = out[1] = out[2] = 0.0;
+    for (int i = 0; i < SUMS; i++) out[i] = 0.0;
     for (int64_t piece = 0; piece < pieces; piece++)
-        for (int i = 0; i < 3; i++) out[i] += cycle->sums[3 * piece + i];
+        for (int i = 0; i < SUMS; i++) out[i] += cycle->sums[SUMS * piece + i];
+}
+
+/* x times a number, added to a times another array. */
+static void scale(const parts_stage *l, team t, double by, double a, const float *other) {
+    SHARE(slices(l), t, slice)
+        for (int64_t at = slice * SLICE; at < (slice + 1) * SLICE; at += VL)
+            store(l->x + at, (float)a * load(other + at) + (float)by * load(l->x + at));
+    meet(t);
 }
 
 static void solve(const parts_stage *l, int64_t below, const parts_cycle *cycle, team t);
 
-/* x of a level that has levels below: two directions, of r and of what the first leaves of it. */
+/* x of a level that has levels below: of two directions, of r and of what the first leaves of it, if that is much. */
 static void combine(const parts_stage *l, int64_t below, const parts_cycle *cycle, team t) {
-    double first[3], second[3];
+    double first[SUMS], second[SUMS];
     solve(l, below, cycle, t);
     multiply(l, cycle, t, l->x, l->image, l->x, first);
     /* the image is that of -A */
     const double energy = -first[0], step = energy > 0.0 ? first[1] / energy : 0.0;
+    const double left_of_r = first[3] + step * (2.0 * first[4] + step * first[5]);
+    if (left_of_r <= ENOUGH * ENOUGH * first[3]) {
+        scale(l, t, step, 0.0, l->x);
+        return;
+    }
     SHARE(slices(l), t, slice)
         for (int64_t at = slice * SLICE; at < (slice + 1) * SLICE; at += VL) {
             store(l->kept + at, load(l->x + at));
@@ -152,10 +173,7 @@ static void combine(const parts_stage *l, int64_t below, const parts_cycle *cycl
     multiply(l, cycle, t, l->x, l->image, l->kept, second);
     const double shared = energy > 0.0 ? -second[2] / energy : 0.0; /* x . A kept over kept . A kept */
     const double left = -second[0] + shared * second[2], more = left > 0.0 ? second[1] / left : 0.0;
-    SHARE(slices(l), t, slice)
-        for (int64_t at = slice * SLICE; at < (slice + 1) * SLICE; at += VL)
-            store(l->x + at, (float)(step - more * shared) * load(l->kept + at) + (float)more * load(l->x + at));
-    meet(t);
+    scale(l, t, more, step - more * shared, l->kept);
 }
 
 /* x of a level with so many below from its r. */

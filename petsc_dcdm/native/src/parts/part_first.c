@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "common.h"
+#include "parts/part_cycle.h"
 #include "parts/part_grid.h"
 #include "shared/node_team.h"
 
@@ -58,7 +59,7 @@ INLINE void steps_of(const parts_grid *g, int64_t step[3]) { step[0] = 1, step[1
 void dcdm_parts_grid_seen(const parts_grid *g, double seen[3]) {
     int64_t bins[3][PARTS_BINS] = {{0}}, step[3];
     steps_of(g, step);
-    const int64_t cells = g->n[0] * g->n[1] * g->n[2], every = (cells / 20000 + 1) | 1; /* a sample */
+    const int64_t cells = g->n[0] * g->n[1] * g->n[2], every = (cells / 5000 + 1) | 1; /* a sample */
     for (int64_t cell = 0; cell < cells; cell += every) {
         const int64_t at = cell / g->n[0] * g->pitch + cell % g->n[0];
         float along[3], most = 0.0f;

@@ -259,6 +259,7 @@ static void fill_part(void *arguments, int part) {
             inverse[i] = (uint16_t)to_half(sum > 0.0 ? (float)(1.0 / sum) : 0.0f);
             unknowns += inverse[i] > 0;
         }
+        for (int64_t i = nx; i < g->pitch; i++) xy[i] = zs[i] = 0, inverse[i] = 0;
     }
     __atomic_fetch_add(&f->unknowns, unknowns, __ATOMIC_RELAXED);
 }
@@ -268,6 +269,10 @@ static void fill_part(void *arguments, int part) {
 int64_t dcdm_parts_fill_grid(const parts_grid *g, const double *const w[3], const double *s, int64_t pitch,
                              int64_t apart, int threads) {
     filling f = {*g, {w[0], w[1], w[2]}, s, pitch, apart, 0, threads};
+    const int64_t size = g->n[2] * plane_size(g), beyond = plane_size(g) + ALIGN;
+    memset(g->xy + size, 0, (size_t)beyond * sizeof *g->xy);
+    memset(g->zs + size, 0, (size_t)beyond * sizeof *g->zs);
+    memset(g->inverse + size, 0, (size_t)beyond * sizeof *g->inverse);
     dcdm_run(fill_part, &f, sizeof f, threads);
     return f.unknowns;
 }

@@ -9,11 +9,9 @@
 typedef struct {
     parts_level l, c;
     int64_t bins[3][PARTS_BINS], next[3];
-    const float *strongest, *ways, *from_value;
-    const int64_t *from;
-    const int32_t *from_column;
+    const float *strongest, *ways;
     float *to, share, follows;
-    int32_t *parent, *column;
+    int32_t *parent;
     uint8_t *joined;
     int64_t *first, *room;
     int parts;
@@ -31,7 +29,7 @@ static void seen_part(void *arguments, int part) {
     setup_work *w = arguments;
     const parts_level *l = &w->l;
     int64_t bins[3][PARTS_BINS] = {{0}};
-    const int64_t every = (l->n / 20000 + 1) | 1; /* a sample is enough */
+    const int64_t every = (l->n / 5000 + 1) | 1; /* a sample is enough */
     FOR_PART(sample, (l->n + every - 1) / every, part, w->parts) {
         const int64_t i = sample * every;
         float along[4] = {0.0f};
@@ -214,18 +212,18 @@ static void rows_part(void *arguments, int part) {
     const setup_work *work = arguments;
     const parts_level *l = &work->l, *c = &work->c;
     const float *const ways = work->ways;
-    const int64_t *const room = work->from;
-    int32_t *const column = work->column;
-    float *const value = work->to;
-    FOR_PART(b, c->blocks[0] * c->blocks[1] * c->blocks[2], part, work->parts) {
+    const int64_t *const room = work->room, blocks = c->blocks[0] * c->blocks[1] * c->blocks[2];
+    int64_t end = room[c->first[first_of(blocks, part, work->parts)]]; /* of the rows of the blocks before */
+    FOR_PART(b, blocks, part, work->parts) {
+        const int64_t first = c->first[b], begin = end;
         int64_t from[3], to[3];
         parts_children(l, c->blocks, b, from, to);
-        for (int64_t p = c->first[b]; p < c->first[b + 1]; p++) c->row[p + 1] = 0;
+        for (int64_t p = first; p < c->first[b + 1]; p++) c->row[p + 1] = 0;
         PARTS_FOR(l, from, to, i, in) {
             const int32_t p = l->part[i];
             if (p < 0) continue;
-            int32_t *const to_column = column + room[p];
-            float *const to_value = value + room[p];
+            int32_t *const to_column = c->column + begin + room[p] - room[first];
+            float *const to_value = c->value + begin + room[p] - room[first];
             int64_t count = c->row[p + 1];
             for (int64_t e = l->row[i]; e < l->row[i + 1]; e++) {
                 const int32_t j = l->column[e], q = l->part[j];
@@ -241,37 +239,27 @@ static void rows_part(void *arguments, int part) {
             }
             c->row[p + 1] = count;
         }
+        for (int64_t p = first; p < c->first[b + 1]; p++) {
+            const int64_t at = begin + room[p] - room[first];
+            for (int64_t e = 0; e < c->row[p + 1]; e++, end++)
+                c->column[end] = c->column[at + e], c->value[end] = c->value[at + e];
+        }
     }
 }
 
-/* The rows of the next level at their room, lengths to row[p + 1]. ways: as above */
-void dcdm_parts_rows(const parts_level *l, const parts_level *c, const float *ways, const int64_t *room,
-                     int32_t *column, float *value, int threads) {
-    setup_work w = {.l = *l, .c = *c, .ways = ways, .from = room, .column = column, .to = value, .parts = threads};
+/* The rows of the next level, one behind the other, for which there is room as told; returns how many couplings they
+ * have. ways: as above */
+int64_t dcdm_parts_rows(const parts_level *l, const parts_level *c, const float *ways, int64_t *room, int threads) {
+    const int64_t blocks = c->blocks[0] * c->blocks[1] * c->blocks[2];
+    setup_work w = {.l = *l, .c = *c, .ways = ways, .room = room, .parts = threads};
     dcdm_run(rows_part, &w, sizeof w, threads);
-}
-
-/* Where rows begin that have these lengths at [p + 1]; returns how many couplings they have. */
-int64_t dcdm_parts_begin(int64_t n, int64_t *row) {
-    row[0] = 0;
-    for (int64_t p = 0; p < n; p++) row[p + 1] += row[p];
-    return row[n];
-}
-
-static void move_part(void *arguments, int part) {
-    const setup_work *w = arguments;
-    const parts_level *l = &w->l;
-    const int64_t *const room = w->from;
-    FOR_PART(p, l->n, part, w->parts)
-        for (int64_t e = l->row[p]; e < l->row[p + 1]; e++) {
-            l->column[e] = w->from_column[room[p] + e - l->row[p]];
-            l->value[e] = w->from_value[room[p] + e - l->row[p]];
-        }
-}
-
-/* Rows from their room, one behind the other. */
-void dcdm_parts_move(const parts_level *l, const int64_t *room, const int32_t *column, const float *value,
-                     int threads) {
-    setup_work w = {.l = *l, .from = room, .from_column = column, .from_value = value, .parts = threads};
-    dcdm_run(move_part, &w, sizeof w, threads);
+    c->row[0] = 0;
+    for (int64_t p = 0; p < c->n; p++) c->row[p + 1] += c->row[p];
+    for (int t = 1; t < threads; t++) { /* what each part has to where it belongs */
+        const int64_t p = c->first[first_of(blocks, t, threads)], q = c->first[first_of(blocks, t + 1, threads)];
+        const int64_t count = c->row[q] - c->row[p];
+        memmove(c->column + c->row[p], c->column + room[p], (size_t)count * sizeof *c->column);
+        memmove(c->value + c->row[p], c->value + room[p], (size_t)count * sizeof *c->value);
+    }
+    return c->row[c->n];
 }
