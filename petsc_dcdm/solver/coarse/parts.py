@@ -33,6 +33,8 @@ class PartsCoarseSolver:
     name = "coarse cells of several parts"
     """What solves it, for people."""
 
+    _solver: PartsSolver | None = None
+
     def __init__(
         self, comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, threads: int, team: Workers = ONE_RANK
     ) -> None:
@@ -70,6 +72,7 @@ class PartsCoarseSolver:
 
     def _make(self, w: list[np.ndarray], s: np.ndarray) -> int:
         """What solves the whole level, of these arrays; returns how many unknowns that has."""
+        self._solver = None  # its memory serves the new one
         self._solver = PartsSolver(w, s, self._threads, self._team)
         return self._solver.unknowns[0]
 
@@ -117,6 +120,7 @@ class PartsCoarseSolver:
         """The same from an array of the whole level to another, float32 and along x without gaps, both of the team's
         memory. By one that leads a team, whose others `serve`.
         """
+        assert self._solver is not None
         self._team.do(self._solver.solve_well if self._below_learned else self._solver.solve, r, out)
 
     def serve(self) -> None:
@@ -132,7 +136,7 @@ class PartsCoarseSolver:
     @property
     def description(self) -> str:
         """How it solves, and how many unknowns each level has."""
-        sizes = ", ".join(str(n) for n in self._solver.unknowns) if self._team.leads else ""
+        sizes = ", ".join(str(n) for n in self._solver.unknowns) if self._solver else ""
         return f"a K-cycle\n      unknowns of its levels: {sizes}"
 
     def destroy(self) -> None:

@@ -31,7 +31,7 @@ class SeparableCoarseSolver(parts.PartsCoarseSolver):
     def _make(self, w: list[np.ndarray], s: np.ndarray) -> int:
         """The inverse; returns how many unknowns that has, 0 where there is none."""
         factors = factors_of(w, s)
-        self._inverse = None if factors is None else SeparableSolver(factors, self._threads)
+        self._inverse = None if factors is None else SeparableSolver(factors, self._threads, self._team)
         return 0 if factors is None else prod(self._shape)
 
     def update(self, operator: CoarseOperator, layout: Layout) -> bool:
