@@ -17,7 +17,7 @@ RING = 3
 """Planes of an iterate that a thread keeps; as in part_grid.c."""
 
 FACES = 5
-"""Numbers that the rows of the next level want of each cell; as in part_first.c."""
+"""Numbers that the rows of the next level want of each cell; as in part_first_rows.c."""
 
 
 @mirrors("parts_grid")

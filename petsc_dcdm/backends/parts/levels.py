@@ -118,13 +118,13 @@ class Part:
                 setattr(level, name, getattr(self, name).ctypes.data)
         return level
 
-    def hold(self, couplings: int) -> None:
-        """Rows of so many couplings, of which there was room for more."""
-        self.column, self.value = self.column[:couplings], self.value[:couplings]
-
     def make_room(self, couplings: int) -> None:
         """Room for so many couplings; what is not written to takes no memory."""
         self.column, self.value = self._team.room(couplings, np.int32), self._team.room(couplings, np.float32)
+
+    def hold(self, couplings: int) -> None:
+        """The rows have so many couplings, of which there was room for more."""
+        self.column, self.value = self.column[:couplings], self.value[:couplings]
 
 
 def axes_to_halve(sizes: Sequence[int], seen: Sequence[float]) -> tuple[int, ...]:
