@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
@@ -76,14 +77,14 @@ def aligned_empty(size: int, dtype: type) -> np.ndarray:
     return _aligned(size, dtype, zeros=False)
 
 
-def aligned_zeros(size: int, dtype: type) -> np.ndarray:
+def aligned_zeros(size: int, dtype: type, clear: Callable[[int, int], None] | None = None) -> np.ndarray:
     """Zeros [size] that start at a cache line. Large ones take memory only where they are written to, unless it has
-    been kept.
+    been kept; that is written to by ``clear`` (address, bytes) if there is one.
     """
-    return _aligned(size, dtype, zeros=True)
+    return _aligned(size, dtype, zeros=True, clear=clear)
 
 
-def _aligned(size: int, dtype: type, zeros: bool) -> np.ndarray:
+def _aligned(size: int, dtype: type, zeros: bool, clear: Callable[[int, int], None] | None = None) -> np.ndarray:
     bytes_ = size * np.dtype(dtype).itemsize
     if not hasattr(mmap, "MADV_HUGEPAGE") or bytes_ < LARGE:
         raw = (np.zeros if zeros else np.empty)(bytes_ + CACHE_LINE, np.uint8)
@@ -92,6 +93,8 @@ def _aligned(size: int, dtype: type, zeros: bool) -> np.ndarray:
     memory, new = _take(bytes_ + HUGE_PAGE)
     raw = np.asarray(_Lease(memory))
     found: np.ndarray = raw[-raw.ctypes.data % HUGE_PAGE :][:bytes_].view(dtype)
-    if zeros and not new:
+    if zeros and not new and clear:
+        clear(found.ctypes.data, bytes_)
+    elif zeros and not new:
         found[...] = 0
     return found

@@ -39,6 +39,9 @@ class Workers(Protocol):
     def room(self, size: int, dtype: type) -> np.ndarray:
         """The same for what is written to before it is read. Not collective."""
 
+    def has(self, array: np.ndarray) -> bool:
+        """Whether all ranks that work on kernels can read the array. Not collective."""
+
     def do(self, kernel: Callable[..., Any] | None, *arguments: Any) -> Any:
         """Calls a kernel, with all ranks working on it; nothing if it is None. What ``kernel`` and ``arguments`` are
         counts on the rank that leads, which alone gets the result. Collective on the team.
@@ -71,6 +74,9 @@ class OneRank:
 
     def room(self, size: int, dtype: type) -> np.ndarray:
         return aligned_empty(size, dtype)
+
+    def has(self, array: np.ndarray) -> bool:
+        return True
 
     def do(self, kernel: Callable[..., Any] | None, *arguments: Any) -> Any:
         return kernel(*arguments) if kernel else None
@@ -269,6 +275,9 @@ class Team:
 
     def room(self, size: int, dtype: type) -> np.ndarray:
         return self.memory.room(size, dtype) if self.leads else np.zeros(size, dtype)
+
+    def has(self, array: np.ndarray) -> bool:
+        return 0 <= array.ctypes.data - self.memory.address < self.memory.size
 
     def do(self, kernel: Callable[..., Any] | None, *arguments: Any) -> Any:
         if not self.leads:

@@ -236,7 +236,7 @@ class PC(Answers):
         inform(pc, f"grid {size_text(grid.shape)} {how}, {system.active_cells} active; {self._backend.description}")
         if (operator := self.hierarchy.coarse) is not None:
             prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
-            given = operator, system.layout, prefix, threads, self.hierarchy.levels[-1].unknowns, system.team.leads
+            given = operator, system.layout, prefix, threads, self.hierarchy.levels[-1].unknowns, system.team
             self._coarse = self.hierarchy.coarse_solve = renewed(coarse, Coarsest(pc.getComm(), *given))
         if system.near is not None:
             self._sweeps = Sweeps(system.near, system.layout, threads) if system.near.differs else None

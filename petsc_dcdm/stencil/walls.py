@@ -97,8 +97,8 @@ def keep_walls(
             first = axes_to_begin_with(level.strong_cells, plan, threshold, layout)
             if first is not None:
                 limit = TORN_ALONG_ONE if len(first) == 1 else TORN_LIMIT
-                return ((first,) if first and level.torn_share(first, layout) <= limit else ()), 1
-        torn = level.torn_share(planned, layout)
+                return ((first,) if first and level.torn_share(first, layout, limit) <= limit else ()), 1
+        torn = level.torn_share(planned, layout, AHEAD_LIMIT if len(kept) > 1 else TORN_LIMIT)
         if torn > AHEAD_LIMIT and len(kept) > 1:
             kept.pop()
             break
@@ -155,11 +155,11 @@ def _untorn(
     level: _Faces, planned: tuple[int, ...], strength: list[float], layout: Layout, threshold: float
 ) -> tuple[int, ...]:
     """The axes of ``planned`` that can be coarsened together without tearing; none if the others are needed too."""
-    whole = tuple(axis for axis in planned if level.torn_share((axis,), layout) <= TORN_LIMIT)
+    whole = tuple(axis for axis in planned if level.torn_share((axis,), layout, TORN_LIMIT) <= TORN_LIMIT)
     left_out = [strength[axis] for axis in planned if axis not in whole]
     if not whole or (left_out and max(left_out) > threshold * max(strength[axis] for axis in whole)):
         return ()
-    return whole if level.torn_share(whole, layout) <= TORN_LIMIT else ()
+    return whole if level.torn_share(whole, layout, TORN_LIMIT) <= TORN_LIMIT else ()
 
 
 @mirrors("walls_grid")
@@ -174,6 +174,7 @@ class _Grid(ctypes.Structure):
         ("block", ctypes.c_int64 * 3),
         ("weak", ctypes.c_double),
         ("skinless", ctypes.c_int64),
+        ("enough", ctypes.c_int64),
         ("cells", ctypes.c_void_p),
         ("c", ctypes.c_double * 3),
     ]
@@ -208,17 +209,24 @@ class _Faces:
         except KernelsUnavailable:
             self._library = None
 
-    def torn_share(self, axes: tuple[int, ...], layout: Layout) -> float:
-        """Share of the living coarse cells that are torn if ``axes`` are coarsened. Collective."""
-        living, torn = layout.sum(self.torn(axes, skinless_cells(layout.global_shape)))
+    def torn_share(self, axes: tuple[int, ...], layout: Layout, limit: float = 1.0) -> float:
+        """Share of the living coarse cells that are torn if ``axes`` are coarsened; of more than ``limit`` only that it
+        is more. Collective.
+        """
+        # no level has more coarse cells on all ranks than the finest one: what one rank has seen is enough then
+        most = prod(-(-n // b) for n, b in zip(layout.global_shape, _block(axes), strict=True))
+        living, torn = layout.sum(self.torn(axes, skinless_cells(layout.global_shape), int(limit * most)))
         return float(torn / max(living, 1))
 
-    def torn(self, axes: tuple[int, ...], skinless: int) -> np.ndarray:
-        """Living and torn coarse cells on this rank; bodies of up to ``skinless`` cells of a patch have no skin."""
+    def torn(self, axes: tuple[int, ...], skinless: int, enough: int = 2**62) -> np.ndarray:
+        """Living and torn coarse cells on this rank; bodies of up to ``skinless`` cells of a patch have no skin. Of
+        more than ``enough`` torn ones not all need be counted.
+        """
         if self._library is None:
             return np.array(count_torn(self.faces, _block(axes), skinless))
         counts = np.zeros(2, np.int64)
         grid = self._c_grid(axes, skinless)
+        grid.enough = enough
         self._team.do(self._library.dcdm_walls_torn, ctypes.byref(grid), self._threads, counts.ctypes.data)
         return counts
 

@@ -9,7 +9,10 @@ import threading
 import numpy as np
 import pytest
 from harness import mpirun
+from systems import conductances, matrix
 
+from petsc_dcdm.backends.parts import solver as parts
+from petsc_dcdm.backends.parts.solver import PartsSolver
 from petsc_dcdm.native.binding import kernels
 from petsc_dcdm.native.build import library
 from petsc_dcdm.native.memory import LARGE
@@ -124,6 +127,62 @@ def test_all_work_for_the_leader(memory):
     assert all(found == [None] * 6 for found in others)
 
 
+def several_cycles(solver, A, r):
+    """`PartsSolver.solve_well` in double precision, and how many cycles that takes."""
+    x, left, before = np.zeros(r.size), r.ravel().astype(float), []
+    d, image = A.createVecs()
+    while len(before) < parts.MOST_CYCLES:
+        found = np.empty_like(r)
+        solver.solve(left.reshape(r.shape).astype(np.float32), found)
+        d.setArray(found.ravel())
+        A.mult(d, image)
+        here, there = d.getArray().copy(), image.getArray().copy()
+        for other, its_image in before:
+            share = (here @ its_image) / (other @ its_image)
+            here, there = here - share * other, there - share * its_image
+        step = (here @ left) / (here @ there)
+        x, left = x + step * here, left - step * there
+        before.append((here, there))
+        if np.linalg.norm(left) <= parts.WELL * np.linalg.norm(r):
+            break
+    return x, len(before)
+
+
+@pytest.mark.parametrize("enough, cycles", [(1e-3, (4, 7)), (1e-9, (8, 8))])
+def test_parts_of_cells_are_the_work_of_all(memory, enough, cycles, monkeypatch):
+    """One cycle, and several: to the last bit those of one rank with as many threads; these are those of numpy."""
+    monkeypatch.setattr(parts, "WELL", enough)
+    shape = (20, 22, 26)
+    rng = np.random.default_rng(2)
+    w, s = conductances(shape, coefficient=np.exp(3.0 * rng.standard_normal(shape)))
+    w, s = [bfloat16(face) for face in w], bfloat16(s)
+    r = rng.standard_normal(shape).astype(np.float32)
+
+    def work(team, rank):
+        solver = team.do(PartsSolver, w, s, team.threads, team)
+        here, cycle, well = (team.room(r.size, np.float32).reshape(shape) for _ in range(3))
+        here[...] = r
+        team.do(solver and solver.solve, here, cycle)
+        team.do(solver and solver.solve_well, here, well)
+        return cycle.copy(), well.copy()
+
+    (cycle, well), *_ = in_threads(memory, [1, 2, 1], work)
+    alone = PartsSolver(w, s, 4)
+    x = np.empty_like(r)
+    alone.solve(r, x)
+    assert np.array_equal(x, cycle) and np.isfinite(x).all()
+    alone.solve_well(r, x)
+    assert np.array_equal(x, well)
+    expected, count = several_cycles(alone, matrix(w, s), r)
+    assert cycles[0] <= count <= cycles[1], count
+    assert np.linalg.norm(x.ravel() - expected) <= 2e-6 * np.linalg.norm(expected)
+
+
+def bfloat16(a):
+    """Numbers that the solver keeps as they are."""
+    return (a.astype(np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32).astype(float)
+
+
 SOLVE = """
 import os, signal, threading
 from mpi4py import MPI
@@ -138,14 +197,18 @@ b = right_hand_side(A)
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("victim", [0, 3])
-def test_killed_rank(victim):
-    """Nobody waits for one of four, and no memory is left."""
+@pytest.mark.parametrize("victim, noise", [(0, 0.0), (3, 0.0), (1, 3.0)])
+def test_killed_rank(victim, noise):
+    """Nobody waits for one of four, and no memory is left; with noise all the work is on parts of cells."""
     before = {name for name in os.listdir("/dev/shm") if "dcdm" in name}
     out = mpirun(
         4,
         SOLVE
         + f"""
+if {noise}:
+    shape = (24, 24, 24)
+    A = matrix(*conductances(shape, coefficient=np.exp({noise} * np.random.default_rng(2).normal(size=shape))))
+    b = right_hand_side(A)
 ksp, x = solve(A, b, pc_dcdm_box="node")
 if rank == {victim}:
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()

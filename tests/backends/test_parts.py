@@ -173,7 +173,7 @@ class Reference:
 
     def __init__(self, levels):
         self.part, self.twice = [level.part for level in levels], [level.twice for level in levels]
-        self.A, self.inverse = [], []
+        self.A, self.inverse, self.seconds = [], [], []
         for level in levels:
             W = weights(level)
             d = np.asarray(W.sum(axis=1)).ravel() + level.s[: level.n]
@@ -208,9 +208,13 @@ class Reference:
         return self.smooth(i, x, r, *how)
 
     def twofold(self, i, r):
-        """The point of least energy in the plane of two directions."""
+        """The point of least energy in the plane of two directions, or along the first if that leaves little."""
         A, one = self.A[i], self.solve(i, r)
-        left = r - (one @ r) / (one @ (A @ one)) * (A @ one)
+        step = (one @ r) / (one @ (A @ one))
+        left = r - step * (A @ one)
+        self.seconds.append(bool(np.linalg.norm(left) > 0.35 * np.linalg.norm(r)))  # ENOUGH of part_cycle.c
+        if not self.seconds[-1]:
+            return step * one
         plane = np.stack((one, self.solve(i, left)), axis=1)
         return plane @ np.linalg.lstsq(plane.T @ (A @ plane), plane.T @ r, rcond=None)[0]
 

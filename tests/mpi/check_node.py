@@ -82,7 +82,7 @@ def shared(w, s, values, cells=None, comm=PETSc.COMM_WORLD, rows=None, da=None, 
     z = A.createVecRight()
     ksp.getPC().apply(b, z)
     context = ksp.getPC().getPythonContext()
-    found.append(context._backend.description)
+    found += [context._backend.description, context._coarse.name]
     solutions.append(z)
     if comm == PETSc.COMM_SELF:
         return found, [v.getArray().copy() for v in solutions]
@@ -90,6 +90,7 @@ def shared(w, s, values, cells=None, comm=PETSc.COMM_WORLD, rows=None, da=None, 
 
 
 def compare(w, s, **options):
+    """The name of what solves the coarsest level; the answers of the ranks together are those of one."""
     values = np.random.default_rng(3).normal(size=s.size)
     team, ours = shared(w, s, values, pc_dcdm_box="node", **options)
     options.pop("rows", None)
@@ -100,6 +101,7 @@ def compare(w, s, **options):
         assert np.array_equal(a, b), np.abs(a - b).max()
     # The norm that the residual is divided by and the answer is multiplied by is PETSc's.
     assert np.allclose(ours[2], theirs[2], rtol=0, atol=1e-6 * np.abs(theirs[2]).max())
+    return team[3]
 
 
 def test_voxels():

@@ -1,11 +1,15 @@
-"""Coarse cells of several parts: the same iterations and answer on ranks as on one."""
+"""Coarse cells of several parts: the same iterations and answer on ranks as on one, bit for bit where these share a
+box.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+from check_node import WORLD, alone, compare, shared, uneven
 from petsc4py import PETSc
 from systems import conductances, matrix, relative_residual, right_hand_side, solve
 
+from petsc_dcdm.backends import node
 from petsc_dcdm.solver.coarse.parts import PartsCoarseSolver
 
 RANKS = (2, 4)
@@ -39,3 +43,36 @@ def test_solids_between_small_stiff_bodies():
     rng = np.random.default_rng(3)
     k = np.where(rng.random(SHAPE) < 0.05, 1000.0, 1.0)
     compared(*conductances(SHAPE, rng.random(SHAPE) > 0.1, k))
+
+
+def test_white_noise_in_the_box_of_a_node():
+    """Nothing is learned here: all of it is the coarse solver's."""
+    k = np.exp(3.0 * np.random.default_rng(2).standard_normal(SHAPE))
+    w, s = conductances(SHAPE, coefficient=k)
+    s[0] += 0.1
+    assert compare(w, s, rows=uneven(s.size)) == PartsCoarseSolver.name
+
+
+def test_stiff_bodies_below_learned_levels_in_the_box_of_a_node():
+    """Several cycles each time, on a coarsest level that is not the grid."""
+    shape = (40, 40, 48)
+    bodies = np.random.default_rng(3).random([n // 4 for n in shape]) < 0.3
+    k = np.kron(np.where(bodies, 1000.0, 1.0), np.ones((4, 4, 4)))
+    assert compare(*conductances(shape, coefficient=k)) == PartsCoarseSolver.name
+
+
+def test_nodes_of_two_ranks():
+    """Simulated: each node's ranks solve all of it, together."""
+    w, s = conductances((40, 22, 26), coefficient=np.exp(3.0 * np.random.default_rng(2).standard_normal((40, 22, 26))))
+    values = np.random.default_rng(3).normal(size=s.size)
+    values -= values.mean()
+    original = node.split_by_node
+    node.split_by_node = lambda comm: comm.Split(comm.Get_rank() // 2, comm.Get_rank())
+    try:
+        several, ours = shared(w, s, values, comm=PETSc.Comm(WORLD.Dup()), pc_dcdm_box="node")
+    finally:
+        node.split_by_node = original
+    one, theirs = alone(2, w, s, values)
+    assert several[3] == PartsCoarseSolver.name, several
+    assert all(abs(a - b) <= 1 for a, b in zip(several[:2], one[:2], strict=True)), (several, one)
+    assert np.allclose(ours[0], theirs[0], rtol=0, atol=1e-6 * np.abs(theirs[0]).max())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from check_node import compare
 from petsc4py import PETSc
 from systems import conductances, matrix, relative_residual, right_hand_side, solve
 
@@ -47,3 +48,7 @@ def test_one_face_of_one_rank_makes_it_another_medium():
     w, s = widths()
     w[0][3, 4, 5] *= 10.0
     solved(w, s, False)
+
+
+def test_the_box_of_a_node():
+    assert compare(*widths(), pc_dcdm_net="none") == SeparableCoarseSolver.name

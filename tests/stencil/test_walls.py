@@ -37,6 +37,10 @@ def test_compiled_and_numpy_agree(shape, axes, fraction, decades, seed):
     plain._library = None
     for few in (0, skinless_cells(shape)):
         np.testing.assert_array_equal(level.torn(axes, few), plain.torn(axes, few))
+    layout = SerialLayout(shape, ())
+    for limit in (0.0, 0.1, 0.5):
+        found, share = level.torn_share(axes, layout, limit), plain.torn_share(axes, layout)
+        assert found == share if share <= limit else found > limit
     whole, _ = coarse_box(shape, (0, 0, 0), axes)
     for ours, theirs in zip(level.coarse(axes, whole).faces, plain.coarse(axes, whole).faces, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-14)

@@ -54,7 +54,8 @@ class CpuHierarchy:
     levels
         list of `LevelInfo`, the finest first, the coarsest included.
     coarse_solve
-        to be set before `apply`: float32 right-hand side (nz, ny, nx) of this rank's coarsest box -> solution.
+        to be set before `apply`: float32 right-hand side (nz, ny, nx) of this rank's coarsest box -> solution. If it
+        has a ``serve``, ranks of a team that do not lead call that meanwhile.
 
     Collective. Raises `WeightsError` for weights of another kind and `KernelsUnavailable` where the kernels can not
     be compiled, or the network is wider or the box larger than they are made for.
@@ -80,7 +81,7 @@ class CpuHierarchy:
         self._threads = threads
         self._visits = layout.visits if len(layout.plan) > 1 else 1
         self._flops = self._count_flops()
-        self._coarse_r = np.zeros(made.coarse.shape, np.float32)
+        self._coarse_r = team.zeros(prod(made.coarse.shape), np.float32).reshape(made.coarse.shape)
         self.coarse_solve: CoarseSolve = unset_coarse_solve
         self._factors: tuple[CoarseSolve, ctypes.Structure] | None = None
         self._whole: tuple[CoarseSolve, tuple[int, ...]] | None = None
@@ -167,9 +168,11 @@ class CpuHierarchy:
         inactive cells. Collective.
         """
         if self._count == 0 and not self.team.leads:
+            self._serve_coarsest()
             return
         if self._count == 0:
-            out[...] = scale_out * self.coarse_solve((scale_in * r).astype(np.float32))
+            self._coarse_r[...] = scale_in * r
+            out[...] = scale_out * self.coarse_solve(self._coarse_r)
             return
         self._cycle(self.address(r), scale_in, self.address(out), scale_out, None)
         for axis, part in enumerate(self._box):
@@ -184,9 +187,11 @@ class CpuHierarchy:
             stage = self._stages[0]
             self._run(self._kernels.dcdm_load, self._finest, r, scale, self._threads)
             solve = getattr(self.coarse_solve, "solve", None)  # from array to array, without copies
-            if self.team.leads and solve is not None:
+            if not self.team.leads:
+                self._serve_coarsest()
+            elif solve is not None:
                 solve(stage.r.inner, d.inner)
-            elif self.team.leads:
+            else:
                 self._coarse_r[...] = stage.r.inner
                 d.inner[...] = self.coarse_solve(self._coarse_r)
             return
@@ -283,8 +288,15 @@ class CpuHierarchy:
         """Where there is a box."""
         self.team.do(None if self._empty else kernel, *arguments)
 
+    def _serve_coarsest(self) -> None:
+        """Work for the one that leads while it solves, where its solver has use for others."""
+        serve = getattr(self.coarse_solve, "serve", None)
+        if serve is not None:
+            serve()
+
     def _solve_coarsest(self) -> None:
         if not self.team.leads:
+            self._serve_coarsest()
             return
         last = self._stages[-1]
         self._coarse_r[self._coarse_box] = last.r.inner[last.own]

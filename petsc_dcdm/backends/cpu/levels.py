@@ -12,7 +12,7 @@ import numpy as np
 
 from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, kernels
-from petsc_dcdm.native.memory import LARGE, address_of, aligned_empty
+from petsc_dcdm.native.memory import LARGE, address_of, aligned_empty, aligned_zeros
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
@@ -233,8 +233,10 @@ class LevelWindow:
 def _zeros(team: Workers, threads: int, size: int, dtype: type) -> np.ndarray:
     """Zeros [size]; all threads write them where that is worth it, and memory is not taken only as it is used."""
     bytes_ = size * np.dtype(dtype).itemsize
-    if team.ranks > 1 or not SHARED_OUT <= bytes_ < LARGE:
+    if team.ranks > 1 or bytes_ < SHARED_OUT:
         return team.zeros(size, dtype)
+    if bytes_ >= LARGE:
+        return aligned_zeros(size, dtype, lambda at, count: kernels().dcdm_clear(at, count, threads))
     array = team.room(size, dtype)
     kernels().dcdm_clear(address_of(array), bytes_, threads)
     return array

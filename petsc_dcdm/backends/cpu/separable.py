@@ -19,7 +19,7 @@ import numpy as np
 from petsc_dcdm.backends.cpu.separable_fit import Factors
 from petsc_dcdm.native.binding import declared
 from petsc_dcdm.native.build import library
-from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 
 ACCURATE = 1e-6
 """Share of the largest eigenvalue down to which they are found well at once; below it they are found anew, of what the
@@ -47,9 +47,11 @@ class SeparableSolver:
     Raises KernelsUnavailable where there is no compiler. Not collective.
     """
 
-    def __init__(self, factors: Sequence[Factors], threads: int) -> None:
-        """``factors``: along x, y, z, of :func:`petsc_dcdm.backends.cpu.separable_fit.factors_of`."""
-        self._c, self._threads = _kernels(), threads
+    def __init__(self, factors: Sequence[Factors], threads: int, team: Workers = ONE_RANK) -> None:
+        """``factors``: along x, y, z, of :func:`petsc_dcdm.backends.cpu.separable_fit.factors_of`. ``team``: who works
+        on solutions, kernels of `Workers.do` with arrays of its memory; then ``threads`` are those of all of it.
+        """
+        self._c, self._threads, self._team = _kernels(), threads, team
         shape = tuple(factor.m.size for factor in reversed(factors))
         self._cells = prod(shape)
         self._shape = (ctypes.c_int64 * 3)(*shape)
@@ -57,18 +59,27 @@ class SeparableSolver:
         for i, factor in enumerate(factors):
             same = [j for j in range(i) if factor.same(factors[j])]
             found.append(found[same[0]] if same else _eigen(factor))
-        self._values = [values.astype(np.float32) for values, _ in reversed(found)]
-        self._vectors = [np.ascontiguousarray(vectors, np.float32) for _, vectors in reversed(found)]
-        self._transposed = [np.ascontiguousarray(vectors.T, np.float32) for _, vectors in reversed(found)]
-        self._scales = [(factor.m**-0.5).astype(np.float32) for factor in reversed(factors)]
-        self._buffers = [aligned_zeros(self._cells, np.float32) for _ in range(2)]
-        self._room = aligned_zeros(threads * max(shape) * PANEL, np.float32)
+
+        def kept(values: np.ndarray) -> np.ndarray:
+            """Single precision, of the team's memory."""
+            array = team.room(values.size, np.float32).reshape(values.shape)
+            array[...] = values
+            return array
+
+        self._values = [kept(values) for values, _ in reversed(found)]
+        self._vectors = [kept(vectors) for _, vectors in reversed(found)]
+        self._transposed = [kept(vectors.T) for _, vectors in reversed(found)]
+        self._scales = [kept(factor.m**-0.5) for factor in reversed(factors)]
+        self._buffers = [team.zeros(self._cells, np.float32) for _ in range(2)]
+        self._room = team.zeros(threads * max(shape) * PANEL, np.float32)
 
     def solve(self, r: np.ndarray, x: np.ndarray) -> None:
-        """``x`` for the right-hand side ``r``, float32 (nz, ny, nx), x contiguous. What no x gives, the constant where
-        nothing holds it, is left out.
+        """``x`` for the right-hand side ``r``, float32 (nz, ny, nx), x contiguous and of the team's memory. What no x
+        gives, the constant where nothing holds it, is left out.
         """
-        r = np.ascontiguousarray(r, np.float32)
+        if not (r.dtype == np.float32 and r.flags.c_contiguous and self._team.has(r)):
+            self._buffers[1].reshape(r.shape)[...] = r
+            r = self._buffers[1]
         self._scale(r, self._buffers[0])
         self._turn(self._vectors, self._transposed)
         values = [array.ctypes.data for array in self._values]

@@ -10,14 +10,14 @@ import numpy as np
 
 from petsc_dcdm.backends.parts.levels import FOLLOWS, FOLLOWS_FLAT, Part, axes_to_halve, kernels, weaken
 from petsc_dcdm.native.binding import ALIGN
-from petsc_dcdm.native.memory import aligned_empty, aligned_zeros
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.native.structures import mirrors
 
 RING = 3
 """Planes of an iterate that a thread keeps; as in part_grid.c."""
 
 FACES = 5
-"""Numbers that the rows of the next level want of each cell; as in part_first.c."""
+"""Numbers that the rows of the next level want of each cell; as in part_first_rows.c."""
 
 
 @mirrors("parts_grid")
@@ -47,6 +47,8 @@ class GridLevel:
     w, s
         conductances of the low faces along x, y, z and extra diagonal, float64 (nz, ny, nx), all in memory alike and
         along x without gaps; not kept.
+    team
+        who works on it; it has w and s, and then ``threads`` are those of all of it
 
     Attributes
     ----------
@@ -56,21 +58,26 @@ class GridLevel:
         int32 (nz, ny, nx): the unknown of the next level that each cell belongs to, -1 for none
     halved
         0 or 1 along x, y, z: on the way there
+    vector_size
+        elements of an array over the cells and what lies beyond the end of their rows, with room around it
     """
 
-    def __init__(self, w: Sequence[np.ndarray], s: np.ndarray, steps: int, threads: int) -> None:
+    def __init__(
+        self, w: Sequence[np.ndarray], s: np.ndarray, steps: int, threads: int, team: Workers = ONE_RANK
+    ) -> None:
         nz, ny, nx = self.shape = s.shape
-        self._flat, self._threads = nz == 1, threads
+        self._flat, self._threads, self._team = nz == 1, threads, team
         n = (nx, 1, ny) if self._flat else (nx, ny, nz)
         faces = [w[0], None, w[1]] if self._flat else list(w)
         self._pitch = -(-nx // ALIGN) * ALIGN
         plane = n[1] * self._pitch
         self._size = n[2] * plane
         words = np.uint32, np.uint32, np.uint16
-        self._xy, self._zs, self._inverse = (aligned_zeros(self._size + plane + ALIGN, word) for word in words)
-        self._x = self.zeros()
-        self.part = aligned_empty(s.size, np.int32).reshape(s.shape)
-        self._rings = aligned_zeros(threads * ((steps + 1) * RING * (ALIGN + plane) + ALIGN), np.float32)
+        self._xy, self._zs, self._inverse = (team.room(self._size + plane + ALIGN, word) for word in words)
+        self.vector_size = self._size + 2 * ALIGN
+        self._x = team.room(self.vector_size, np.float32)[ALIGN:]
+        self.part = team.room(s.size, np.int32).reshape(s.shape)
+        self._rings = team.zeros(threads * ((steps + 1) * RING * (ALIGN + plane) + ALIGN), np.float32)
         self.halved: tuple[int, ...] = (0, 0, 0)
         self.c = PartsGrid(flat=int(self._flat), pitch=self._pitch)
         self.c.n[:] = n
@@ -80,11 +87,6 @@ class GridLevel:
         plane, pitch, _ = (stride // s.itemsize for stride in s.strides)
         there = pointers, s.ctypes.data, pitch, pitch if self._flat else plane
         self.unknowns = kernels().dcdm_parts_fill_grid(ctypes.addressof(self.c), *there, threads)
-
-    def zeros(self) -> np.ndarray:
-        """float32 0 over the cells (nz, ny, nx) and what lies beyond the end of their rows, with room around it."""
-        whole = aligned_zeros(self._size + 2 * ALIGN, np.float32)
-        return whole[ALIGN:-ALIGN].reshape(*self.shape[:2], self._pitch)
 
     def box(self, array: np.ndarray) -> PartsBox:
         """float32 (nz, ny, nx or more), along x without gaps, for C; valid while the array lives."""
@@ -100,16 +102,15 @@ class GridLevel:
             return None
         sizes = [(n + 1) // 2 if half else n for n, half in zip(self.c.n, halved, strict=True)]
         c_halved, c_sizes = (ctypes.c_int64 * 3)(*halved), (ctypes.c_int64 * 3)(*sizes)
-        first = np.empty(prod(sizes) + 1, np.int64)
-        room = np.empty(self._threads * 4 * FACES * (self._pitch + ALIGN), np.float32)
+        first = self._team.room(prod(sizes) + 1, np.int64)
+        room = self._team.room(self._threads * 4 * FACES * (self._pitch + ALIGN), np.float32)
         to, work = first.ctypes.data, room.ctypes.data
         shapes, rest = (grid, c_halved, c_sizes), (FOLLOWS_FLAT if self._flat else FOLLOWS, to, work, self._threads)
         weaken(lambda together: k.dcdm_parts_grid_divide(*shapes, together, *rest), self.unknowns, self._flat)
         self.halved = (halved[0], halved[2], 0) if self._flat else halved
-        level = Part((sizes[0], sizes[2], 1) if self._flat else sizes, first)
+        level = Part((sizes[0], sizes[2], 1) if self._flat else sizes, first, self._team)
         most = 6 * self.c.n[0] * (1 + halved[1]) * (1 + halved[2]) * sizes[1] * sizes[2]
-        level.column, level.value = aligned_empty(most, np.int32), aligned_empty(most, np.float32)
+        level.make_room(most)
         k.dcdm_parts_grid_rows(grid, c_halved, level.c, work, self._threads)
-        count = int(level.row[-1])
-        level.column, level.value = level.column[:count], level.value[:count]
+        level.hold(int(level.row[-1]))
         return level

@@ -20,7 +20,7 @@ import numpy as np
 
 from petsc_dcdm.native.binding import declared
 from petsc_dcdm.native.build import library
-from petsc_dcdm.native.memory import aligned_empty
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.native.structures import mirrors
 
 TOGETHER, TOGETHER_FLAT = 0.2, 0.1
@@ -70,6 +70,7 @@ def kernels() -> ctypes.CDLL:
     """The library with the signatures of these kernels declared. Raises KernelsUnavailable."""
     c = library()
     level, i32, f64 = ctypes.POINTER(PartsLevel), ctypes.c_int, ctypes.c_double
+    cycle = [*4 * [_pointer], _i64, _pointer, _pointer, _i64, _i64, _pointer]
     signatures = {
         "dcdm_parts_grid_seen": (None, [_pointer, _pointer]),
         "dcdm_parts_grid_divide": (_i64, [_pointer, _pointer, _pointer, f64, f64, _pointer, _pointer, i32]),
@@ -79,31 +80,31 @@ def kernels() -> ctypes.CDLL:
         "dcdm_parts_divide": (_i64, [level, _pointer, f64, f64, _pointer, _pointer, _pointer, _pointer, i32]),
         "dcdm_parts_room": (None, [level, level, _pointer, i32]),
         "dcdm_parts_ways": (None, [level, _pointer, i32]),
-        "dcdm_parts_rows": (None, [level, level, _pointer, _pointer, _pointer, _pointer, i32]),
-        "dcdm_parts_begin": (_i64, [_i64, _pointer]),
-        "dcdm_parts_move": (None, [level, _pointer, _pointer, _pointer, i32]),
+        "dcdm_parts_rows": (_i64, [level, level, _pointer, _pointer, i32]),
         "dcdm_parts_order": (None, [level, _pointer, _pointer, _pointer, i32]),
         "dcdm_parts_pack": (None, [level, _pointer, _pointer, i32]),
         "dcdm_parts_lead": (None, [_i64, _pointer, _pointer, _pointer, _pointer, i32]),
         "dcdm_parts_collect": (None, [_i64, _pointer, _i64, _pointer, _pointer]),
         "dcdm_parts_fill_grid": (_i64, [_pointer, _pointer, _pointer, _i64, _i64, i32]),
-        "dcdm_parts_multiply": (None, [_pointer, _pointer, _pointer, i32]),
-        "dcdm_parts_solve": (None, [*4 * [_pointer], _i64, _pointer, _pointer, _i64, _i64, _pointer, i32]),
+        "dcdm_parts_solve": (None, [*cycle, i32]),
+        "dcdm_parts_solve_well": (None, [*cycle, _pointer, _pointer, f64, i32]),
     }
     return declared(c, signatures)
 
 
 class Part:
-    """One level as set-up makes it, unknowns block by block, and the structure that C sees. `blocks` are (x, y, z)."""
+    """One level as set-up makes it, unknowns block by block, and the structure that C sees. `blocks` are (x, y, z).
+    Arrays are in the memory of ``team``, ``first`` as well.
+    """
 
-    def __init__(self, blocks: Sequence[int], first: np.ndarray) -> None:
+    def __init__(self, blocks: Sequence[int], first: np.ndarray, team: Workers) -> None:
         self.blocks, self.n = tuple(blocks), int(first[-1])
-        self.first = first
-        self.row = aligned_empty(self.n + 1, np.int64)
-        self.block = aligned_empty(self.n, np.int32)
+        self.first, self._team = first, team
+        self.row = team.room(self.n + 1, np.int64)
+        self.block = team.room(self.n, np.int32)
         self.column, self.value = np.empty(0, np.int32), np.empty(0, np.float32)
         self.part = np.empty(0, np.int32)
-        self.s = aligned_empty(self.n, np.float32)
+        self.s = team.room(self.n, np.float32)
         self.halved: tuple[int, ...] = (0, 0, 0)
         self.shift: tuple[int, ...] = (0, 0, 0)
 
@@ -117,16 +118,13 @@ class Part:
                 setattr(level, name, getattr(self, name).ctypes.data)
         return level
 
-    def begin_rows(self) -> None:
-        """Room for the rows, whose lengths are known."""
-        count = kernels().dcdm_parts_begin(self.n, self.row.ctypes.data)
-        self.column, self.value = aligned_empty(count, np.int32), aligned_empty(count, np.float32)
+    def make_room(self, couplings: int) -> None:
+        """Room for so many couplings; what is not written to takes no memory."""
+        self.column, self.value = self._team.room(couplings, np.int32), self._team.room(couplings, np.float32)
 
-    def take_rows(self, room: np.ndarray, column: np.ndarray, value: np.ndarray, threads: int) -> None:
-        """The rows that lie at ``room``, whose lengths are known."""
-        self.begin_rows()
-        pointers = (array.ctypes.data for array in (room, column, value))
-        kernels().dcdm_parts_move(self.c, *pointers, threads)
+    def hold(self, couplings: int) -> None:
+        """The rows have so many couplings, of which there was room for more."""
+        self.column, self.value = self.column[:couplings], self.value[:couplings]
 
 
 def axes_to_halve(sizes: Sequence[int], seen: Sequence[float]) -> tuple[int, ...]:
@@ -148,18 +146,18 @@ def weaken(divide: Callable[[float], int], n: int, flat: bool) -> int:
     return count
 
 
-def levels_below(first: Part, threads: int) -> list[Part]:
+def levels_below(first: Part, threads: int, team: Workers = ONE_RANK) -> list[Part]:
     """The first level below a grid, and all coarser ones."""
     levels, flat = [first], first.blocks[2] == 1
     while levels[-1].n > DENSE_LIMIT and len(levels) < MOST_LEVELS:
-        coarse = _coarse(levels[-1], len(levels) % 2 == 1, flat, threads)
+        coarse = _coarse(levels[-1], len(levels) % 2 == 1, flat, threads, team)
         if coarse is None:
             break
         levels.append(coarse)
     return levels
 
 
-def _coarse(level: Part, shifted: bool, flat: bool, threads: int) -> Part | None:
+def _coarse(level: Part, shifted: bool, flat: bool, threads: int, team: Workers) -> Part | None:
     """The next level; None where nothing can be joined any more."""
     c, seen = kernels(), np.zeros(3)
     c.dcdm_parts_seen(level.c, seen.ctypes.data, threads)
@@ -169,11 +167,11 @@ def _coarse(level: Part, shifted: bool, flat: bool, threads: int) -> Part | None
     level.shift = tuple(int(shifted and halved and n > 2) for halved, n in zip(level.halved, level.blocks, strict=True))
     sizes = zip(level.blocks, level.halved, level.shift, strict=True)
     blocks = [(n + shift + 1) // 2 if halved else n for n, halved, shift in sizes]
-    first = np.empty(prod(blocks) + 1, np.int64)
-    parent, level.part = aligned_empty(level.n, np.int32), aligned_empty(level.n, np.int32)
-    strength = aligned_empty(level.n, np.float32)
+    first = team.room(prod(blocks) + 1, np.int64)
+    parent, level.part = team.room(level.n, np.int32), team.room(level.n, np.int32)
+    strength = team.room(level.n, np.float32)
     c.dcdm_parts_strongest(level.c, strength.ctypes.data, threads)
-    sizes_c, joined = (_i64 * 3)(*blocks), aligned_empty(level.n, np.uint8)
+    sizes_c, joined = (_i64 * 3)(*blocks), team.room(level.n, np.uint8)
     arrays = [array.ctypes.data for array in (strength, parent, joined, first)]
     follows = FOLLOWS_FLAT if flat else FOLLOWS
     count = weaken(
@@ -181,13 +179,11 @@ def _coarse(level: Part, shifted: bool, flat: bool, threads: int) -> Part | None
     )
     if count == level.n or (count > (SLOW_FLAT if flat else SLOW) * level.n and prod(blocks) == 1):
         return None
-    coarse = Part(blocks, first)
-    room = aligned_empty(count + 1, np.int64)
+    coarse = Part(blocks, first, team)
+    room = team.room(count + 1, np.int64)
     c.dcdm_parts_room(level.c, coarse.c, room.ctypes.data, threads)
-    column, value = aligned_empty(int(room[-1]), np.int32), aligned_empty(int(room[-1]), np.float32)
-    ways = aligned_empty(3 * level.n, np.float32)
+    coarse.make_room(int(room[-1]))
+    ways = team.room(3 * level.n, np.float32)
     c.dcdm_parts_ways(level.c, ways.ctypes.data, threads)
-    pointers = (array.ctypes.data for array in (ways, room, column, value))
-    c.dcdm_parts_rows(level.c, coarse.c, *pointers, threads)
-    coarse.take_rows(room, column, value, threads)
+    coarse.hold(c.dcdm_parts_rows(level.c, coarse.c, ways.ctypes.data, room.ctypes.data, threads))
     return coarse

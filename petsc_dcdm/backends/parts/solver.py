@@ -9,7 +9,8 @@ import numpy as np
 
 from petsc_dcdm.backends.parts.grid import GridLevel
 from petsc_dcdm.backends.parts.levels import Part, kernels, levels_below
-from petsc_dcdm.backends.parts.stages import DENSE_MOST, SUMMED, PartsStage, stages_of
+from petsc_dcdm.backends.parts.stages import DENSE_MOST, STAGE_SUMS, SUMMED, PartsStage, stages_of
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 
 STEPS, STEPS_BELOW = 6, 2
 """Of the polynomial before and after each correction, on the grid and on the levels below it: even, so that iterates
@@ -20,8 +21,11 @@ SPECTRUM, SPECTRUM_BELOW = (0.15, 1.95), (0.35, 1.95)
 """Eigenvalues of the matrix over its diagonal that the polynomial damps; none is larger than 2."""
 
 WELL, MOST_CYCLES = 0.05, 8
-"""Of `PartsSolver.solve_well`. Jumps of 1 : 1000 at 128^3 do not converge if two learned levels get one cycle; exact
-solutions save no more iterations than this does."""
+"""Of `PartsSolver.solve_well`, the second as in part_well.c. Jumps of 1 : 1000 at 128^3 do not converge if two learned
+levels get one cycle; exact solutions save no more iterations than this does."""
+
+SUMS = MOST_CYCLES + 3
+"""Of a plane, as in part_well.c."""
 
 FLOATING = 1e-7
 """Share of the extra diagonal in that of a connected part of the coarsest level from which on it counts."""
@@ -36,7 +40,10 @@ class PartsSolver:
         conductances of the low faces along x, y, z, and extra diagonal, float64 (nz, ny, nx), not kept. A cell is an
         unknown where any of them, or the high face of a neighbour, is positive.
     threads
-        OpenMP threads.
+        OpenMP threads, those of all ranks of a team.
+    team
+        who works on it: set-up and solutions are kernels of `Workers.do`, right-hand sides and what becomes of them
+        are in its memory.
 
     Attributes
     ----------
@@ -49,65 +56,66 @@ class PartsSolver:
     there is no compiler. Not collective.
     """
 
-    def __init__(self, w: Sequence[np.ndarray], s: np.ndarray, threads: int) -> None:
-        if any(a.dtype != np.float64 or a.strides != s.strides or a.strides[2] != a.itemsize for a in (*w, s)):
-            w, s = [np.ascontiguousarray(face, np.float64) for face in w], np.ascontiguousarray(s, np.float64)
-        self._threads = threads
-        self.grid = GridLevel(w, s, STEPS, threads)
+    def __init__(self, w: Sequence[np.ndarray], s: np.ndarray, threads: int, team: Workers = ONE_RANK) -> None:
+        *w, s = _alike([*w, s], team)
+        self._threads, self._team = threads, team
+        self._vectors: tuple[np.ndarray, np.ndarray] | None = None
+        self.grid = GridLevel(w, s, STEPS, threads, team)
         first = self.grid.divide()
-        levels = [] if first is None else levels_below(first, threads)
-        self.stages = stages_of(self.grid, levels, threads)
+        levels = [] if first is None else levels_below(first, threads, team)
+        self.stages = stages_of(self.grid, levels, threads, team)
         self.unknowns = [self.grid.unknowns, *(stage.n for stage in self.stages)]
         self._inverse: np.ndarray | None = None
         if levels and levels[-1].n <= DENSE_MOST:
-            self._inverse = _inverse(levels[-1])[np.ix_(*2 * [self.stages[-1].unknown])]
-        self._c = (PartsStage * len(self.stages))(*(stage.c for stage in self.stages))
-        self._omegas = np.concatenate((omegas(STEPS, *SPECTRUM), omegas(STEPS_BELOW, *SPECTRUM_BELOW)))
-        self._sums = np.zeros(3 * (max(self.unknowns) // SUMMED + 1))
+            inverse = _inverse(levels[-1])[np.ix_(*2 * [self.stages[-1].unknown])]
+            self._inverse = team.room(inverse.size, np.float32)
+            self._inverse[:] = inverse.ravel()
+        self._c = (PartsStage * len(self.stages)).from_buffer(
+            team.room(len(self.stages) * ctypes.sizeof(PartsStage), np.uint8).data
+        )
+        for i, stage in enumerate(self.stages):
+            self._c[i] = stage.c
+        self._omegas = team.room(STEPS + STEPS_BELOW, np.float32)
+        self._omegas[:] = np.concatenate((omegas(STEPS, *SPECTRUM), omegas(STEPS_BELOW, *SPECTRUM_BELOW)))
+        self._sums = team.zeros(STAGE_SUMS * (max(self.unknowns) // SUMMED + 1), np.float64)
 
     def solve(self, r: np.ndarray, out: np.ndarray) -> None:
         """``out`` for the right-hand side ``r`` by one cycle, 0 at inactive cells; each float32 (nz, ny, nx), along x
         without gaps.
         """
-        inverse = None if self._inverse is None else self._inverse.ctypes.data
-        omegas, sums = self._omegas.ctypes.data, self._sums.ctypes.data
-        boxes = [self.grid.box(array) for array in (r, out)]
-        place, here, to = (ctypes.addressof(c) for c in (self.grid.c, *boxes))
-        levels, count = ctypes.addressof(self._c), len(self._c)
-        kernels().dcdm_parts_solve(
-            place, here, to, levels, count, inverse, omegas, STEPS, STEPS_BELOW, sums, self._threads
-        )
+        kernels().dcdm_parts_solve(*self._cycle(r, out), self._threads)
 
     def solve_well(self, r: np.ndarray, out: np.ndarray) -> None:
         """The same by as many cycles as it takes to reduce the residual to `WELL` of ``r``, at most `MOST_CYCLES`, each
-        direction made conjugate to those before. For hierarchies that count on an exact solution.
+        direction made conjugate to those before. For hierarchies that count on an exact solution. ``r`` and ``out`` may
+        be one array.
         """
-        nx = r.shape[2]
-        x, left = self.grid.zeros(), self.grid.zeros()
-        left[..., :nx] = r
-        before: list[tuple[np.ndarray, np.ndarray, float]] = []
-        wanted = WELL * float(np.linalg.norm(left))
-        for _ in range(MOST_CYCLES):
-            direction, image = self.grid.zeros(), self.grid.zeros()
-            self.solve(left, direction)
-            self._multiply(direction, image)
-            for p, image_p, energy_p in before:
-                share = np.float32(float(np.vdot(direction, image_p)) / energy_p)
-                direction -= share * p
-                image -= share * image_p
-            energy, slope = float(np.vdot(direction, image)), float(np.vdot(direction, left))
-            if not (energy > 0.0 and np.isfinite(slope)):
-                break
-            x += np.float32(slope / energy) * direction
-            left -= np.float32(slope / energy) * image
-            if float(np.linalg.norm(left)) <= wanted:
-                break
-            before.append((direction, image, energy))
-        out[...] = x[..., :nx]
+        if self._vectors is None:
+            size = (2 * MOST_CYCLES + 1) * self.grid.vector_size
+            self._vectors = self._team.room(size, np.float32), self._team.room(self.grid.c.n[2] * SUMS, np.float64)
+        room = [array.ctypes.data for array in self._vectors]
+        kernels().dcdm_parts_solve_well(*self._cycle(r, out), *room, WELL, self._threads)
 
-    def _multiply(self, x: np.ndarray, to: np.ndarray) -> None:
-        """to = A x; both as those of `GridLevel.zeros`."""
-        kernels().dcdm_parts_multiply(ctypes.addressof(self.grid.c), x.ctypes.data, to.ctypes.data, self._threads)
+    def _cycle(self, r: np.ndarray, out: np.ndarray) -> tuple[object, ...]:
+        """What kernels want of the levels, and of the arrays that they go from and to."""
+        places = (ctypes.byref(c) for c in (self.grid.c, self.grid.box(r), self.grid.box(out), self._c))
+        inverse = None if self._inverse is None else self._inverse.ctypes.data
+        rest = self._omegas.ctypes.data, STEPS, STEPS_BELOW, self._sums.ctypes.data
+        return *places, len(self._c), inverse, *rest
+
+
+def _alike(arrays: list[np.ndarray], team: Workers) -> list[np.ndarray]:
+    """The arrays in double precision, in memory alike and along x without gaps, where the team has them: copied if they
+    are not.
+    """
+    last = arrays[-1]
+    if all(a.dtype == np.float64 and a.strides == last.strides and team.has(a) for a in arrays):
+        if last.strides[2] == last.itemsize:
+            return arrays
+    copies = [team.room(a.size, np.float64).reshape(a.shape) for a in arrays]
+    for copy, a in zip(copies, arrays, strict=True):
+        copy[...] = a
+    return copies
 
 
 def omegas(steps: int, low: float, high: float) -> np.ndarray:
@@ -142,4 +150,23 @@ def _inverse(level: Part) -> np.ndarray:
     extra = np.zeros(n)
     extra[floating] = np.where(diagonal[floating] > 0, diagonal[floating], 1.0)
     A[np.arange(n), np.arange(n)] = diagonal + extra
-    return np.linalg.inv(A).astype(np.float32)
+    return _inverted(A).astype(np.float32)
+
+
+def _inverted(A: np.ndarray) -> np.ndarray:
+    """The inverse of a symmetric positive definite matrix, by halves: nearly all of it is products of matrices, which
+    takes a fifth of the time of LAPACK's elimination.
+    """
+    n = A.shape[0]
+    if n <= 96:
+        return np.linalg.inv(A)
+    first, last = slice(0, n // 2), slice(n // 2, n)
+    before = _inverted(A[first, first])
+    share = before @ A[first, last]
+    rest = _inverted(A[last, last] - A[last, first] @ share)
+    found = np.empty_like(A)
+    found[last, last] = rest
+    found[first, last] = -share @ rest
+    found[last, first] = found[first, last].T
+    found[first, first] = before - found[first, last] @ share.T
+    return found

@@ -9,7 +9,7 @@ import numpy as np
 
 from petsc_dcdm.backends.parts.grid import GridLevel
 from petsc_dcdm.backends.parts.levels import Part, kernels
-from petsc_dcdm.native.memory import aligned_empty, aligned_zeros
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.native.structures import mirrors
 
 MOST_WORK, MOST_WORK_FLAT = 1.2, 2.0
@@ -25,8 +25,8 @@ DENSE_MOST, DENSE = 1500, 50
 """Unknowns of the coarsest level up to which its inverse is made, a larger one is smoothed only; numbers of the inverse
 that are as much work as an unknown of other levels."""
 
-SLICE, SUMMED = 16, 1024
-"""Rows that are worked on together, as in part_cycle.h; unknowns that are summed up as one."""
+SLICE, SUMMED, STAGE_SUMS = 16, 1024, 6
+"""Rows that are worked on together, as in part_cycle.h; unknowns that are summed up as one, and how many sums."""
 
 _i64, _pointer = ctypes.c_int64, ctypes.c_void_p
 
@@ -57,19 +57,20 @@ class Stage:
         whether its solution combines two directions
     """
 
-    def __init__(self, level: Part, threads: int) -> None:
-        self.n, self.twice = level.n, False
+    def __init__(self, level: Part, threads: int, team: Workers) -> None:
+        self.n, self.twice, self._team = level.n, False, team
         slices = -(-level.n // SLICE)
-        self.place = aligned_empty(level.n, np.int32)
-        self.slice, self.rest = (np.empty(slices + 1, np.int64) for _ in range(2))
+        self.place = team.room(level.n, np.int32)
+        self.slice, self.rest = (team.room(slices + 1, np.int64) for _ in range(2))
         c, k = level.c, kernels()
         k.dcdm_parts_order(c, *(array.ctypes.data for array in (self.place, self.slice, self.rest)), threads)
         places, left = int(self.slice[-1]), int(self.rest[-1])
-        self.column, self.value = aligned_zeros(places, np.int32), aligned_zeros(places, np.float32)
-        self.rest_column, self.rest_value = np.empty(left, np.int32), np.empty(left, np.float32)
-        self.rest_lane = np.empty(left, np.uint8)
+        self.column, self.value = team.room(places, np.int32), team.room(places, np.float32)
+        self.rest_column, self.rest_value = team.room(left, np.int32), team.room(left, np.float32)
+        self.rest_lane = team.room(left, np.uint8)
         whole = slices * SLICE
-        self.s, self.inverse, self.x, self.y, self.r = (aligned_zeros(whole, np.float32) for _ in range(5))
+        self.s, self.inverse, self.x, self.y, self.r = (team.room(whole, np.float32) for _ in range(5))
+        self.r[level.n :] = 0
         self.kept = self.image = np.empty(0, np.float32)
         self.part = np.empty(0, np.int32)
         self.child_first = self.child = self.part
@@ -92,20 +93,21 @@ class Stage:
     def combine(self) -> None:
         """From now on the solution is of two directions."""
         self.twice = True
-        self.kept, self.image = (aligned_zeros(self.s.size, np.float32) for _ in range(2))
+        self.kept, self.image = (self._team.room(self.s.size, np.float32) for _ in range(2))
 
     def stand_for(self, part: np.ndarray) -> None:
         """Take unknowns of the stage above that lead here, by their ``part``, int32."""
-        self.child_first, self.child = aligned_empty(self.n + 1, np.int32), aligned_empty(part.size, np.int32)
+        self.child_first, self.child = self._team.room(self.n + 1, np.int32), self._team.room(part.size, np.int32)
         pointers = (array.ctypes.data for array in (self.child_first, self.child))
         kernels().dcdm_parts_collect(part.size, part.ctypes.data, self.n, *pointers)
 
 
-def stages_of(grid: GridLevel, levels: Sequence[Part], threads: int) -> list[Stage]:
+def stages_of(grid: GridLevel, levels: Sequence[Part], threads: int, team: Workers = ONE_RANK) -> list[Stage]:
     """The stages of a cycle below a grid, whose `GridLevel.part` leads to the first of them from now on."""
-    stages = [Stage(level, threads) for level in levels]
+    stages = [Stage(level, threads, team) for level in levels]
     for level, here, below in zip(levels, stages, stages[1:], strict=False):
-        here.part = np.full(here.s.size, -1, np.int32)
+        here.part = team.room(here.s.size, np.int32)
+        here.part[here.n :] = -1
         _lead(level.part, here.place, below.place, here.part, threads)
         below.stand_for(here.part[: here.n])
     if stages:

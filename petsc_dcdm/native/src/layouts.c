@@ -81,7 +81,7 @@ static const field_layout layouts[] = {
 #undef OF
 #define OF walls_grid
     WHOLE, FIELD(face), FIELD(pitch_y), FIELD(pitch_z), FIELD(n), FIELD(block), FIELD(weak), FIELD(skinless),
-    FIELD(cells), FIELD(c),
+    FIELD(enough), FIELD(cells), FIELD(c),
 #undef OF
 #define OF parts_grid
     WHOLE, FIELD(n), FIELD(flat), FIELD(pitch), FIELD(xy), FIELD(zs), FIELD(inverse), FIELD(part), FIELD(x),

@@ -13,6 +13,7 @@ from petsc_dcdm.backends.parts.solver import PartsSolver
 from petsc_dcdm.grid.errors import raise_together
 from petsc_dcdm.grid.layout import CoarseOperator, Layout
 from petsc_dcdm.native.build import KernelsUnavailable
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 
 MOST_GATHERED = 4_000_000
 """Cells of the coarsest level up to which each of several ranks holds and solves all of it: 400 MB."""
@@ -21,8 +22,9 @@ MOST_GATHERED = 4_000_000
 class PartsCoarseSolver:
     """Callable on the local array of the right-hand side, see `petsc_dcdm.solver.coarse.solver.PetscCoarseSolver`.
 
-    One rank works on its own arrays. Of several each one gathers the whole level and solves it alone: one message
-    each way is saved, and the answer is the same on any number of ranks. All methods are collective.
+    One rank works on its own arrays. Of several boxes each one's ranks gather the whole level and solve it alone: one
+    message each way is saved, and the answer is the same on any number of ranks. Ranks that share a box work on it
+    together. All methods are collective.
     """
 
     ksp: PETSc.KSP | None = None
@@ -31,46 +33,55 @@ class PartsCoarseSolver:
     name = "coarse cells of several parts"
     """What solves it, for people."""
 
+    _solver: PartsSolver | None = None
+
     def __init__(
-        self, comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, threads: int, has_box: bool = True
+        self, comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, threads: int, team: Workers = ONE_RANK
     ) -> None:
-        """Raises the error of any rank on all of them, where set-up fails. ``has_box``: False where this rank works on
-        the box of another; then it has no part in solutions.
+        """Raises the error of any rank on all of them, where set-up fails. ``team``: who works on the box; a rank that
+        does not lead it calls `serve` while that one solves.
         """
         self._below_learned = _counts_on_it(layout)
-        self._everyone, self._threads, self._has_box = comm.tompi4py(), threads, has_box
-        self._mpi = self._everyone.Split(int(has_box), self._everyone.Get_rank())
+        self._everyone, self._threads, self._team = comm.tompi4py(), team.threads or threads, team
+        self._mpi = self._everyone.Split(int(team.leads), self._everyone.Get_rank())
         self._shape = operator.global_shape
         boxes = self._mpi.allgather((operator.offset, operator.shape))
         self._boxes = [tuple(slice(o, o + n) for o, n in zip(*box, strict=True)) for box in boxes]
         self._own = self._boxes[self._mpi.Get_rank()]
         self._counts = np.array([prod(shape) for _, shape in boxes])
         self._gathered = np.empty(int(self._counts.sum()), np.float32)
-        self._r, self._x = (np.zeros(self._shape if many else 0, np.float32) for many in (len(boxes) > 1, True))
+        size = prod(self._shape)
+        gathers = len(boxes) > 1
+        self._r, self._x = team.zeros(size if gathers else 0, np.float32), team.zeros(size, np.float32)
+        self._r, self._x = self._r.reshape(self._shape if gathers else 0), self._x.reshape(self._shape)
         self._set_up(operator)
 
     def _set_up(self, operator: CoarseOperator) -> None:
         problem: Exception | None = None
         unknowns = None
-        if self._has_box:
+        if self._team.leads:
             *w, s = [self._whole(a) for a in (*operator.w, operator.s)]
             try:
-                unknowns = self._make(w, s)
+                unknowns = self._team.do(self._make, w, s)
             except Exception as error:
                 problem = RuntimeError(f"the coarse solver can not be set up: {error}")
+        else:
+            self.serve()
         raise_together(self._everyone, problem)
         self.unknowns = self._everyone.bcast(unknowns)
 
     def _make(self, w: list[np.ndarray], s: np.ndarray) -> int:
         """What solves the whole level, of these arrays; returns how many unknowns that has."""
-        self._solver = PartsSolver(w, s, self._threads)
+        self._solver = None  # its memory serves the new one
+        self._solver = PartsSolver(w, s, self._threads, self._team)
         return self._solver.unknowns[0]
 
     def _whole(self, own: np.ndarray) -> np.ndarray:
         """The arrays (float64) of all boxes as one of the whole level; the array itself on one rank."""
         if len(self._boxes) == 1:
             return own
-        whole, found = np.zeros(self._shape), np.empty(self._gathered.size)
+        whole, found = self._team.zeros(prod(self._shape), np.float64), np.empty(self._gathered.size)
+        whole = whole.reshape(self._shape)
         self._mpi.Allgatherv(np.ascontiguousarray(own, np.float64), [found, self._counts])
         self._place(found, whole)
         return whole
@@ -96,7 +107,7 @@ class PartsCoarseSolver:
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
         """The solution for the float32 right-hand side of this rank's coarse box; 0 at inactive cells. The array
-        returned is overwritten by the next call.
+        returned is overwritten by the next call. By the ranks that have a box; the others `serve`.
         """
         if len(self._boxes) > 1:
             self._mpi.Allgatherv(np.ascontiguousarray(r), [self._gathered, self._counts])
@@ -106,21 +117,26 @@ class PartsCoarseSolver:
         return self._x[self._own]
 
     def solve(self, r: np.ndarray, out: np.ndarray) -> None:
-        """The same from an array of the whole level to another, float32 and along x without gaps. Not collective."""
-        if self._below_learned:
-            self._solver.solve_well(r, out)
-        else:
-            self._solver.solve(r, out)
+        """The same from an array of the whole level to another, float32 and along x without gaps, both of the team's
+        memory. By one that leads a team, whose others `serve`.
+        """
+        assert self._solver is not None
+        self._team.do(self._solver.solve_well if self._below_learned else self._solver.solve, r, out)
+
+    def serve(self) -> None:
+        """Work for the one that leads this rank, in place of each `solve`."""
+        self._team.do(None)
 
     def view(self, viewer: PETSc.Viewer) -> None:
         """What solves it."""
-        where = "on every rank, each all of it" if len(self._boxes) > 1 else "on 1 rank"
+        alone = "on 1 rank" if self._team.ranks == 1 else f"on {self._team.ranks} ranks that share a box"
+        where = "for every box, each all of it" if len(self._boxes) > 1 else alone
         viewer.printfASCII(f"    solver of the coarsest level, {where}: {self.name}, {self.description}\n")
 
     @property
     def description(self) -> str:
         """How it solves, and how many unknowns each level has."""
-        sizes = ", ".join(str(n) for n in self._solver.unknowns) if self._has_box else ""
+        sizes = ", ".join(str(n) for n in self._solver.unknowns) if self._solver else ""
         return f"a K-cycle\n      unknowns of its levels: {sizes}"
 
     def destroy(self) -> None:

@@ -11,6 +11,7 @@ from petsc4py import PETSc
 from petsc_dcdm.backends.cpu.separable import SeparableSolver
 from petsc_dcdm.backends.cpu.separable_fit import factors_of
 from petsc_dcdm.grid.layout import CoarseOperator, Layout
+from petsc_dcdm.native.node_team import Workers
 from petsc_dcdm.solver.coarse import parts
 
 
@@ -30,7 +31,7 @@ class SeparableCoarseSolver(parts.PartsCoarseSolver):
     def _make(self, w: list[np.ndarray], s: np.ndarray) -> int:
         """The inverse; returns how many unknowns that has, 0 where there is none."""
         factors = factors_of(w, s)
-        self._inverse = None if factors is None else SeparableSolver(factors, self._threads)
+        self._inverse = None if factors is None else SeparableSolver(factors, self._threads, self._team)
         return 0 if factors is None else prod(self._shape)
 
     def update(self, operator: CoarseOperator, layout: Layout) -> bool:
@@ -38,9 +39,9 @@ class SeparableCoarseSolver(parts.PartsCoarseSolver):
         return super().update(operator, layout) and self.serves
 
     def solve(self, r: np.ndarray, out: np.ndarray) -> None:
-        """From an array of the whole level to another, float32 and along x without gaps. Not collective."""
+        """See `petsc_dcdm.solver.coarse.parts.PartsCoarseSolver`."""
         assert self._inverse is not None
-        self._inverse.solve(r, self._x)
+        self._team.do(self._inverse.solve, r, self._x)
         if out is not self._x:
             out[...] = self._x
 
@@ -51,16 +52,16 @@ class SeparableCoarseSolver(parts.PartsCoarseSolver):
 
 
 def separable_solver(
-    comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, threads: int, has_box: bool
+    comm: PETSc.Comm, operator: CoarseOperator, layout: Layout, threads: int, team: Workers
 ) -> SeparableCoarseSolver | None:
     """That solver, or None where the medium is no such product. Collective. Arguments as of
     `petsc_dcdm.solver.coarse.parts.PartsCoarseSolver`, whose `serves` has said that there are kernels and no rings.
     """
     mpi = comm.tompi4py()
     # Of a product every box is one: most media are told before anything is gathered.
-    if mpi.Get_size() > 1 and not mpi.allreduce(not has_box or _is_product(operator), op=MPI.LAND):
+    if mpi.Get_size() > 1 and not mpi.allreduce(not team.leads or _is_product(operator), op=MPI.LAND):
         return None
-    solver = SeparableCoarseSolver(comm, operator, layout, threads, has_box)
+    solver = SeparableCoarseSolver(comm, operator, layout, threads, team)
     if solver.serves:
         return solver
     solver.destroy()

@@ -22,6 +22,7 @@ from petsc_dcdm.grid.errors import raise_together
 from petsc_dcdm.grid.faces import diagonal, neighbours, padded
 from petsc_dcdm.grid.layout import CoarseOperator, Layout
 from petsc_dcdm.grid.reductions import over_all
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.native.petsc_library import unlock
 from petsc_dcdm.solver.coarse import parts
 from petsc_dcdm.solver.coarse.agglomeration import Agglomeration, Rows
@@ -208,7 +209,7 @@ class Coarsest(NamedTuple):
     prefix: str  #: of options
     threads: int  #: of this rank
     unknowns: int  #: of all ranks, as those know that have a box
-    has_box: bool = True  #: False where this rank works on the box of another
+    team: Workers = ONE_RANK  #: who works on the box; the ranks that do not lead have none
 
 
 def renewed(before: CoarseSolver | None, wanted: Coarsest) -> CoarseSolver:
@@ -224,23 +225,23 @@ def renewed(before: CoarseSolver | None, wanted: Coarsest) -> CoarseSolver:
 
 def coarse_solver(wanted: Coarsest) -> CoarseSolver:
     """The solver for a coarsest system. Collective; raises RuntimeError on all ranks."""
-    comm, operator, layout, prefix, threads, unknowns, has_box = wanted
+    comm, operator, layout, prefix, threads, unknowns, team = wanted
     mpi, cells = comm.tompi4py(), prod(operator.global_shape)
     wish = any(PETSc.Options(prefix).hasName(name) for name in ("pc_type", "ksp_type"))
     ours = not (any(layout.periodic) or wish)  # which know of no neighbour round a ring
-    if ours and cells <= SPARSE * DIRECT_LIMIT and over_all(mpi, int(has_box)) == 1:
+    if ours and cells <= SPARSE * DIRECT_LIMIT and over_all(mpi, int(team.leads)) == 1:
         band = band_coarse_solver(operator, DIRECT_LIMIT, prefix, mpi)
         if band is not None:
             return band
     if ours and cells > DIRECT_LIMIT and parts.serves(comm, operator):
-        product = separable_solver(comm, operator, layout, threads, has_box)
+        product = separable_solver(comm, operator, layout, threads, team)
         if product is not None:
             return product
         # In the plane throats take many iterations on parts (docs/measurements/network.md).
         flat = operator.global_shape[0] == 1 and PETSc.Sys.hasExternalPackage("hypre")
         if not flat and mpi.allreduce(unknowns, op=MPI.MAX) > DIRECT_LIMIT:
-            return PartsCoarseSolver(comm, operator, layout, threads, has_box)
-    return PetscCoarseSolver(comm, operator, layout, prefix, has_box)
+            return PartsCoarseSolver(comm, operator, layout, threads, team)
+    return PetscCoarseSolver(comm, operator, layout, prefix, team.leads)
 
 
 def _rows(mpi: MPI.Intracomm, operator: CoarseOperator, layout: Layout) -> tuple[Rows, np.ndarray]:

@@ -96,7 +96,7 @@ static void check_packing(const grid_system *g, const csr_matrix *m, csr_output 
 
 /* Walls: numbers of living and torn cells are those of one thread, coarse conductances add up to the fine ones. */
 static void check_walls(const grid_system *g, int threads) {
-    walls_grid w = {.pitch_y = g->pitch_y, .pitch_z = g->pitch_z, .weak = 0.01, .skinless = 6};
+    walls_grid w = {.pitch_y = g->pitch_y, .pitch_z = g->pitch_z, .weak = 0.01, .skinless = 6, .enough = INT64_MAX};
     if (!g->varying) w.cells = g->cells;
     int64_t coarse[3], found[2], alone[2], bounds[6 * 64];
     for (int a = 0; a < 3; a++) {
@@ -106,6 +106,9 @@ static void check_walls(const grid_system *g, int threads) {
     dcdm_walls_torn(&w, threads, found);
     dcdm_walls_torn(&w, 1, alone);
     CHECK(found[0] > 0 && found[0] == alone[0] && found[1] == alone[1]);
+    w.enough = alone[1] / 2;
+    dcdm_walls_torn(&w, threads, found);
+    CHECK(alone[1] == 0 || (found[1] > w.enough && found[0] <= alone[0]));
     const int64_t size = coarse[0] * coarse[1] * coarse[2];
     double *to = zeros(3 * size, sizeof *to), *from = zeros(3 * size, sizeof *from);
     const int64_t pitch_z = coarse[0] * coarse[1];

@@ -152,12 +152,12 @@ static NOINLINE void corrected_plane(const slab *sl, int64_t z, range rows, cons
     }
 }
 
-/* The planes of this thread, which do not divide blocks, and its rings. */
-static slab own_slab(const parts_grid *g, const parts_box *r, int64_t steps) {
-    const int64_t t = omp_get_thread_num(), team = omp_get_num_threads(), pairs = (g->n[2] + 1) / 2;
-    const int64_t size = (steps + 1) * RING * (ALIGN + plane_size(g)) + ALIGN;
-    return (slab){.g = g, .r = r, .ring = g->rings + t * size, .steps = steps,
-                  .begin = 2 * (pairs * t / team), .end = least(2 * (pairs * (t + 1) / team), g->n[2])};
+/* The planes of this part of the team, which do not divide blocks, and its rings. */
+static slab own_slab(const parts_grid *g, team t, const parts_box *r, int64_t steps) {
+    const int64_t pairs = (g->n[2] + 1) / 2, size = (steps + 1) * RING * (ALIGN + plane_size(g)) + ALIGN;
+    return (slab){.g = g, .r = r, .ring = g->rings + t.number * size, .steps = steps,
+                  .begin = 2 * first_of(pairs, t.number, t.count),
+                  .end = least(2 * first_of(pairs, t.number + 1, t.count), g->n[2])};
 }
 
 /* Tiles of rows, none if there are no planes, and the rows of one of them. */
@@ -192,20 +192,20 @@ static void down_tile(const slab *sl, const float *omega, float *sum) {
 }
 
 /* x from 0 by `steps` steps, and its residual added up over parts where there are some, to their sum, which is 0
- * before. By all threads of a team. */
-void parts_grid_down(const parts_grid *g, const parts_box *r, const float *omega, int64_t steps, float *sum) {
-    slab sl = own_slab(g, r, steps);
+ * before. By all parts of a team. */
+void parts_grid_down(const parts_grid *g, team t, const parts_box *r, const float *omega, int64_t steps, float *sum) {
+    slab sl = own_slab(g, t, r, steps);
     for (int64_t tile = 0; tile < tiles(&sl); tile++) {
         take_tile(&sl, tile);
         down_tile(&sl, omega, sum);
     }
-#pragma omp barrier
+    meet(t);
 }
 
 /* As many steps from x and the correction of the next level, if there is any. */
-void parts_grid_up(const parts_grid *g, const parts_box *r, const parts_box *to, const float *omega, int64_t steps,
-                   const float *correction) {
-    slab sl = own_slab(g, r, steps);
+void parts_grid_up(const parts_grid *g, team t, const parts_box *r, const parts_box *to, const float *omega,
+                   int64_t steps, const float *correction) {
+    slab sl = own_slab(g, t, r, steps);
     for (int64_t tile = 0; tile < tiles(&sl); tile++) {
         take_tile(&sl, tile);
         for (int64_t z = sl.begin - steps; z < sl.end + steps; z++) {
@@ -217,7 +217,7 @@ void parts_grid_up(const parts_grid *g, const parts_box *r, const parts_box *to,
             }
         }
     }
-#pragma omp barrier
+    meet(t);
 }
 
 INLINE uint32_t to_half(float value) {
@@ -226,14 +226,20 @@ INLINE uint32_t to_half(float value) {
     return (word + 0x7FFF + (word >> 16 & 1)) >> 16;
 }
 
-/* w, s and the inverse diagonal from float64, of which rows and planes lie so far apart; returns how many cells have an
- * unknown. */
-int64_t dcdm_parts_fill_grid(const parts_grid *g, const double *const w[3], const double *s, int64_t pitch,
-                             int64_t apart, int threads) {
-    const int64_t nx = g->n[0], ny = g->n[1], nz = g->n[2];
+typedef struct {
+    parts_grid g;
+    const double *w[3], *s;
+    int64_t pitch, apart, unknowns;
+    int parts;
+} filling;
+
+static void fill_part(void *arguments, int part) {
+    filling *f = arguments;
+    const parts_grid *g = &f->g;
+    const double *const *w = f->w, *const s = f->s;
+    const int64_t nx = g->n[0], ny = g->n[1], nz = g->n[2], pitch = f->pitch, apart = f->apart;
     int64_t unknowns = 0;
-#pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : unknowns)
-    for (int64_t line = 0; line < ny * nz; line++) {
+    FOR_PART(line, ny * nz, part, f->parts) {
         const int64_t y = line % ny, z = line / ny, to = line * g->pitch, from = z * apart + y * pitch;
         const double *restrict wx = w[0] + from, *restrict own = s + from;
         /* where there is no face: any numbers, times 0 */
@@ -253,21 +259,30 @@ int64_t dcdm_parts_fill_grid(const parts_grid *g, const double *const w[3], cons
             inverse[i] = (uint16_t)to_half(sum > 0.0 ? (float)(1.0 / sum) : 0.0f);
             unknowns += inverse[i] > 0;
         }
+        for (int64_t i = nx; i < g->pitch; i++) xy[i] = zs[i] = 0, inverse[i] = 0;
     }
-    return unknowns;
+    __atomic_fetch_add(&f->unknowns, unknowns, __ATOMIC_RELAXED);
 }
 
-/* to = A x; both as x of the grid, with ALIGN elements of 0 before them */
-void dcdm_parts_multiply(const parts_grid *g, const float *x, float *to, int threads) {
-    const int64_t size = plane_size(g);
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t z = 0; z < g->n[2]; z++) {
-        const int64_t below = z > 0 ? z - 1 : z, above = z + 1 < g->n[2] ? z + 1 : z;
-        const float *const planes[3] = {x + below * size, x + z * size, x + above * size};
-        for (int64_t y = 0; y < g->n[1]; y++) {
-            const cells c = cells_at(g, planes, z, y);
-            for (int64_t i = 0; i < g->n[0]; i += VL)
-                store(to + z * size + y * g->pitch + i, -residual_at(&c, splat(0.0f), i));
-        }
+/* w, s and the inverse diagonal from float64, of which rows and planes lie so far apart; returns how many cells have an
+ * unknown. */
+int64_t dcdm_parts_fill_grid(const parts_grid *g, const double *const w[3], const double *s, int64_t pitch,
+                             int64_t apart, int threads) {
+    filling f = {*g, {w[0], w[1], w[2]}, s, pitch, apart, 0, threads};
+    const int64_t size = g->n[2] * plane_size(g), beyond = plane_size(g) + ALIGN;
+    memset(g->xy + size, 0, (size_t)beyond * sizeof *g->xy);
+    memset(g->zs + size, 0, (size_t)beyond * sizeof *g->zs);
+    memset(g->inverse + size, 0, (size_t)beyond * sizeof *g->inverse);
+    dcdm_run(fill_part, &f, sizeof f, threads);
+    return f.unknowns;
+}
+
+void parts_grid_multiply(const parts_grid *g, const float *x, float *to, int64_t z) {
+    const int64_t size = plane_size(g), below = z > 0 ? z - 1 : z, above = z + 1 < g->n[2] ? z + 1 : z;
+    const float *const planes[3] = {x + below * size, x + z * size, x + above * size};
+    for (int64_t y = 0; y < g->n[1]; y++) {
+        const cells c = cells_at(g, planes, z, y);
+        for (int64_t i = 0; i < g->n[0]; i += VL)
+            store(to + z * size + y * g->pitch + i, -residual_at(&c, splat(0.0f), i));
     }
 }

@@ -4,6 +4,7 @@
 #define DCDM_PART_GRID_H
 
 #include "parts/parts.h"
+#include "shared/node_team.h"
 
 /* The operator, bfloat16 as is enough for what only preconditions; all levels below are made from these very numbers.
  * They lie in pairs, for that two of a word are at hand in half the time: w_x and w_y of the low faces, w_z and the
@@ -45,8 +46,21 @@ INLINE float low_face(const parts_grid *g, int axis, int64_t at) {
     return axis == 2 ? lower(g->zs[at]) : axis ? upper(g->xy[at]) : lower(g->xy[at]);
 }
 
-void parts_grid_down(const parts_grid *g, const parts_box *r, const float *omega, int64_t steps, float *sum);
-void parts_grid_up(const parts_grid *g, const parts_box *r, const parts_box *to, const float *omega, int64_t steps,
-                   const float *correction);
+/* One of the parts that work on something together. */
+typedef struct {
+    int number, count;
+    const dcdm_meeting *meeting;
+} team;
+
+INLINE void meet(team t) {
+    if (t.count > 1) dcdm_meet(t.meeting);
+}
+
+void parts_grid_down(const parts_grid *g, team t, const parts_box *r, const float *omega, int64_t steps, float *sum);
+void parts_grid_up(const parts_grid *g, team t, const parts_box *r, const parts_box *to, const float *omega,
+                   int64_t steps, const float *correction);
+
+/* A plane of A x; both vectors as x of the grid, with ALIGN elements of 0 before and after x. */
+void parts_grid_multiply(const parts_grid *g, const float *x, float *to, int64_t z);
 
 #endif

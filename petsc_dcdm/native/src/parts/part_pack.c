@@ -2,6 +2,7 @@
 #include "common.h"
 #include "parts/part_cycle.h"
 #include "parts/parts.h"
+#include "shared/node_team.h"
 
 enum { WINDOW = 1024, LONG = 64 }; /* unknowns that are sorted among themselves; by lengths up to this */
 
@@ -20,13 +21,24 @@ static int64_t width_of(const int64_t length[SLICE], int64_t longest) {
 
 INLINE int64_t length_of(const parts_level *l, int64_t i) { return l->row[i + 1] - l->row[i]; }
 
-/* Numbers of the unknowns in the cycle, place[n], and where slices and rests begin, slice[slices + 1], rest[slices +
- * 1]. */
-void dcdm_parts_order(const parts_level *l, int32_t *place, int64_t *slice, int64_t *rest, int threads) {
-    const int64_t count = (l->n + SLICE - 1) / SLICE;
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t from = 0; from < l->n; from += WINDOW) {
-        const int64_t to = from + WINDOW < l->n ? from + WINDOW : l->n;
+/* What the parts of the first two kernels get. */
+typedef struct {
+    parts_level l;
+    parts_stage to; /* of the second */
+    int32_t *place;
+    int64_t *slice, *rest;
+    int parts;
+} packing;
+
+INLINE int64_t windows(const parts_level *l) { return (l->n + WINDOW - 1) / WINDOW; }
+
+static void order_part(void *arguments, int part) {
+    const packing *w = arguments;
+    const parts_level *l = &w->l;
+    int32_t *const place = w->place;
+    int64_t *const slice = w->slice, *const rest = w->rest;
+    FOR_PART(window, windows(l), part, w->parts) {
+        const int64_t from = window * WINDOW, to = from + WINDOW < l->n ? from + WINDOW : l->n;
         int64_t next[LONG + 2] = {0}, length[WINDOW];
         for (int64_t i = from; i < to; i++) next[LONG - (length_of(l, i) < LONG ? length_of(l, i) : LONG) + 1]++;
         for (int k = 0; k < LONG; k++) next[k + 1] += next[k];
@@ -45,15 +57,25 @@ void dcdm_parts_order(const parts_level *l, int32_t *place, int64_t *slice, int6
             rest[(from + at) / SLICE + 1] = left;
         }
     }
+}
+
+/* Numbers of the unknowns in the cycle, place[n], and where slices and rests begin, slice[slices + 1], rest[slices +
+ * 1]. */
+void dcdm_parts_order(const parts_level *l, int32_t *place, int64_t *slice, int64_t *rest, int threads) {
+    const int64_t count = (l->n + SLICE - 1) / SLICE;
+    packing w = {.l = *l, .place = place, .slice = slice, .rest = rest, .parts = threads};
+    dcdm_run(order_part, &w, sizeof w, threads);
     slice[0] = rest[0] = 0;
     for (int64_t k = 0; k < count; k++) slice[k + 1] += slice[k], rest[k + 1] += rest[k];
 }
 
-/* The rows of a level in their places, and the diagonal. */
-void dcdm_parts_pack(const parts_level *l, const int32_t *place, const parts_stage *to, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t from = 0; from < l->n; from += WINDOW) {
-        const int64_t end = from + WINDOW < l->n ? from + WINDOW : l->n;
+static void pack_part(void *arguments, int part) {
+    const packing *w = arguments;
+    const parts_level *l = &w->l;
+    const parts_stage *to = &w->to;
+    const int32_t *const place = w->place;
+    FOR_PART(window, windows(l), part, w->parts) {
+        const int64_t from = window * WINDOW, end = from + WINDOW < l->n ? from + WINDOW : l->n;
         int32_t unknown[WINDOW];
         for (int64_t i = from; i < end; i++) unknown[place[i] - from] = (int32_t)i;
         for (int64_t begin = from; begin < end; begin += SLICE) {
@@ -85,12 +107,31 @@ void dcdm_parts_pack(const parts_level *l, const int32_t *place, const parts_sta
     }
 }
 
+/* The rows of a level in their places, and the diagonal. */
+void dcdm_parts_pack(const parts_level *l, int32_t *place, const parts_stage *to, int threads) {
+    packing w = {.l = *l, .to = *to, .place = place, .parts = threads};
+    dcdm_run(pack_part, &w, sizeof w, threads);
+}
+
+typedef struct {
+    int64_t n;
+    const int32_t *place, *part, *next;
+    int32_t *to;
+    int parts;
+} leading;
+
+static void lead_part(void *arguments, int part) {
+    const leading *w = arguments;
+    const int32_t *const place = w->place;
+    FOR_PART(i, w->n, part, w->parts) w->to[place ? place[i] : i] = w->part[i] < 0 ? -1 : w->next[w->part[i]];
+}
+
 /* The unknown that each of n leads to: `next` of its part, at its place. place NULL: its number; may be in place then.
  */
 void dcdm_parts_lead(int64_t n, const int32_t *place, const int32_t *part, const int32_t *next, int32_t *to,
                      int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < n; i++) to[place ? place[i] : i] = part[i] < 0 ? -1 : next[part[i]];
+    leading w = {n, place, part, next, to, threads};
+    dcdm_run(lead_part, &w, sizeof w, threads);
 }
 
 /* Which of n unknowns lead to each of `count`: child, from first[count + 1] on, in their order. */

@@ -3,6 +3,19 @@
 
 #include "common.h"
 #include "parts/parts.h"
+#include "shared/node_team.h"
+
+/* What the parts of a kernel get: two levels, and of the rest what the kernel itself does. */
+typedef struct {
+    parts_level l, c;
+    int64_t bins[3][PARTS_BINS], next[3];
+    const float *strongest, *ways;
+    float *to, share, follows;
+    int32_t *parent;
+    uint8_t *joined;
+    int64_t *first, *room;
+    int parts;
+} setup_work;
 
 /* The axis along which two blocks adjoin; 3 for the same block. */
 INLINE int axis_between(const parts_level *l, int64_t a, int64_t b) {
@@ -12,12 +25,13 @@ INLINE int axis_between(const parts_level *l, int64_t a, int64_t b) {
     return apart == l->blocks[0] && l->blocks[1] > 1 ? 1 : 0;
 }
 
-/* The couplings along each axis beside those along the strongest axis of the same unknown, for the median unknown. */
-void dcdm_parts_seen(const parts_level *l, double seen[3], int threads) {
+static void seen_part(void *arguments, int part) {
+    setup_work *w = arguments;
+    const parts_level *l = &w->l;
     int64_t bins[3][PARTS_BINS] = {{0}};
-    const int64_t every = (l->n / 20000 + 1) | 1; /* a sample is enough */
-#pragma omp parallel for num_threads(threads) reduction(+ : bins) schedule(static)
-    for (int64_t i = 0; i < l->n; i += every) {
+    const int64_t every = (l->n / 5000 + 1) | 1; /* a sample is enough */
+    FOR_PART(sample, (l->n + every - 1) / every, part, w->parts) {
+        const int64_t i = sample * every;
         float along[4] = {0.0f};
         for (int64_t e = l->row[i]; e < l->row[i + 1]; e++)
             along[axis_between(l, l->block[i], l->block[l->column[e]])] += l->value[e];
@@ -25,17 +39,31 @@ void dcdm_parts_seen(const parts_level *l, double seen[3], int threads) {
         if (!(most > 0.0f)) continue;
         for (int a = 0; a < 3; a++) parts_count_share(bins[a], along[a], most);
     }
-    for (int a = 0; a < 3; a++) seen[a] = parts_median_share(bins[a]);
+    for (int a = 0; a < 3; a++)
+        for (int b = 0; b < PARTS_BINS; b++) __atomic_fetch_add(&w->bins[a][b], bins[a][b], __ATOMIC_RELAXED);
+}
+
+/* The couplings along each axis beside those along the strongest axis of the same unknown, for the median unknown. */
+void dcdm_parts_seen(const parts_level *l, double seen[3], int threads) {
+    setup_work w = {.l = *l, .parts = threads};
+    dcdm_run(seen_part, &w, sizeof w, threads);
+    for (int a = 0; a < 3; a++) seen[a] = parts_median_share(w.bins[a]);
+}
+
+static void strongest_part(void *arguments, int part) {
+    const setup_work *w = arguments;
+    const parts_level *l = &w->l;
+    FOR_PART(i, l->n, part, w->parts) {
+        float most = 0.0f;
+        for (int64_t e = l->row[i]; e < l->row[i + 1]; e++) most = l->value[e] > most ? l->value[e] : most;
+        w->to[i] = most;
+    }
 }
 
 /* The strongest coupling of each unknown. */
 void dcdm_parts_strongest(const parts_level *l, float *strongest, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < l->n; i++) {
-        float most = 0.0f;
-        for (int64_t e = l->row[i]; e < l->row[i + 1]; e++) most = l->value[e] > most ? l->value[e] : most;
-        strongest[i] = most;
-    }
+    setup_work w = {.l = *l, .to = strongest, .parts = threads};
+    dcdm_run(strongest_part, &w, sizeof w, threads);
 }
 
 /* The first of the unknowns that i is joined with so far. */
@@ -71,15 +99,15 @@ INLINE int32_t followed(const parts_level *l, const float *strongest, int64_t i,
     return found;
 }
 
-/* The parts of every block of the next level, next[3] of them: first[blocks + 1], l->part; an unknown without
- * couplings gets none. Couplings of at least `theta` times the strongest of both ends join; unknowns that nothing
- * joins follow others. parent, joined: [n] room. Returns how many parts there are. */
-int64_t dcdm_parts_divide(const parts_level *l, const int64_t next[3], double theta, double follows,
-                          const float *strongest, int32_t *parent, uint8_t *joined, int64_t *first, int threads) {
-    const int64_t blocks = next[0] * next[1] * next[2];
-    const float share = (float)theta;
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t b = 0; b < blocks; b++) {
+static void divide_part(void *arguments, int part) {
+    const setup_work *w = arguments;
+    const parts_level *l = &w->l;
+    const int64_t *const next = w->next;
+    const float *const strongest = w->strongest, share = w->share, follows = w->follows;
+    int32_t *const parent = w->parent;
+    uint8_t *const joined = w->joined;
+    int64_t *const first = w->first;
+    FOR_PART(b, next[0] * next[1] * next[2], part, w->parts) {
         int64_t from[3], to[3], count = 0;
         parts_children(l, next, b, from, to);
         PARTS_FOR(l, from, to, i, in) parent[i] = (int32_t)i, joined[i] = 0;
@@ -93,31 +121,50 @@ int64_t dcdm_parts_divide(const parts_level *l, const int64_t next[3], double th
             }
         }
         PARTS_FOR(l, from, to, i, in) {
-            const int32_t with = joined[i] ? -1 : followed(l, strongest, i, (float)follows, from, to);
+            const int32_t with = joined[i] ? -1 : followed(l, strongest, i, follows, from, to);
             if (with >= 0) join(parent, (int32_t)i, with);
         }
         PARTS_FOR(l, from, to, i, in) count += root(parent, (int32_t)i) == i && strongest[i] > 0.0f;
         first[b + 1] = count;
     }
-    first[0] = 0;
-    for (int64_t b = 0; b < blocks; b++) first[b + 1] += first[b];
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t b = 0; b < blocks; b++) {
+}
+
+static void number_part(void *arguments, int part) {
+    const setup_work *w = arguments;
+    const parts_level *l = &w->l;
+    const int64_t *const next = w->next;
+    const float *const strongest = w->strongest;
+    int32_t *const parent = w->parent;
+    FOR_PART(b, next[0] * next[1] * next[2], part, w->parts) {
         int64_t from[3], to[3];
-        int32_t number = (int32_t)first[b];
+        int32_t number = (int32_t)w->first[b];
         parts_children(l, next, b, from, to);
         PARTS_FOR(l, from, to, i, in)
             if (parent[i] == i) l->part[i] = strongest[i] > 0.0f ? number++ : -1;
         PARTS_FOR(l, from, to, i, in) l->part[i] = l->part[root(parent, (int32_t)i)];
     }
+}
+
+/* The parts of every block of the next level, next[3] of them: first[blocks + 1], l->part; an unknown without
+ * couplings gets none. Couplings of at least `theta` times the strongest of both ends join; unknowns that nothing
+ * joins follow others. parent, joined: [n] room. Returns how many parts there are. */
+int64_t dcdm_parts_divide(const parts_level *l, const int64_t next[3], double theta, double follows,
+                          const float *strongest, int32_t *parent, uint8_t *joined, int64_t *first, int threads) {
+    const int64_t blocks = next[0] * next[1] * next[2];
+    setup_work w = {.l = *l, .next = {next[0], next[1], next[2]}, .share = (float)theta, .follows = (float)follows,
+                    .strongest = strongest, .parent = parent, .joined = joined, .first = first, .parts = threads};
+    dcdm_run(divide_part, &w, sizeof w, threads);
+    first[0] = 0;
+    for (int64_t b = 0; b < blocks; b++) first[b + 1] += first[b];
+    dcdm_run(number_part, &w, sizeof w, threads);
     return first[blocks];
 }
 
-/* Where the unknowns of the next level c are, their s, and room for their rows: all couplings of their unknowns. */
-void dcdm_parts_room(const parts_level *l, const parts_level *c, int64_t *room, int threads) {
-    const int64_t blocks = c->blocks[0] * c->blocks[1] * c->blocks[2];
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t b = 0; b < blocks; b++) {
+static void room_part(void *arguments, int part) {
+    const setup_work *w = arguments;
+    const parts_level *l = &w->l, *c = &w->c;
+    int64_t *const room = w->room;
+    FOR_PART(b, c->blocks[0] * c->blocks[1] * c->blocks[2], part, w->parts) {
         int64_t from[3], to[3];
         parts_children(l, c->blocks, b, from, to);
         for (int64_t p = c->first[b]; p < c->first[b + 1]; p++) {
@@ -131,15 +178,21 @@ void dcdm_parts_room(const parts_level *l, const parts_level *c, int64_t *room, 
             c->s[l->part[i]] += l->s[i];
         }
     }
+}
+
+/* Where the unknowns of the next level c are, their s, and room for their rows: all couplings of their unknowns. */
+void dcdm_parts_room(const parts_level *l, const parts_level *c, int64_t *room, int threads) {
+    setup_work w = {.l = *l, .c = *c, .room = room, .parts = threads};
+    dcdm_run(room_part, &w, sizeof w, threads);
     room[0] = 0;
     for (int64_t p = 0; p < c->n; p++) room[p + 1] += room[p];
 }
 
-/* One over the couplings of each unknown within its part along each axis that is halved, 0 if there are none: half of
- * that lies between it and the middle of the part. ways: [n][3] */
-void dcdm_parts_ways(const parts_level *l, float *ways, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < l->n; i++) {
+static void ways_part(void *arguments, int part) {
+    const setup_work *w = arguments;
+    const parts_level *l = &w->l;
+    float *const ways = w->to;
+    FOR_PART(i, l->n, part, w->parts) {
         float sum[4] = {0.0f};
         for (int64_t e = l->row[i]; e < l->row[i + 1]; e++)
             if (l->part[l->column[e]] == l->part[i])
@@ -148,20 +201,29 @@ void dcdm_parts_ways(const parts_level *l, float *ways, int threads) {
     }
 }
 
-/* The rows of the next level at their room, lengths to row[p + 1]. ways: as above */
-void dcdm_parts_rows(const parts_level *l, const parts_level *c, const float *ways, const int64_t *room,
-                     int32_t *column, float *value, int threads) {
-    const int64_t blocks = c->blocks[0] * c->blocks[1] * c->blocks[2];
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t b = 0; b < blocks; b++) {
+/* One over the couplings of each unknown within its part along each axis that is halved, 0 if there are none: half of
+ * that lies between it and the middle of the part. ways: [n][3] */
+void dcdm_parts_ways(const parts_level *l, float *ways, int threads) {
+    setup_work w = {.l = *l, .to = ways, .parts = threads};
+    dcdm_run(ways_part, &w, sizeof w, threads);
+}
+
+static void rows_part(void *arguments, int part) {
+    const setup_work *work = arguments;
+    const parts_level *l = &work->l, *c = &work->c;
+    const float *const ways = work->ways;
+    const int64_t *const room = work->room, blocks = c->blocks[0] * c->blocks[1] * c->blocks[2];
+    int64_t end = room[c->first[first_of(blocks, part, work->parts)]]; /* of the rows of the blocks before */
+    FOR_PART(b, blocks, part, work->parts) {
+        const int64_t first = c->first[b], begin = end;
         int64_t from[3], to[3];
         parts_children(l, c->blocks, b, from, to);
-        for (int64_t p = c->first[b]; p < c->first[b + 1]; p++) c->row[p + 1] = 0;
+        for (int64_t p = first; p < c->first[b + 1]; p++) c->row[p + 1] = 0;
         PARTS_FOR(l, from, to, i, in) {
             const int32_t p = l->part[i];
             if (p < 0) continue;
-            int32_t *const to_column = column + room[p];
-            float *const to_value = value + room[p];
+            int32_t *const to_column = c->column + begin + room[p] - room[first];
+            float *const to_value = c->value + begin + room[p] - room[first];
             int64_t count = c->row[p + 1];
             for (int64_t e = l->row[i]; e < l->row[i + 1]; e++) {
                 const int32_t j = l->column[e], q = l->part[j];
@@ -177,23 +239,27 @@ void dcdm_parts_rows(const parts_level *l, const parts_level *c, const float *wa
             }
             c->row[p + 1] = count;
         }
+        for (int64_t p = first; p < c->first[b + 1]; p++) {
+            const int64_t at = begin + room[p] - room[first];
+            for (int64_t e = 0; e < c->row[p + 1]; e++, end++)
+                c->column[end] = c->column[at + e], c->value[end] = c->value[at + e];
+        }
     }
 }
 
-/* Where rows begin that have these lengths at [p + 1]; returns how many couplings they have. */
-int64_t dcdm_parts_begin(int64_t n, int64_t *row) {
-    row[0] = 0;
-    for (int64_t p = 0; p < n; p++) row[p + 1] += row[p];
-    return row[n];
-}
-
-/* Rows from their room, one behind the other. */
-void dcdm_parts_move(const parts_level *l, const int64_t *room, const int32_t *column, const float *value,
-                     int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t p = 0; p < l->n; p++)
-        for (int64_t e = l->row[p]; e < l->row[p + 1]; e++) {
-            l->column[e] = column[room[p] + e - l->row[p]];
-            l->value[e] = value[room[p] + e - l->row[p]];
-        }
+/* The rows of the next level, one behind the other, for which there is room as told; returns how many couplings they
+ * have. ways: as above */
+int64_t dcdm_parts_rows(const parts_level *l, const parts_level *c, const float *ways, int64_t *room, int threads) {
+    const int64_t blocks = c->blocks[0] * c->blocks[1] * c->blocks[2];
+    setup_work w = {.l = *l, .c = *c, .ways = ways, .room = room, .parts = threads};
+    dcdm_run(rows_part, &w, sizeof w, threads);
+    c->row[0] = 0;
+    for (int64_t p = 0; p < c->n; p++) c->row[p + 1] += c->row[p];
+    for (int t = 1; t < threads; t++) { /* what each part has to where it belongs */
+        const int64_t p = c->first[first_of(blocks, t, threads)], q = c->first[first_of(blocks, t + 1, threads)];
+        const int64_t count = c->row[q] - c->row[p];
+        memmove(c->column + c->row[p], c->column + room[p], (size_t)count * sizeof *c->column);
+        memmove(c->value + c->row[p], c->value + room[p], (size_t)count * sizeof *c->value);
+    }
+    return c->row[c->n];
 }

@@ -44,13 +44,15 @@ typedef struct {
     uint32_t seen, turn; /* number of the last command that it has taken; of values it has told or asked for */
 } team_rank;
 
-typedef struct {
+typedef struct dcdm_team {
     _Alignas(LINE) counter number; /* of commands so far */
     int64_t function;              /* bytes from `here` to the part function; 0: nothing more to serve */
-    int64_t parts;
+    int64_t parts, meets;          /* whether the parts meet */
     _Alignas(LINE) counter done;    /* ranks that have finished the last command */
-    _Alignas(LINE) counter arrived; /* at a barrier */
+    _Alignas(LINE) counter arrived; /* ranks, at a barrier */
     _Alignas(LINE) counter barriers;
+    _Alignas(LINE) counter met; /* parts, at a meeting */
+    _Alignas(LINE) counter meetings;
     _Alignas(LINE) counter asleep; /* ranks that sleep, for whatever */
     _Alignas(LINE) int64_t ranks, threads;
     int64_t shared[2]; /* of this turn and the last one: who is ahead of others is so by less than a barrier */
@@ -153,9 +155,18 @@ static void work(dcdm_team *t, int rank, part_function *function) {
         for (int part = first; part < parts; part += all) function(t->arguments, part);
         return;
     }
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-    for (int q = 0; q < threads; q++)
-        for (int part = first + q; part < parts; part += all) function(t->arguments, part);
+#pragma omp parallel num_threads(threads)
+    {
+        const int here = omp_get_num_threads();
+        if (here < threads && t->meets) {
+            fprintf(stderr, "petsc_dcdm: a rank has %d threads where it was to have %d: set OMP_NUM_THREADS to less\n",
+                    here, threads);
+            fflush(stderr);
+            _exit(1); /* the others would wait for what they do not come to */
+        }
+        for (int q = omp_get_thread_num(); q < threads; q += here)
+            for (int part = first + q; part < parts; part += all) function(t->arguments, part);
+    }
 }
 
 /* The next command; the arguments may be written to only where all have done the one before. */
@@ -203,13 +214,42 @@ void dcdm_team_serve(dcdm_team *t, int rank) {
     } while (function);
 }
 
+/* Returns when `all` have come here; `rounds` counts how often that was. */
+static void gather(dcdm_team *t, counter *arrived, counter *rounds, uint32_t all) {
+    const uint32_t before = atomic_load_explicit(rounds, memory_order_acquire);
+    if (atomic_fetch_add(arrived, 1) + 1 == all) {
+        atomic_store_explicit(arrived, 0, memory_order_relaxed);
+        count(t, rounds);
+    } else wait_for(t, rounds, before, 1);
+}
+
 /* Returns when all ranks have come here. */
-void dcdm_team_barrier(dcdm_team *t) {
-    const uint32_t before = atomic_load_explicit(&t->barriers, memory_order_acquire);
-    if (atomic_fetch_add(&t->arrived, 1) + 1 == t->ranks) {
-        atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
-        count(t, &t->barriers);
-    } else wait_for(t, &t->barriers, before, 1);
+void dcdm_team_barrier(dcdm_team *t) { gather(t, &t->arrived, &t->barriers, (uint32_t)t->ranks); }
+
+void dcdm_meet(const dcdm_meeting *m) {
+    if (m->count == 1) return;
+    if (m->node) gather(m->node, &m->node->met, &m->node->meetings, (uint32_t)m->count);
+    else {
+#pragma omp barrier
+    }
+}
+
+void dcdm_run_together(part_function *function, void *arguments, size_t size, int parts) {
+    dcdm_meeting *m = arguments;
+    if (current && parts > 1) {
+        *m = (dcdm_meeting){current, parts < current->threads ? parts : (int)current->threads};
+        current->meets = 1;
+        dcdm_run(function, arguments, size, m->count);
+        current->meets = 0;
+        return;
+    }
+    m->node = NULL;
+#pragma omp parallel num_threads(parts) if (parts > 1)
+    {
+        if (omp_get_thread_num() == 0) m->count = omp_get_num_threads();
+#pragma omp barrier
+        function(arguments, omp_get_thread_num());
+    }
 }
 
 /* What the leader has of `value`, on all ranks. */
@@ -265,24 +305,6 @@ int dcdm_team_map(int file, int64_t bytes, void *address) {
 }
 
 void dcdm_team_unmap(void *address, int64_t bytes) { munmap(address, (size_t)bytes); }
-
-typedef struct {
-    char *begin;
-    int64_t bytes;
-    int parts;
-} filling;
-
-static void fill_part(void *arguments, int part) {
-    const filling *f = arguments;
-    const int64_t first = first_of(f->bytes, part, f->parts);
-    memset(f->begin + first, 0, (size_t)(first_of(f->bytes, part + 1, f->parts) - first));
-}
-
-/* Zeros. */
-void dcdm_clear(void *begin, int64_t bytes, int threads) {
-    filling f = {begin, bytes, threads};
-    dcdm_run(fill_part, &f, sizeof f, threads);
-}
 
 /* Memory that is zeroed, a piece after the other. */
 typedef struct {

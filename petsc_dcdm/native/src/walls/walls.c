@@ -265,6 +265,8 @@ static void torn_part(void *arguments, int part) {
     int64_t living = 0, torn = 0;
     const int64_t end = first_of(my * mz, part + 1, all->parts);
     for (int64_t line = first_of(my * mz, part, all->parts); line < end; line++) {
+        if (torn) __atomic_fetch_add(&all->torn, torn, __ATOMIC_RELAXED), torn = 0;
+        if (__atomic_load_n(&all->torn, __ATOMIC_RELAXED) > g->enough) break;
         const int64_t z = 1 + bz * (line / my), y = 1 + by * (line % my);
         for (int64_t first = 0; first < mx; first += SEGMENT) {
             const int64_t last = first + SEGMENT < mx ? first + SEGMENT : mx;
@@ -291,7 +293,7 @@ static void torn_part(void *arguments, int part) {
     __atomic_fetch_add(&all->torn, torn, __ATOMIC_RELAXED);
 }
 
-/* Counts of living and of torn coarse cells. */
+/* Counts of living and of torn coarse cells, neither of them all if more than enough are torn. */
 void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
     tearing all = {.g = *g, .parts = threads};
     dcdm_run(torn_part, &all, sizeof all, threads);

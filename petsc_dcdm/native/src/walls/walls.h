@@ -11,6 +11,7 @@ typedef struct {
     int64_t block[3];
     double weak;
     int64_t skinless;
+    int64_t enough;          /* torn cells: with more of them it does not matter how many there are */
     const uint8_t *cells;    /* or NULL: the faces packed, see packed.h, at the same places; then face is not used */
     double c[3];
 } walls_grid;
