@@ -5,6 +5,7 @@
 #include "cycle/advance.h"
 #include "cycle/operator.h"
 #include "lattice/lattice.h"
+#include "setup/levels.h"
 #include "setup/setup.h"
 #include "coarse/band.h"
 #include "parts/part_cycle.h"
@@ -40,6 +41,11 @@ static const field_layout layouts[] = {
     FIELD(pitch_w), FIELD(pitch_r), FIELD(origin), FIELD(c_x), FIELD(c_r), FIELD(c_w), FIELD(c_s), FIELD(share_x),
     FIELD(share_r), FIELD(share_w), FIELD(c_pitch_w), FIELD(c_pitch_r), FIELD(c_origin), FIELD(range), FIELD(own),
     FIELD(active), FIELD(taken), FIELD(lock), FIELD(classes), FIELD(class_source),
+#undef OF
+#define OF dcdm_levels
+    WHOLE, FIELD(level), FIELD(count), FIELD(threads), FIELD(bytes), FIELD(memory), FIELD(work), FIELD(network),
+    FIELD(prepared), FIELD(setup), FIELD(coarse), FIELD(coarse_pitch_z), FIELD(coarse_pitch_y), FIELD(coarse_threads),
+    FIELD(active),
 #undef OF
 #define OF dcdm_operator
     WHOLE, FIELD(packed), FIELD(words), FIELD(s_index), FIELD(s_pitch_w), FIELD(s_pitch_r), FIELD(s_origin),
