@@ -46,6 +46,7 @@ def _kernels() -> ctypes.CDLL:
     signatures = {
         "dcdm_band_number": (i64, [grid, pointer, pointer, ctypes.POINTER(i64)]),
         "dcdm_band_back": (i64, [i64, i64]),
+        "dcdm_band_places": (None, [pointer, *[i64] * 6, pointer]),
         "dcdm_band_factor": (i64, [grid, pointer, band, ctypes.c_double, pointer]),
         "dcdm_band_solve": (None, [band, pointer, pointer]),
     }
@@ -100,6 +101,14 @@ class BandFactors:
         """The same for an operator of the same shape; False as from `factor`, or where that is not `cheap`."""
         self._set(operator)
         return self.cheap and self.factor()
+
+    def places(self, origin: int, pitch_y: int, pitch_z: int) -> np.ndarray:
+        """int32: where the unknowns are in arrays of these pitches whose element ``origin`` is the first cell."""
+        _, ny, nx = self.shape
+        place = np.empty(self.unknowns, np.int32)
+        numbers = self.unknowns, nx, ny, origin, pitch_y, pitch_z
+        self._c.dcdm_band_places(address_of(self.cells), *numbers, address_of(place))
+        return place
 
     def banded(self, place: np.ndarray) -> _Band:
         """What C sees of it, for right-hand sides and solutions that have the unknowns at ``place`` (int32), which is

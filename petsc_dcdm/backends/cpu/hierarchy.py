@@ -255,13 +255,9 @@ class CpuHierarchy:
     def _places_of(self, band: BandFactors) -> np.ndarray:
         """int32: where the arrays of the coarsest level have the unknowns of the coarse solver."""
         level = self._stages[-1].geometry
-        pitches = (level.shape[1] + 2) * level.pitch, level.pitch, 1
-        along = [
-            (np.arange(n, dtype=np.int32) - part.start) * pitch
-            for n, part, pitch in zip(band.shape, self._coarse_box, pitches, strict=True)
-        ]
-        places = (level.origin + along[0])[:, None, None] + along[1][:, None] + along[2]
-        return places.reshape(-1)[band.cells]
+        pitch_z, pitch_y, origin = (level.shape[1] + 2) * level.pitch, level.pitch, level.origin
+        z, y, x = (part.start for part in self._coarse_box)
+        return band.places(origin - z * pitch_z - y * pitch_y - x, pitch_y, pitch_z)
 
     def _run(self, kernel: Callable[..., None], *arguments: object) -> None:
         """Where there is a box."""

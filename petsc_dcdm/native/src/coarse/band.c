@@ -64,6 +64,16 @@ int64_t dcdm_band_number(const dcdm_band_grid *g, int32_t *number, int32_t *cell
     return count;
 }
 
+/* Where unknowns are in arrays whose element `origin` is the first of the cells, at these pitches; cells are numbered
+ * along x, nx of them, then y, then z. */
+void dcdm_band_places(const int32_t *cells, int64_t unknowns, int64_t nx, int64_t ny, int64_t origin, int64_t pitch_y,
+                      int64_t pitch_z, int32_t *place) {
+    for (int64_t i = 0; i < unknowns; i++) {
+        const int32_t line = cells[i] / (int32_t)nx, x = cells[i] % (int32_t)nx;
+        place[i] = (int32_t)(origin + line / (int32_t)ny * pitch_z + line % (int32_t)ny * pitch_y + x);
+    }
+}
+
 /* What row i has of L in column j of its band, j <= i. */
 INLINE double *entry(const side *h, int64_t i, int64_t j) { return h->lower + i * (h->width + 1) + h->width - (i - j); }
 
