@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -89,6 +88,26 @@ class SetUp(ctypes.Structure):
     ]
 
 
+#: Kinds of memory of a hierarchy: of levels, zero or of whatever it holds, and the same of what set-up alone wants.
+ZEROS, ROOM, PASSING_ZEROS, PASSING_ROOM, MEMORIES = range(5)
+
+
+@mirrors("dcdm_levels")
+class Levels(ctypes.Structure):
+    """dcdm_levels of levels.h."""
+
+    _fields_ = [
+        ("level", _pointer),
+        *[(name, _i64) for name in ("count", "threads")],
+        ("bytes", _i64 * MEMORIES),
+        ("memory", _pointer * MEMORIES),
+        *[(name, _pointer) for name in ("work", "network", "prepared", "setup")],
+        ("coarse", _pointer * 4),
+        *[(name, _i64) for name in ("coarse_pitch_z", "coarse_pitch_y", "coarse_threads")],
+        ("active", _pointer),
+    ]
+
+
 @mirrors("dcdm_operator")
 class Operator(ctypes.Structure):
     """dcdm_operator of operator.h."""
@@ -137,13 +156,15 @@ def kernels(half: bool = True) -> ctypes.CDLL:
         "dcdm_setup_bytes": (_i64, [level]),
         "dcdm_prepared_bytes": (_i64, []),
         "dcdm_prepare": (None, [ctypes.POINTER(Network), *[i32] * 4, _pointer]),
-        "dcdm_count_blocks": (_i64, [level, i32]),
+        "dcdm_size_levels": (None, [ctypes.POINTER(Levels)]),
+        "dcdm_place_levels": (None, [ctypes.POINTER(Levels)]),
+        "dcdm_make_levels": (None, [ctypes.POINTER(Levels)]),
         "dcdm_set_up": (None, [level, ctypes.POINTER(Network), ctypes.POINTER(SetUp), _pointer, i32]),
         "dcdm_join_shares": (None, [level, ctypes.POINTER(SetUp), i32]),
         "dcdm_active": (_i64, [_pointer, _pointer, _i64, _i64, _pointer, _pointer, _i64, _pointer, i32]),
         "dcdm_bounds": (None, [*[_pointer] * 4, i32, *[_i64] * 5, _pointer, i32]),
         "dcdm_packed_bounds": (None, [_pointer, *[_i64] * 5, _pointer]),
-        "dcdm_share_out": (None, [level, *[_i64] * 4, _pointer]),
+        "dcdm_share_out": (None, [level, *[_i64] * 3]),
         "dcdm_load": (None, [level, _pointer, f64, i32]),
         "dcdm_unload": (None, [level, _pointer, f64, i32]),
         "dcdm_down": (None, [_pointer, _pointer, _pointer, i32, _pointer, f64, i32]),
@@ -162,47 +183,37 @@ def kernels(half: bool = True) -> ctypes.CDLL:
     return declared(c, signatures)
 
 
-@dataclass(frozen=True)
 class Geometry:
-    """How the arrays of a level lie in memory; see common.h. `flat`: the grid is one cell thick in z. `rings`: the
-    axes (z, y, x) along which the first and the last cell here, of two or more, are neighbours. `memory` makes zeros,
-    `room` what may hold anything.
+    """How the arrays of a level lie in memory; see common.h. `flat`: the grid is one cell thick in z, and so are they.
+    `rings`: the axes (z, y, x) along which the first and the last cell here, of two or more, are neighbours. `memory`
+    makes zeros, `room` what may hold anything.
+
+    `planes`: numbers of planes and of rows in a plane (n_w, n_r); `pitches`: from plane to plane and from row to row
+    (pitch_w, pitch_r); `origin`: element of the first cell; `size`: elements of an array.
     """
 
-    shape: tuple[int, int, int]
-    flat: bool
-    rings: tuple[bool, bool, bool] = (False, False, False)
-    memory: Callable[[int, type], np.ndarray] = aligned_zeros
-    room: Callable[[int, type], np.ndarray] = aligned_empty
-
-    @functools.cached_property
-    def pitch(self) -> int:
-        if self.rings[2]:
-            return (self.shape[2] + ALIGN - 1) // ALIGN * ALIGN + ALIGN
-        return (self.shape[2] + 2 + ALIGN - 1) // ALIGN * ALIGN
-
-    @functools.cached_property
-    def origin(self) -> int:
-        return ALIGN + (self.shape[1] + 2 + 1) * self.pitch
-
-    @property
-    def planes(self) -> tuple[int, int]:
-        """Number of planes and of rows in a plane (n_w, n_r)."""
-        nz, ny, _ = self.shape
-        return (ny, 1) if self.flat else (nz, ny)
-
-    @functools.cached_property
-    def pitches(self) -> tuple[int, int]:
-        """From plane to plane and from row to row (pitch_w, pitch_r)."""
-        return (self.pitch if self.flat else (self.shape[1] + 2) * self.pitch), self.pitch
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        flat: bool,
+        rings: tuple[bool, bool, bool] = (False, False, False),
+        memory: Callable[[int, type], np.ndarray] = aligned_zeros,
+        room: Callable[[int, type], np.ndarray] = aligned_empty,
+    ) -> None:
+        self.shape, self.flat, self.rings, self.memory, self.room = shape, flat, rings, memory, room
+        nz, ny, nx = shape
+        row = self.pitch = -(-nx // ALIGN) * ALIGN + ALIGN if rings[2] else -(-(nx + 2) // ALIGN) * ALIGN
+        self.planes = (ny, 1) if flat else (nz, ny)
+        self.pitches = (row if flat else (ny + 2) * row), row
+        self.origin = ALIGN + self.pitches[0] + (0 if flat else row)
+        self.size = (self.planes[0] + 2) * self.pitches[0] + 2 * ALIGN
 
     def zeros(self, dtype: type = np.float32) -> Padded:
         return self.several(1, dtype)[0]
 
     def several(self, count: int, dtype: type = np.float32, zeros: bool = True) -> list[Padded]:
         """So many arrays, one behind the other: to be had in the time of one. Not ``zeros``: of whatever they hold."""
-        nz, ny, _ = self.shape
-        size = (nz + 2) * (ny + 2) * self.pitch + 2 * ALIGN
+        size = self.size
         buffer = (self.memory if zeros else self.room)(count * size, dtype)
         address, step = address_of(buffer), size * buffer.itemsize
         return [Padded(self, buffer[i * size : (i + 1) * size], address + i * step) for i in range(count)]
@@ -216,7 +227,8 @@ class Geometry:
                 f"elements, and the C kernels can number {MAX_PLANE}: use more ranks"
             )
 
-    def level(self) -> Level:
+    def level(self, **more: int) -> Level:
+        """A level of such arrays that has no memory yet, with `more` of its fields."""
         n_w, n_r = self.planes
         pitch_w, pitch_r = self.pitches
         return Level(
@@ -232,11 +244,14 @@ class Geometry:
             wrap_w=int(self.rings[1 if self.flat else 0]),
             wrap_r=int(self.rings[1] and not self.flat),
             wrap_x=int(self.rings[2]),
+            **more,
         )
 
 
 class Padded:
-    """One array of a level: `view` (nz + 2, ny + 2, nx + 2) with its halo, `inner` without, `address` for C."""
+    """One array of a level: `view` (nz + 2, ny + 2, nx + 2) with its halo, `inner` without, `address` for C. Of a flat
+    grid the three layers of the view are one: nothing is below or above it.
+    """
 
     def __init__(self, geometry: Geometry, buffer: np.ndarray, address: int) -> None:
         self.buffer, self.address = buffer, address
@@ -247,7 +262,7 @@ class Padded:
         """The array with its halo."""
         nz, ny, nx = self._geometry.shape
         row, item = self._geometry.pitch, self.buffer.itemsize
-        strides = ((ny + 2) * row * item, row * item, item)
+        strides = (0 if self._geometry.flat else (ny + 2) * row * item, row * item, item)
         shape = (nz + 2, ny + 2, nx + 2)
         return np.ndarray(shape, self.buffer.dtype, self.buffer.data, (ALIGN - 1) * item, strides)
 

@@ -15,7 +15,7 @@ from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.grid.spans import record_with
 from petsc_dcdm.solver.coarse.band import BandCoarseSolver
 
-SHAPES: list[Shape] = [(7, 9, 5), (1, 12, 17), (17, 1, 12), (1, 1, 40), (3, 20, 4), (1, 1, 1)]
+SHAPES: list[Shape] = [(7, 9, 5), (1, 12, 17), (17, 1, 12), (1, 1, 40), (3, 20, 4), (2, 40, 2), (1, 45, 4), (1, 1, 1)]
 
 
 def operator(shape: Shape, seed: int, solid: float = 0.2) -> CoarseOperator:
@@ -34,6 +34,18 @@ def dense(a: CoarseOperator, shift: float) -> np.ndarray:
         ):
             matrix[low, high] = matrix[high, low] = -face.ravel()[high]
     return matrix
+
+
+def test_two_threads_give_the_numbers_of_one() -> None:
+    """From either end, where there is so much to do that two take part."""
+    a, found = operator((1, 60, 70), 1), []
+    r = np.random.default_rng(1).standard_normal(a.shape).astype(np.float32)
+    for threads in (1, 2):
+        factors = BandFactors(a, 1e-3, threads)
+        assert factors.factor() and factors.band.back > 1000 and factors.unknowns * factors.width > 100000
+        found.append(np.zeros(a.shape, np.float32))
+        factors.solve(r, found[-1])
+    assert (found[0] == found[1]).all() and found[0].any()
 
 
 @pytest.mark.parametrize("shape", SHAPES)

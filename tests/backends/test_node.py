@@ -230,10 +230,10 @@ def test_error_on_one_rank(victim):
         2,
         SOLVE
         + f"""
-def broken(self, info):
+def broken(self, active):
     raise MemoryError("none left")
 if rank == {victim}:
-    CpuLevels._add_level = broken
+    CpuLevels._of_all_ranks = broken
 solve(A, b, pc_dcdm_box="node")
 """,
         timeout=30,

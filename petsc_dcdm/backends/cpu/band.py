@@ -22,8 +22,7 @@ class _Band(ctypes.Structure):
     """dcdm_band of band.h."""
 
     _fields_ = [
-        ("unknowns", ctypes.c_int64),
-        ("width", ctypes.c_int64),
+        *[(name, ctypes.c_int64) for name in ("unknowns", "width", "back", "threads")],
         *[(name, ctypes.c_void_p) for name in ("lower", "inverse", "vector", "place")],
     ]
 
@@ -46,6 +45,8 @@ def _kernels() -> ctypes.CDLL:
     i64, pointer, grid, band = ctypes.c_int64, ctypes.c_void_p, ctypes.POINTER(_Grid), ctypes.POINTER(_Band)
     signatures = {
         "dcdm_band_number": (i64, [grid, pointer, pointer, ctypes.POINTER(i64)]),
+        "dcdm_band_back": (i64, [i64, i64]),
+        "dcdm_band_places": (None, [pointer, *[i64] * 6, pointer]),
         "dcdm_band_factor": (i64, [grid, pointer, band, ctypes.c_double, pointer]),
         "dcdm_band_solve": (None, [band, pointer, pointer]),
     }
@@ -53,15 +54,16 @@ def _kernels() -> ctypes.CDLL:
 
 
 class BandFactors:
-    """L L' of an operator of which this rank has all, diagonals raised by the part ``shift`` of them.
+    """L L' of an operator of which this rank has all, diagonals raised by the part ``shift`` of them. Two ``threads``
+    work from either end, and give the same numbers as one.
 
     `unknowns` are its active cells, `width` is how far the numbers of neighbours lie apart. Not collective. Raises
     KernelsUnavailable.
     """
 
-    def __init__(self, operator: CoarseOperator, shift: float) -> None:
+    def __init__(self, operator: CoarseOperator, shift: float, threads: int = 1) -> None:
         self._c = _kernels()
-        self.shape, self._shift = operator.shape, shift
+        self.shape, self._shift, self._threads = operator.shape, shift, threads
         self._set(operator)
 
     def _set(self, operator: CoarseOperator) -> None:
@@ -87,11 +89,12 @@ class BandFactors:
 
     def factor(self) -> bool:
         """Make the factors. False where a pivot is not positive: the operator is not positive definite."""
-        n = self.unknowns
-        self._lower = aligned_empty(n * (self.width + 1), np.float64)
-        self._inverse, self._vector = np.empty(n), np.empty(n + self.width)
+        self._back = self._c.dcdm_band_back(self.unknowns, self.width)
+        rows = self.unknowns + (self.width if self._back else 0)  # those of the middle come from both ends
+        self._lower = aligned_empty(rows * (self.width + 1), np.float64)
+        self._inverse, self._vector = np.empty(rows), np.empty(rows + 2 * self.width)
         self.band = self.banded(self.cells)
-        column, number = np.empty(max(2 * self.width, 1)), self._number_at
+        column, number = np.empty(max(4 * self.width, 1)), self._number_at
         return not self._c.dcdm_band_factor(self._grid, number, self.band, self._shift, address_of(column))
 
     def update(self, operator: CoarseOperator) -> bool:
@@ -99,12 +102,20 @@ class BandFactors:
         self._set(operator)
         return self.cheap and self.factor()
 
+    def places(self, origin: int, pitch_y: int, pitch_z: int) -> np.ndarray:
+        """int32: where the unknowns are in arrays of these pitches whose element ``origin`` is the first cell."""
+        _, ny, nx = self.shape
+        place = np.empty(self.unknowns, np.int32)
+        numbers = self.unknowns, nx, ny, origin, pitch_y, pitch_z
+        self._c.dcdm_band_places(address_of(self.cells), *numbers, address_of(place))
+        return place
+
     def banded(self, place: np.ndarray) -> _Band:
         """What C sees of it, for right-hand sides and solutions that have the unknowns at ``place`` (int32), which is
         to live as long.
         """
         arrays = (self._lower, self._inverse, self._vector, place)
-        return _Band(self.unknowns, self.width, *map(address_of, arrays))
+        return _Band(self.unknowns, self.width, self._back, self._threads, *map(address_of, arrays))
 
     def solve(self, r: np.ndarray, x: np.ndarray) -> None:
         """``x = A^-1 r`` at active cells, float32 (nz, ny, nx), C-contiguous."""

@@ -14,10 +14,9 @@ from math import prod
 import numpy as np
 
 from petsc_dcdm.backends.cpu.band import BandFactors
-from petsc_dcdm.backends.cpu.levels import Box
-from petsc_dcdm.backends.cpu.setup import CpuLevels, plus, steps_of
+from petsc_dcdm.backends.cpu.levels import Box, plus, steps_of
+from petsc_dcdm.backends.cpu.setup import CpuLevels
 from petsc_dcdm.grid.layout import Exchange, Layout, Reach
-from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.grid.spans import recording, span
 from petsc_dcdm.native.binding import ALIGN, Geometry, Level, Padded
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
@@ -74,6 +73,7 @@ class CpuHierarchy:
         made = CpuLevels(file, w, s, layout, threads, half, team)
         self.team = team
         self._kernels, self._stages, self._box = made.kernels, made.stages, made.box
+        self._levels, self._work, self._memory = made.levels, made.work, made.memory
         self._halo, self._empty = made.halo, made.empty
         self.levels, self.coarse, self._coarse_box = made.infos, made.coarse, made.coarse_box
         self._steps = steps_of(file)
@@ -85,7 +85,11 @@ class CpuHierarchy:
         self.coarse_solve: CoarseSolve = unset_coarse_solve
         self._factors: tuple[CoarseSolve, ctypes.Structure] | None = None
         self._whole: tuple[CoarseSolve, tuple[int, ...]] | None = None
-        self._prepare([made.parents_around(i) for i in range(len(layout.plan))])
+        self._count = len(layout.plan)
+        # Where no box adjoins a level sees the next one as that is.
+        self._finest, self._parents_at = self._levels[0], ctypes.addressof(self._levels) + ctypes.sizeof(Level)
+        if self._halo:
+            self._look_beyond()
 
     def _count_flops(self) -> float:
         """Of this rank in one cycle: a sweep is a product with the stencil, a difference, and a weighted sum; a leg has
@@ -99,34 +103,16 @@ class CpuHierarchy:
             work += (self._visits if number else 1) * 2 * (self._steps * sweep + 2) * cells
         return work
 
-    def _prepare(self, around: list[tuple[Shape, Shape]]) -> None:
-        """Everything that apply must not do: fields, workspaces, pointers, messages. around: how many cells of the next
-        level below and above the box have children in the arrays of each.
-        """
-        count = len(self._stages) - 1
-        for i, stage in enumerate(self._stages):
-            finest, coarsest = i == 0, i == count
-            stage.add_fields(
-                x=not coarsest, y=self._halo or not finest or coarsest, r=self._halo or not finest or coarsest
-            )
-            if not coarsest or count == 0:
-                stage.share_out(self._threads)
-        self._levels = (Level * (count + 1))(*(stage.level for stage in self._stages))
-        self._work = (ctypes.c_void_p * max(count, 1))(*(stage.work.ctypes.data for stage in self._stages[:-1]))
-        self._count = count
-        self._parents = (Level * max(count, 1))(*self._levels[1:])
-        self._finest = self._stages[0].level
-        if count == 0:
-            nz, ny, nx = self._layout.shape
-            self._finest.full_r, self._finest.full_w = nx, nx if nz == 1 else nx * ny
-        if not self._halo:
-            return
-        self._windows = [self._stages[0].window((0, 0, 0), (0, 0, 0), ALIGN)]
+    def _look_beyond(self) -> None:
+        """What legs see of their levels where boxes of other ranks adjoin, and their messages."""
+        stages, plan = self._stages, self._layout.plan
+        self._windows = [stages[0].window((0, 0, 0), (0, 0, 0), ALIGN)]
+        for stage, next_, axes in zip(stages, stages[1:], plan, strict=False):
+            self._windows.append(next_.window(*stage.parents_around(axes), 1))
         self._finest = self._windows[0].level
-        self._finest.full_w, self._finest.full_r = self._stages[0].level.full_w, self._stages[0].level.full_r
-        for i, stage in enumerate(self._stages[1:]):
-            self._windows.append(stage.window(*around[i], 1))
-            self._parents[i] = self._windows[-1].level
+        self._finest.full_w, self._finest.full_r = self._levels[0].full_w, self._levels[0].full_r
+        self._parents = (Level * max(self._count, 1))(*(window.level for window in self._windows[1:]))
+        self._parents_at = ctypes.addressof(self._parents)
         self._make_exchanges()
 
     def _make_exchanges(self) -> None:
@@ -214,9 +200,7 @@ class CpuHierarchy:
     @property
     def memory(self) -> int:
         """Bytes of the levels' weights, fields and vectors on this rank."""
-        kept = [value for stage in self._stages for value in vars(stage).values()]
-        arrays = [value.buffer if isinstance(value, Padded) else value for value in kept]
-        return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
+        return sum(memory.nbytes for memory in self._memory)
 
     @property
     def geometry(self) -> Geometry:
@@ -276,13 +260,9 @@ class CpuHierarchy:
     def _places_of(self, band: BandFactors) -> np.ndarray:
         """int32: where the arrays of the coarsest level have the unknowns of the coarse solver."""
         level = self._stages[-1].geometry
-        pitches = (level.shape[1] + 2) * level.pitch, level.pitch, 1
-        along = [
-            (np.arange(n, dtype=np.int32) - part.start) * pitch
-            for n, part, pitch in zip(band.shape, self._coarse_box, pitches, strict=True)
-        ]
-        places = (level.origin + along[0])[:, None, None] + along[1][:, None] + along[2]
-        return places.reshape(-1)[band.cells]
+        pitch_z, pitch_y, origin = (level.shape[1] + 2) * level.pitch, level.pitch, level.origin
+        z, y, x = (part.start for part in self._coarse_box)
+        return band.places(origin - z * pitch_z - y * pitch_y - x, pitch_y, pitch_z)
 
     def _run(self, kernel: Callable[..., None], *arguments: object) -> None:
         """Where there is a box."""
@@ -306,8 +286,8 @@ class CpuHierarchy:
     def _from(self, level: int) -> tuple[int, int, int]:
         """The addresses that the kernels want for legs that begin at a level."""
         size, pointer = ctypes.sizeof(Level) * level, ctypes.sizeof(ctypes.c_void_p) * level
-        levels, parents, work = (ctypes.addressof(a) for a in (self._levels, self._parents, self._work))
-        return levels + size, parents + size, work + pointer
+        levels, work = ctypes.addressof(self._levels), ctypes.addressof(self._work)
+        return levels + size, self._parents_at + size, work + pointer
 
     def _down(self, first: int, r: int | None, scale: float) -> None:
         """From a level to the solution on the coarsest; from the finest, of the right-hand side `r`, or from the second

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import functools
 import itertools
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,14 +11,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from petsc_dcdm.grid.shape import Periodic, Shape
-from petsc_dcdm.native.binding import ALIGN, MAX_STEPS, OMEGA, Geometry, Network, Padded, kernels
+from petsc_dcdm.native.binding import Geometry, Level, Network, Padded, kernels
 from petsc_dcdm.native.memory import LARGE, address_of, aligned_empty, aligned_zeros
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.network.weights import ModelFile
-from petsc_dcdm.stencil.packed import PackedStencil
-
-FEWEST = 1500
-"""Cells that are worth a part of their own: a leg takes some 4 microseconds on them, two threads meet in one or two."""
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -108,16 +104,12 @@ def pack_network(tensors: dict[str, np.ndarray], axes: Axes, global_shape: Shape
 
 
 class Stage:
-    """A level of the cycle: what the kernels see of it, and the arrays that this keeps alive.
+    """A level of the cycle: what the kernels see of it, and views of its arrays, which lie in the memory of all levels.
 
-    Its arrays cover this rank's box of `shape` and, where boxes of other ranks adjoin, `low` and `high` cells (z, y, x)
+    The arrays cover this rank's box of `shape` and, where boxes of other ranks adjoin, `low` and `high` cells (z, y, x)
     around it; `own` is the box in them. `rings`: the axes (z, y, x) that it covers whole and that are periodic, if they
-    have more than one cell.
+    have more than one cell. `whole`: cells (z, y, x) of the rank's box, of which this may be a part.
     """
-
-    x: Padded
-    y: Padded
-    r: Padded
 
     def __init__(
         self,
@@ -127,35 +119,75 @@ class Stage:
         flat: bool,
         axes: Axes,
         steps: int,
-        half: bool,
         halo: bool,
-        threads: int,
+        whole: Shape,
         team: Workers,
+        threads: int,
     ) -> None:
         self._team = team
         self.low, self.high = around
         nz, ny, nx = (a + n + b for a, n, b in zip(self.low, shape, self.high, strict=True))
         z, y, x = (ring and n > 1 for ring, n in zip(rings, shape, strict=True))
-        geometry = self.geometry = Geometry((nz, ny, nx), flat, (z, y, x), partial(_zeros, team, threads), team.room)
+        self.geometry = Geometry((nz, ny, nx), flat, (z, y, x), partial(zeros_for, team, threads), team.room)
         self.own = box_at(self.low, shape)
-        c = self.level = geometry.level()
-        c.half_x, c.half_r, c.half_w = (int(axis in axes) for axis in roles(geometry.flat))
-        c.steps, c.halo = steps, int(halo)
-        _, c.stop_r, c.stop_x = (own.stop for own in self.own_by_role())
-        self.range = team.zeros(2 * c.n_w * c.n_r, np.int32).reshape(c.n_w, c.n_r, 2)
-        c.range = address_of(self.range)
-        if axes:
-            c.block_count = kernels().dcdm_count_blocks(ctypes.byref(c), threads)
-            self.block_class = team.zeros(c.n_w * c.n_r * -(-c.n_x // ALIGN), np.uint8)
-            self.block_start = team.zeros(c.n_w * c.n_r, np.int64)
-            self.class_value = team.zeros(256 * (OMEGA + MAX_STEPS), np.float32)
-            # Room for every block; blocks that turn out to have a class take none of it, and the rest is never touched.
-            kind = np.uint16 if half else np.float32
-            self.blocks = team.room(c.block_count * ALIGN * OMEGA, kind)
-            self.omegas = team.room(c.block_count * ALIGN * steps, kind)
-            c.block_class, c.block_start = address_of(self.block_class), address_of(self.block_start)
-            c.class_value = address_of(self.class_value)
-            c.blocks, c.omegas = address_of(self.blocks), address_of(self.omegas)
+        x_, r, w = roles(flat)
+        self.level = self.geometry.level(
+            half_x=int(x_ in axes),
+            half_r=int(r in axes),
+            half_w=int(w in axes),
+            full_r=whole[2],
+            full_w=whole[2] if flat else whole[1] * whole[2],
+            steps=steps,
+            halo=int(halo),
+            parts=1,
+        )
+        _, self.level.stop_r, self.level.stop_x = (own.stop for own in self.own_by_role())
+
+    def live_in(self, level: Level, memory: np.ndarray) -> None:
+        """From now on the level is this one, whose arrays are in this uint8 memory."""
+        self.level, self._memory, self._begin = level, memory, address_of(memory)
+
+    def _array(self, address: int, size: int, dtype: type) -> np.ndarray:
+        begin = address - self._begin
+        found: np.ndarray = self._memory[begin : begin + size * np.dtype(dtype).itemsize].view(dtype)
+        return found
+
+    def _field(self, address: int) -> Padded:
+        return Padded(self.geometry, self._array(address, self.geometry.size, np.float32), address)
+
+    @functools.cached_property
+    def x(self) -> Padded:
+        """Iterate; not of the coarsest level."""
+        return self._field(self.level.x)
+
+    @functools.cached_property
+    def y(self) -> Padded:
+        """Result; of the finest level where other boxes adjoin, or if there is no other."""
+        return self._field(self.level.y)
+
+    @functools.cached_property
+    def r(self) -> Padded:
+        """Right-hand side, of the levels that have a result."""
+        return self._field(self.level.r)
+
+    @property
+    def range(self) -> np.ndarray:
+        """int32 [n_w, n_r, 2]: begin and end of the cells of each row among which some are active."""
+        n_w, n_r = self.geometry.planes
+        return self._array(self.level.range, 2 * n_w * n_r, np.int32).reshape(n_w, n_r, 2)
+
+    @property
+    def part(self) -> np.ndarray:
+        """int64: the first planes of the parts that the level is worked on in, and the end of the last one."""
+        return self._array(self.level.part, self.level.parts + 1, np.int64)
+
+    def parents_around(self, axes: Axes) -> tuple[Shape, Shape]:
+        """How many cells of the next level (z, y, x), coarsened along `axes`, below and above the box have children in
+        the arrays of this one.
+        """
+        z0, y0, x0 = (n // 2 if 2 - i in axes else n for i, n in enumerate(self.low))
+        z1, y1, x1 = ((n + 1) // 2 if 2 - i in axes else n for i, n in enumerate(self.high))
+        return (z0, y0, x0), (z1, y1, x1)
 
     def number_places(self, shape: Shape, offset: Shape, periodic: Periodic) -> None:
         """See place_of in common.h. `shape` and `periodic` of the whole level, `offset` of the box in it; to be called
@@ -177,21 +209,10 @@ class Stage:
         z, y, x = self.own
         return (y, z, x) if self.geometry.flat else (z, y, x)
 
-    def add_fields(self, x: bool, y: bool, r: bool) -> None:
-        """Allocate the fields the cycle works on here."""
-        wanted = [name for name, wants in (("x", x), ("y", y), ("r", r)) if wants]
-        for name, field in zip(wanted, self.geometry.several(len(wanted)), strict=True):
-            setattr(self, name, field)
-            setattr(self.level, name, field.address)
-
     def share_out(self, threads: int) -> None:
-        """Divide the planes of the box among the threads by their active cells, and get each a workspace."""
-        c, planes, library = self.level, self.own_by_role()[0], kernels()
-        self.part = self._team.zeros(threads + 1, np.int64)
-        at = ctypes.byref(c)
-        library.dcdm_share_out(at, planes.start, planes.stop, threads, FEWEST, address_of(self.part))
-        plane = (c.n_r + 2 * c.has_r) * c.pitch_r + 4 * ALIGN
-        self.work = self._team.zeros(c.parts * library.dcdm_work_floats(at) + plane, np.float32)
+        """Divide the planes of the box among the threads by their active cells."""
+        planes = self.own_by_role()[0]
+        kernels().dcdm_share_out(self.level, planes.start, planes.stop, threads)
 
     def window(self, low: Shape, high: Shape, unit: int) -> LevelWindow:
         """The level as one that covers the box and fewer cells around it, with nothing active but in the box.
@@ -225,12 +246,12 @@ class LevelWindow:
         c.range = self._range.ctypes.data
         work = (clipped[..., 1] - clipped[..., 0]).sum(axis=1)
         c.w_begin, c.w_end = (v + own_w.start - w for v in _filled(work, 1))
-        if hasattr(stage, "part"):
+        if whole.part:
             self._part = _copied(stage.part - w, np.int64, team)
             c.parts, c.part = whole.parts, self._part.ctypes.data
 
 
-def _zeros(team: Workers, threads: int, size: int, dtype: type) -> np.ndarray:
+def zeros_for(team: Workers, threads: int, size: int, dtype: type) -> np.ndarray:
     """Zeros [size]; all threads write them where that is worth it, and memory is not taken only as it is used."""
     bytes_ = size * np.dtype(dtype).itemsize
     if team.ranks > 1 or bytes_ < SHARED_OUT:
@@ -263,54 +284,31 @@ def box_at(begin: Shape, shape: Shape) -> Box:
     return (z, y, x)
 
 
-def crop(
-    source: list[np.ndarray] | PackedStencil,
-    plan: tuple[Axes, ...],
-    periodic: Periodic,
-    threads: int,
-    team: Workers = ONE_RANK,
-) -> Box:
-    """The part of the grid (z, y, x) outside of which nothing is active.
-
-    `source` holds low conductances along x, y, z and s, each (nz, ny, nx), or is packed. The low edges of the part are
-    multiples of the coarsest cells, so that every level is cropped alike. It is the whole grid where cropping would
-    save little, and all of a periodic axis unless its last cell is empty on every level.
-    """
-    if isinstance(source, PackedStencil):
-        shape: tuple[int, ...] = source.shape
-        pitches, ends = list(source.cells.strides[:2]), np.empty(6, np.int64)
-        inner = source.cells.ctypes.data + sum(pitches) + 1
-        kernels().dcdm_packed_bounds(inner, *shape, *pitches, address_of(ends))
-        low, high = ends[:3], ends[3:]
-    else:
-        shape = source[0].shape
-        item = source[0].itemsize
-        found = team.zeros(6 * threads, np.int64).reshape(threads, 6)
-        team.do(
-            kernels().dcdm_bounds,
-            *(a.ctypes.data for a in source),
-            int(source[0].dtype == np.float64),
-            *shape,
-            *(stride // item for stride in source[0].strides[:2]),
-            found.ctypes.data,
-            threads,
-        )
-        # The cell below the first face that conducts is active too; of cell 0 of a periodic axis that is the last one.
-        first = found[:, :3].min(axis=0)
-        low, high = np.maximum(first - 1, 0), found[:, 3:].max(axis=0)
-        high = np.where(periodic & (first == 0), shape, high)
-    unit = [2 ** sum(2 - i in axes for axes in plan) for i in range(3)]
-    begin = [int(b) // u * u for b, u in zip(low, unit, strict=True)]
-    for axis, (u, n) in enumerate(zip(unit, shape, strict=True)):
-        if periodic[axis] and -(-int(high[axis]) // u) == -(-n // u):
-            begin[axis], high[axis] = 0, n
-    if (low >= high).any() or np.prod(high - np.array(begin)) > 0.9 * np.prod(shape):
-        return (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
-    z, y, x = (slice(b, int(e)) for b, e in zip(begin, high, strict=True))
-    return (z, y, x)
-
-
 def coarse_crop(box: Box, axes: Axes) -> Box:
     """The same part of the next level."""
     z, y, x = (slice(b.start // 2, (b.stop + 1) // 2) if 2 - i in axes else b for i, b in enumerate(box))
     return (z, y, x)
+
+
+def size_of(box: Box) -> Shape:
+    """Its cells along z, y, x."""
+    z, y, x = (b.stop - b.start for b in box)
+    return (z, y, x)
+
+
+def plus(margin: Shape, one: int) -> Shape:
+    """A margin that is wider by `one` cells."""
+    z, y, x = (n + one for n in margin)
+    return (z, y, x)
+
+
+def steps_of(file: ModelFile) -> int:
+    """Smoothing steps of a leg."""
+    return int(file.tensors["log_c"].shape[0]) - 4
+
+
+def width_of(steps: int) -> int:
+    """Cells of other boxes that a level covers on each side of its own: those that a leg of the cycle spoils from the
+    edge inwards, and whole coarse cells.
+    """
+    return steps + steps % 2

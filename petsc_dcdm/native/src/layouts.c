@@ -5,6 +5,7 @@
 #include "cycle/advance.h"
 #include "cycle/operator.h"
 #include "lattice/lattice.h"
+#include "setup/levels.h"
 #include "setup/setup.h"
 #include "coarse/band.h"
 #include "parts/part_cycle.h"
@@ -41,6 +42,11 @@ static const field_layout layouts[] = {
     FIELD(share_r), FIELD(share_w), FIELD(c_pitch_w), FIELD(c_pitch_r), FIELD(c_origin), FIELD(range), FIELD(own),
     FIELD(active), FIELD(taken), FIELD(lock), FIELD(classes), FIELD(class_source),
 #undef OF
+#define OF dcdm_levels
+    WHOLE, FIELD(level), FIELD(count), FIELD(threads), FIELD(bytes), FIELD(memory), FIELD(work), FIELD(network),
+    FIELD(prepared), FIELD(setup), FIELD(coarse), FIELD(coarse_pitch_z), FIELD(coarse_pitch_y), FIELD(coarse_threads),
+    FIELD(active),
+#undef OF
 #define OF dcdm_operator
     WHOLE, FIELD(packed), FIELD(words), FIELD(s_index), FIELD(s_pitch_w), FIELD(s_pitch_r), FIELD(s_origin),
     FIELD(s_value), FIELD(c), FIELD(w_x), FIELD(w_r), FIELD(w_w), FIELD(s), FIELD(pitch_w), FIELD(pitch_r),
@@ -74,7 +80,7 @@ static const field_layout layouts[] = {
     FIELD(guesses), FIELD(undone), FIELD(code), FIELD(bad),
 #undef OF
 #define OF dcdm_band
-    WHOLE, FIELD(unknowns), FIELD(width), FIELD(lower), FIELD(inverse), FIELD(vector), FIELD(place),
+    WHOLE, FIELD(unknowns), FIELD(width), FIELD(back), FIELD(threads), FIELD(lower), FIELD(inverse), FIELD(vector), FIELD(place),
 #undef OF
 #define OF dcdm_band_grid
     WHOLE, FIELD(n), FIELD(stride), FIELD(w), FIELD(s),

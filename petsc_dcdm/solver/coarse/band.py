@@ -81,16 +81,16 @@ class BandCoarseSolver:
 
 
 def band_coarse_solver(
-    operator: CoarseOperator, limit: int, prefix: str, comm: MPI.Intracomm = MPI.COMM_SELF
+    operator: CoarseOperator, limit: int, prefix: str, comm: MPI.Intracomm, threads: int
 ) -> BandCoarseSolver | None:
     """The solver for an operator that is no ring and that one rank of ``comm`` has all of, where others have nothing;
     None where it does not serve, nor of more than ``limit`` unknowns. ``prefix`` of options that put another in its
-    place. Collective.
+    place; ``threads`` of this rank, which count where it is the only one. Collective.
     """
     factors, serves = None, True
     if operator.shape == operator.global_shape:
         try:
-            factors = BandFactors(operator, shift_of(operator))
+            factors = BandFactors(operator, shift_of(operator), threads if comm.Get_size() == 1 else 1)
             serves = factors.unknowns <= limit and factors.cheap and factors.factor()
         except KernelsUnavailable:
             serves = False

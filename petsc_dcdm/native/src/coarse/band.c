@@ -5,7 +5,33 @@
 #include <math.h>
 #include <string.h>
 
-#include "../compiler.h"
+#include "compiler.h"
+#include "shared/node_team.h"
+
+/* Unknowns times their neighbours in the band from which on two threads solve, and times these once more, factor. */
+enum { SOLVED_BY_TWO = 100000, FACTORED_BY_TWO = 500000 };
+
+/* One end of the unknowns: `rows` of L, of which the first `columns` are eliminated from this end. Row i is that of
+ * unknown first + step i. */
+typedef struct {
+    int64_t rows, columns, width, first, step;
+    double *lower, *inverse, *y; /* y[-width .. -1] are 0 */
+    const int32_t *place;
+} side;
+
+INLINE side side_of(const dcdm_band *b, int back) {
+    const int64_t rows = b->unknowns - b->back;
+    if (!back)
+        return (side){rows, b->back ? rows - b->width : rows, b->width, 0, 1, b->lower, b->inverse, b->vector + b->width,
+                      b->place};
+    return (side){b->back + b->width, b->back, b->width, b->unknowns - 1, -1, b->lower + rows * (b->width + 1),
+                  b->inverse + rows, b->vector + 2 * b->width + rows, b->place};
+}
+
+/* How many unknowns are to be eliminated from the end. */
+int64_t dcdm_band_back(int64_t unknowns, int64_t width) {
+    return width && unknowns > 4 * width ? (unknowns - width) / 2 : 0;
+}
 
 INLINE double diagonal(const dcdm_band_grid *g, const int64_t *at, int64_t cell) {
     double d = g->s[cell];
@@ -38,94 +64,138 @@ int64_t dcdm_band_number(const dcdm_band_grid *g, int32_t *number, int32_t *cell
     return count;
 }
 
-/* The matrix to `lower`; diagonals are raised by the part `shift` of them. */
+/* Where unknowns are in arrays whose element `origin` is the first of the cells, at these pitches; cells are numbered
+ * along x, nx of them, then y, then z. */
+void dcdm_band_places(const int32_t *cells, int64_t unknowns, int64_t nx, int64_t ny, int64_t origin, int64_t pitch_y,
+                      int64_t pitch_z, int32_t *place) {
+    for (int64_t i = 0; i < unknowns; i++) {
+        const int32_t line = cells[i] / (int32_t)nx, x = cells[i] % (int32_t)nx;
+        place[i] = (int32_t)(origin + line / (int32_t)ny * pitch_z + line % (int32_t)ny * pitch_y + x);
+    }
+}
+
+/* What row i has of L in column j of its band, j <= i. */
+INLINE double *entry(const side *h, int64_t i, int64_t j) { return h->lower + i * (h->width + 1) + h->width - (i - j); }
+
+/* The matrix to `lower`; diagonals are raised by the part `shift` of them. What the middle has in itself is with the
+ * front. */
 static void assemble(const dcdm_band_grid *g, const int32_t *number, const dcdm_band *b, double shift) {
-    const int64_t width = b->width;
+    const side front = side_of(b, 0), back = side_of(b, 1);
+    const int64_t rows = front.rows + (b->back ? back.rows : 0), last = b->unknowns - 1;
     int64_t at[3];
+    memset(b->lower, 0, (size_t)(rows * (b->width + 1)) * sizeof *b->lower);
     for (at[0] = 0; at[0] < g->n[0]; at[0]++)
         for (at[1] = 0; at[1] < g->n[1]; at[1]++)
             for (at[2] = 0; at[2] < g->n[2]; at[2]++) {
                 const int64_t cell = at[0] * g->stride[0] + at[1] * g->stride[1] + at[2] * g->stride[2];
                 const int64_t i = number[cell];
                 if (i < 0) continue;
-                double *row = b->lower + i * (width + 1);
-                memset(row, 0, (size_t)width * sizeof *row);
-                row[width] = diagonal(g, at, cell) * (1 + shift);
-                for (int a = 0; a < 3; a++)
-                    if (at[a] && g->w[a][cell] != 0)
-                        row[width - (i - number[cell - g->stride[a]])] -= g->w[a][cell];
+                const int behind = i >= front.rows;
+                *(behind ? entry(&back, last - i, last - i) : entry(&front, i, i)) = diagonal(g, at, cell) * (1 + shift);
+                for (int a = 0; a < 3; a++) {
+                    if (!at[a] || g->w[a][cell] == 0) continue;
+                    const int64_t j = number[cell - g->stride[a]];
+                    *(behind ? entry(&back, last - j, last - i) : entry(&front, i, j)) -= g->w[a][cell];
+                }
             }
 }
 
-/* What row i has of L in column j of its band, j < i. */
-INLINE double *entry(const dcdm_band *b, int64_t i, int64_t j) {
-    return b->lower + i * (b->width + 1) + b->width - (i - j);
-}
-
 /* The pivot of column j; 0 if it is not positive. */
-INLINE int pivot(const dcdm_band *b, int64_t j) {
-    double *d = entry(b, j, j);
+INLINE int pivot(const side *h, int64_t j) {
+    double *d = entry(h, j, j);
     if (!(*d > 0)) return 0;
     *d = sqrt(*d);
-    b->inverse[j] = 1 / *d;
+    h->inverse[j] = 1 / *d;
     return 1;
 }
 
 /* Columns j and, if `two`, j + 1 of L, whose first pivot there is, and their share taken out of the rows below: of two
  * at once, since these rows then come by once. Returns 0 where the second pivot is not positive. `column`: room for
  * 2 width numbers. */
-INLINE int eliminate(const dcdm_band *b, int64_t j, int two, double *restrict column) {
-    const int64_t width = b->width, last = b->unknowns - 1, from = j + 1 + two;
+INLINE int eliminate(const side *h, int64_t j, int two, double *restrict column) {
+    const int64_t width = h->width, last = h->rows - 1, from = j + 1 + two;
     const int64_t end = j + width < last ? j + width : last, more = from + width - 1 < last ? from + width - 1 : last;
     double *restrict first = column, *restrict second = column + width;
     double beside = 0;
     if (two) {
         if (width > 0) {
-            beside = *entry(b, j + 1, j) *= b->inverse[j];
-            *entry(b, j + 1, j + 1) -= beside * beside;
+            beside = *entry(h, j + 1, j) *= h->inverse[j];
+            *entry(h, j + 1, j + 1) -= beside * beside;
         }
-        if (!pivot(b, j + 1)) return 0;
+        if (!pivot(h, j + 1)) return 0;
     }
     for (int64_t i = from; i <= more; i++) {
         const int64_t k = i - from;
-        const double c = i <= end ? *entry(b, i, j) *= b->inverse[j] : 0;
+        const double c = i <= end ? *entry(h, i, j) *= h->inverse[j] : 0;
         first[k] = c, second[k] = 0;
-        if (two) second[k] = *entry(b, i, j + 1) = (*entry(b, i, j + 1) - c * beside) * b->inverse[j + 1];
+        if (two) second[k] = *entry(h, i, j + 1) = (*entry(h, i, j + 1) - c * beside) * h->inverse[j + 1];
     }
     for (int64_t i = from; i <= more; i++) {
         const int64_t k = i - from;
         const double c = first[k], d = second[k];
         if (c == 0 && d == 0) continue;
-        double *restrict row = entry(b, i, from);
+        double *restrict row = entry(h, i, from);
 #pragma omp simd
         for (int64_t t = 0; t <= k; t++) row[t] -= c * first[t] + d * second[t];
     }
     return 1;
 }
 
-/* Factors the system. `column`: room for 2 width numbers. Returns 0, or 1 + the
- * unknown whose pivot is not positive. */
+/* Eliminates columns `from` to `end`; whether all pivots are positive. */
+static int eliminate_all(const side *h, int64_t from, int64_t end, double *column) {
+    for (int64_t j = from; j < end; j += 2)
+        if (!pivot(h, j) || !eliminate(h, j, j + 1 < end, column)) return 0;
+    return 1;
+}
+
+typedef struct {
+    dcdm_band b;
+    double *column;
+    int indefinite, parts;
+} factoring;
+
+static void factor_part(void *arguments, int part) {
+    factoring *f = arguments;
+    for (int back = part; back < (f->b.back ? 2 : 1); back += f->parts) {
+        const side h = side_of(&f->b, back);
+        if (!eliminate_all(&h, 0, h.columns, f->column + 2 * h.width * back))
+            __atomic_store_n(&f->indefinite, 1, __ATOMIC_RELAXED);
+    }
+}
+
+/* Threads for so much work, of which `enough` is worth two. */
+INLINE int threads_for(const dcdm_band *b, int64_t work, int64_t enough) {
+    return b->back && b->threads > 1 && work >= enough ? 2 : 1;
+}
+
+/* Factors the system. `column`: room for 4 width numbers. Returns 0, or 1 where a pivot is not positive. */
 int64_t dcdm_band_factor(const dcdm_band_grid *g, const int32_t *number, const dcdm_band *b, double shift,
                          double *column) {
     assemble(g, number, b, shift);
-    for (int64_t j = 0; j < b->unknowns; j += 2) {
-        if (!pivot(b, j)) return j + 1;
-        if (!eliminate(b, j, j + 1 < b->unknowns, column)) return j + 2;
-    }
-    return 0;
+    factoring f = {.b = *b, .column = column};
+    f.parts = threads_for(b, b->unknowns * b->width * b->width, FACTORED_BY_TWO);
+    dcdm_run(factor_part, &f, sizeof f, f.parts);
+    if (f.indefinite) return 1;
+    if (!b->back) return 0;
+    const side front = side_of(b, 0), back = side_of(b, 1);
+    const int64_t last = b->unknowns - 1;
+    for (int64_t i = front.columns; i < front.rows; i++) /* what the back takes out of the middle */
+        for (int64_t j = front.columns; j <= i; j++) *entry(&front, i, j) += *entry(&back, last - j, last - i);
+    return !eliminate_all(&front, front.columns, front.rows, column);
 }
 
 enum { TOGETHER = 4 }; /* rows that are gone through at once: sums that do not wait for each other */
 
-/* y[i .. i + n - 1] = the solution of L y = r there, from those before. */
-INLINE void forward(const dcdm_band *b, const float *r, int64_t i, int n, double *y) {
-    const int64_t pitch = b->width + 1, shared = b->width - (n - 1);
+/* y[i .. i + n - 1] = the solution of L y = y there, from those before. */
+INLINE void forward(const side *h, int64_t i, int n) {
+    const int64_t pitch = h->width + 1, shared = h->width - (n - 1);
+    double *y = h->y;
     const double *row[TOGETHER];
     double sum[TOGETHER] = {0};
     for (int q = 0; q < n; q++) {
-        row[q] = b->lower + (i + q) * pitch + (n - 1 - q); /* from column i + n - 1 - width on */
+        row[q] = h->lower + (i + q) * pitch + (n - 1 - q); /* from column i + n - 1 - width on */
         for (int64_t t = 0; t < n - 1 - q; t++)
-            sum[q] += row[q][t - (n - 1 - q)] * y[i + q - b->width + t];
+            sum[q] += row[q][t - (n - 1 - q)] * y[i + q - h->width + t];
     }
     const double *before = y + i - shared;
     if (n == TOGETHER) {
@@ -142,21 +212,22 @@ INLINE void forward(const dcdm_band *b, const float *r, int64_t i, int n, double
             for (int64_t t = 0; t < shared; t++) sum[q] += row[q][t] * before[t];
     for (int q = 0; q < n; q++) {
         for (int p = 0; p < q; p++) sum[q] += row[q][shared + p] * y[i + p];
-        y[i + q] = (r[b->place[i + q]] - sum[q]) * b->inverse[i + q];
+        y[i + q] = (y[i + q] - sum[q]) * h->inverse[i + q];
     }
 }
 
-/* x at unknowns i .. i + n - 1, the solution of L' x = y there, and what it takes out of y before them. */
-INLINE void backward(const dcdm_band *b, int64_t i, int n, double *y, float *x) {
-    const int64_t pitch = b->width + 1, shared = b->width - (n - 1);
+/* x at rows i .. i + n - 1, the solution of L' x = y there, also to y, and what it takes out of y before them. */
+INLINE void backward(const side *h, int64_t i, int n, float *x) {
+    const int64_t pitch = h->width + 1, shared = h->width - (n - 1);
+    double *y = h->y;
     const double *row[TOGETHER];
     double value[TOGETHER];
     for (int q = n - 1; q >= 0; q--) {
-        row[q] = b->lower + (i + q) * pitch + (n - 1 - q);
-        value[q] = y[i + q] * b->inverse[i + q];
-        x[b->place[i + q]] = (float)value[q];
+        row[q] = h->lower + (i + q) * pitch + (n - 1 - q);
+        value[q] = y[i + q] *= h->inverse[i + q];
+        x[h->place[h->first + h->step * (i + q)]] = (float)value[q];
         for (int p = 0; p < q; p++) y[i + p] -= row[q][shared + p] * value[q];
-        for (int64_t t = 0; t < n - 1 - q; t++) y[i + q - b->width + t] -= row[q][t - (n - 1 - q)] * value[q];
+        for (int64_t t = 0; t < n - 1 - q; t++) y[i + q - h->width + t] -= row[q][t - (n - 1 - q)] * value[q];
     }
     double *restrict before = y + i - shared;
     if (n == TOGETHER) {
@@ -169,13 +240,63 @@ INLINE void backward(const dcdm_band *b, int64_t i, int n, double *y, float *x) 
             for (int64_t t = 0; t < shared; t++) before[t] -= row[q][t] * value[q];
 }
 
+/* Both over the rows [from, end). */
+static void forward_over(const side *h, int64_t from, int64_t end) {
+    int64_t i = from;
+    for (; h->width >= TOGETHER && i + TOGETHER <= end; i += TOGETHER) forward(h, i, TOGETHER);
+    for (; i < end; i++) forward(h, i, 1);
+}
+
+static void backward_over(const side *h, int64_t from, int64_t end, float *x) {
+    int64_t i = end;
+    for (; i > from && (h->width < TOGETHER || (i - from) % TOGETHER); i--) backward(h, i - 1, 1, x);
+    for (; i > from; i -= TOGETHER) backward(h, i - TOGETHER, TOGETHER, x);
+}
+
+/* A solve, first up to the middle, then from there. */
+typedef struct {
+    dcdm_band b;
+    const float *r;
+    float *x;
+    int from_middle, parts;
+} solving;
+
+static void solve_part(void *arguments, int part) {
+    const solving *s = arguments;
+    for (int back = part; back < (s->b.back ? 2 : 1); back += s->parts) {
+        const side h = side_of(&s->b, back);
+        double *y = h.y;
+        if (!s->from_middle) {
+            memset(y - h.width, 0, (size_t)h.width * sizeof *y); /* where x was not finite NaN has come there */
+            for (int64_t i = 0; i < h.rows; i++) y[i] = s->r[h.place[h.first + h.step * i]];
+            forward_over(&h, 0, h.columns);
+        }
+        for (int64_t i = h.columns; back && i < h.rows; i++) { /* of the middle, and the columns eliminated here */
+            const int64_t from = i - h.width, n = h.columns - from;
+            double *restrict row = entry(&h, i, from), *restrict with = y + from;
+            double sum = 0;
+            const double value = y[i];
+            if (s->from_middle)
+                for (int64_t t = 0; t < n; t++) with[t] -= row[t] * value;
+            else {
+#pragma omp simd reduction(+ : sum)
+                for (int64_t t = 0; t < n; t++) sum += row[t] * with[t];
+                y[i] = sum;
+            }
+        }
+        if (s->from_middle) backward_over(&h, 0, h.columns, s->x);
+    }
+}
+
 /* x = A^-1 r at the active cells; the rest of x is left alone. */
 void dcdm_band_solve(const dcdm_band *b, const float *r, float *x) {
-    const int64_t width = b->width, whole = width >= TOGETHER ? b->unknowns / TOGETHER * TOGETHER : 0;
-    double *y = b->vector + width;
-    memset(b->vector, 0, (size_t)width * sizeof(double)); /* where x was not finite NaN has come there */
-    for (int64_t i = 0; i < whole; i += TOGETHER) forward(b, r, i, TOGETHER, y);
-    for (int64_t i = whole; i < b->unknowns; i++) forward(b, r, i, 1, y);
-    for (int64_t i = b->unknowns; i-- > whole;) backward(b, i, 1, y, x);
-    for (int64_t i = whole; i > 0; i -= TOGETHER) backward(b, i - TOGETHER, TOGETHER, y, x);
+    const side front = side_of(b, 0), back = side_of(b, 1);
+    solving s = {.b = *b, .r = r, .x = x, .parts = threads_for(b, b->unknowns * b->width, SOLVED_BY_TWO)};
+    dcdm_run(solve_part, &s, sizeof s, s.parts);
+    for (int64_t i = front.columns; i < front.rows; i++) front.y[i] -= back.y[b->unknowns - 1 - i];
+    forward_over(&front, front.columns, front.rows);
+    backward_over(&front, front.columns, front.rows, x);
+    for (int64_t i = front.columns; i < front.rows; i++) back.y[b->unknowns - 1 - i] = front.y[i];
+    s.from_middle = 1;
+    dcdm_run(solve_part, &s, sizeof s, s.parts);
 }

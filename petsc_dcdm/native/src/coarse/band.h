@@ -5,12 +5,16 @@
 #include <stdint.h>
 
 /* A = L L', in double precision. Unknowns are the active cells, numbered along the grid so that neighbours have numbers
- * that differ by `width` at most. */
+ * that differ by `width` at most. The last `back` of them are eliminated from the end: two threads work from either side,
+ * and what is left in the middle, `width` unknowns, belongs to both. Rows of L are those of the unknowns before the last
+ * `back`, then from the end on those of `back` unknowns and of the middle. */
 typedef struct {
     int64_t unknowns, width;
-    double *lower;        /* [unknowns][width + 1]: row i of L, from column i - width; 0 where there is none */
-    double *inverse;      /* [unknowns]: 1 over its diagonal */
-    double *vector;       /* [width + unknowns], the first `width` stay 0 */
+    int64_t back;         /* of dcdm_band_back */
+    int64_t threads;      /* at most; the numbers are the same with one */
+    double *lower;        /* [rows][width + 1]: row i of L, from column i - width; 0 where there is none */
+    double *inverse;      /* [rows]: 1 over its diagonal */
+    double *vector;       /* [2 width + rows] */
     const int32_t *place; /* [unknowns]: where the cells are in the arrays of solve */
 } dcdm_band;
 

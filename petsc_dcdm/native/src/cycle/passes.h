@@ -56,11 +56,11 @@ INLINE neighbours neighbours_of(const dcdm_level *l, const pass *p, const planes
     return (neighbours){plane_at(l, f, k, p->zero), plane_at(l, f, k - 1, p->zero), plane_at(l, f, k + 1, p->zero)};
 }
 
-/* A row of a ring holds what another plane left there. */
+/* A row of a ring holds what another plane left there. Rows are short, and ranges whole vectors. */
 INLINE void clear_outside(const dcdm_level *l, float *row, row_range range) {
     if (range.begin >= range.end) range.begin = range.end = 0;
-    memset(row, 0, (size_t)range.begin * sizeof *row);
-    memset(row + range.end, 0, (size_t)(l->pitch_r - range.end) * sizeof *row);
+    for (int64_t i = 0; i < range.begin; i += VL) store(row + i, (vf){0});
+    for (int64_t i = range.end; i < l->pitch_r; i += VL) store(row + i, (vf){0});
 }
 
 /* Whether a pass that `ahead` others follow works on plane k for the part [begin, end). */

@@ -223,8 +223,8 @@ static void set_up_part(void *arguments, int part) {
     int64_t active = 0;
     workspace ws;
     char *memory = u->memory + part * dcdm_setup_bytes(l);
-    memset(memory, 0, (size_t)dcdm_setup_bytes(l)); /* by the one who works on it */
     carve(l, memory, &ws);
+    memset(memory, 0, (size_t)ws.zeros); /* by the one who works on it */
     ws.network = u->s->prepared;
     for (int64_t q; (q = __atomic_fetch_add(&u->next, 1, __ATOMIC_RELAXED)) < u->pieces;) {
         /* An answer has other last bits among others: what is kept must not depend on who had which pieces before. */

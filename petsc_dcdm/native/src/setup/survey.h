@@ -26,7 +26,7 @@ typedef struct {
     int32_t *wanted[4];       /* their places in `answer` */
     int count[4];
     uint8_t *filled, *empty;  /* of each row, halo included: some coefficient is not 0; no cell is active */
-    int64_t slot, origin;
+    int64_t slot, origin, zeros;
     float (*answer)[CHANNELS]; /* what the network says: first what is kept, then that of other cells of the strip */
     uint32_t *known;          /* [MEMORY] what is around a cell with that answer */
     uint8_t *even;            /* [MEMORY] whether it is the same all around */
@@ -59,7 +59,8 @@ enum { EMPTY, COMMON, MIXED };
 
 INLINE int64_t blocks_of(const dcdm_level *l) { return (l->n_x + ALIGN - 1) / ALIGN; }
 
-/* Takes the workspace of one thread out of `memory`; returns its size, which is all it does if that is NULL. */
+/* Takes the workspace of one thread out of `memory`; returns its size, which is all it does if that is NULL. What is to
+ * be zero at first comes first, up to `zeros`. */
 static int64_t carve(const dcdm_level *l, char *memory, workspace *ws) {
     const int64_t slot = slot_size(l), ring = SLOTS * slot, row = l->pitch_r + 2 * ALIGN, flags = SLOTS * (l->n_r + 2);
     const int classes = (1 + (int)l->half_x) * (1 + (int)l->half_r);
@@ -75,22 +76,23 @@ static int64_t carve(const dcdm_level *l, char *memory, workspace *ws) {
     TAKE(ws->inverse, ring);
     TAKE(ws->id, ring);
     TAKE(ws->patch, ring);
-    TAKE(ws->features, FEATURES * ring);
-    for (int m = 0; m < 7; m++) TAKE(ws->sum[m], row);
     TAKE(ws->made, flags);
     TAKE(ws->odd, flags);
     for (ws->piece = 4; (l->n_x + 2) >> ws->piece > 63; ws->piece++) {}
     TAKE(ws->filled, flags);
     TAKE(ws->empty, flags);
     TAKE(ws->code, slot);
-    for (int c = 0; c < classes; c++) TAKE(ws->cell[c], class_size(l));
-    for (int c = 0; c < classes; c++) TAKE(ws->wanted[c], class_size(l));
     TAKE(ws->kind, blocks_of(l) * l->n_r);
-    TAKE(ws->answer, MEMORY + classes * class_size(l));
     TAKE(ws->known, MEMORY);
     TAKE(ws->even, MEMORY);
     TAKE(ws->class, MEMORY);
     TAKE(ws->bucket, BUCKETS);
+    ws->zeros = used;
+    for (int m = 0; m < 7; m++) TAKE(ws->sum[m], row);
+    TAKE(ws->features, FEATURES * ring);
+    for (int c = 0; c < classes; c++) TAKE(ws->cell[c], class_size(l));
+    for (int c = 0; c < classes; c++) TAKE(ws->wanted[c], class_size(l));
+    TAKE(ws->answer, MEMORY + classes * class_size(l));
 #undef TAKE
     return used;
 }
