@@ -42,6 +42,7 @@ class Level(ctypes.Structure):
         *[(name, _pointer) for name in ("blocks", "omegas", "x", "y", "r", "range")],
         *[(name, _i64) for name in ("w_begin", "w_end", "parts")],
         ("part", _pointer),
+        ("strip", _i64),
     ]
 
 

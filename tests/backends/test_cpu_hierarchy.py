@@ -167,6 +167,35 @@ def test_threads_do_not_change_the_answer() -> None:
     assert np.array_equal(outs[0], outs[2])
 
 
+@pytest.mark.parametrize("visits", [1, 2])
+@pytest.mark.parametrize("varying", [False, True])
+def test_strips_of_rows_do_not_change_the_answer(varying: bool, visits: int) -> None:
+    shape = (21, 37, 24)
+    w, s = system(shape, 4, varying=varying)
+    network = CpuHierarchy(weights(4), w, s, SerialLayout(shape, ((0, 1, 2), (1, 2)), visits), 2)
+    network.coarse_solve = damping(network.coarse)
+    r = np.random.default_rng(0).standard_normal(shape)
+    outs = []
+    for rows in (0, 2, 6, 20, 40):
+        for level in network._levels[:-1]:
+            level.strip = rows
+        outs.append(applied(network, r))
+    for out in outs[1:]:
+        assert np.array_equal(out, outs[0])
+
+
+def test_long_rows_are_worked_on_in_strips() -> None:
+    shape = (3, 160, 1200)
+    layout = SerialLayout(shape, ((0, 1, 2),))
+    strips = []
+    for varying in (False, True):
+        w, s = system(shape, 4, varying=varying)
+        strips.append(CpuHierarchy(weights(2), w, s, layout, 1)._levels[0].strip)
+    assert strips[1] % 2 == 0
+    assert 16 <= strips[1] <= strips[0] <= 160
+    assert strips[1] < 160
+
+
 @pytest.mark.parametrize("varying", [False, True])
 def test_a_mostly_empty_grid_gives_what_its_full_part_gives(varying: bool) -> None:
     """The kernels leave out what has no active cell; inner cells of a uniform part share one evaluation."""
@@ -260,7 +289,9 @@ def test_boxes_give_the_answer_of_one(shape: Shape, plan: Plan, edges: Any, step
         network = CpuHierarchy(file, [a[mine] for a in w], s[mine], layout, 1)
         assert [level.unknowns for level in network.levels] == [level.unknowns for level in serial.levels]
         network.coarse_solve = serial.coarse_solve
-        for _ in range(2):
+        for rows in (0, 2):
+            for level in network._levels[:-1]:
+                level.strip = rows
             out[mine] = applied(network, np.ascontiguousarray(r[mine]))
 
     in_threads(edges, shape, plan, work, idle=1)

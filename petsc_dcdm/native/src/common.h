@@ -124,6 +124,7 @@ typedef struct {
     int64_t w_begin, w_end;    /* planes with active cells, even where w is coarsened */
     int64_t parts;             /* the planes of this rank's box are worked on in this many parts, one per thread */
     const int64_t *part;       /* [parts + 1] first planes; multiples of 2 where w is coarsened */
+    int64_t strip;             /* rows that a leg works on at a time, a multiple of 2 unless it is all; 0: all */
 } dcdm_level;
 
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -31,6 +31,7 @@ static const field_layout layouts[] = {
     FIELD(steps),
     FIELD(block_class), FIELD(class_value), FIELD(block_start), FIELD(block_count), FIELD(blocks),
     FIELD(omegas), FIELD(x), FIELD(y), FIELD(r), FIELD(range), FIELD(w_begin), FIELD(w_end), FIELD(parts), FIELD(part),
+    FIELD(strip),
 #undef OF
 #define OF dcdm_network
     WHOLE, FIELD(conv), FIELD(conv_bias), FIELD(hidden), FIELD(hidden_bias), FIELD(out), FIELD(out_bias), FIELD(base),

@@ -13,10 +13,11 @@
 #include "passes.h"
 #include "shared/node_team.h"
 
-/* The way down over one part of the planes: pass 0 is x = omega_0 r, on a visit after the first x = y + omega_0 (r - A
- * y), 1 .. steps - 1 smooth, steps restricts. Pass q lags q planes behind pass 0, so that all work out of the cache;
- * what a part needs of its neighbours' planes it computes again. */
-static void down_part(const dcdm_level *l, const dcdm_level *next, pass *p, int part) {
+/* The way down over one part of the planes, the strip of their rows that begins with `row`: pass 0 is x = omega_0 r, on
+ * a visit after the first x = y + omega_0 (r - A y), 1 .. steps - 1 smooth, steps restricts. Pass q lags q planes behind
+ * pass 0, so that all work out of the cache; what a part needs of its neighbours' planes, and a strip of its
+ * neighbours' rows, it computes again. */
+static void down_part(const dcdm_level *l, const dcdm_level *next, pass *p, int part, int64_t row) {
     const int64_t begin = l->part[part], end = l->part[part + 1];
     const int last = (int)l->steps;
     const planes result = {.memory = p->again ? l->y + l->origin : NULL, .pitch = l->pitch_w};
@@ -25,6 +26,7 @@ static void down_part(const dcdm_level *l, const dcdm_level *next, pass *p, int 
         for (int q = 0; q <= last; q++) {
             const int64_t k = t - q;
             if (!in_pass(l, begin, end, k, last - q)) continue;
+            set_rows(l, p, row, last - q);
             if (q == 0 && !p->again) first(l, p, k);
             else if (q < last) smooth(l, p, q ? &p->x[q - 1] : &result, &p->x[q], q, k);
             else restrict_plane(l, next, p, &p->x[q - 1], k);
@@ -32,7 +34,7 @@ static void down_part(const dcdm_level *l, const dcdm_level *next, pass *p, int 
 }
 
 /* The same on the way up: 0 adds the coarse correction, 1 .. steps smooth with the weights in reverse order. */
-static void up_part(const dcdm_level *l, const dcdm_level *next, pass *p, int part) {
+static void up_part(const dcdm_level *l, const dcdm_level *next, pass *p, int part, int64_t row) {
     const int64_t begin = l->part[part], end = l->part[part + 1];
     const int last = (int)l->steps;
     set_planes(l, p, begin, end, -1);
@@ -40,6 +42,7 @@ static void up_part(const dcdm_level *l, const dcdm_level *next, pass *p, int pa
         for (int q = 0; q <= last; q++) {
             const int64_t k = t - q;
             if (!in_pass(l, begin, end, k, last - q)) continue;
+            set_rows(l, p, row, last - q);
             if (q == 0) correct(l, next, p, k);
             else if (q < last) smooth(l, p, &p->x[q - 1], &p->x[q], last - q, k);
             else finish(l, p, &p->x[q - 1], k);
@@ -70,8 +73,10 @@ static void leg_part(void *arguments, int part) {
     p.rings = g->work + part * each;
     p.row = p.rings + each - row;
     p.zero = g->work + l->parts * each + ALIGN + (l->has_r ? l->pitch_r : 0);
-    if (g->up) up_part(l, &g->c, &p, part);
-    else down_part(l, &g->c, &p, part);
+    for (int64_t row = 0; row < l->n_r; row += l->strip ? l->strip : l->n_r) {
+        if (g->up) up_part(l, &g->c, &p, part, row);
+        else down_part(l, &g->c, &p, part, row);
+    }
 }
 
 static void run(const dcdm_level *l, const dcdm_level *c, const pass *model, float *work, int up) {

@@ -25,6 +25,7 @@ typedef struct {
     int again;           /* on the way down: from the result of the visit before, not from zero */
     float *rings, *row;
     const float *zero;   /* a plane of zeros, at its first cell */
+    int64_t row_begin, row_end; /* of the plane that a pass works on now */
 } pass;
 
 typedef struct {
@@ -66,6 +67,12 @@ INLINE void clear_outside(const dcdm_level *l, float *row, row_range range) {
 /* Whether a pass that `ahead` others follow works on plane k for the part [begin, end). */
 INLINE int in_pass(const dcdm_level *l, int64_t begin, int64_t end, int64_t k, int ahead) {
     return k >= begin - ahead && k < end + ahead && (l->wrap_w || (k >= l->w_begin && k < l->w_end));
+}
+
+/* The rows that a pass that `ahead` others follow works on for the strip from `row` on. */
+INLINE void set_rows(const dcdm_level *l, pass *p, int64_t row, int ahead) {
+    const int64_t end = l->strip ? row + l->strip : l->n_r;
+    p->row_begin = most(0, row - ahead), p->row_end = least(l->n_r, end + ahead);
 }
 
 /* Where the fields of the passes live for the part [begin, end). The field of pass `kept` is wanted later, so own
@@ -121,7 +128,7 @@ static NOINLINE void correct(const dcdm_level *l, const dcdm_level *c, const pas
     k = plane_of(l, k);
     const float *from = p->source + l->origin + k * l->pitch_w;
     const float *coarse = p->coarse + c->origin + (place_of(l->place_w, k) >> l->half_w) * c->pitch_w;
-    for (int64_t j = 0; j < l->n_r; j++) {
+    for (int64_t j = p->row_begin; j < p->row_end; j++) {
         const row_range range = range_at(l, k, j);
         const int64_t o = j * l->pitch_r;
         if (p->input) convert_row(l, p, k, j, range, r + o);
@@ -248,7 +255,7 @@ static NOINLINE void first(const dcdm_level *l, const pass *p, int64_t k) {
     float *to = plane_to(l, &p->x[0], k), *rp = plane_to(l, &p->r, k);
     const int clear = in_ring(&p->x[0], k);
     k = plane_of(l, k);
-    for (int64_t j = 0; j < l->n_r; j++) {
+    for (int64_t j = p->row_begin; j < p->row_end; j++) {
         const row_range range = range_at(l, k, j);
         float *x = to + j * l->pitch_r, *r = rp + j * l->pitch_r;
         if (p->input) convert_row(l, p, k, j, range, r);
@@ -267,7 +274,7 @@ static NOINLINE void smooth(const dcdm_level *l, const pass *p, const planes *fr
     float *xp = plane_to(l, to, k);
     const int clear = in_ring(to, k);
     k = plane_of(l, k);
-    for (int64_t j = 0; j < l->n_r; j++) {
+    for (int64_t j = p->row_begin; j < p->row_end; j++) {
         const row_range range = range_at(l, k, j);
         const row_values v = values_at(l, p, &near, j);
         const float *r = rp + j * l->pitch_r;
@@ -284,7 +291,7 @@ static NOINLINE void smooth(const dcdm_level *l, const pass *p, const planes *fr
 static NOINLINE void finish(const dcdm_level *l, const pass *p, const planes *from, int64_t k) {
     const neighbours near = neighbours_of(l, p, from, k);
     const float *rp = plane_at(l, &p->r, k, p->zero);
-    for (int64_t j = 0; j < l->n_r; j++) {
+    for (int64_t j = p->row_begin; j < p->row_end; j++) {
         const row_range range = range_at(l, k, j);
         const row_values v = values_at(l, p, &near, j);
         const float *r = rp + j * l->pitch_r;
@@ -309,7 +316,7 @@ static NOINLINE void restrict_plane(const dcdm_level *l, const dcdm_level *next,
     const neighbours near = neighbours_of(l, p, from, k);
     const float *rp = plane_at(l, &p->r, k, p->zero);
     const int add = l->half_w && (k & 1);
-    for (int64_t jc = 0; jc < next->n_r; jc++) {
+    for (int64_t jc = p->row_begin >> l->half_r; jc << l->half_r < p->row_end && jc < next->n_r; jc++) {
         const row_range coarse = range_at(next, k >> l->half_w, jc);
         if (coarse.begin >= coarse.end) continue;
         float *sum = p->row, *to = next->r + next->origin + (k >> l->half_w) * next->pitch_w + jc * next->pitch_r;

@@ -1,5 +1,46 @@
-/* Who works on which planes of a level. */
+/* Who works on which planes of a level, and on how many of their rows at a time. */
+#include <unistd.h>
+
 #include "common.h"
+
+/* Fewest rows of a strip, as its passes repeat some rows of its neighbours; planes from one that is looked at to the
+ * next one. */
+enum { FEWEST_ROWS = 16, APART = 4 };
+
+/* Bytes of the second-level cache of a core. */
+static int64_t second_level(void) {
+    static int64_t found;
+    if (!found) {
+        long size = 0;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+        size = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+        found = size > 0 ? size : 1 << 20;
+    }
+    return found;
+}
+
+/* Bytes of a row that the passes of a leg come back to, plane after plane: their fields, and the coefficients of those
+ * blocks that have no class, as many as there are in a row of some planes. */
+static int64_t bytes_of_row(const dcdm_level *l) {
+    int64_t rows = 0, own = 0;
+    for (int64_t k = l->w_begin; k < l->w_end; k += APART)
+        for (int64_t j = 0; j < l->n_r; j++, rows++) {
+            const int32_t *range = l->range + 2 * (k * l->n_r + j);
+            const uint8_t *class = classes_at(l, k, j);
+            for (int64_t b = range[0] / ALIGN; b < range[1] / ALIGN; b++) own += !class[b];
+        }
+    const int64_t block = ALIGN * (OMEGA + 1) * (int64_t)sizeof(coef);
+    return (4 * l->steps + 1) * l->pitch_r * (int64_t)sizeof(float) + (l->steps + 1) * block * own / most(rows, 1);
+}
+
+/* Rows of a strip. Somewhat less than half of the cache: what goes by is there, too. */
+static int64_t rows_of_strip(const dcdm_level *l) {
+    if (!l->block_class || l->wrap_r || l->place_r) return l->n_r;
+    const int64_t fit = most(FEWEST_ROWS, second_level() * 7 / 16 / bytes_of_row(l));
+    const int64_t strips = (l->n_r + fit - 1) / fit, rows = (l->n_r + strips - 1) / strips;
+    return strips > 1 ? rows + rows % 2 : l->n_r;
+}
 
 static int64_t work_of(const dcdm_level *l, int64_t k) {
     int64_t cells = 0;
@@ -36,7 +77,7 @@ void dcdm_share_out(dcdm_level *l, int64_t first, int64_t stop, int64_t threads)
     l->wrap_w &= l->w_begin == 0 && l->w_end == l->n_w; /* where one end is empty nothing couples to it */
     begin = least(most(l->w_begin, first), stop), end = most(least(l->w_end, stop), begin);
     for (int64_t k = begin; k < end; k++) all += work_of(l, k);
-    l->parts = parts_for(l, end - begin, all, threads);
+    l->parts = parts_for(l, end - begin, all, threads), l->strip = rows_of_strip(l);
     int64_t k = begin, before = 0;
     part[0] = begin, part[l->parts] = end;
     for (int64_t q = 1; q < l->parts; q++) {
