@@ -28,7 +28,7 @@ MORE = 1
 """Iterations to 1e-6 more than BoomerAMG's that are within what is promised."""
 MOST_ITERATIONS = 200
 RIVAL = "boomeramg-tuned"
-HEADINGS = ("system", "grid", "right-hand side", "1e-6", "1e-10", "true residuals", "set-up, solve to 1e-10 (s)", "by")
+HEADINGS = ("system", "grid", "right-hand side", "1e-6", "1e-10", "true residuals", "set-up, solve (s)", "by")
 
 
 class Ran(NamedTuple):
@@ -40,10 +40,12 @@ class Ran(NamedTuple):
 
 
 def short_of(ours: Ran, rival: Ran) -> str:
-    """What of the promises is missed: iterations to 1e-6, and a residual of 1e-10 wherever the rival has one."""
+    """What of the promises is missed: iterations to 1e-6, and a residual of 1e-10 wherever the rival has one. Where it
+    claims 1e-6 and does not have it, x holds no more in double precision, and there is nothing to compare.
+    """
     few, at_most = ours.iterations[0], rival.iterations[0]
     missed = []
-    if at_most is not None and (few is None or few > at_most + MORE):
+    if at_most is not None and rival.residual <= TOLERANCES[0] and (few is None or few > at_most + MORE):
         missed.append("iterations")
     limit = TOLERANCES[-1] * (1 + 1e-6)
     if rival.residual <= limit < ours.residual:
@@ -51,7 +53,7 @@ def short_of(ours: Ran, rival: Ran) -> str:
     return ", ".join(missed)
 
 
-def _solver(A: PETSc.Mat, dm: PETSc.DMDA | None, ours: bool) -> PETSc.KSP:
+def _solver(A: PETSc.Mat, dm: PETSc.DMDA | None, rtol: float, ours: bool) -> PETSc.KSP:
     """Not set up yet. Collective."""
     from petsc4py import PETSc
 
@@ -59,22 +61,22 @@ def _solver(A: PETSc.Mat, dm: PETSc.DMDA | None, ours: bool) -> PETSc.KSP:
     from petsc_dcdm.studies.robustness import solver
 
     if ours:
-        return solver(A, dm, TOLERANCES[-1])
+        return solver(A, dm, rtol)
     words = BASELINES[RIVAL].options.split()
     ksp = PETSc.KSP().create(A.comm)
     ksp.setOptionsPrefix("amg_")
     ksp.setOperators(A)
     with option_defaults("amg_", {name[1:]: value for name, value in zip(words[::2], words[1::2], strict=True)}):
         ksp.setFromOptions()
-    ksp.setTolerances(rtol=TOLERANCES[-1], atol=0.0)
+    ksp.setTolerances(rtol=rtol, atol=0.0)
     return ksp
 
 
-def _run(problem: Problem, b: PETSc.Vec, ours: bool) -> tuple[Ran, str]:
+def _run(problem: Problem, b: PETSc.Vec, rtol: float, ours: bool) -> tuple[Ran, str]:
     """Set-up and one solve from 0, and what gave the directions if they are ours. Collective."""
     from petsc_dcdm.poisson.solving import relative_residual
 
-    ksp, A = _solver(problem.A, problem.dm, ours), problem.A
+    ksp, A = _solver(problem.A, problem.dm, rtol, ours), problem.A
     norms: list[float] = []
     ksp.setTolerances(max_it=MOST_ITERATIONS)
     ksp.setMonitor(lambda _ksp, _its, norm: norms.append(norm))
@@ -99,15 +101,15 @@ def _by(ksp: PETSc.KSP) -> str:
     return f"{len(levels)} levels, {levels[-1].unknowns} left"
 
 
-def measure(name: str, shape: Shape, seed: int, kinds: tuple[str, ...]) -> list[tuple[list[str], bool]]:
+def measure(name: str, shape: Shape, seed: int, kinds: tuple[str, ...], rtol: float) -> list[tuple[list[str], bool]]:
     """Rows of the table for one system, and whether each misses what is promised. Collective."""
     from petsc_dcdm.studies.robustness import problem_of
 
     problem, right = problem_of(SystemSpec("family", name, shape, seed), kinds)
     rows = []
     for kind in kinds:
-        ours, by = _run(problem, right[kind], ours=True)
-        rival, _ = _run(problem, right[kind], ours=False)
+        ours, by = _run(problem, right[kind], rtol, ours=True)
+        rival, _ = _run(problem, right[kind], rtol, ours=False)
         counts = zip(ours.iterations, rival.iterations, strict=True)
         its = [" / ".join("not" if n is None else str(n) for n in pair) for pair in counts]
         missed = short_of(ours, rival)
@@ -132,6 +134,7 @@ def main(argv: list[str]) -> int:
     )  # fmt: skip
     parser.add_argument("--seed", type=int, nargs="+", default=[11], help="default: 11")
     parser.add_argument("--rhs", nargs="+", choices=("random", "smooth"), default=["random", "smooth"])
+    parser.add_argument("--rtol", type=float, default=TOLERANCES[-1], help="how far both go (default: 1e-10)")
     args = parser.parse_args(argv)
     import petsc4py
 
@@ -150,7 +153,7 @@ def main(argv: list[str]) -> int:
     for shape in args.size:
         for name in names:
             for seed in args.seed if find(name).random else args.seed[:1]:
-                for cells, misses in measure(name, shape, seed, tuple(args.rhs)):
+                for cells, misses in measure(name, shape, seed, tuple(args.rhs), args.rtol):
                     show([f"{cells[0]}, seed {seed}" if find(name).random else cells[0], *cells[1:]])
                     missed |= misses
     return int(missed)
