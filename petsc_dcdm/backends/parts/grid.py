@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from petsc_dcdm.backends.parts.levels import FOLLOWS, FOLLOWS_FLAT, Part, axes_to_halve, kernels, weaken
+from petsc_dcdm.backends.parts.levels import FOLLOWS, Part, axes_to_halve, kernels, weaken
 from petsc_dcdm.native.binding import ALIGN
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.native.structures import mirrors
@@ -105,8 +105,8 @@ class GridLevel:
         first = self._team.room(prod(sizes) + 1, np.int64)
         room = self._team.room(self._threads * 4 * FACES * (self._pitch + ALIGN), np.float32)
         to, work = first.ctypes.data, room.ctypes.data
-        shapes, rest = (grid, c_halved, c_sizes), (FOLLOWS_FLAT if self._flat else FOLLOWS, to, work, self._threads)
-        weaken(lambda together: k.dcdm_parts_grid_divide(*shapes, together, *rest), self.unknowns, self._flat)
+        shapes, rest = (grid, c_halved, c_sizes), (FOLLOWS, to, work, self._threads)
+        weaken(lambda together: k.dcdm_parts_grid_divide(*shapes, together, *rest), self.unknowns)
         self.halved = (halved[0], halved[2], 0) if self._flat else halved
         level = Part((sizes[0], sizes[2], 1) if self._flat else sizes, first, self._team)
         most = 6 * self.c.n[0] * (1 + halved[1]) * (1 + halved[2]) * sizes[1] * sizes[2]

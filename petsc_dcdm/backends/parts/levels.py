@@ -23,19 +23,19 @@ from petsc_dcdm.native.build import library
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.native.structures import mirrors
 
-TOGETHER, TOGETHER_FLAT = 0.2, 0.1
+TOGETHER = 0.2
 """Less merges too much where a medium is rough (a reservoir of 60 x 220 x 85 cells takes 19 iterations with 0.1 and 13
-with 0.2), more leaves too many unknowns; the second in the plane (layers 256^2: 16 iterations, 27 with 0.2)."""
+with 0.2; noise of deviation 3 at 256^2 13 and 10), more leaves too many unknowns."""
 
-FOLLOWS, FOLLOWS_FLAT = 0.15, 0.51
+FOLLOWS = 0.15
 """Share of all its couplings from which on the strongest one of an unknown that nothing joins, if to an unknown with a
 stronger coupling, makes it follow that one: what is beside a stiff body needs no number of its own. Noise of deviation
-3 at 64^3 has 73,000 instead of 131,000 unknowns on the first level, and takes 10 iterations instead of 16. In the
-plane, where ways around are few, couplings askew add up: throats at 256^2 take 10 iterations, and 17 with 0.3."""
+3 at 64^3 has 73,000 instead of 131,000 unknowns on the first level, and takes 10 iterations instead of 16. Not where
+more than that holds it besides, its extra diagonal: a stiff cell at an open side would hold any body it followed by a
+coupling of a millionth (shells of a gyroid 64^3: 52 iterations instead of 10, throats 256^2 26 instead of 10)."""
 
-SLOW, SLOW_FLAT = 0.7, 0.8
-"""Share of unknowns left from which on a level is divided again with couplings of a quarter of that strength; in the
-plane, where ways around are few and levels cheap, later."""
+SLOW = 0.7
+"""Share of unknowns left from which on a level is divided again with couplings of a quarter of that strength."""
 
 WEAKEST = 1e-6
 """Strength at which that ends."""
@@ -135,12 +135,12 @@ def axes_to_halve(sizes: Sequence[int], seen: Sequence[float]) -> tuple[int, ...
     return tuple(int(n > 1 and value >= STRONG * strongest) for n, value in zip(sizes, seen, strict=True))
 
 
-def weaken(divide: Callable[[float], int], n: int, flat: bool) -> int:
+def weaken(divide: Callable[[float], int], n: int) -> int:
     """Call ``divide`` with weaker and weaker couplings that join, until it leaves few enough of ``n``; how many."""
-    together, slow, count = (TOGETHER_FLAT if flat else TOGETHER), (SLOW_FLAT if flat else SLOW), n
+    together, count = TOGETHER, n
     while together >= WEAKEST:
         count = divide(together)
-        if count <= slow * n:
+        if count <= SLOW * n:
             break
         together /= 4
     return count
@@ -148,16 +148,16 @@ def weaken(divide: Callable[[float], int], n: int, flat: bool) -> int:
 
 def levels_below(first: Part, threads: int, team: Workers = ONE_RANK) -> list[Part]:
     """The first level below a grid, and all coarser ones."""
-    levels, flat = [first], first.blocks[2] == 1
+    levels = [first]
     while levels[-1].n > DENSE_LIMIT and len(levels) < MOST_LEVELS:
-        coarse = _coarse(levels[-1], len(levels) % 2 == 1, flat, threads, team)
+        coarse = _coarse(levels[-1], len(levels) % 2 == 1, threads, team)
         if coarse is None:
             break
         levels.append(coarse)
     return levels
 
 
-def _coarse(level: Part, shifted: bool, flat: bool, threads: int, team: Workers) -> Part | None:
+def _coarse(level: Part, shifted: bool, threads: int, team: Workers) -> Part | None:
     """The next level; None where nothing can be joined any more."""
     c, seen = kernels(), np.zeros(3)
     c.dcdm_parts_seen(level.c, seen.ctypes.data, threads)
@@ -173,11 +173,8 @@ def _coarse(level: Part, shifted: bool, flat: bool, threads: int, team: Workers)
     c.dcdm_parts_strongest(level.c, strength.ctypes.data, threads)
     sizes_c, joined = (_i64 * 3)(*blocks), team.room(level.n, np.uint8)
     arrays = [array.ctypes.data for array in (strength, parent, joined, first)]
-    follows = FOLLOWS_FLAT if flat else FOLLOWS
-    count = weaken(
-        lambda together: c.dcdm_parts_divide(level.c, sizes_c, together, follows, *arrays, threads), level.n, flat
-    )
-    if count == level.n or (count > (SLOW_FLAT if flat else SLOW) * level.n and prod(blocks) == 1):
+    count = weaken(lambda together: c.dcdm_parts_divide(level.c, sizes_c, together, FOLLOWS, *arrays, threads), level.n)
+    if count == level.n or (count > SLOW * level.n and prod(blocks) == 1):
         return None
     coarse = Part(blocks, first, team)
     room = team.room(count + 1, np.int64)

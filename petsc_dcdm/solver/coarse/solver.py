@@ -237,9 +237,7 @@ def coarse_solver(wanted: Coarsest) -> CoarseSolver:
         product = separable_solver(comm, operator, layout, threads, team)
         if product is not None:
             return product
-        # In the plane throats take many iterations on parts (docs/measurements/network.md).
-        flat = operator.global_shape[0] == 1 and PETSc.Sys.hasExternalPackage("hypre")
-        if not flat and mpi.allreduce(unknowns, op=MPI.MAX) > DIRECT_LIMIT:
+        if mpi.allreduce(unknowns, op=MPI.MAX) > DIRECT_LIMIT:
             return PartsCoarseSolver(comm, operator, layout, threads, team)
     return PetscCoarseSolver(comm, operator, layout, prefix, team.leads)
 

@@ -80,7 +80,9 @@ static int divide_block(const parts_grid *g, const int64_t step[3], const block_
             const int high = q >> a & 1, j = c->number[q ^ 1 << a];
             if (j < 0) continue;
             const float value = low_face(g, a, c->at[high ? i : j]);
-            if (value > 0.0f && value >= most && strongest[j] > strongest[i]) most = value, with = j;
+            const float held = upper(g->zs[c->at[i]]) - upper(g->zs[c->at[j]]);
+            if (value > 0.0f && value >= most && value >= follows * held && strongest[j] > strongest[i])
+                most = value, with = j;
         }
         if (with >= 0) join(label, c->count, i, with);
     }

@@ -93,7 +93,8 @@ INLINE int32_t followed(const parts_level *l, const float *strongest, int64_t i,
     most *= follows;
     for (int64_t e = l->row[i]; e < l->row[i + 1]; e++) {
         const int32_t j = l->column[e];
-        if (l->value[e] >= most && strongest[j] > strongest[i] && lies_within(l, j, from, to))
+        if (l->value[e] >= most && l->value[e] >= follows * (l->s[i] - l->s[j]) && strongest[j] > strongest[i] &&
+            lies_within(l, j, from, to))
             most = l->value[e], found = j;
     }
     return found;

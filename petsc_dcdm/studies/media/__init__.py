@@ -1,0 +1,1 @@
+"""Media of high contrast: iterations beside those of BoomerAMG, and media that no family resembles."""
