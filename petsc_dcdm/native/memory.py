@@ -74,27 +74,34 @@ def aligned_empty(size: int, dtype: type) -> np.ndarray:
     """An array [size] that starts at a cache line and may hold anything. Large ones take memory only where they are
     written to.
     """
-    return _aligned(size, dtype, zeros=False)
+    return _aligned(size, dtype)
 
 
-def aligned_zeros(size: int, dtype: type, clear: Callable[[int, int], None] | None = None) -> np.ndarray:
+def aligned_zeros(size: int, dtype: type, clear: Callable[[np.ndarray], object] | None = None) -> np.ndarray:
     """Zeros [size] that start at a cache line. Large ones take memory only where they are written to, unless it has
-    been kept; that is written to by ``clear`` (address, bytes) if there is one.
+    been kept. ``clear`` writes the zeros, where somebody has to: for those who have threads for that.
     """
-    return _aligned(size, dtype, zeros=True, clear=clear)
+    return _aligned(size, dtype, clear or _fill)
 
 
-def _aligned(size: int, dtype: type, zeros: bool, clear: Callable[[int, int], None] | None = None) -> np.ndarray:
+def _fill(array: np.ndarray) -> None:
+    array[...] = 0
+
+
+def _aligned(size: int, dtype: type, clear: Callable[[np.ndarray], object] | None = None) -> np.ndarray:
+    """With ``clear`` they are zero."""
     bytes_ = size * np.dtype(dtype).itemsize
+    found: np.ndarray
     if not hasattr(mmap, "MADV_HUGEPAGE") or bytes_ < LARGE:
-        raw = (np.zeros if zeros else np.empty)(bytes_ + CACHE_LINE, np.uint8)
-        return np.ndarray((size,), dtype, raw.data, -address_of(raw) % CACHE_LINE)
+        raw = (np.zeros if clear is _fill else np.empty)(bytes_ + CACHE_LINE, np.uint8)
+        found = np.ndarray((size,), dtype, raw.data, -address_of(raw) % CACHE_LINE)
+        if clear and clear is not _fill:
+            clear(found)
+        return found
     # Not numpy's zeros: the C library may take them from memory that it has had before, and then writes to all of it.
     memory, new = _take(bytes_ + HUGE_PAGE)
     raw = np.asarray(_Lease(memory))
-    found: np.ndarray = raw[-raw.ctypes.data % HUGE_PAGE :][:bytes_].view(dtype)
-    if zeros and not new and clear:
-        clear(found.ctypes.data, bytes_)
-    elif zeros and not new:
-        found[...] = 0
+    found = raw[-raw.ctypes.data % HUGE_PAGE :][:bytes_].view(dtype)
+    if clear and not new:
+        clear(found)
     return found

@@ -12,7 +12,7 @@ import numpy as np
 
 from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.binding import Geometry, Level, Network, Padded, kernels
-from petsc_dcdm.native.memory import LARGE, address_of, aligned_empty, aligned_zeros
+from petsc_dcdm.native.memory import address_of, aligned_empty, aligned_zeros
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.network.weights import ModelFile
 
@@ -252,15 +252,10 @@ class LevelWindow:
 
 
 def zeros_for(team: Workers, threads: int, size: int, dtype: type) -> np.ndarray:
-    """Zeros [size]; all threads write them where that is worth it, and memory is not taken only as it is used."""
-    bytes_ = size * np.dtype(dtype).itemsize
-    if team.ranks > 1 or bytes_ < SHARED_OUT:
+    """Zeros [size]; all threads write them where that is worth it."""
+    if team.ranks > 1 or size * np.dtype(dtype).itemsize < SHARED_OUT:
         return team.zeros(size, dtype)
-    if bytes_ >= LARGE:
-        return aligned_zeros(size, dtype, lambda at, count: kernels().dcdm_clear(at, count, threads))
-    array = team.room(size, dtype)
-    kernels().dcdm_clear(address_of(array), bytes_, threads)
-    return array
+    return aligned_zeros(size, dtype, lambda a: kernels().dcdm_clear(address_of(a), a.nbytes, threads))
 
 
 def _copied(values: ArrayLike, dtype: type, team: Workers) -> np.ndarray:
