@@ -112,7 +112,7 @@ class Stage:
 
     Its arrays cover this rank's box of `shape` and, where boxes of other ranks adjoin, `low` and `high` cells (z, y, x)
     around it; `own` is the box in them. `rings`: the axes (z, y, x) that it covers whole and that are periodic, if they
-    have more than one cell.
+    have more than one cell. `classes`: most blocks are expected to have a class.
     """
 
     x: Padded
@@ -131,6 +131,7 @@ class Stage:
         halo: bool,
         threads: int,
         team: Workers,
+        classes: bool = False,
     ) -> None:
         self._team = team
         self.low, self.high = around
@@ -151,8 +152,8 @@ class Stage:
             self.class_value = team.zeros(256 * (OMEGA + MAX_STEPS), np.float32)
             # Room for every block; blocks that turn out to have a class take none of it, and the rest is never touched.
             kind = np.uint16 if half else np.float32
-            self.blocks = team.room(c.block_count * ALIGN * OMEGA, kind)
-            self.omegas = team.room(c.block_count * ALIGN * steps, kind)
+            self.blocks = team.room(c.block_count * ALIGN * OMEGA, kind, sparse=classes)
+            self.omegas = team.room(c.block_count * ALIGN * steps, kind, sparse=classes)
             c.block_class, c.block_start = address_of(self.block_class), address_of(self.block_start)
             c.class_value = address_of(self.class_value)
             c.blocks, c.omegas = address_of(self.blocks), address_of(self.omegas)

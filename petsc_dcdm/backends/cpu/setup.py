@@ -112,12 +112,12 @@ class CpuLevels:
             source = [interior(a) for a in (*arrays, extra)]
         if not isinstance(source, PackedStencil):
             source = [a[box] for a in source]
-        width = _width(self._steps)
+        width, packed = _width(self._steps), isinstance(source, PackedStencil)
         for number, axes in enumerate((*layout.plan, ())):
             around = layout.around(number, width)
             size = _size(box)
             stage = Stage(
-                size, around, rings, self._flat, axes, self._steps, half, self.halo, self._threads, self._team
+                size, around, rings, self._flat, axes, self._steps, half, self.halo, self._threads, self._team, packed
             )
             if self.halo and not self.empty:
                 stage.number_places(wholes[number][0], wholes[number][1], layout.periodic)
