@@ -190,8 +190,8 @@ class SharedMemory:
             stop = self._asked.find(1, page, end)
             stop = end if stop < 0 else stop
             self._asked[page:stop] = b"\1" * (stop - page)
-            at, size = self.address + page * HUGE_PAGE, (stop - page) * HUGE_PAGE
-            if not self._kernels.dcdm_team_huge(ctypes.c_void_p(at), ctypes.c_int64(size)):
+            block, at, size = self.address, self.address + page * HUGE_PAGE, (stop - page) * HUGE_PAGE
+            if not self._kernels.dcdm_team_huge(ctypes.c_void_p(block), ctypes.c_void_p(at), ctypes.c_int64(size)):
                 self._asked = bytearray(b"\1") * len(self._asked)  # nor will it next time
 
     def at(self, address: int, size: int, dtype: np.dtype) -> np.ndarray:

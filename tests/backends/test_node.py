@@ -57,6 +57,33 @@ def test_memory_ends(memory):
         memory.room((1 << 25) + 1, np.uint8)
 
 
+def test_pages_are_huge_where_that_can_be(memory):
+    """And what they hold stays."""
+
+    def huge():
+        with open("/proc/self/smaps") as file:
+            lines = file.read()
+        return int(lines[lines.index(f"{ADDRESS:x}-") :].split("ShmemPmdMapped:")[1].split()[0]) >> 11
+
+    small = memory.room(1000, np.uint8)
+    if not huge():
+        pytest.skip("Linux makes no huge pages of shared memory when it is asked to")
+    small[:] = 7
+    before = huge()
+    sparse = memory.room(LARGE, np.uint8, sparse=True)
+    sparse[:] = 5
+    assert huge() == before
+    dense = memory.room(LARGE, np.uint8)
+    assert huge() == before + LARGE // (1 << 21)
+    dense[:] = 3
+    place = sparse.ctypes.data
+    del sparse
+    again = memory.room(LARGE, np.uint8)
+    assert again.ctypes.data == place and (again == 5).all() and (small == 7).all() and (dense == 3).all()
+    assert huge() == before + 2 * LARGE // (1 << 21)
+    assert not memory.zeros(LARGE, np.uint8).any()
+
+
 def test_address_that_is_taken(memory):
     file = os.memfd_create("other")
     os.ftruncate(file, 1 << 21)

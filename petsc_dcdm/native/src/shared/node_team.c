@@ -267,18 +267,6 @@ int dcdm_team_map(int file, int64_t bytes, void *address) {
     return 0;
 }
 
-/* Makes huge pages of [begin, begin + bytes), which is whole ones, whatever is there; returns whether that can be had.
- * Linux wants to see a small page in each. */
-int dcdm_team_huge(void *begin, int64_t bytes) {
-#ifdef MADV_COLLAPSE
-    for (int64_t at = 0; at < bytes; at += HUGE_PAGE) atomic_fetch_add((_Atomic char *)begin + at, 0);
-    return !madvise(begin, (size_t)bytes, MADV_COLLAPSE);
-#else
-    (void)begin, (void)bytes;
-    return 0;
-#endif
-}
-
 void dcdm_team_unmap(void *address, int64_t bytes) { munmap(address, (size_t)bytes); }
 
 typedef struct {
@@ -299,36 +287,61 @@ void dcdm_clear(void *begin, int64_t bytes, int threads) {
     dcdm_run(fill_part, &f, sizeof f, threads);
 }
 
-/* Memory that is zeroed, a piece after the other. */
+/* Memory that is zeroed, or of which huge pages are made, a piece after the other. */
 typedef struct {
     char *begin;
-    int64_t bytes, next, cleared;
+    int64_t bytes, piece, next, over;
+    int huge, failed;
 } clearing;
+
+/* One huge page for what is there, unless there is no room for it. Linux wants to see a small one. Returns whether
+ * that can be asked for. */
+static int make_huge(char *begin) {
+#ifdef MADV_COLLAPSE
+    atomic_fetch_add((_Atomic char *)begin, 0);
+    return !madvise(begin, HUGE_PAGE, MADV_COLLAPSE) || errno != EINVAL;
+#else
+    return !begin;
+#endif
+}
 
 static void clear_part(void *arguments, int part) {
     clearing *c = arguments;
     (void)part;
-    for (int64_t at; (at = __atomic_fetch_add(&c->next, CLEARED, __ATOMIC_RELAXED)) < c->bytes;) {
-        const int64_t n = c->bytes - at < CLEARED ? c->bytes - at : CLEARED;
-        memset(c->begin + at, 0, (size_t)n);
-        __atomic_fetch_add(&c->cleared, n, __ATOMIC_RELEASE);
+    for (int64_t at; (at = __atomic_fetch_add(&c->next, c->piece, __ATOMIC_RELAXED)) < c->bytes;) {
+        const int64_t n = c->bytes - at < c->piece ? c->bytes - at : c->piece;
+        if (!c->huge) memset(c->begin + at, 0, (size_t)n);
+        else if (!make_huge(c->begin + at)) __atomic_store_n(&c->failed, 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&c->over, n, __ATOMIC_RELEASE);
     }
 }
 
-/* Zeros, from the one who leads, whether others serve or not: those that do help, and those that come when all is done
- * find nothing to do. */
-void dcdm_team_clear(dcdm_team *t, void *address, int64_t bytes) {
-    if (bytes < 4 * CLEARED || atomic_load_explicit(&t->done, memory_order_acquire) != (uint32_t)t->ranks - 1) {
-        memset(address, 0, (size_t)bytes);
-        return;
+/* From the one who leads, whether others serve or not: those that do help, and those that come when all is done find
+ * nothing to do. Returns whether all that could be asked for. */
+static int in_pieces(dcdm_team *t, clearing pieces) {
+    const int idle = atomic_load_explicit(&t->done, memory_order_acquire) == (uint32_t)t->ranks - 1;
+    if (!idle || pieces.bytes < 4 * pieces.piece) {
+        clear_part(&pieces, 0);
+        return !pieces.failed;
     }
     clearing *c = (clearing *)t->arguments;
-    *c = (clearing){.begin = address, .bytes = bytes};
+    *c = pieces;
     post(t, (char *)clear_part - (char *)here, (int)t->threads);
     work(t, 0, clear_part);
-    for (int n = 0; __atomic_load_n(&c->cleared, __ATOMIC_ACQUIRE) < bytes; n++) {
+    for (int n = 0; __atomic_load_n(&c->over, __ATOMIC_ACQUIRE) < c->bytes; n++) {
         if (n < SPINS) pause_briefly();
         else nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
         if (n > SPINS && n % 4096 == 0) require_all(t);
     }
+    return !c->failed;
+}
+
+/* Zeros. */
+void dcdm_team_clear(dcdm_team *t, void *begin, int64_t bytes) {
+    in_pieces(t, (clearing){.begin = begin, .bytes = bytes, .piece = CLEARED});
+}
+
+/* Makes huge pages of what is there, `bytes` from the begin of one on; returns whether that can be had. */
+int dcdm_team_huge(dcdm_team *t, void *begin, int64_t bytes) {
+    return in_pieces(t, (clearing){.begin = begin, .bytes = bytes, .piece = HUGE_PAGE, .huge = 1});
 }
