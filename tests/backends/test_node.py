@@ -204,3 +204,24 @@ solve(A, b, pc_dcdm_box="node")
         expect=None,
     )
     assert f"rank {victim} of 2 has failed and the others have not" in out and "none left" in out
+
+
+@pytest.mark.mpi
+def test_dirichlet_values_leave_the_right_hand_side_once():
+    """Where other rows couple to Dirichlet rows, the matrix is asked for one product, before the first step."""
+    mpirun(
+        2,
+        """
+from systems import *
+from petsc_dcdm.compare.job import SystemSpec
+from petsc_dcdm.compare.systems import build
+from petsc_dcdm.solver.loop.steps import GridSteps
+with_matrix, seen = GridSteps._residual, []
+GridSteps._residual = lambda steps: (seen.append(1), with_matrix(steps))
+problem = build(SystemSpec("vertex", "", (13, 12, 14), 1, False, "random"))
+ksp, x = solve(problem.A, problem.b, dm=problem.dm, pc_dcdm_box="node", ksp_rtol=1e-10)
+assert ksp.getConvergedReason() > 0 and relative_residual(problem.A, x, problem.b) < 1e-9
+assert len(seen) == 1, seen
+""",
+        timeout=60,
+    )
