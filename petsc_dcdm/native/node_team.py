@@ -36,8 +36,8 @@ class Workers(Protocol):
     def zeros(self, size: int, dtype: type) -> np.ndarray:
         """Zeros [size] for what kernels work on, as `aligned_zeros`. Not collective."""
 
-    def room(self, size: int, dtype: type) -> np.ndarray:
-        """The same for what is written to before it is read. Not collective."""
+    def room(self, size: int, dtype: type, sparse: bool = False) -> np.ndarray:
+        """The same for what is written to before it is read, ``sparse``: hardly any of it ever. Not collective."""
 
     def has(self, array: np.ndarray) -> bool:
         """Whether all ranks that work on kernels can read the array. Not collective."""
@@ -72,7 +72,7 @@ class OneRank:
     def zeros(self, size: int, dtype: type) -> np.ndarray:
         return aligned_zeros(size, dtype)
 
-    def room(self, size: int, dtype: type) -> np.ndarray:
+    def room(self, size: int, dtype: type, sparse: bool = False) -> np.ndarray:
         return aligned_empty(size, dtype)
 
     def has(self, array: np.ndarray) -> bool:
@@ -126,8 +126,12 @@ OWN_BOXES = Sharing(ONE_RANK, None, False)
 
 
 class SharedMemory:
-    """A file without a name, mapped at an address: pages are taken as they are written to, and go with the processes.
-    It begins with the block through which the ranks of a team talk.
+    """A file without a name, mapped at an address, whose pages go with the processes. It begins with the block through
+    which the ranks of a team talk.
+
+    Pages are huge where Linux makes them so when it is asked to (6.1 and later, whatever the system's setting for
+    shared memory, "never" on most): to take them costs a tenth of what small ones do. Else, and where an array is
+    sparse, pages are small and taken as they are written to.
 
     Pages that have been taken stay: to fault them in anew at every set-up costs more than to write zeros to them. Where
     zeros are wanted and where they are not there are two parts, for what is not written to takes no pages.
@@ -145,6 +149,7 @@ class SharedMemory:
         weakref.finalize(self, unmap, ctypes.c_void_p(address), ctypes.c_int64(size)).atexit = False
         kernels.dcdm_team_bytes.restype = ctypes.c_int64
         half = size // 2 // HUGE_PAGE * HUGE_PAGE
+        self._asked = bytearray(size // HUGE_PAGE)  # for which huge pages Linux has been
         self._zeros, self._rooms = _Pieces(int(kernels.dcdm_team_bytes()), half), _Pieces(half, size)
 
     def zeros(self, size: int, dtype: type) -> np.ndarray:
@@ -153,27 +158,29 @@ class SharedMemory:
         MemoryError where there is no room.
         """
         fresh = self._zeros.end
-        array = self._array(self._zeros, size, dtype)
+        array = self._array(self._zeros, size, dtype, False)
         begin = array.ctypes.data
         used = min(array.nbytes, self.address + fresh - begin)
         if used > 0:
             self._kernels.dcdm_team_clear(ctypes.c_void_p(self.address), ctypes.c_void_p(begin), ctypes.c_int64(used))
         return array
 
-    def room(self, size: int, dtype: type) -> np.ndarray:
-        """The same for an array of whatever the memory holds."""
-        return self._array(self._rooms, size, dtype)
+    def room(self, size: int, dtype: type, sparse: bool = False) -> np.ndarray:
+        """The same for an array of whatever the memory holds, ``sparse``: hardly any of it will be written to."""
+        return self._array(self._rooms, size, dtype, sparse)
 
     @property
     def taken(self) -> int:
         """Bytes that have been in use at one time or another."""
         return self._zeros.end + self._rooms.end - self._rooms.begin
 
-    def _array(self, pieces: _Pieces, size: int, dtype: type) -> np.ndarray:
+    def _array(self, pieces: _Pieces, size: int, dtype: type, sparse: bool) -> np.ndarray:
         wanted = max(size * np.dtype(dtype).itemsize, 1)
         unit = HUGE_PAGE if wanted >= LARGE else CACHE_LINE
         length = -(-wanted // unit) * unit
         held = _Held(self, pieces, pieces.take(length, unit), length)
+        if not sparse or wanted < LARGE:
+            self._ask(held.begin // HUGE_PAGE, -(-(held.begin + length) // HUGE_PAGE))
         held.__array_interface__ = {
             "version": 3,
             "data": (self.address + held.begin, False),
@@ -182,6 +189,16 @@ class SharedMemory:
         }
         array: np.ndarray = np.asarray(held)
         return array
+
+    def _ask(self, page: int, end: int) -> None:
+        """For huge pages [page, end), where that has not been done. What they hold is kept."""
+        while (page := self._asked.find(0, page, end)) >= 0:
+            stop = self._asked.find(1, page, end)
+            stop = end if stop < 0 else stop
+            self._asked[page:stop] = b"\1" * (stop - page)
+            block, at, size = self.address, self.address + page * HUGE_PAGE, (stop - page) * HUGE_PAGE
+            if not self._kernels.dcdm_team_huge(ctypes.c_void_p(block), ctypes.c_void_p(at), ctypes.c_int64(size)):
+                self._asked = bytearray(b"\1") * len(self._asked)  # nor will it next time
 
     def at(self, address: int, size: int, dtype: np.dtype) -> np.ndarray:
         """What another rank has made there, [size]. Raises ValueError if that lies elsewhere."""
@@ -273,8 +290,8 @@ class Team:
     def zeros(self, size: int, dtype: type) -> np.ndarray:
         return self.memory.zeros(size, dtype) if self.leads else np.zeros(size, dtype)
 
-    def room(self, size: int, dtype: type) -> np.ndarray:
-        return self.memory.room(size, dtype) if self.leads else np.zeros(size, dtype)
+    def room(self, size: int, dtype: type, sparse: bool = False) -> np.ndarray:
+        return self.memory.room(size, dtype, sparse) if self.leads else np.zeros(size, dtype)
 
     def has(self, array: np.ndarray) -> bool:
         return 0 <= array.ctypes.data - self.memory.address < self.memory.size

@@ -60,6 +60,33 @@ def test_memory_ends(memory):
         memory.room((1 << 25) + 1, np.uint8)
 
 
+def test_pages_are_huge_where_that_can_be(memory):
+    """And what they hold stays."""
+
+    def huge():
+        with open("/proc/self/smaps") as file:
+            lines = file.read()
+        return int(lines[lines.index(f"{ADDRESS:x}-") :].split("ShmemPmdMapped:")[1].split()[0]) >> 11
+
+    small = memory.room(1000, np.uint8)
+    if not huge():
+        pytest.skip("Linux makes no huge pages of shared memory when it is asked to")
+    small[:] = 7
+    before = huge()
+    sparse = memory.room(LARGE, np.uint8, sparse=True)
+    sparse[:] = 5
+    assert huge() == before
+    dense = memory.room(LARGE, np.uint8)
+    assert huge() == before + LARGE // (1 << 21)
+    dense[:] = 3
+    place = sparse.ctypes.data
+    del sparse
+    again = memory.room(LARGE, np.uint8)
+    assert again.ctypes.data == place and (again == 5).all() and (small == 7).all() and (dense == 3).all()
+    assert huge() == before + 2 * LARGE // (1 << 21)
+    assert not memory.zeros(LARGE, np.uint8).any()
+
+
 def test_address_that_is_taken(memory):
     file = os.memfd_create("other")
     os.ftruncate(file, 1 << 21)
@@ -240,3 +267,24 @@ solve(A, b, pc_dcdm_box="node")
         expect=None,
     )
     assert f"rank {victim} of 2 has failed and the others have not" in out and "none left" in out
+
+
+@pytest.mark.mpi
+def test_dirichlet_values_leave_the_right_hand_side_once():
+    """Where other rows couple to Dirichlet rows, the matrix is asked for one product, before the first step."""
+    mpirun(
+        2,
+        """
+from systems import *
+from petsc_dcdm.compare.job import SystemSpec
+from petsc_dcdm.compare.systems import build
+from petsc_dcdm.solver.loop.steps import GridSteps
+with_matrix, seen = GridSteps._residual, []
+GridSteps._residual = lambda steps: (seen.append(1), with_matrix(steps))
+problem = build(SystemSpec("vertex", "", (13, 12, 14), 1, False, "random"))
+ksp, x = solve(problem.A, problem.b, dm=problem.dm, pc_dcdm_box="node", ksp_rtol=1e-10)
+assert ksp.getConvergedReason() > 0 and relative_residual(problem.A, x, problem.b) < 1e-9
+assert len(seen) == 1, seen
+""",
+        timeout=60,
+    )

@@ -122,7 +122,7 @@ class CpuLevels:
             source = [interior(a) for a in (*arrays, extra)]
         if not isinstance(source, PackedStencil):
             source = [a[box] for a in source]
-        self._make_room(wholes)
+        self._make_room(wholes, isinstance(source, PackedStencil))
         nets = [
             packed_network(file, axes, whole[0], self._flat, self._team)
             for axes, whole in zip(layout.plan, wholes, strict=False)
@@ -141,8 +141,8 @@ class CpuLevels:
         """Active cells of each level. Collective."""
         return self._layout.sum(np.array(active, float))
 
-    def _make_room(self, wholes: list[tuple[Shape, Shape, Shape]]) -> None:
-        """The stages in their memory."""
+    def _make_room(self, wholes: list[tuple[Shape, Shape, Shape]], packed: bool) -> None:
+        """The stages in their memory. ``packed``: most blocks will have a class and no coefficients of their own."""
         layout, team, box = self._layout, self._team, self.box
         rings, width, threads = self._rings(box), width_of(self._steps), self._threads
         for number, axes in enumerate((*layout.plan, ())):
@@ -162,7 +162,8 @@ class CpuLevels:
         )
         self.kernels.dcdm_size_levels(c)
         bytes_ = self._bytes = list(c.bytes)
-        self.memory = zeros_for(team, threads, bytes_[ZEROS], np.uint8), team.room(bytes_[ROOM], np.uint8)
+        zeros = zeros_for(team, threads, bytes_[ZEROS], np.uint8)
+        self.memory = zeros, team.room(bytes_[ROOM], np.uint8, sparse=packed)
         c.memory[ZEROS], c.memory[ROOM] = map(address_of, self.memory)
         self.kernels.dcdm_place_levels(c)
         for stage, level in zip(self.stages, self.levels, strict=True):

@@ -65,7 +65,7 @@ class OneSolve:
         ended = Convergence(ksp, steps, system, not self._has_entries, self._closed_regions)
         left = self._left() if guessed else None
         given = self._norm(ksp.getRhs()) if guessed else None
-        steps.start(guessed or some_fixed or closed is Closed.NEARLY)
+        steps.start(guessed or some_fixed or closed is Closed.NEARLY, guessed)
         try:
             with ended.tolerances(steps.norm(), left, given):
                 if system.fixed.anywhere:

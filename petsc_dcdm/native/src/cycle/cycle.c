@@ -14,8 +14,8 @@
 #include "shared/node_team.h"
 
 /* The way down over one part of the planes, the strip of their rows that begins with `row`: pass 0 is x = omega_0 r, on
- * a visit after the first x = y + omega_0 (r - A y), 1 .. steps - 1 smooth, steps restricts. Pass q lags q planes behind
- * pass 0, so that all work out of the cache; what a part needs of its neighbours' planes, and a strip of its
+ * a visit after the first x = y + omega_0 (r - A y), 1 .. steps - 1 smooth, steps restricts. Pass q lags q planes
+ * behind pass 0, so that all work out of the cache; what a part needs of its neighbours' planes, and a strip of its
  * neighbours' rows, it computes again. */
 static void down_part(const dcdm_level *l, const dcdm_level *next, pass *p, int part, int64_t row) {
     const int64_t begin = l->part[part], end = l->part[part + 1];

@@ -27,6 +27,9 @@
 
 #include "compiler.h"
 
+#if defined(__linux__) && !defined(MADV_COLLAPSE)
+#define MADV_COLLAPSE 25
+#endif
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
@@ -34,7 +37,7 @@
 /* A spin is some 30 nanoseconds; all other times are in nanoseconds. A sleep of a fifth of a second is followed by a
  * look at whether the others live. */
 enum { SPINS = 1000, BETWEEN = 50, PATIENCE = 1000000, TAKEN = 400000, SLEEP = 200000000 };
-enum { CLEARED = 1 << 17, LINE = 64, MAX_RANKS = 1024, MAX_VALUES = 64, FEWEST = 8, MOST = 512 };
+enum { CLEARED = 1 << 17, HUGE_PAGE = 1 << 21, LINE = 64, MAX_RANKS = 1024, MAX_VALUES = 64, FEWEST = 8, MOST = 512 };
 
 /* What is waited for. */
 typedef _Atomic uint32_t counter;
@@ -306,36 +309,61 @@ int dcdm_team_map(int file, int64_t bytes, void *address) {
 
 void dcdm_team_unmap(void *address, int64_t bytes) { munmap(address, (size_t)bytes); }
 
-/* Memory that is zeroed, a piece after the other. */
+/* Memory that is zeroed, or of which huge pages are made, a piece after the other. */
 typedef struct {
     char *begin;
-    int64_t bytes, next, cleared;
+    int64_t bytes, piece, next, over;
+    int huge, failed;
 } clearing;
+
+/* One huge page for what is there, unless there is no room for it. Linux wants to see a small one. Returns whether
+ * that can be asked for. */
+static int make_huge(char *begin) {
+#ifdef MADV_COLLAPSE
+    atomic_fetch_add((_Atomic char *)begin, 0);
+    return !madvise(begin, HUGE_PAGE, MADV_COLLAPSE) || errno != EINVAL;
+#else
+    return !begin;
+#endif
+}
 
 static void clear_part(void *arguments, int part) {
     clearing *c = arguments;
     (void)part;
-    for (int64_t at; (at = __atomic_fetch_add(&c->next, CLEARED, __ATOMIC_RELAXED)) < c->bytes;) {
-        const int64_t n = c->bytes - at < CLEARED ? c->bytes - at : CLEARED;
-        memset(c->begin + at, 0, (size_t)n);
-        __atomic_fetch_add(&c->cleared, n, __ATOMIC_RELEASE);
+    for (int64_t at; (at = __atomic_fetch_add(&c->next, c->piece, __ATOMIC_RELAXED)) < c->bytes;) {
+        const int64_t n = c->bytes - at < c->piece ? c->bytes - at : c->piece;
+        if (!c->huge) memset(c->begin + at, 0, (size_t)n);
+        else if (!make_huge(c->begin + at)) __atomic_store_n(&c->failed, 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&c->over, n, __ATOMIC_RELEASE);
     }
 }
 
-/* Zeros, from the one who leads, whether others serve or not: those that do help, and those that come when all is done
- * find nothing to do. */
-void dcdm_team_clear(dcdm_team *t, void *address, int64_t bytes) {
-    if (bytes < 4 * CLEARED || atomic_load_explicit(&t->done, memory_order_acquire) != (uint32_t)t->ranks - 1) {
-        memset(address, 0, (size_t)bytes);
-        return;
+/* From the one who leads, whether others serve or not: those that do help, and those that come when all is done find
+ * nothing to do. Returns whether all that could be asked for. */
+static int in_pieces(dcdm_team *t, clearing pieces) {
+    const int idle = atomic_load_explicit(&t->done, memory_order_acquire) == (uint32_t)t->ranks - 1;
+    if (!idle || pieces.bytes < 4 * pieces.piece) {
+        clear_part(&pieces, 0);
+        return !pieces.failed;
     }
     clearing *c = (clearing *)t->arguments;
-    *c = (clearing){.begin = address, .bytes = bytes};
+    *c = pieces;
     post(t, (char *)clear_part - (char *)here, (int)t->threads);
     work(t, 0, clear_part);
-    for (int n = 0; __atomic_load_n(&c->cleared, __ATOMIC_ACQUIRE) < bytes; n++) {
+    for (int n = 0; __atomic_load_n(&c->over, __ATOMIC_ACQUIRE) < c->bytes; n++) {
         if (n < SPINS) pause_briefly();
         else nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
         if (n > SPINS && n % 4096 == 0) require_all(t);
     }
+    return !c->failed;
+}
+
+/* Zeros. */
+void dcdm_team_clear(dcdm_team *t, void *begin, int64_t bytes) {
+    in_pieces(t, (clearing){.begin = begin, .bytes = bytes, .piece = CLEARED});
+}
+
+/* Makes huge pages of what is there, `bytes` from the begin of one on; returns whether that can be had. */
+int dcdm_team_huge(dcdm_team *t, void *begin, int64_t bytes) {
+    return in_pieces(t, (clearing){.begin = begin, .bytes = bytes, .piece = HUGE_PAGE, .huge = 1});
 }
