@@ -12,7 +12,8 @@ INLINE int axis_between(const parts_level *l, int64_t a, int64_t b) {
     return apart == l->blocks[0] && l->blocks[1] > 1 ? 1 : 0;
 }
 
-/* The couplings along each axis beside those along the strongest axis of the same unknown, for the median unknown. */
+/* The couplings along each axis beside those along the strongest axis of the same unknown, or more, that a quarter
+ * of the unknowns see. */
 void dcdm_parts_seen(const parts_level *l, double seen[3], int threads) {
     int64_t bins[3][PARTS_BINS] = {{0}};
     const int64_t every = (l->n / 20000 + 1) | 1; /* a sample is enough */
@@ -25,7 +26,7 @@ void dcdm_parts_seen(const parts_level *l, double seen[3], int threads) {
         if (!(most > 0.0f)) continue;
         for (int a = 0; a < 3; a++) parts_count_share(bins[a], along[a], most);
     }
-    for (int a = 0; a < 3; a++) seen[a] = parts_median_share(bins[a]);
+    for (int a = 0; a < 3; a++) seen[a] = parts_share_seen(bins[a]);
 }
 
 /* The strongest coupling of each unknown. */
