@@ -44,6 +44,7 @@ RUN_BY = {
     "petsc_dcdm.studies.paper.ablation": "tests/studies/test_paper.py",
     "petsc_dcdm.studies.paper.comparison": "tests/studies/test_paper.py",
     "petsc_dcdm.studies.paper.report": "tests/studies/test_paper.py",
+    "petsc_dcdm.studies.media.beside_amg": "tests/studies/test_journals.py",
     "petsc_dcdm.studies.profile": "tests/studies/test_journals.py",
     "petsc_dcdm.studies.race": "tests/studies/test_race.py",
     "petsc_dcdm.studies.reach": "tests/studies/test_journals.py",

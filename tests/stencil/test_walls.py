@@ -155,6 +155,16 @@ def test_single_stiff_cells_leave_the_grid():
     assert ksp.getConvergedReason() > 0 and ksp.getIterationNumber() <= 10 * AMG_FACTOR
 
 
+def test_in_the_plane_a_level_tears_hardly_any_cells():
+    """A wall of so many cells tears a share of them that is few in space; in the plane there is no way around."""
+    for shape, axes, kept in [((1, 256, 256), (0, 1), (1,)), ((32, 64, 64), ALL, ALL)]:
+        w, _ = conductances(shape)
+        w[0][:8, 4:28, 31] = 0.0
+        faces, layout, plan = [padded(face) for face in w], SerialLayout(shape, (axes,)), (axes,)
+        assert 0.0003 < _Faces(faces, 1).torn_share(axes, layout) < 0.002
+        assert keep_walls(faces, layout, plan, (1.0, 1.0, 1.0), 2.5, 1)[0] == (kept,)
+
+
 def test_jumps_are_left_before_cells_are_as_large_as_bodies():
     """Blocks of 4 cells, soft or a thousand times stiffer: the 16^3 level has a cell per body, the one before resolves
     them. A uniform medium keeps its plan.

@@ -16,6 +16,7 @@ STUDIES = {
     "compact --size 6 --far 10 6 --runs 1": r"\| dcdm \| smooth \| \d \|(.*\n)*\| 5 points - 1\.4 lowest .* \| \d",
     "floor --system plates --size 8 --seed 3": r"\| plates \| random \| (\d.\de.\d\d \| ){2}\d.\de-1\d \|",
     "robustness --size 12 --system box --seed 11": r"\| box \| 12x12x12 \| \d / \d \| \d / \d \| 7 / 7 \|",
+    "media.beside_amg --size 12 --system box gyroid": r"\| box \| 12x12x12 \| random \| \d / \d+ \|(.*\n)*\| gyroid ",
     "scaling --size 12 --repeats 1 --head": r"\| ranks x threads \|.*\n[-|]*\n\| 1 x 1 \| 1 1 1 \| \d \| 0 ",
     "profile mixed 16": r"\| down \| \d(.*\n)*\| coarse solve \| \d(.*\n)*\| extract \| (.*\n)*\| CoarseSolver \| \d",
 }

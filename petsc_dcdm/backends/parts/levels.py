@@ -41,7 +41,9 @@ WEAKEST = 1e-6
 """Strength at which that ends."""
 
 STRONG = 0.3
-"""Axes are halved along which the median unknown is coupled so strongly beside its strongest axis."""
+"""Axes are halved along which a quarter of the unknowns are coupled so strongly beside their strongest axis: what other
+unknowns are weakly coupled to stays apart in its block. With the median in the place of a quarter blocks of 12 cells
+at 64^3 whose strong axes differ take 22 iterations instead of 11."""
 
 DENSE_LIMIT = 400
 """Unknowns of which the inverse is made: 10 ms, and more than that is slower than another level."""
@@ -128,7 +130,8 @@ class Part:
 
 
 def axes_to_halve(sizes: Sequence[int], seen: Sequence[float]) -> tuple[int, ...]:
-    """Along which of x, y, z a level of so many blocks is halved, by what the median unknown sees; 0 or 1 each.
+    """Along which of x, y, z a level of so many blocks is halved, by what a quarter of the unknowns see; 0 or 1
+    each.
     All of them where it sees no axis.
     """
     strongest = max((value for n, value in zip(sizes, seen, strict=True) if n > 1), default=0.0)

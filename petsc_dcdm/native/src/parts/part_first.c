@@ -22,7 +22,7 @@ void dcdm_parts_grid_seen(const parts_grid *g, double seen[3]) {
         }
         for (int a = 0; a < 3 && most > 0.0f; a++) parts_count_share(bins[a], along[a], most);
     }
-    for (int a = 0; a < 3; a++) seen[a] = parts_median_share(bins[a]);
+    for (int a = 0; a < 3; a++) seen[a] = parts_share_seen(bins[a]);
 }
 
 INLINE void join(int label[8], int count, int i, int j) {

@@ -43,11 +43,12 @@ static void seen_part(void *arguments, int part) {
         for (int b = 0; b < PARTS_BINS; b++) __atomic_fetch_add(&w->bins[a][b], bins[a][b], __ATOMIC_RELAXED);
 }
 
-/* The couplings along each axis beside those along the strongest axis of the same unknown, for the median unknown. */
+/* The couplings along each axis beside those along the strongest axis of the same unknown, or more, that a quarter
+ * of the unknowns see. */
 void dcdm_parts_seen(const parts_level *l, double seen[3], int threads) {
     setup_work w = {.l = *l, .parts = threads};
     dcdm_run(seen_part, &w, sizeof w, threads);
-    for (int a = 0; a < 3; a++) seen[a] = parts_median_share(w.bins[a]);
+    for (int a = 0; a < 3; a++) seen[a] = parts_share_seen(w.bins[a]);
 }
 
 static void strongest_part(void *arguments, int part) {

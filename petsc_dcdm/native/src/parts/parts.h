@@ -43,7 +43,8 @@ static inline float parts_in_series(float coupling, float ways) {
     return coupling * (share > 0.5f ? share : 0.5f);
 }
 
-/* Shares along / most in bins of a quarter of a power of two, the last for none; and the share of the median. */
+/* Shares along / most in bins of a quarter of a power of two, the last for none; and the one that a quarter of the
+ * unknowns see or a larger one: where the strong axis turns from place to place the median sees one of them only. */
 enum { PARTS_BINS = 128 };
 
 static inline void parts_count_share(int64_t *bins, float along, float most) {
@@ -51,11 +52,11 @@ static inline void parts_count_share(int64_t *bins, float along, float most) {
     bins[bin < PARTS_BINS ? bin : PARTS_BINS - 1]++;
 }
 
-static inline double parts_median_share(const int64_t *bins) {
+static inline double parts_share_seen(const int64_t *bins) {
     int64_t total = 0, below = 0;
     int b = 0;
     for (int i = 0; i < PARTS_BINS; i++) total += bins[i];
-    while (b < PARTS_BINS - 1 && 2 * (below + bins[b]) < total) below += bins[b++];
+    while (b < PARTS_BINS - 1 && 4 * (below + bins[b]) < total) below += bins[b++];
     return total && b < PARTS_BINS - 1 ? exp2(-(b + 0.5) / 4.0) : 0.0;
 }
 

@@ -17,7 +17,6 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #ifdef __linux__
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -27,17 +26,10 @@
 
 #include "compiler.h"
 
-#if defined(__linux__) && !defined(MADV_COLLAPSE)
-#define MADV_COLLAPSE 25
-#endif
-#ifndef MAP_FIXED_NOREPLACE
-#define MAP_FIXED_NOREPLACE 0x100000
-#endif
-
 /* A spin is some 30 nanoseconds; all other times are in nanoseconds. A sleep of a fifth of a second is followed by a
  * look at whether the others live. */
 enum { SPINS = 1000, BETWEEN = 50, PATIENCE = 1000000, TAKEN = 400000, SLEEP = 200000000 };
-enum { CLEARED = 1 << 17, HUGE_PAGE = 1 << 21, LINE = 64, MAX_RANKS = 1024, MAX_VALUES = 64, FEWEST = 8, MOST = 512 };
+enum { CLEARED = 1 << 17, LINE = 64, MAX_RANKS = 1024, MAX_VALUES = 64, FEWEST = 8, MOST = 512 };
 
 /* What is waited for. */
 typedef _Atomic uint32_t counter;
@@ -292,23 +284,6 @@ void dcdm_team_enter(dcdm_team *t, int rank, int64_t ranks, int64_t first, int64
     atomic_store(&t->done, (uint32_t)ranks - 1);
 }
 
-/* Maps `bytes` of a file at this address, where nothing is yet; 0, or why not. */
-int dcdm_team_map(int file, int64_t bytes, void *address) {
-    const int how = MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
-    void *found = mmap(address, (size_t)bytes, PROT_READ | PROT_WRITE, how, file, 0);
-    if (found == MAP_FAILED) return errno;
-    if (found != address) { /* a kernel before 4.17 takes the address for a wish */
-        munmap(found, (size_t)bytes);
-        return EEXIST;
-    }
-#ifdef MADV_HUGEPAGE
-    madvise(address, (size_t)bytes, MADV_HUGEPAGE);
-#endif
-    return 0;
-}
-
-void dcdm_team_unmap(void *address, int64_t bytes) { munmap(address, (size_t)bytes); }
-
 /* Memory that is zeroed, or of which huge pages are made, a piece after the other. */
 typedef struct {
     char *begin;
@@ -316,24 +291,13 @@ typedef struct {
     int huge, failed;
 } clearing;
 
-/* One huge page for what is there, unless there is no room for it. Linux wants to see a small one. Returns whether
- * that can be asked for. */
-static int make_huge(char *begin) {
-#ifdef MADV_COLLAPSE
-    atomic_fetch_add((_Atomic char *)begin, 0);
-    return !madvise(begin, HUGE_PAGE, MADV_COLLAPSE) || errno != EINVAL;
-#else
-    return !begin;
-#endif
-}
-
 static void clear_part(void *arguments, int part) {
     clearing *c = arguments;
     (void)part;
     for (int64_t at; (at = __atomic_fetch_add(&c->next, c->piece, __ATOMIC_RELAXED)) < c->bytes;) {
         const int64_t n = c->bytes - at < c->piece ? c->bytes - at : c->piece;
         if (!c->huge) memset(c->begin + at, 0, (size_t)n);
-        else if (!make_huge(c->begin + at)) __atomic_store_n(&c->failed, 1, __ATOMIC_RELAXED);
+        else if (!dcdm_make_huge(c->begin + at)) __atomic_store_n(&c->failed, 1, __ATOMIC_RELAXED);
         __atomic_fetch_add(&c->over, n, __ATOMIC_RELEASE);
     }
 }

@@ -35,4 +35,10 @@ void dcdm_run_together(part_function *function, void *arguments, size_t size, in
 /* Returns when all parts have come here. What any has written before, all may read after it. */
 void dcdm_meet(const dcdm_meeting *meeting);
 
+/* Bytes of a huge page. */
+enum { HUGE_PAGE = 1 << 21 };
+
+/* Makes one of what is there, see node_memory.c. */
+int dcdm_make_huge(char *begin);
+
 #endif
