@@ -131,8 +131,7 @@ class Part:
 
 def axes_to_halve(sizes: Sequence[int], seen: Sequence[float]) -> tuple[int, ...]:
     """Along which of x, y, z a level of so many blocks is halved, by what a quarter of the unknowns see; 0 or 1
-    each.
-    All of them where it sees no axis.
+    each, 1 for all of them where it sees no axis.
     """
     strongest = max((value for n, value in zip(sizes, seen, strict=True) if n > 1), default=0.0)
     return tuple(int(n > 1 and value >= STRONG * strongest) for n, value in zip(sizes, seen, strict=True))

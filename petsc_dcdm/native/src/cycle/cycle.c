@@ -73,9 +73,9 @@ static void leg_part(void *arguments, int part) {
     p.rings = g->work + part * each;
     p.row = p.rings + each - row;
     p.zero = g->work + l->parts * each + ALIGN + (l->has_r ? l->pitch_r : 0);
-    for (int64_t row = 0; row < l->n_r; row += l->strip ? l->strip : l->n_r) {
-        if (g->up) up_part(l, &g->c, &p, part, row);
-        else down_part(l, &g->c, &p, part, row);
+    for (int64_t first_row = 0; first_row < l->n_r; first_row += l->strip ? l->strip : l->n_r) {
+        if (g->up) up_part(l, &g->c, &p, part, first_row);
+        else down_part(l, &g->c, &p, part, first_row);
     }
 }
 

@@ -13,7 +13,7 @@ typedef struct {
     const float *inverse; /* of the last one, NULL if it is to be smoothed only */
     const float *omegas;  /* of as many steps on the grid, and then on the levels: */
     int64_t steps, steps_below;
-    double *sums;         /* room for 3 of each PIECE of slices of the first level */
+    double *sums;         /* room for SUMS of each PIECE of slices of the first level */
 } parts_whole;
 
 /* `to` from r by a cycle. By all parts of a team. */
