@@ -129,12 +129,12 @@ class SharedMemory:
     """A file without a name, mapped at an address, whose pages go with the processes. It begins with the block through
     which the ranks of a team talk.
 
-    Pages are huge where Linux makes them so when it is asked to (6.1 and later, whatever the system's setting for
-    shared memory, "never" on most): to take them costs a tenth of what small ones do. Else, and where an array is
-    sparse, pages are small and taken as they are written to.
+    Pages are small and taken as they are written to. They stay: to fault them in anew at every set-up costs more than to
+    write zeros to them. Where an array gets memory that another has had, and is not sparse, they become huge ones if
+    Linux makes them when it is asked to (6.1 and later, whatever the system's setting for shared memory, "never" on
+    most). Not before: who solves once would wait for the host of a virtual machine to find them.
 
-    Pages that have been taken stay: to fault them in anew at every set-up costs more than to write zeros to them. Where
-    zeros are wanted and where they are not there are two parts, for what is not written to takes no pages.
+    Where zeros are wanted and where they are not there are two parts, for what is not written to takes no pages.
 
     Raises OSError where something lies at the address.
     """
@@ -178,8 +178,9 @@ class SharedMemory:
         wanted = max(size * np.dtype(dtype).itemsize, 1)
         unit = HUGE_PAGE if wanted >= LARGE else CACHE_LINE
         length = -(-wanted // unit) * unit
+        fresh = pieces.end
         held = _Held(self, pieces, pieces.take(length, unit), length)
-        if not sparse or wanted < LARGE:
+        if held.begin < fresh and not (sparse and wanted >= LARGE):
             self._ask(held.begin // HUGE_PAGE, -(-(held.begin + length) // HUGE_PAGE))
         held.__array_interface__ = {
             "version": 3,

@@ -35,7 +35,7 @@ except Exception as error:
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("method, operator", [("_prepare", "auto"), ("direction", "stencil"), ("apply", "mat")])
+@pytest.mark.parametrize("method, operator", [("_count_flops", "auto"), ("direction", "stencil"), ("apply", "mat")])
 def test_an_exception_in_one_rank(method: str, operator: str) -> None:
     said = mpirun(2, SCRIPT.format(method=method, operator=operator, ranks=(1,)), expect=1)
     assert "rank 1 of 2 has failed and the others have not" in said, said

@@ -81,7 +81,8 @@ static const field_layout layouts[] = {
     FIELD(guesses), FIELD(undone), FIELD(code), FIELD(bad),
 #undef OF
 #define OF dcdm_band
-    WHOLE, FIELD(unknowns), FIELD(width), FIELD(back), FIELD(threads), FIELD(lower), FIELD(inverse), FIELD(vector), FIELD(place),
+    WHOLE, FIELD(unknowns), FIELD(width), FIELD(back), FIELD(threads), FIELD(lower), FIELD(inverse), FIELD(vector),
+    FIELD(place),
 #undef OF
 #define OF dcdm_band_grid
     WHOLE, FIELD(n), FIELD(stride), FIELD(w), FIELD(s),

@@ -22,8 +22,8 @@ typedef struct {
 INLINE side side_of(const dcdm_band *b, int back) {
     const int64_t rows = b->unknowns - b->back;
     if (!back)
-        return (side){rows, b->back ? rows - b->width : rows, b->width, 0, 1, b->lower, b->inverse, b->vector + b->width,
-                      b->place};
+        return (side){rows, b->back ? rows - b->width : rows, b->width, 0, 1, b->lower, b->inverse,
+                      b->vector + b->width, b->place};
     return (side){b->back + b->width, b->back, b->width, b->unknowns - 1, -1, b->lower + rows * (b->width + 1),
                   b->inverse + rows, b->vector + 2 * b->width + rows, b->place};
 }
@@ -91,7 +91,8 @@ static void assemble(const dcdm_band_grid *g, const int32_t *number, const dcdm_
                 const int64_t i = number[cell];
                 if (i < 0) continue;
                 const int behind = i >= front.rows;
-                *(behind ? entry(&back, last - i, last - i) : entry(&front, i, i)) = diagonal(g, at, cell) * (1 + shift);
+                double *const own = behind ? entry(&back, last - i, last - i) : entry(&front, i, i);
+                *own = diagonal(g, at, cell) * (1 + shift);
                 for (int a = 0; a < 3; a++) {
                     if (!at[a] || g->w[a][cell] == 0) continue;
                     const int64_t j = number[cell - g->stride[a]];

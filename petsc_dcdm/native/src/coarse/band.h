@@ -5,9 +5,9 @@
 #include <stdint.h>
 
 /* A = L L', in double precision. Unknowns are the active cells, numbered along the grid so that neighbours have numbers
- * that differ by `width` at most. The last `back` of them are eliminated from the end: two threads work from either side,
- * and what is left in the middle, `width` unknowns, belongs to both. Rows of L are those of the unknowns before the last
- * `back`, then from the end on those of `back` unknowns and of the middle. */
+ * that differ by `width` at most. The last `back` of them are eliminated from the end: two threads work from either
+ * side, and what is left in the middle, `width` unknowns, belongs to both. Rows of L are those of the unknowns before
+ * the last `back`, then from the end on those of `back` unknowns and of the middle. */
 typedef struct {
     int64_t unknowns, width;
     int64_t back;         /* of dcdm_band_back */

@@ -4,9 +4,9 @@
  * made up for.
  *
  * Fluxes are differences times couplings, so that what stiff parts exchange within cancels in their sums. A team of
- * threads or ranks runs all of it together, every function is called by all of them; a small level, and all below it, is
- * left to the first, as waiting for one another would take longer. Sums are taken in pieces that do not depend on the
- * team. */
+ * threads or ranks runs all of it together, every function is called by all of them; a small level, and all below it,
+ * is left to the first, as waiting for one another would take longer. Sums are taken in pieces that do not depend on
+ * the team. */
 #include "common.h"
 #include "parts/part_whole.h"
 

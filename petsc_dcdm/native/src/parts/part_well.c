@@ -170,8 +170,8 @@ static void well_part(void *arguments, int part) {
     end(w, t, count, step);
 }
 
-/* As dcdm_parts_solve by cycles that reduce the residual to `enough` of r, at most MOST. r and `to` may be one. room: of
- * 2 MOST + 1 vectors (see above); plane_sums: [planes][SUMS] */
+/* As dcdm_parts_solve by cycles that reduce the residual to `enough` of r, at most MOST. r and `to` may be one. room:
+ * of 2 MOST + 1 vectors (see above); plane_sums: [planes][SUMS] */
 void dcdm_parts_solve_well(const parts_grid *grid, const parts_box *r, const parts_box *to, const parts_stage *levels,
                            int64_t count, const float *inverse, const float *omegas, int64_t steps,
                            int64_t steps_below, double *sums, float *room, double *plane_sums, double enough,

@@ -50,8 +50,8 @@ static void take_level(dcdm_levels *h, int64_t number) {
     h->work[number] = take(h, ZEROS, (parts * dcdm_work_floats(l) + plane) * (int64_t)sizeof **h->work);
 }
 
-/* How many bytes of each kind the levels take, of which cells, pitches, axes, rings, halos and steps are given. Those of
- * set-up are for dcdm_make_levels alone. */
+/* How many bytes of each kind the levels take, of which cells, pitches, axes, rings, halos and steps are given. Those
+ * of set-up are for dcdm_make_levels alone. */
 void dcdm_size_levels(dcdm_levels *h) {
     int64_t workspace = 0;
     memset(h->memory, 0, sizeof h->memory);
