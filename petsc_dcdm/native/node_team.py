@@ -129,9 +129,9 @@ class SharedMemory:
     """A file without a name, mapped at an address, whose pages go with the processes. It begins with the block through
     which the ranks of a team talk.
 
-    Pages are small and taken as they are written to. They stay: to fault them in anew at every set-up costs more than to
-    write zeros to them. Where an array gets memory that another has had, and is not sparse, they become huge ones if
-    Linux makes them when it is asked to (6.1 and later, whatever the system's setting for shared memory, "never" on
+    Pages are small and taken as they are written to. They stay: to fault them in anew at every set-up costs more than
+    to write zeros to them. Where an array gets memory that another has had, and is not sparse, they become huge ones
+    if Linux makes them when it is asked to (6.1 and later, whatever the system's setting for shared memory, "never" on
     most). Not before: who solves once would wait for the host of a virtual machine to find them.
 
     Where zeros are wanted and where they are not there are two parts, for what is not written to takes no pages.
