@@ -16,8 +16,7 @@ _c.posix_memalign.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
 _c.free.argtypes = [ctypes.c_void_p]
 
 
-def aligned_zeros(size: int, dtype: type) -> np.ndarray:
-    """As `petsc_dcdm.native.memory.aligned_zeros`, which leaves room on both sides."""
+def _exact(size: int, dtype: type, byte: int) -> np.ndarray:
     bytes_, address = int(size) * np.dtype(dtype).itemsize, ctypes.c_void_p()
     if bytes_ == 0:
         return np.zeros(0, dtype)
@@ -25,8 +24,18 @@ def aligned_zeros(size: int, dtype: type) -> np.ndarray:
         raise MemoryError(f"no {bytes_} bytes")
     buffer = (ctypes.c_uint8 * bytes_).from_address(address.value)
     weakref.finalize(buffer, _c.free, address.value)
-    ctypes.memset(address.value, 0, bytes_)
+    ctypes.memset(address.value, byte, bytes_)
     return np.frombuffer(buffer, np.uint8).view(dtype)
 
 
-memory.aligned_zeros = aligned_zeros
+def aligned_zeros(size: int, dtype: type, clear: object = None) -> np.ndarray:
+    """As `petsc_dcdm.native.memory.aligned_zeros`, which leaves room on both sides."""
+    return _exact(size, dtype, 0)
+
+
+def aligned_empty(size: int, dtype: type) -> np.ndarray:
+    """As `petsc_dcdm.native.memory.aligned_empty`; NaN, as far as that goes."""
+    return _exact(size, dtype, 0xFF)
+
+
+memory.aligned_zeros, memory.aligned_empty = aligned_zeros, aligned_empty

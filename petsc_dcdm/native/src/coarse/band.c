@@ -172,6 +172,7 @@ INLINE int threads_for(const dcdm_band *b, int64_t work, int64_t enough) {
 /* Factors the system. `column`: room for 4 width numbers. Returns 0, or 1 where a pivot is not positive. */
 int64_t dcdm_band_factor(const dcdm_band_grid *g, const int32_t *number, const dcdm_band *b, double shift,
                          double *column) {
+    if (!b->unknowns) return 0;
     assemble(g, number, b, shift);
     factoring f = {.b = *b, .column = column};
     f.parts = threads_for(b, b->unknowns * b->width * b->width, FACTORED_BY_TWO);
@@ -291,6 +292,7 @@ static void solve_part(void *arguments, int part) {
 
 /* x = A^-1 r at the active cells; the rest of x is left alone. */
 void dcdm_band_solve(const dcdm_band *b, const float *r, float *x) {
+    if (!b->unknowns) return;
     const side front = side_of(b, 0), back = side_of(b, 1);
     solving s = {.b = *b, .r = r, .x = x, .parts = threads_for(b, b->unknowns * b->width, SOLVED_BY_TWO)};
     dcdm_run(solve_part, &s, sizeof s, s.parts);

@@ -36,7 +36,7 @@ static int64_t bytes_of_row(const dcdm_level *l) {
 
 /* Rows of a strip. Somewhat less than half of the cache: what goes by is there, too. */
 static int64_t rows_of_strip(const dcdm_level *l) {
-    if (!l->block_class || l->wrap_r || l->place_r) return l->n_r;
+    if (!l->n_r || !l->block_class || l->wrap_r || l->place_r) return l->n_r;
     const int64_t fit = most(FEWEST_ROWS, second_level() * 7 / 16 / bytes_of_row(l));
     const int64_t strips = (l->n_r + fit - 1) / fit, rows = (l->n_r + strips - 1) / strips;
     return strips > 1 ? rows + rows % 2 : l->n_r;
