@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_search import ORDERS, lattice
 
@@ -59,6 +59,7 @@ def expected(m: sp.csr_matrix) -> list[set[int]]:
     st.booleans(),
     st.integers(0, 2**32 - 1),
 )
+@example((1, 1, 9), 0.28924051816091073, "red-black", False, 3, False, 320098980)  # as many strands as rows
 def test_strands_are_the_rows(
     shape: tuple[int, int, int], holes: float, order: str, wide: bool, threads: int, split: bool, seed: int
 ) -> None:

@@ -145,7 +145,10 @@ int64_t dcdm_lattice_rows(const csr_matrix *m, lattice_row *to, int64_t *entries
 /* Strands into rows, one by one, the first of which is that of the first strand; 0 if there is no memory. */
 int dcdm_lattice_expand(lattice_search *g, int threads) {
     const int64_t entries = g->entries, from = g->entries ? first_row(g, 0) : 0;
-    if (entries == g->rows) return 1;
+    if (entries == g->rows) { /* as they are, but for what they have in the place of a place */
+        for (int64_t r = 0; r < entries && g->row[r].place != UNTOUCHED; r++) g->row[r].place = UNTOUCHED;
+        return 1;
+    }
     lattice_row *strand = malloc((size_t)entries * sizeof *strand);
     if (!strand) return 0;
     memcpy(strand, g->row, (size_t)entries * sizeof *strand);
