@@ -140,19 +140,26 @@ def test_threads_of_ranks():
     assert team[:2] == one[:2] and np.array_equal(ours[0], theirs[0])
 
 
-def test_several_nodes():
-    """Boxes of simulated nodes, one of which may have one rank only: halos between them."""
-    w, s = conductances((40, 33, 38), random_solids((40, 33, 38)))
-    values = np.random.default_rng(3).normal(size=s.size)
+def compare_nodes(w, s, values, threads):
+    """What solves the coarsest level of simulated nodes of two ranks, the last of which may have one; their answer is
+    that of one rank of so many threads.
+    """
     original = node.split_by_node
     node.split_by_node = lambda comm: comm.Split(comm.Get_rank() // 2, comm.Get_rank())
     try:
         several, ours = shared(w, s, values, comm=PETSc.Comm(WORLD.Dup()), pc_dcdm_box="node")
     finally:
         node.split_by_node = original
-    one, theirs = alone(WORLD.size, w, s, values)
+    one, theirs = alone(threads, w, s, values)
     assert all(abs(a - b) <= 1 for a, b in zip(several[:2], one[:2], strict=True)), (several, one)
     assert np.allclose(ours[0], theirs[0], rtol=0, atol=1e-6 * np.abs(theirs[0]).max())
+    return several[3]
+
+
+def test_several_nodes():
+    """Halos between their boxes."""
+    w, s = conductances((40, 33, 38), random_solids((40, 33, 38)))
+    compare_nodes(w, s, np.random.default_rng(3).normal(size=s.size), WORLD.size)
 
 
 def test_nothing_is_left():

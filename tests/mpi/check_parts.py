@@ -5,11 +5,10 @@ box.
 from __future__ import annotations
 
 import numpy as np
-from check_node import WORLD, alone, compare, shared, uneven
+from check_node import compare, compare_nodes, uneven
 from petsc4py import PETSc
 from systems import conductances, matrix, relative_residual, right_hand_side, solve
 
-from petsc_dcdm.backends import node
 from petsc_dcdm.solver.coarse.parts import PartsCoarseSolver
 
 RANKS = (2, 4)
@@ -66,13 +65,4 @@ def test_nodes_of_two_ranks():
     w, s = conductances((40, 22, 26), coefficient=np.exp(3.0 * np.random.default_rng(2).standard_normal((40, 22, 26))))
     values = np.random.default_rng(3).normal(size=s.size)
     values -= values.mean()
-    original = node.split_by_node
-    node.split_by_node = lambda comm: comm.Split(comm.Get_rank() // 2, comm.Get_rank())
-    try:
-        several, ours = shared(w, s, values, comm=PETSc.Comm(WORLD.Dup()), pc_dcdm_box="node")
-    finally:
-        node.split_by_node = original
-    one, theirs = alone(2, w, s, values)
-    assert several[3] == PartsCoarseSolver.name, several
-    assert all(abs(a - b) <= 1 for a, b in zip(several[:2], one[:2], strict=True)), (several, one)
-    assert np.allclose(ours[0], theirs[0], rtol=0, atol=1e-6 * np.abs(theirs[0]).max())
+    assert compare_nodes(w, s, values, 2) == PartsCoarseSolver.name
