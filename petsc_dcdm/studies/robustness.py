@@ -225,6 +225,13 @@ def _one(ksp: PETSc.KSP, problem: Problem, b: PETSc.Vec, kind: str, row: Row) ->
     x.destroy()
 
 
+def show(cells: tuple[str, ...] | list[str]) -> None:
+    """Print a row of a Markdown table, from the first rank. Collective."""
+    from petsc4py import PETSc
+
+    PETSc.Sys.Print("| " + " | ".join(cells) + " |", flush=True)
+
+
 def main(argv: list[str]) -> int:
     """Print a Markdown table; 1 if a limit was missed or a solve did not converge."""
     from petsc_dcdm.commands.arguments import split_petsc_options
@@ -241,11 +248,6 @@ def main(argv: list[str]) -> int:
     import petsc4py
 
     petsc4py.init([sys.argv[0], *petsc_options])
-    from petsc4py import PETSc
-
-    def show(cells: tuple[str, ...] | list[str]) -> None:
-        PETSc.Sys.Print("| " + " | ".join(cells) + " |", flush=True)
-
     show(HEADINGS)
     show(["---"] * len(HEADINGS))
     missed = False

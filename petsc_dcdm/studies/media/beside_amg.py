@@ -139,13 +139,10 @@ def main(argv: list[str]) -> int:
     import petsc4py
 
     petsc4py.init([sys.argv[0], *petsc_options])
-    from petsc4py import PETSc
+    from petsc_dcdm.studies.robustness import show
 
     several = {"all": own, "foreign": list(FOREIGN)}
     names = [name for group in args.system for name in several.get(group, [group])]
-
-    def show(cells: tuple[str, ...] | list[str]) -> None:
-        PETSc.Sys.Print("| " + " | ".join(cells) + " |", flush=True)
 
     show([*HEADINGS, "missed"])
     show(["---"] * (len(HEADINGS) + 1))
