@@ -65,13 +65,15 @@ def crop(
     return (z, y, x)
 
 
-def alike(arrays: list[np.ndarray], team: Workers) -> list[np.ndarray]:
-    """The arrays in one precision and at one pitch; copied only if they are not."""
-    kind = np.float64 if any(a.dtype == np.float64 for a in arrays) else np.float32
+def alike(arrays: list[np.ndarray], team: Workers, kind: type | None = None) -> list[np.ndarray]:
+    """The arrays in one precision, ``kind`` or that of the best of them, at one pitch, along x without gaps, and where
+    the team has them; copied only if they are not.
+    """
+    kind = kind or (np.float64 if any(a.dtype == np.float64 for a in arrays) else np.float32)
     strides = arrays[0].strides
-    if all(a.dtype == kind and a.strides == strides and a.strides[2] == a.itemsize for a in arrays):
+    if all(a.dtype == kind and a.strides == strides and a.strides[2] == a.itemsize and team.has(a) for a in arrays):
         return arrays
-    copies = [team.zeros(a.size, kind).reshape(a.shape) for a in arrays]
+    copies = [team.room(a.size, kind).reshape(a.shape) for a in arrays]
     for a, copy in zip(arrays, copies, strict=True):
         copy[...] = a
     return copies

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from petsc_dcdm.backends.cpu.sources import alike
 from petsc_dcdm.backends.parts.grid import GridLevel
 from petsc_dcdm.backends.parts.levels import Part, kernels, levels_below
 from petsc_dcdm.backends.parts.stages import DENSE_MOST, STAGE_SUMS, SUMMED, PartsStage, stages_of
@@ -57,7 +58,7 @@ class PartsSolver:
     """
 
     def __init__(self, w: Sequence[np.ndarray], s: np.ndarray, threads: int, team: Workers = ONE_RANK) -> None:
-        *w, s = _alike([*w, s], team)
+        *w, s = alike([*w, s], team, np.float64)
         self._threads, self._team = threads, team
         self._vectors: tuple[np.ndarray, np.ndarray] | None = None
         self.grid = GridLevel(w, s, STEPS, threads, team)
@@ -102,20 +103,6 @@ class PartsSolver:
         inverse = None if self._inverse is None else self._inverse.ctypes.data
         rest = self._omegas.ctypes.data, STEPS, STEPS_BELOW, self._sums.ctypes.data
         return *places, len(self._c), inverse, *rest
-
-
-def _alike(arrays: list[np.ndarray], team: Workers) -> list[np.ndarray]:
-    """The arrays in double precision, in memory alike and along x without gaps, where the team has them: copied if they
-    are not.
-    """
-    last = arrays[-1]
-    if all(a.dtype == np.float64 and a.strides == last.strides and team.has(a) for a in arrays):
-        if last.strides[2] == last.itemsize:
-            return arrays
-    copies = [team.room(a.size, np.float64).reshape(a.shape) for a in arrays]
-    for copy, a in zip(copies, arrays, strict=True):
-        copy[...] = a
-    return copies
 
 
 def omegas(steps: int, low: float, high: float) -> np.ndarray:

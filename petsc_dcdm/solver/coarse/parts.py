@@ -50,10 +50,9 @@ class PartsCoarseSolver:
         self._own = self._boxes[self._mpi.Get_rank()]
         self._counts = np.array([prod(shape) for _, shape in boxes])
         self._gathered = np.empty(int(self._counts.sum()), np.float32)
-        size = prod(self._shape)
-        gathers = len(boxes) > 1
-        self._r, self._x = team.zeros(size if gathers else 0, np.float32), team.zeros(size, np.float32)
-        self._r, self._x = self._r.reshape(self._shape if gathers else 0), self._x.reshape(self._shape)
+        self._x = team.zeros(prod(self._shape), np.float32).reshape(self._shape)
+        if len(boxes) > 1:
+            self._r = team.zeros(prod(self._shape), np.float32).reshape(self._shape)
         self._set_up(operator)
 
     def _set_up(self, operator: CoarseOperator) -> None:

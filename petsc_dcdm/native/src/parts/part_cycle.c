@@ -107,12 +107,6 @@ static void solve_densely(const parts_stage *l, const parts_cycle *cycle, team t
     meet(t);
 }
 
-INLINE double total(vf v) {
-    double sum = 0.0;
-    for (int i = 0; i < VL; i++) sum += v[i];
-    return sum;
-}
-
 /* -A x to `image`; x . image, x . r, image . other, r . r, r . image and image . image in out, the same on all threads.
  */
 static void multiply(const parts_stage *l, const parts_cycle *cycle, team t, const float *x, float *image,

@@ -50,6 +50,12 @@ INLINE vi load_places(const int32_t *p) {
     return v;
 }
 
+INLINE double total(vf v) {
+    double sum = 0.0;
+    for (int i = 0; i < VL; i++) sum += v[i];
+    return sum;
+}
+
 /* e at its places, 0 where a place is negative */
 INLINE vf gather_some(const float *e, vi at) {
     const vi some = at >= 0;

@@ -191,13 +191,9 @@ void dcdm_parts_grid_rows(const parts_grid *g, const int64_t halved[3], const pa
     memcpy(w.halved, halved, sizeof w.halved);
     memcpy(w.next, blocks, sizeof w.next);
     dcdm_run(rows_part, &w, sizeof w, threads);
-    next->row[0] = 0;
-    for (int64_t p = 0; p < next->n; p++) next->row[p + 1] += next->row[p];
-    for (int t = 1; t < threads; t++) { /* what each part has to where it belongs */
-        const int64_t begin = first_of(lines, t, threads), p = next->first[begin * blocks[0]];
-        const int64_t q = next->first[first_of(lines, t + 1, threads) * blocks[0]];
-        const int64_t count = next->row[q] - next->row[p];
-        memmove(next->column + next->row[p], next->column + begin * most, (size_t)count * sizeof *next->column);
-        memmove(next->value + next->row[p], next->value + begin * most, (size_t)count * sizeof *next->value);
+    parts_begin_rows(next);
+    for (int t = 1; t < threads; t++) { /* what each part has */
+        const int64_t begin = first_of(lines, t, threads), end = first_of(lines, t + 1, threads);
+        parts_move_rows(next, next->first[begin * blocks[0]], next->first[end * blocks[0]], begin * most);
     }
 }

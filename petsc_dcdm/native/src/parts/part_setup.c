@@ -255,13 +255,10 @@ int64_t dcdm_parts_rows(const parts_level *l, const parts_level *c, const float 
     const int64_t blocks = c->blocks[0] * c->blocks[1] * c->blocks[2];
     setup_work w = {.l = *l, .c = *c, .ways = ways, .room = room, .parts = threads};
     dcdm_run(rows_part, &w, sizeof w, threads);
-    c->row[0] = 0;
-    for (int64_t p = 0; p < c->n; p++) c->row[p + 1] += c->row[p];
-    for (int t = 1; t < threads; t++) { /* what each part has to where it belongs */
-        const int64_t p = c->first[first_of(blocks, t, threads)], q = c->first[first_of(blocks, t + 1, threads)];
-        const int64_t count = c->row[q] - c->row[p];
-        memmove(c->column + c->row[p], c->column + room[p], (size_t)count * sizeof *c->column);
-        memmove(c->value + c->row[p], c->value + room[p], (size_t)count * sizeof *c->value);
+    parts_begin_rows(c);
+    for (int t = 1; t < threads; t++) { /* what each part has */
+        const int64_t p = c->first[first_of(blocks, t, threads)];
+        parts_move_rows(c, p, c->first[first_of(blocks, t + 1, threads)], room[p]);
     }
     return c->row[c->n];
 }

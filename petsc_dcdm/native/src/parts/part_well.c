@@ -26,12 +26,6 @@ INLINE float *direction(const well *w, int64_t k) { return vector(w, 1 + 2 * k);
 
 INLINE float *image(const well *w, int64_t k) { return vector(w, 2 + 2 * k); }
 
-INLINE double total(vf v) {
-    double sum = 0.0;
-    for (int i = 0; i < VL; i++) sum += v[i];
-    return sum;
-}
-
 static double sum_of(const well *w, int what) {
     double sum = 0.0;
     for (int64_t z = 0; z < w->whole.grid.n[2]; z++) sum += w->sums[z * SUMS + what];

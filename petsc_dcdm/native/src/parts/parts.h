@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 /* A level: (A x)_i = s_i x_i + sum over its row of value (x_i - x_j). Unknowns are numbered block by block; a
  * block of the finest level is a cell. */
@@ -58,6 +59,19 @@ static inline double parts_share_seen(const int64_t *bins) {
     for (int i = 0; i < PARTS_BINS; i++) total += bins[i];
     while (b < PARTS_BINS - 1 && 4 * (below + bins[b]) < total) below += bins[b++];
     return total && b < PARTS_BINS - 1 ? exp2(-(b + 0.5) / 4.0) : 0.0;
+}
+
+/* Where rows begin, from how long they are, which is at row[i + 1]. */
+static inline void parts_begin_rows(const parts_level *l) {
+    l->row[0] = 0;
+    for (int64_t i = 0; i < l->n; i++) l->row[i + 1] += l->row[i];
+}
+
+/* The rows of unknowns [i, end), which lie one behind the other at `from`, to where they begin. */
+static inline void parts_move_rows(const parts_level *l, int64_t i, int64_t end, int64_t from) {
+    const size_t count = (size_t)(l->row[end] - l->row[i]);
+    memmove(l->column + l->row[i], l->column + from, count * sizeof *l->column);
+    memmove(l->value + l->row[i], l->value + from, count * sizeof *l->value);
 }
 
 /* All unknowns i of those blocks; `in` is the block of i. */
