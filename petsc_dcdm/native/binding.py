@@ -20,6 +20,8 @@ CHANNELS = 16
 #: Fields of a block before its smoothing weights: low and high conductances along x, r, w, and s.
 OMEGA = 7
 MAX_HISTORY = 8
+#: Values that a coded stencil has at most: of the faces along an axis, and of s; as in operator.h.
+FEW, FEW_EXTRA = 8, 128
 #: Elements of a plane, halo and padding included: the kernels number the cells of a plane, and what the network says of
 #: them, in 32 bits. Everything else is in 64.
 MAX_PLANE = 2**31 - 2**16
@@ -121,6 +123,8 @@ class Operator(ctypes.Structure):
         ("c", ctypes.c_double * 3),
         *[(name, _pointer) for name in ("w_x", "w_r", "w_w", "s")],
         *[(name, _i64) for name in ("pitch_w", "pitch_r", "origin")],
+        ("codes", _pointer),
+        ("few", ctypes.c_double * (3 * FEW)),
         ("factor", ctypes.c_double),
     ]
 
@@ -178,6 +182,7 @@ def kernels(half: bool = True) -> ctypes.CDLL:
         "dcdm_total": (None, [_pointer, _i64, i32, _pointer]),
         "dcdm_conjugate": (i32, [_pointer, _pointer, i32, _i64, _pointer, _pointer]),
         "dcdm_advance": (i32, [_pointer, f64, _pointer, _pointer, i32, *[_pointer] * 5]),
+        "dcdm_codes": (i32, [_pointer, _pointer, _pointer, _pointer, i32]),
         "dcdm_words": (None, [_pointer, _pointer, _i64, _i64, _pointer, i32]),
         "dcdm_packed_asymmetry": (_i64, [_pointer, *[_i64] * 3, i32]),
     }

@@ -19,7 +19,7 @@ from petsc_dcdm.backends.cpu.levels import roles
 from petsc_dcdm.grid.layout import Layout
 from petsc_dcdm.grid.scaling import power_of_two
 from petsc_dcdm.grid.spans import span
-from petsc_dcdm.native.binding import ALIGN, MAX_HISTORY, Loop, Operator, Padded, kernels
+from petsc_dcdm.native.binding import ALIGN, FEW_EXTRA, MAX_HISTORY, Loop, Operator, Padded, kernels
 from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.stencil.packed import PackedStencil
 
@@ -97,9 +97,19 @@ class BoxOperator:
 
     def _use_arrays(self, arrays: list[np.ndarray], flat: bool) -> None:
         x, r, w = roles(flat)
-        self._kept = arrays
         self.c.w_x, self.c.w_r, self.c.w_w, self.c.s = (arrays[i].ctypes.data for i in (x, r, w, 3))
         self.c.pitch_r, self.c.pitch_w, self.c.origin = self._pitch_r, self._pitch_w, self._origin
+        codes, values = self._coded(arrays[3].size)
+        self._kept = [codes, values] if self.c.codes else arrays
+
+    def _coded(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """What stands for the arrays, which have so many elements each, in C from now on: if they have few values."""
+        level, team = self._network.finest, self._network.team
+        codes, values = team.room(size, np.uint16), team.room(FEW_EXTRA, np.float64)
+        make = None if 0 in self._layout.shape else kernels().dcdm_codes
+        places = codes.ctypes.data, values.ctypes.data
+        team.do(make, ctypes.addressof(level), ctypes.addressof(self.c), *places, self.threads)
+        return codes, values
 
     def loop(self, history: int) -> DirectionLoop:
         """Its steps; ValueError for a history of more than `max_history` directions. Collective."""

@@ -51,7 +51,7 @@ static const field_layout layouts[] = {
 #define OF dcdm_operator
     WHOLE, FIELD(packed), FIELD(words), FIELD(s_index), FIELD(s_pitch_w), FIELD(s_pitch_r), FIELD(s_origin),
     FIELD(s_value), FIELD(c), FIELD(w_x), FIELD(w_r), FIELD(w_w), FIELD(s), FIELD(pitch_w), FIELD(pitch_r),
-    FIELD(origin), FIELD(factor),
+    FIELD(origin), FIELD(codes), FIELD(few), FIELD(factor),
 #undef OF
 #define OF dcdm_loop
     WHOLE, FIELD(levels), FIELD(parents), FIELD(work), FIELD(count), FIELD(visits), FIELD(coarse), FIELD(finest),

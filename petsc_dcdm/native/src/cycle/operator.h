@@ -4,6 +4,10 @@
 
 #include <stdint.h>
 
+/* Where the low faces along an axis have FEW different values and s FEW_EXTRA, as in two phases, a cell is one code:
+ * CODE_BITS each for which of them the faces along x, r and w have, and above these which s it has. */
+enum { CODE_BITS = 3, FEW = 1 << CODE_BITS, FEW_EXTRA = 1 << (16 - 3 * CODE_BITS) };
+
 /* The matrix, exactly. Packed: every conductance along an axis is 0 or the same, and s has few different values; then
  * BLOCK cells are one word: bytes 0 .. 5 hold a bit for each cell and face (low x, high x, low r, ...), byte 6 whether
  * any of them has an s. */
@@ -18,6 +22,8 @@ typedef struct {
     double c[3];             /* x, r, w */
     const double *w_x, *w_r, *w_w, *s; /* else: at origin + k pitch_w + j pitch_r + i, halo on the high side valid */
     int64_t pitch_w, pitch_r, origin;
+    const uint16_t *codes;   /* at the same elements, in place of these four; NULL without. Values of s in s_value: */
+    double few[3][FEW];      /* of w_x, w_r, w_w */
     double factor;           /* the matrix is factor times all this */
 } dcdm_operator;
 

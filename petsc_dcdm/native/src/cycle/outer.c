@@ -11,34 +11,8 @@
  * and, for the end, the residual from x itself.
  */
 #include "advance.h"
+#include "apply.h"
 #include "shared/node_team.h"
-
-enum { VD = VL / 2 };
-typedef double vd __attribute__((vector_size(8 * VD)));
-typedef int64_t vl __attribute__((vector_size(8 * VD)));
-typedef float vs __attribute__((vector_size(4 * VD)));
-
-static const uint64_t INNER = 0x0000FFFFFFFFFFFF; /* all faces of all 8 cells, no s */
-
-/* Row j of a plane, the rows beside it and those of the planes below and above. */
-typedef struct {
-    const float *c, *r0, *r1, *w0, *w1;
-} rows;
-typedef struct {
-    const double *c, *r0, *r1, *w0, *w1;
-} double_rows;
-
-INLINE vd widen(const float *p) {
-    vs v;
-    memcpy(&v, p, sizeof v);
-    return __builtin_convertvector(v, vd);
-}
-
-INLINE vd load_double(const double *p) {
-    vd v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
 
 INLINE double total(vd v) {
     double sum = 0;
@@ -46,82 +20,11 @@ INLINE double total(vd v) {
     return sum;
 }
 
-/* The first n of VD; n is VD but at the end of a row. */
-INLINE vd load_some(const double *p, int64_t n) {
-    if (n == VD) return load_double(p);
-    vd v = {0};
-    memcpy(&v, p, (size_t)n * sizeof *p);
-    return v;
-}
-
-INLINE void store_some(double *p, vd v, int64_t n) {
-    if (n == VD) memcpy(p, &v, sizeof v);
-    else memcpy(p, &v, (size_t)n * sizeof *p);
-}
-
-/* Lanes of the VD cells from cell `shift` of a word that have face f. */
-INLINE vl face_mask(uint64_t word, int f, int shift) {
-    static const int64_t lane[BLOCK] = {1, 2, 4, 8, 16, 32, 64, 128};
-    vl lanes;
-    memcpy(&lanes, lane, sizeof lanes);
-    return (((int64_t)(word >> (8 * f + shift)) - (vl){0}) & lanes) != 0;
-}
-
-INLINE vd only(vd v, vl mask) { return (vd)((vl)v & mask); }
-
 INLINE vl first_lanes(int64_t n) {
     vl mask = {0};
     for (int t = 0; t < VD; t++) mask[t] = t < n ? -1 : 0;
     return mask;
 }
-
-/* A d at n cells from cell i of row (k, j), 0 in the lanes after them: d there, and the
- * differences to its neighbours. */
-INLINE vd apply_to(const dcdm_operator *a, const dcdm_level *l, int64_t k, int64_t j, int64_t i, int64_t n, vd x,
-                   vd x0, vd x1, vd r0, vd r1, vd w0, vd w1) {
-    if (!a->packed) {
-        const int64_t o = a->origin + k * a->pitch_w + j * a->pitch_r + i;
-        vd y = load_some(a->s + o, n) * x;
-        y += load_some(a->w_x + o, n) * x0 + load_some(a->w_x + o + 1, n) * x1;
-        if (l->has_r) y += load_some(a->w_r + o, n) * r0 + load_some(a->w_r + o + a->pitch_r, n) * r1;
-        y += load_some(a->w_w + o, n) * w0 + load_some(a->w_w + o + a->pitch_w, n) * w1;
-        return y * a->factor;
-    }
-    const int64_t blocks = (l->n_x + BLOCK - 1) / BLOCK, row = k * l->n_r + j;
-    const uint64_t word = a->words[row * blocks + i / BLOCK];
-    if (word == INNER) return (a->c[0] * (x0 + x1) + a->c[1] * (r0 + r1) + a->c[2] * (w0 + w1)) * a->factor;
-    const int shift = (int)(i % BLOCK);
-    vd y = a->c[0] * (only(x0, face_mask(word, 0, shift)) + only(x1, face_mask(word, 1, shift)));
-    y += a->c[1] * (only(r0, face_mask(word, 2, shift)) + only(r1, face_mask(word, 3, shift)));
-    y += a->c[2] * (only(w0, face_mask(word, 4, shift)) + only(w1, face_mask(word, 5, shift)));
-    if (word >> 48) {
-        const uint8_t *index = a->s_index + a->s_origin + k * a->s_pitch_w + j * a->s_pitch_r + i;
-        double s[VD];
-        for (int t = 0; t < VD; t++) s[t] = t < n ? a->s_value[index[t]] : 0;
-        y += load_double(s) * x;
-    }
-    return y * a->factor;
-}
-
-#define APPLY(name, rows, value)                                                                                      \
-    INLINE vd name(const dcdm_operator *a, const dcdm_level *l, const rows *d, int64_t k, int64_t j, int64_t i,       \
-                   int64_t n) {                                                                                       \
-        const vd x = value(d->c + i);                                                                                 \
-        return apply_to(a, l, k, j, i, n, x, x - value(d->c + i - 1), x - value(d->c + i + 1), x - value(d->r0 + i),  \
-                        x - value(d->r1 + i), x - value(d->w0 + i), x - value(d->w1 + i));                            \
-    }
-APPLY(apply_float, rows, widen)
-APPLY(apply_double, double_rows, load_double)
-
-/* Row j of three planes. Where there is no r axis its differences are zero. */
-#define ROWS_AT(name, rows, type)                                                                                     \
-    INLINE rows name(const dcdm_level *l, const type *c, const type *w0, const type *w1, int64_t j) {                 \
-        const int64_t o = j * l->pitch_r;                                                                             \
-        if (!l->has_r) return (rows){c + o, c + o, c + o, w0 + o, w1 + o};                                            \
-        return (rows){c + o, c + o + row_below(l, j), c + o + row_above(l, j), w0 + o, w1 + o};                       \
-    }
-ROWS_AT(rows_at, rows, float)
-ROWS_AT(double_rows_at, double_rows, double)
 
 /* Runs `at` for the vectors of the part `range` of a row: i is the first cell, n how many there are, a constant but at
  * the end of a row. */
