@@ -24,9 +24,13 @@ typedef struct {
 } double_rows;
 
 INLINE vd widen(const float *p) {
+#if defined(__AVX512F__)
+    return (vd)_mm512_cvtps_pd(_mm256_loadu_ps(p)); /* compilers make two conversions of halves of it */
+#else
     vs v;
     memcpy(&v, p, sizeof v);
     return __builtin_convertvector(v, vd);
+#endif
 }
 
 INLINE vd load_double(const double *p) {
@@ -64,7 +68,11 @@ INLINE vl load_codes(const uint16_t *p, int64_t n) {
     codes c = {0};
     if (n == VD) memcpy(&c, p, sizeof c);
     else memcpy(&c, p, (size_t)n * sizeof *p);
+#if defined(__AVX512F__)
+    return (vl)_mm512_cvtepu16_epi64((__m128i)c); /* compilers take one lane after the other */
+#else
     return __builtin_convertvector(c, vl);
+#endif
 }
 
 /* Whether any of n cells has an s. */
