@@ -15,7 +15,7 @@ from systems import conductances, matrix, random_solids, relative_residual
 from petsc_dcdm.backends.parts import levels as parts
 from petsc_dcdm.backends.parts.grid import GridLevel
 from petsc_dcdm.backends.parts.solver import SPECTRUM, SPECTRUM_BELOW, STEPS, STEPS_BELOW, PartsSolver
-from petsc_dcdm.backends.parts.stages import SLICE
+from petsc_dcdm.backends.parts.stages import SLICE, WINDOW
 from petsc_dcdm.grid.faces import all_but_first, all_but_last
 
 
@@ -73,12 +73,18 @@ def cycle(solver, r):
 
 def rows_of(stage):
     """The rows of a stage, one behind the other, from its slices and what did not go into them."""
-    widths = np.diff(stage.slice) // SLICE
-    lane = np.concatenate([np.tile(np.arange(SLICE), width) for width in widths] or [np.empty(0, int)])
-    row = np.repeat(np.arange(widths.size), np.diff(stage.slice)) * SLICE + lane
-    rest = np.repeat(np.arange(widths.size), np.diff(stage.rest)) * SLICE + stage.rest_lane
-    i, j = np.append(row, rest), np.append(stage.column, stage.rest_column)
-    value = np.append(stage.value, stage.rest_value)
+    places, column, value = [], [], []
+    for number, (begin, end) in enumerate(zip(stage.slice, stage.slice[1:], strict=False)):
+        words, base = stage.word[begin:end], stage.base[number * SLICE // WINDOW]
+        if base < 0:
+            at, bits = words.reshape(-1, 2, SLICE).swapaxes(0, 1)
+        else:
+            at, bits = words.reshape(-1, SLICE) % 2**16 + np.uint32(base), words.reshape(-1, SLICE) & 0xFFFF0000
+        places.append(np.broadcast_to(number * SLICE + np.arange(SLICE), at.shape).ravel())
+        column.append(at.ravel()), value.append(bits.ravel().view(np.float32))
+    rest = np.repeat(np.arange(len(places)), np.diff(stage.rest)) * SLICE + stage.rest_lane
+    i, j = np.concatenate([*places, rest]), np.concatenate([*column, stage.rest_column]).astype(int)
+    value = np.concatenate([*value, stage.rest_value])
     W = coo_matrix((value[value > 0].astype(float), (i[value > 0], j[value > 0])), shape=(stage.n, stage.n)).tocsr()
     part, rest = stage.part[: stage.n], {"s": stage.s, "twice": stage.twice}
     return SimpleNamespace(n=stage.n, row=W.indptr, column=W.indices, value=W.data, part=part, **rest)

@@ -83,7 +83,7 @@ def kernels() -> ctypes.CDLL:
         "dcdm_parts_room": (None, [level, level, _pointer, i32]),
         "dcdm_parts_ways": (None, [level, _pointer, i32]),
         "dcdm_parts_rows": (_i64, [level, level, _pointer, _pointer, i32]),
-        "dcdm_parts_order": (None, [level, _pointer, _pointer, _pointer, i32]),
+        "dcdm_parts_order": (None, [level, *4 * [_pointer], i32]),
         "dcdm_parts_pack": (None, [level, _pointer, _pointer, i32]),
         "dcdm_parts_lead": (None, [_i64, _pointer, _pointer, _pointer, _pointer, i32]),
         "dcdm_parts_collect": (None, [_i64, _pointer, _i64, _pointer, _pointer]),

@@ -25,8 +25,11 @@ DENSE_MOST, DENSE = 1500, 50
 """Unknowns of the coarsest level up to which its inverse is made, a larger one is smoothed only; numbers of the inverse
 that are as much work as an unknown of other levels."""
 
-SLICE, SUMMED, STAGE_SUMS = 16, 1024, 6
-"""Rows that are worked on together, as in part_cycle.h; unknowns that are summed up as one, and how many sums."""
+SLICE, WINDOW = 16, 1024
+"""Rows that are worked on together, and that are sorted among themselves; as in part_cycle.h."""
+
+SUMMED, STAGE_SUMS = 1024, 6
+"""Unknowns that are summed up as one, and how many sums."""
 
 _i64, _pointer = ctypes.c_int64, ctypes.c_void_p
 
@@ -37,7 +40,7 @@ class PartsStage(ctypes.Structure):
 
     _fields_ = [
         ("n", _i64),
-        *[(name, _pointer) for name in ("slice", "column", "value", "rest", "rest_column", "rest_value", "rest_lane")],
+        *[(name, _pointer) for name in ("slice", "word", "base", "rest", "rest_column", "rest_value", "rest_lane")],
         *[(name, _pointer) for name in ("s", "inverse", "child_first", "child", "part")],
         ("twice", _i64),
         *[(name, _pointer) for name in ("x", "y", "r", "kept", "image")],
@@ -63,9 +66,11 @@ class Stage:
         self.place = team.room(level.n, np.int32)
         self.slice, self.rest = (team.room(slices + 1, np.int64) for _ in range(2))
         c, k = level.c, kernels()
-        k.dcdm_parts_order(c, *(array.ctypes.data for array in (self.place, self.slice, self.rest)), threads)
-        places, left = int(self.slice[-1]), int(self.rest[-1])
-        self.column, self.value = team.room(places, np.int32), team.room(places, np.float32)
+        self.base = team.room(-(-level.n // WINDOW), np.int32)
+        arrays = self.place, self.base, self.slice, self.rest
+        k.dcdm_parts_order(c, *(array.ctypes.data for array in arrays), threads)
+        left = int(self.rest[-1])
+        self.word = team.room(int(self.slice[-1]), np.uint32)
         self.rest_column, self.rest_value = team.room(left, np.int32), team.room(left, np.float32)
         self.rest_lane = team.room(left, np.uint8)
         whole = slices * SLICE

@@ -103,7 +103,7 @@ static const field_layout layouts[] = {
     FIELD(halved), FIELD(shift), FIELD(part),
 #undef OF
 #define OF parts_stage
-    WHOLE, FIELD(n), FIELD(slice), FIELD(column), FIELD(value), FIELD(rest), FIELD(rest_column), FIELD(rest_value),
+    WHOLE, FIELD(n), FIELD(slice), FIELD(word), FIELD(base), FIELD(rest), FIELD(rest_column), FIELD(rest_value),
     FIELD(rest_lane), FIELD(s), FIELD(inverse), FIELD(child_first), FIELD(child), FIELD(part), FIELD(twice),
     FIELD(x), FIELD(y), FIELD(r), FIELD(kept), FIELD(image),
 #undef OF

@@ -41,11 +41,20 @@ static NOINLINE vf with_rest(const parts_stage *l, const float *x, int64_t slice
 
 /* -A x of VL rows of a slice from `lane` on */
 INLINE vf minus_image(const parts_stage *l, const float *x, int64_t slice, int64_t lane) {
-    const int64_t at = slice * SLICE + lane;
+    const int64_t at = slice * SLICE + lane, end = l->slice[slice + 1];
+    const int32_t base = l->base[slice / (WINDOW / SLICE)];
     const vf here = load(x + at);
     vf sum = -load(l->s + at) * here;
-    for (int64_t e = l->slice[slice] + lane, end = l->slice[slice + 1]; e < end; e += SLICE)
-        sum += load(l->value + e) * (gather(x, load_places(l->column + e)) - here);
+    int64_t e = l->slice[slice] + lane;
+    if (base >= 0) {
+        const float *const first = x + base;
+        for (; e < end; e += SLICE) {
+            const vu word = load_words(l->word + e);
+            sum += (vf)(word & 0xFFFF0000u) * (gather(first, (vi)(word & 0xFFFFu)) - here);
+        }
+    } else
+        for (; e < end; e += 2 * SLICE)
+            sum += (vf)load_words(l->word + e + SLICE) * (gather(x, (vi)load_words(l->word + e)) - here);
     return l->rest[slice] == l->rest[slice + 1] ? sum : with_rest(l, x, slice, lane, sum);
 }
 

@@ -11,14 +11,17 @@
 #endif
 
 enum { SLICE = 16 }; /* rows that are worked on together; arrays of a stage reach to the end of the last slice */
+enum { WINDOW = 1024 }; /* rows that are sorted among themselves, by their lengths */
 
 /* (A x)_i = s_i x_i + sum over its row of value (x_i - x_j). Rows lie in slices of as many couplings each, shorter ones
- * are coupled to themselves with 0, and what single rows have beyond that is the slice's rest. */
+ * have more of 0, and what single rows have beyond that is the slice's rest. Values are bfloat16, as enough as on the
+ * grid: then a coupling is a word, of its value and of how far its column is from the first one of the window's, if all
+ * are so near. What has to be read is what a pass over a large stage takes the time for. */
 typedef struct {
     int64_t n;
-    int64_t *slice;       /* [slices + 1] where each begins in these two: */
-    int32_t *column;      /* [slice][coupling][SLICE] */
-    float *value;
+    int64_t *slice;       /* [slices + 1] where each begins in `word`: */
+    uint32_t *word;       /* [slice][coupling][SLICE]; far apart: [slice][coupling][column, value][SLICE] */
+    int32_t *base;        /* [windows] the column that is the first, -1 where they are far apart */
     int64_t *rest;        /* [slices + 1] where each begins in these three: */
     int32_t *rest_column;
     float *rest_value;
@@ -46,6 +49,12 @@ INLINE vf gather(const float *x, vi at) {
 
 INLINE vi load_places(const int32_t *p) {
     vi v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE vu load_words(const uint32_t *p) {
+    vu v;
     memcpy(&v, p, sizeof v);
     return v;
 }

@@ -220,12 +220,6 @@ void parts_grid_up(const parts_grid *g, team t, const parts_box *r, const parts_
     meet(t);
 }
 
-INLINE uint32_t to_half(float value) {
-    uint32_t word;
-    memcpy(&word, &value, sizeof word);
-    return (word + 0x7FFF + (word >> 16 & 1)) >> 16;
-}
-
 typedef struct {
     parts_grid g;
     const double *w[3], *s;

@@ -41,6 +41,13 @@ INLINE float lower(uint32_t pair) {
 
 INLINE float upper(uint32_t pair) { return lower(pair >> 16); }
 
+/* bfloat16, to the nearest. */
+INLINE uint32_t to_half(float value) {
+    uint32_t word;
+    memcpy(&word, &value, sizeof word);
+    return (word + 0x7FFF + (word >> 16 & 1)) >> 16;
+}
+
 /* The low face along an axis of the cell at an element of the arrays. */
 INLINE float low_face(const parts_grid *g, int axis, int64_t at) {
     return axis == 2 ? lower(g->zs[at]) : axis ? upper(g->xy[at]) : lower(g->xy[at]);
