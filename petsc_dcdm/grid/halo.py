@@ -142,7 +142,7 @@ class BoxLayout:
     def __init__(self, comm: MPI.Intracomm, boxes: BoxPartition, plan: Plan) -> None:
         """Not collective. ``comm`` must carry no other messages; call :meth:`close` at the end."""
         self.comm = comm
-        self._alone = comm.Get_size() == 1
+        self.alone = comm.Get_size() == 1
         self.boxes = boxes
         self.plan = plan
         self.visits = 1
@@ -168,7 +168,7 @@ class BoxLayout:
 
     def _reduce(self, values: np.ndarray, operation: MPI.Op) -> np.ndarray:
         self.reductions += 1
-        if self._alone:
+        if self.alone:
             return values.copy()
         if self.reduce_here and (found := self.reduce_here(values, operation == MPI.MAX)) is not None:
             return found

@@ -77,6 +77,10 @@ class Layout(Protocol):
         """
 
     @property
+    def alone(self) -> bool:
+        """Whether there is one rank only."""
+
+    @property
     def one_team(self) -> bool:
         """Whether several ranks, all that there are, share the memory that one box is in."""
 
@@ -115,6 +119,10 @@ class SerialLayout:
     plan: Plan
     visits: int = 1
     periodic: Periodic = NOT_PERIODIC
+
+    @property
+    def alone(self) -> bool:
+        return True
 
     @property
     def one_team(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -58,8 +59,13 @@ def unlock(vector: PETSc.Vec) -> None:
         library.VecLockReadPop(ctypes.c_void_p(vector.handle))
 
 
-def inform(thing: PETSc.Object, text: str) -> None:
-    """A line for ``-info``, on this rank, about a PETSc object. Not collective."""
-    library = petsc_library()
-    if library is not None and hasattr(library, "PetscInfo_Private"):
-        library.PetscInfo_Private(b"petsc_dcdm", ctypes.c_void_p(thing.handle), b"%s\n", text.encode())
+def inform(thing: PETSc.Object, text: Callable[[], str]) -> None:
+    """A line for ``-info``, on this rank, about a PETSc object; nobody is asked for it unless it is wanted. Not
+    collective.
+    """
+    library, wanted = petsc_library(), ctypes.c_int(0)
+    if library is None or not hasattr(library, "PetscInfo_Private"):
+        return
+    library.PetscInfoEnabled(thing.getClassId(), ctypes.byref(wanted))
+    if wanted.value:
+        library.PetscInfo_Private(b"petsc_dcdm", ctypes.c_void_p(thing.handle), b"%s\n", text().encode())

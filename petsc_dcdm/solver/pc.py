@@ -20,7 +20,6 @@ from petsc_dcdm.backends.devices import choose_device, mpi_reads_gpus
 from petsc_dcdm.backends.node import NodeBoxes
 from petsc_dcdm.grid.errors import UnsupportedSystem
 from petsc_dcdm.grid.reductions import over_all
-from petsc_dcdm.grid.shape import size_text
 from petsc_dcdm.grid.spans import record_with, span
 from petsc_dcdm.native.build import take_notice
 from petsc_dcdm.native.identity import identity, object_at, pattern_identity
@@ -41,7 +40,7 @@ from petsc_dcdm.solver.loop.convergence import PC_FAILED
 from petsc_dcdm.solver.loop.scaled_rows import apply_scaled
 from petsc_dcdm.solver.options import PC_OPTIONS, PCSettings, checked, misspelt, print_help, read
 from petsc_dcdm.solver.otherwise import other_pc, with_remedy
-from petsc_dcdm.solver.pc_view import text_without_network, view_text
+from petsc_dcdm.solver.pc_view import found_text, text_without_network, view_text
 from petsc_dcdm.solver.petsc_build import require_real_double
 from petsc_dcdm.solver.sweeps import Sweeps
 from petsc_dcdm.solver.threads import threads_per_rank
@@ -186,7 +185,7 @@ class PC(Answers):
     def _fall_back(self, pc: PETSc.PC, kind: str, refusal: str) -> None:
         self._say_once(pc, f"using -pc_type {kind} instead (-pc_dcdm_fallback): {refusal}")
         self._refusal = refusal
-        inform(pc, f"{kind} in place of the network: {refusal}")
+        inform(pc, lambda: f"{kind} in place of the network: {refusal}")
         self.fallback = other_pc(pc, kind)
 
     def _build(
@@ -232,8 +231,7 @@ class PC(Answers):
             )
         if notice := take_notice():
             explain(notice)
-        how = "kept from the last set-up" if previous is not None else f"from {grid.source}"
-        inform(pc, f"grid {size_text(grid.shape)} {how}, {system.active_cells} active; {self._backend.description}")
+        inform(pc, partial(found_text, system, self._backend, previous is not None))
         if (operator := self.hierarchy.coarse) is not None:
             prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
             given = operator, system.layout, prefix, threads, self.hierarchy.levels[-1].unknowns, system.team

@@ -46,3 +46,10 @@ def text_without_network(refusal: str, waits: bool) -> str:
     if refusal:
         return f"    the network cannot serve this matrix: {refusal}\n    fallback:\n"
     return "    not set up yet: the matrix was all zero, the solve will do it\n" if waits else "    not set up yet\n"
+
+
+def found_text(system: GridSystem, backend: Backend, kept: bool) -> str:
+    """A line for -info about a set-up; ``kept``: the grid, from the last one."""
+    grid = system.grid
+    how = "kept from the last set-up" if kept else f"from {grid.source}"
+    return f"grid {size_text(grid.shape)} {how}, {system.active_cells} active; {backend.description}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.binding import kernels
+from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 
 HAS_S = 64
@@ -90,7 +91,7 @@ class PackedStencil:
         """The first face that only one of its cells couples through: axis, the cell (z, y, x) below it in the box, and
         whether it is that one; None if there is none. Halos are filled. Collective on the team.
         """
-        at = team.do(kernels().dcdm_packed_asymmetry, self.cells.ctypes.data, *self.shape[::-1], threads)
+        at = team.do(kernels().dcdm_packed_asymmetry, address_of(self.cells), *self.shape[::-1], threads)
         if at is None or at < 0:
             return None
         z, y, x = (int(i) for i in np.unravel_index(at, self.cells.shape))

@@ -48,13 +48,13 @@ class RowMap:
         self._whole = boxes.box(leader)[1]
         self._rows, self._threads, self._comm = grid.rows, threads, comm
         self._buffer = np.zeros(0)
-        self._own = self._lines = np.zeros((0, 3), np.int64)
-        self._sends, self._receives = (_Messages(np.zeros((0, 3), np.int64), np.zeros(comm.Get_size(), int)),) * 2
         alone = team.ranks == 1
         self._in_place = bool(over_all(comm, boxes.box(rank) == grid.box and alone, op=MPI.LAND))
         self._places = None
         if self._in_place:
             return
+        self._own = self._lines = np.zeros((0, 3), np.int64)
+        self._sends, self._receives = (_Messages(np.zeros((0, 3), np.int64), np.zeros(comm.Get_size(), int)),) * 2
         breaks = None if grid.cells is None or grid.box is not None else _breaks(grid.cells)
         if comm.Get_size() == 1 and breaks is not None and SHORT * (1 + breaks.size) > grid.rows and _compiled():
             self._places = grid.cells

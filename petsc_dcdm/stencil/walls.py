@@ -149,11 +149,13 @@ def _torn_ahead(
     for halved in kept:
         shape, offset = coarse_box(shape, offset, halved)
         whole, _ = coarse_box(whole, (0, 0, 0), halved)
+    everything = SerialLayout(whole, (), periodic=layout.periodic)
+    if layout.alone and not any(layout.periodic):
+        return level.torn_share(axes, everything)  # the halo is 0 there
     faces = np.zeros((3, *(n + 2 for n in whole)))
     own = tuple(slice(1 + first, 1 + first + n) for first, n in zip(offset, shape, strict=True))
     for axis, face in enumerate(level.faces):
         faces[(axis, *own)] = interior(face)
-    everything = SerialLayout(whole, (), periodic=layout.periodic)
     faces = layout.sum(faces)
     everything.exchange(faces, corners=True)
     return _Faces(list(faces), threads).torn_share(axes, everything)
@@ -236,7 +238,7 @@ class _Faces:
         counts = np.zeros(2, np.int64)
         grid = self._c_grid(axes, skinless)
         grid.enough = enough
-        self._team.do(self._library.dcdm_walls_torn, ctypes.byref(grid), self._threads, counts.ctypes.data)
+        self._team.do(self._library.dcdm_walls_torn, ctypes.byref(grid), self._threads, address_of(counts))
         return counts
 
     def strong_cells(self, first: list[int], stride: list[int], threshold: float) -> np.ndarray:
@@ -245,7 +247,7 @@ class _Faces:
             return strong_cells(self.faces, first, stride, threshold)
         counts, xyz = np.zeros(4, np.int64), ctypes.c_int64 * 3
         grid, places = self._c_grid(()), (xyz(*first[::-1]), xyz(*stride[::-1]))
-        self._library.dcdm_walls_strong(ctypes.byref(grid), *places, threshold, counts.ctypes.data)
+        self._library.dcdm_walls_strong(ctypes.byref(grid), *places, threshold, address_of(counts))
         return counts
 
     def coarse(self, axes: tuple[int, ...], whole: Shape) -> _Faces:
@@ -278,7 +280,7 @@ class _Faces:
             nz, ny, nx = (n - 2 for n in self._shape)
             grid = self._grid = _Grid(pitch_y=nx + 2, pitch_z=(nx + 2) * (ny + 2), n=(nx, ny, nz), weak=WEAK)
             if self._packed is not None:
-                grid.cells, grid.c[:] = self._packed.cells.ctypes.data, self._packed.c
+                grid.cells, grid.c[:] = address_of(self._packed.cells), self._packed.c
             else:
                 grid.face[:] = list(map(address_of, self.faces))
         grid.block[:] = _block(axes)[::-1]

@@ -71,10 +71,10 @@ class BandFactors:
         nz, ny, nx = self.shape
         # Neighbours along the longest axis, whose cells are numbered slowest, are the furthest apart.
         along = sorted(range(3), key=lambda axis: -self.shape[2 - axis])
-        grid = self._grid = _Grid(s=self._arrays[3].ctypes.data)
+        grid = self._grid = _Grid(s=address_of(self._arrays[3]))
         for i, axis in enumerate(along):
             grid.n[i], grid.stride[i] = self.shape[2 - axis], (1, nx, nx * ny)[axis]
-            grid.w[i] = self._arrays[axis].ctypes.data
+            grid.w[i] = address_of(self._arrays[axis])
         numbers = np.empty((2, nz * ny * nx), np.int32)
         self._number, cells = numbers
         self._number_at = address_of(numbers)
@@ -119,4 +119,4 @@ class BandFactors:
 
     def solve(self, r: np.ndarray, x: np.ndarray) -> None:
         """``x = A^-1 r`` at active cells, float32 (nz, ny, nx), C-contiguous."""
-        self._c.dcdm_band_solve(self.band, r.ctypes.data, x.ctypes.data)
+        self._c.dcdm_band_solve(self.band, address_of(r), address_of(x))

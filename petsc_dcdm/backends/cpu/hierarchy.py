@@ -19,6 +19,7 @@ from petsc_dcdm.backends.cpu.setup import CpuLevels
 from petsc_dcdm.grid.layout import Exchange, Layout, Reach
 from petsc_dcdm.grid.spans import recording, span
 from petsc_dcdm.native.binding import ALIGN, Geometry, Level, Padded
+from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.network.hierarchy import CoarseSolve, unset_coarse_solve
 from petsc_dcdm.network.weights import ModelFile
@@ -81,6 +82,9 @@ class CpuHierarchy:
         self._threads = threads
         self._visits = layout.visits if len(layout.plan) > 1 else 1
         self._flops = self._count_flops()
+        _, ny, nx = layout.shape
+        z, y, x = (part.start for part in self._box)
+        self._begin = ((z * ny + y) * nx + x) * np.dtype(np.float64).itemsize
         self._coarse_r = team.zeros(prod(made.coarse.shape), np.float32).reshape(made.coarse.shape)
         self.coarse_solve: CoarseSolve = unset_coarse_solve
         self._factors: tuple[CoarseSolve, ctypes.Structure] | None = None
@@ -187,8 +191,8 @@ class CpuHierarchy:
             self._exchange_direction.finish()
 
     def address(self, a: np.ndarray) -> int:
-        """Where the part of the grid that the finest level covers begins in an array of this rank's box."""
-        return a.ctypes.data + sum(b.start * stride for b, stride in zip(self._box, a.strides, strict=True))
+        """Where the part of the grid that the finest level covers begins in a float64 array of this rank's box."""
+        return address_of(a) + self._begin
 
     @property
     def steps_on_grid(self) -> bool:

@@ -85,19 +85,19 @@ class BoxOperator:
         level = self._network.finest
         team = self._network.team
         words = team.room(level.n_w * level.n_r * -(-level.n_x // BLOCK), np.uint64)
-        cells, address = packed.cells.ctypes.data + self._origin, words.ctypes.data
+        cells, address = address_of(packed.cells) + self._origin, address_of(words)
         make = None if 0 in self._layout.shape else kernels().dcdm_words
         team.do(make, ctypes.addressof(level), cells, self._pitch_w, self._pitch_r, address, self.threads)
         for i, axis in enumerate(roles(flat)):
             self.c.c[i] = packed.c[axis]
         self.c.packed, self.c.words = 1, address
-        self.c.s_index, self.c.s_value = packed.s_index.ctypes.data, packed.s_value.ctypes.data
+        self.c.s_index, self.c.s_value = address_of(packed.s_index), address_of(packed.s_value)
         self.c.s_pitch_r, self.c.s_pitch_w, self.c.s_origin = self._pitch_r, self._pitch_w, self._origin
         self._kept = [words, packed.s_index, packed.s_value]
 
     def _use_arrays(self, arrays: list[np.ndarray], flat: bool) -> None:
         x, r, w = roles(flat)
-        self.c.w_x, self.c.w_r, self.c.w_w, self.c.s = (arrays[i].ctypes.data for i in (x, r, w, 3))
+        self.c.w_x, self.c.w_r, self.c.w_w, self.c.s = (address_of(arrays[i]) for i in (x, r, w, 3))
         self.c.pitch_r, self.c.pitch_w, self.c.origin = self._pitch_r, self._pitch_w, self._origin
         codes, values = self._coded(arrays[3].size)
         self._kept = [codes, values] if self.c.codes else arrays
@@ -107,7 +107,7 @@ class BoxOperator:
         level, team = self._network.finest, self._network.team
         codes, values = team.room(size, np.uint16), team.room(FEW_EXTRA, np.float64)
         make = None if 0 in self._layout.shape else kernels().dcdm_codes
-        places = codes.ctypes.data, values.ctypes.data
+        places = address_of(codes), address_of(values)
         team.do(make, ctypes.addressof(level), ctypes.addressof(self.c), *places, self.threads)
         return codes, values
 
@@ -181,7 +181,7 @@ class DirectionLoop:
         shape = self._layout.shape
         if self._boxes:
             x = self._boxes[0]
-            self._team.do(kernels().dcdm_clear, x.ctypes.data, x.nbytes, self._threads)
+            self._team.do(kernels().dcdm_clear, address_of(x), x.nbytes, self._threads)
         else:
             size = prod(shape)
             made = self._team.together(lambda: [self._team.zeros(size, np.float64) for _ in range(3)])
@@ -264,8 +264,8 @@ class DirectionLoop:
             pointers, known = self._lasts
             self._team.do(k.dcdm_dots, level, operator, d.address, pointers, count, now, self._next_sums())
             total = self._total(4 + 2 * count)
-            betas = self._betas.ctypes.data
-            moves = k.dcdm_conjugate(total.ctypes.data, known, count, self._closed, betas, self._found_at)
+            betas = address_of(self._betas)
+            moves = k.dcdm_conjugate(address_of(total), known, count, self._closed, betas, self._found_at)
             energy, slope, mean = self._found.tolist()[:3]
             if not moves:
                 return [energy, slope, mean]

@@ -10,6 +10,7 @@ import numpy as np
 from petsc_dcdm.backends.cpu.levels import Axes, Box, box_at, roles
 from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.binding import DOUBLE, PACKED, SINGLE, SetUp, kernels
+from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.stencil.packed import PackedStencil
 
@@ -32,7 +33,7 @@ def crop(
     if isinstance(source, PackedStencil):
         shape: Shape = source.shape
         pitches, ends = source.cells.strides[:2], (ctypes.c_int64 * 6)()
-        inner = source.cells.ctypes.data + sum(pitches) + 1
+        inner = address_of(source.cells) + sum(pitches) + 1
         kernels().dcdm_packed_bounds(inner, *shape, *pitches, ctypes.addressof(ends))
         low, high = ends[:3], ends[3:]
     else:
@@ -46,7 +47,7 @@ def crop(
             int(source[0].dtype == np.float64),
             *shape,
             *(stride // item for stride in source[0].strides[:2]),
-            found.ctypes.data,
+            address_of(found),
             threads,
         )
         # The cell below the first face that conducts is active too; of cell 0 of a periodic axis that is the last one.
@@ -94,8 +95,8 @@ def described(source: Source, box: Box, flat: bool, team: Workers) -> SetUp:
 def _describe_packed(setup: SetUp, source: PackedStencil, box: Box, flat: bool) -> None:
     _, ny, nx = source.cells.shape
     setup.format = PACKED
-    setup.cells, setup.s_index = source.cells.ctypes.data, source.s_index.ctypes.data
-    setup.s_value = source.s_value.ctypes.data
+    setup.cells, setup.s_index = address_of(source.cells), address_of(source.s_index)
+    setup.s_value = address_of(source.s_value)
     setup.pitch_r, setup.pitch_w = nx, nx if flat else nx * ny
     setup.origin = sum((b.start + 1) * pitch for b, pitch in zip(box, (nx * ny, nx, 1), strict=True))
     for i, axis in enumerate(roles(flat)):

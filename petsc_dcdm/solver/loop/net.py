@@ -102,7 +102,7 @@ class Net:
         assert self.pc is not None
         self._pattern, self.why = pattern, why
         kind = self.pc.getType()
-        inform(pc, f"{kind} gives the directions in place of the network, and will for this pattern: {why}")
+        inform(pc, lambda: f"{kind} gives the directions in place of the network, and will for this pattern: {why}")
 
     def forget(self) -> None:
         """For weights or options that have changed."""

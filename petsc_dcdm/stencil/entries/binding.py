@@ -100,7 +100,7 @@ def pointer(a: np.ndarray | None) -> int | None:
     """The address of an array, NULL for none."""
     if a is None:
         return None
-    return address_of(a) if a.flags.writeable and a.flags.c_contiguous else a.ctypes.data
+    return address_of(a) if a.flags.c_contiguous else a.ctypes.data
 
 
 def set_box(out: Output, offset: Shape, shape: Shape) -> None:
