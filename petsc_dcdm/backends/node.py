@@ -15,6 +15,7 @@ from mpi4py import MPI
 
 from petsc_dcdm.backends.cpu.setup import steps_of
 from petsc_dcdm.grid.errors import OptionError, raise_together
+from petsc_dcdm.grid.reductions import over_all, reduce_by
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import library
 from petsc_dcdm.native.node_team import ONE_RANK, OWN_BOXES, SharedMemory, Sharing, Team, Workers
@@ -56,9 +57,11 @@ def choose_box(wish: str, comm: MPI.Intracomm, threads: int, possible: Callable[
     if problem is None:
         kept: Any = comm.Get_attr(_kept())
         here = kept is not None and kept[0] == threads
-        if not comm.allreduce(here, op=MPI.LAND):
+        if not over_all(comm, here, op=MPI.LAND):
             kept = threads, *_share(comm, threads)
             comm.Set_attr(_kept(), kept)
+            if isinstance(kept[1].team, Team) and kept[1].team.ranks == comm.Get_size():
+                reduce_by(comm, kept[1].team.reduce)
         _, sharing, problem = kept
     if problem and wish == "node":
         raise_together(comm, OptionError(f"-pc_dcdm_box node: {problem}; use auto or rank"))

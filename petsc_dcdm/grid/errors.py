@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from mpi4py import MPI
 
+from petsc_dcdm.grid.reductions import over_all
+
 
 class UnsupportedSystem(ValueError):
     """Base of what can be wrong with the user's system; the message is one sentence that says what, where and what
@@ -53,7 +55,7 @@ def raise_together(comm: MPI.Intracomm, error: Exception | None) -> None:
         if error is not None:
             raise error
         return
-    first = comm.allreduce(comm.Get_rank() if error is not None else size, op=MPI.MIN)
+    first = int(over_all(comm, float(comm.Get_rank() if error is not None else size), op=MPI.MIN))
     if first == size:
         return
     kind, message = comm.bcast((type(error), str(error)) if comm.Get_rank() == first else None, root=first)

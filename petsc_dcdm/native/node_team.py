@@ -30,6 +30,12 @@ class Workers(Protocol):
         """Of all ranks of a team; None for one rank, which has its own number."""
 
     @property
+    def ahead(self) -> int:
+        """How often the leader may call a kernel, by `do`, before another rank has seen what the first call left. At
+        least 1.
+        """
+
+    @property
     def leads(self) -> bool:
         """Whether this rank has the box; the others of a team have an empty one."""
 
@@ -67,6 +73,7 @@ class OneRank:
 
     ranks = 1
     threads: int | None = None
+    ahead = 1
     leads = True
 
     def zeros(self, size: int, dtype: type) -> np.ndarray:
@@ -282,6 +289,8 @@ class Team:
         self.ranks, self.threads, self.leads = len(threads), sum(threads), rank == 0
         kernels.dcdm_team_most_values.restype = kernels.dcdm_team_share.restype = ctypes.c_int64
         self._most = int(kernels.dcdm_team_most_values())
+        kernels.dcdm_team_ahead.restype = ctypes.c_int64
+        self.ahead = int(kernels.dcdm_team_ahead())
         self._block = ctypes.c_void_p(memory.address)
         self._values = np.zeros(self._most)
         self._values_at = ctypes.c_void_p(self._values.ctypes.data)

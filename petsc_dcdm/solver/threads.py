@@ -19,6 +19,8 @@ from pathlib import Path
 
 from mpi4py import MPI
 
+from petsc_dcdm.grid.reductions import over_all
+
 #: How many ranks are on this host, as launchers tell: Open MPI, MPICH and Intel MPI, MVAPICH, Cray PALS, IBM JSM.
 LOCAL_SIZES = (
     "OMPI_COMM_WORLD_LOCAL_SIZE",
@@ -40,7 +42,7 @@ def threads_per_rank(comm: MPI.Intracomm) -> int:
     """
     wish = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     told_threads = int(wish) if wish.isdigit() else 0
-    if comm.Get_size() > 1 and comm.allreduce(told_threads > 0, op=MPI.LAND):
+    if comm.Get_size() > 1 and over_all(comm, told_threads > 0, op=MPI.LAND):
         return told_threads
     mine = frozenset(os.sched_getaffinity(0))
     if MPI.COMM_WORLD.Get_size() == 1:

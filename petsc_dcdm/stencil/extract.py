@@ -205,7 +205,7 @@ def extract(
                 break
         assert found is not None
         penalties = 0
-        if over_all(comm, found[4].stiff):
+        if over_all(comm, found[4].stiff > 0, op=MPI.LOR):
             penalties = over_all(comm, rows.find_penalties(over_all(comm, found[4].least_diagonal, op=MPI.MIN)))
             found = couplings() if penalties else found
         sum_rounding = _sum_rounding(found[4], comm)
@@ -276,10 +276,8 @@ def range_factor(least: float, largest: float, scale: float) -> float:
 
 def _extremes(report: StencilReport, comm: MPI.Intracomm) -> tuple[float, float, float]:
     """Of all coupled rows: the largest and the smallest diagonal, the largest row sum over its diagonal. Collective."""
-    if comm.Get_size() == 1:
-        return report.max_diagonal, report.least_diagonal, report.row_sums[1]
-    ends = np.empty(3)
-    comm.Allreduce(np.array([report.max_diagonal, -report.least_diagonal, report.row_sums[1]]), ends, op=MPI.MAX)
+    own = np.array([report.max_diagonal, -report.least_diagonal, report.row_sums[1]])
+    ends = over_all(comm, own, op=MPI.MAX)
     return float(ends[0]), float(-ends[1]), float(ends[2])
 
 

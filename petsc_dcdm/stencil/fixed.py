@@ -64,7 +64,7 @@ class FixedRows:
         some = bool(over_all(x.comm.tompi4py(), np.count_nonzero(values) > 0, op=MPI.LOR))
         if some or guessed:
             with x as unknowns:
-                unknowns[self.rows] = self._quotient(values, unknowns[self.rows])
+                unknowns[self.rows] = self._quotient(values, unknowns[self.rows] if self.empty.size else None)
         return some
 
     def correct(self, r: PETSc.Vec, x: PETSc.Vec) -> bool:
@@ -115,6 +115,8 @@ class FixedRows:
 
     def _quotient(self, values: np.ndarray, otherwise: np.ndarray | None = None) -> np.ndarray:
         """values / diagonal; what ``otherwise``, or 0, has in rows that are all zero."""
+        if not self.empty.size:
+            return np.asarray(values / self.diagonal)
         out = np.zeros(values.size) if otherwise is None else otherwise
         return np.divide(values, self.diagonal, out=out, where=self.diagonal != 0.0)
 

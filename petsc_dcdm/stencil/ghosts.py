@@ -6,6 +6,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.stencil.discovery import Grid
 
 
@@ -23,13 +24,16 @@ class Ghosts:
         remote = np.stack([owner, columns - ranges[owner]], axis=1).astype(PETSc.IntType)
         self._sf.setGraph(grid.rows, None, remote)
         self.columns = self.cells = columns
-        if comm.allreduce(grid.cells is not None, op=MPI.LOR):
+        self.flags = np.zeros(0, np.uint8)
+        """Of Dirichlet rows, as they were fetched last."""
+        if over_all(comm, grid.cells is not None, op=MPI.LOR):
             cells = np.arange(grid.first, grid.first + grid.rows) if grid.cells is None else grid.cells
             self.cells = self.fetch(cells)
 
     def dirichlet(self, flags: np.ndarray) -> np.ndarray:
         """uint8: the flags of these columns from those of everybody's rows. Collective."""
-        return self.fetch(flags)
+        self.flags = self.fetch(flags)
+        return self.flags
 
     def fetch(self, values: np.ndarray) -> np.ndarray:
         """int64 or uint8: what these columns have, from what everybody's rows have. Collective."""

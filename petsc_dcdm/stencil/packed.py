@@ -67,6 +67,10 @@ class PackedStencil:
         renumbered in place, where this rank's cells are: ``own(s_index)`` is an index of these.
         """
         known = [{c[axis] for c in all_c if c[axis]} for axis in range(3)]
+        most = max(all_values, key=np.count_nonzero)
+        if max(map(len, known)) <= 1 and all(((v == most) | (v == 0)).all() for v in all_values):
+            x, y, z = (max(k, default=0.0) for k in known)
+            return PackedStencil(self.cells, self.s_index, (x, y, z), most)
         # In the order of a rank that has most of them: where others have the same nothing is renumbered.
         lists = sorted((v[v != 0] for v in all_values), key=lambda v: -v.size)
         _, first = np.unique(np.concatenate(lists), return_index=True)

@@ -16,18 +16,15 @@ from petsc_dcdm.grid.boxes import partition
 from petsc_dcdm.grid.errors import FormError, MatrixError, NeighbourError, raise_together
 from petsc_dcdm.grid.faces import interior, neighbours
 from petsc_dcdm.grid.halo import BoxLayout
-from petsc_dcdm.grid.reductions import over_all
+from petsc_dcdm.grid.reductions import over_all, reduce_by
 from petsc_dcdm.native.node_team import ONE_RANK, OWN_BOXES, Sharing, Team, Workers
 from petsc_dcdm.stencil.discovery import Grid, other_grids
-from petsc_dcdm.stencil.entries.given import RowsOnGrid
-from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.extract import extract
 from petsc_dcdm.stencil.fixed import FixedRows
 from petsc_dcdm.stencil.forms.nearest import Nearness, join_sides, nearest_of_scaled
 from petsc_dcdm.stencil.forms.row_scaling import RowFactors, find_row_factors, looks_scaled, weighted_square
 from petsc_dcdm.stencil.forms.symmetry import TOLERANCE, NotSymmetric
 from petsc_dcdm.stencil.ghosts import Ghosts
-from petsc_dcdm.stencil.local_csr import local_csr
 from petsc_dcdm.stencil.packed import PackedStencil
 from petsc_dcdm.stencil.plan import coarse_limit, plan_coarsening
 from petsc_dcdm.stencil.vec_map import RowMap
@@ -100,16 +97,6 @@ class GridSystem:
             return self.w.arrays()
         assert self.s is not None
         return self.w, self.s
-
-    def without_dirichlet(self, A: PETSc.Mat, x: PETSc.Vec, b: np.ndarray, to: np.ndarray) -> bool:
-        """``to``, which may be ``b``: the right-hand side without what the values of ``x`` in Dirichlet rows add to the
-        other rows, and 0 in these. Both are on the box of the only rank. Returns whether those values are all finite.
-        """
-        with local_csr(A) as local:
-            arrays, grid = (local.indptr, local.indices, local.values), self.grid
-            given = RowsOnGrid(*arrays, grid.shape, cells=grid.cells, periodic=grid.periodic)
-            rows = CsrRows(given, self.threads)
-            return rows.without_dirichlet(self.fixed.rows, x.getArray(readonly=True), b, to)
 
     def norm_of_scaled(self, r: np.ndarray) -> float:
         """|D r| of a vector on this rank's box, D the ``factors``, fixed rows left out. Collective."""
@@ -278,6 +265,7 @@ def _read(
     layout = BoxLayout(comm, boxes, plan)
     if isinstance(team, Team) and team.ranks == comm.Get_size():
         layout.reduce_here = team.reduce
+        reduce_by(comm, team.reduce)
     same = previous is not None and previous.layout.boxes == boxes and previous.team is team
     rows = previous.rows if previous is not None and same else RowMap(grid, boxes, comm, threads, team)
     own = layout.offset, layout.shape

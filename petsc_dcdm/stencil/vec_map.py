@@ -19,6 +19,7 @@ from petsc4py import PETSc
 from petsc_dcdm.grid.boxes import BoxPartition
 from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.reductions import over_all
+from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import KernelsUnavailable, library
 from petsc_dcdm.native.node_team import ONE_RANK, Team, Workers
 from petsc_dcdm.stencil.discovery import Grid
@@ -55,6 +56,13 @@ class RowMap:
             return
         self._own = self._lines = np.zeros((0, 3), np.int64)
         self._sends, self._receives = (_Messages(np.zeros((0, 3), np.int64), np.zeros(comm.Get_size(), int)),) * 2
+        boxed = team.ranks == comm.Get_size() > 1 and grid.box is not None
+        if over_all(comm, boxed, op=MPI.LAND):  # every line of the rows is one of the leader's box
+            assert grid.box is not None
+            row, cell, length = _lines_of(grid.box, grid.shape)
+            self._lines = np.stack([row, cell, length], axis=1)
+            self._own = _joined(self._lines)
+            return
         breaks = None if grid.cells is None or grid.box is not None else _breaks(grid.cells)
         if comm.Get_size() == 1 and breaks is not None and SHORT * (1 + breaks.size) > grid.rows and _compiled():
             self._places = grid.cells
@@ -261,15 +269,21 @@ class _Messages:
         return _Messages(self.runs.copy(), self._counts)
 
 
+def _lines_of(box: tuple[Shape, Shape], shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The lines along x of rows that are a box of the grid, in order: first row, first cell, length."""
+    _, ny, nx = shape
+    (z, y, x), (mz, my, mx) = box
+    cell = ((np.arange(z, z + mz)[:, None] * ny + np.arange(y, y + my)) * nx + x).ravel()
+    return mx * np.arange(cell.size), cell, np.full(cell.size, mx)
+
+
 def _runs(grid: Grid, boxes: BoxPartition, breaks: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Runs of this rank's rows: first row, first cell, length; no run leaves its line of its box. ``breaks``: of the
     cells of rows that are no box.
     """
     _, ny, nx = grid.shape
     if grid.box is not None:
-        (z, y, x), (mz, my, mx) = grid.box
-        cell = ((np.arange(z, z + mz)[:, None] * ny + np.arange(y, y + my)) * nx + x).ravel()
-        row, length = mx * np.arange(cell.size), np.full(cell.size, mx)
+        row, cell, length = _lines_of(grid.box, grid.shape)
     elif grid.cells is None or breaks is None:
         row, cell, length = (np.full(int(grid.rows > 0), value) for value in (0, grid.first, grid.rows))
     else:

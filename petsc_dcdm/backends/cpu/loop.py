@@ -167,11 +167,13 @@ class DirectionLoop:
         self._betas, self._found, self._sum = np.zeros(MAX_HISTORY), np.zeros(5), np.zeros(4 + 2 * MAX_HISTORY)
         self._planes, self._found_at, self._sum_at = map(address_of, (self._work, self._found, self._sum))
         self._whole: tuple[int, ...] | None = None
-        # All ranks of one team read the sums of the leader, from one place while a kernel writes to another.
+        # All ranks of one team read the sums of the leader, each of those of a kernel before it writes there again.
         self._read_here = layout.one_team and not level.halo
         self._parts = self._team.share(parts) if self._read_here else parts
-        sums = (self._team.zeros(self._parts * (4 + 2 * history), np.float64) for _ in range(2))
-        self._sums, self._other_sums = (self._team.seen(a) if self._read_here else a for a in sums)
+        room = self._team.zeros(self._team.ahead * self._parts * (4 + 2 * history), np.float64)
+        room = self._team.seen(room) if self._read_here else room
+        self._room = deque(np.split(room, self._team.ahead))
+        self._sums = self._room[0]
 
     def boxes(self) -> list[np.ndarray]:
         """Room for x, which is 0, r and the first r on this rank's box where the caller has none.
@@ -320,7 +322,8 @@ class DirectionLoop:
 
     def _next_sums(self) -> int:
         """Where the next kernel puts the sums of its parts."""
-        self._sums, self._other_sums = self._other_sums, self._sums
+        self._room.rotate(1)
+        self._sums = self._room[0]
         return address_of(self._sums)
 
     def _total(self, count: int) -> np.ndarray:

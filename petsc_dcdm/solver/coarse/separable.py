@@ -11,6 +11,7 @@ from petsc4py import PETSc
 from petsc_dcdm.backends.cpu.separable import SeparableSolver
 from petsc_dcdm.backends.cpu.separable_fit import factors_of
 from petsc_dcdm.grid.layout import CoarseOperator, Layout
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.native.node_team import Workers
 from petsc_dcdm.solver.coarse import parts
 
@@ -59,7 +60,7 @@ def separable_solver(
     """
     mpi = comm.tompi4py()
     # Of a product every box is one: most media are told before anything is gathered.
-    if mpi.Get_size() > 1 and not mpi.allreduce(not team.leads or _is_product(operator), op=MPI.LAND):
+    if mpi.Get_size() > 1 and not over_all(mpi, not team.leads or _is_product(operator), op=MPI.LAND):
         return None
     solver = SeparableCoarseSolver(comm, operator, layout, threads, team)
     if solver.serves:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from math import isfinite
 
 import numpy as np
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.errors import OptionError
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.solver.loop.constant_mode import Closed, ConstantMode, how_closed
 from petsc_dcdm.solver.loop.convergence import EPS, Convergence, Reason
 from petsc_dcdm.solver.loop.net import Rate, describe
@@ -65,7 +67,7 @@ class OneSolve:
         ended = Convergence(ksp, steps, system, not self._has_entries, self._closed_regions)
         left = self._left() if guessed else None
         given = self._norm(ksp.getRhs()) if guessed else None
-        steps.start(guessed or some_fixed or closed is Closed.NEARLY, guessed)
+        steps.start(guessed or some_fixed or closed is Closed.NEARLY)
         try:
             with ended.tolerances(steps.norm(), left, given):
                 if system.fixed.anywhere:
@@ -212,11 +214,11 @@ class OneSolve:
         rows, comm = fixed.empty, self._A.getComm().tompi4py()
         if rows.size:
             rows = rows[self._system.b.getArray(readonly=True)[rows] != 0.0]
-        own = int(rows[0]) + self._A.getOwnershipRange()[0] if rows.size else None
-        everyones = [row for row in ([own] if comm.Get_size() == 1 else comm.allgather(own)) if row is not None]
-        if not everyones:
+        own = float(int(rows[0]) + self._A.getOwnershipRange()[0] if rows.size else np.inf)
+        first = over_all(comm, own, op=MPI.MIN)
+        if first == np.inf:
             return ""
-        return f"row {everyones[0]} of the matrix is all zero and its right-hand side is not: there is no solution"
+        return f"row {first:.0f} of the matrix is all zero and its right-hand side is not: there is no solution"
 
     def _constant_part(self, ended: Convergence, closed: Closed) -> str:
         system = self._system

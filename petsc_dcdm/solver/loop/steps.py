@@ -21,6 +21,7 @@ from petsc_dcdm.solver.device_vectors import VecBox, on_gpu
 from petsc_dcdm.solver.loop.constant_mode import ConstantMode
 from petsc_dcdm.solver.loop.scaled_rows import Weights
 from petsc_dcdm.stencil.fixed import FixedRows
+from petsc_dcdm.stencil.known_values import box_without_dirichlet, rows_without_dirichlet
 from petsc_dcdm.stencil.system import GridSystem
 
 
@@ -38,10 +39,8 @@ class Steps(Protocol):
     def far(self) -> bool:
         """Whether x lives elsewhere than in the vector of the Krylov solver, so that `store` takes its time."""
 
-    def start(self, nonzero: bool, guessed: bool = True) -> None:
-        """Take b and x from the Krylov solver, where x is 0 unless ``nonzero``, but in fixed rows only if ``guessed``;
-        r = b - A x.
-        """
+    def start(self, nonzero: bool) -> None:
+        """Take b and x from the Krylov solver, where x is 0 unless ``nonzero``; r = b - A x."""
 
     def step(self) -> Outcome:
         """One direction, one exact line search along it: x and r move."""
@@ -115,7 +114,7 @@ class VectorSteps:
         self._history = history
         self._next: tuple[PETSc.Vec, PETSc.Vec] | None = None
 
-    def start(self, nonzero: bool, guessed: bool = True) -> None:
+    def start(self, nonzero: bool) -> None:
         if nonzero:
             self.true_residual()
         else:
@@ -204,24 +203,27 @@ class GridSteps:
         self._x = system.x
         self._norm = self._scaled_norm = 0.0
 
-    def start(self, nonzero: bool, guessed: bool = True) -> None:
+    def start(self, nonzero: bool) -> None:
         # What the first step takes the residual from; it leaves the next one in its box.
         source = self._system.b
         # Directions are not freed of the null space one by one: the sum of them is, when x is looked at.
         self._guess = self._x.copy() if nonzero and self._system.null_space else None
         self._loose, self._stored = False, True
-        # Ranks that share a box take what Dirichlet values add to other rows out of b with the matrix: r, without a
-        # guess in other rows.
-        apart = nonzero and self._grid.shares and self._system.fixed.anywhere
-        self._exact = self._loop.exact and not (apart and guessed)
+        self._exact = self._loop.exact
+        # What Dirichlet values add to other rows leaves b once.
+        apart = nonzero and self._exact and self._system.fixed.anywhere
+        finite = True
         if not nonzero and self._grid.factors is None:
             self._norm = float(source.norm())
         elif not nonzero:
             source.copy(self._r)
             source = self._r
             self._measure()
-        elif not self._exact or apart:
+        elif not self._exact:
             self._residual()
+            source = self._r
+        elif apart and self._grid.shares:  # whose boxes have no room for two right-hand sides
+            finite = rows_without_dirichlet(self._grid, self._A, self._x, source, self._r)
             source = self._r
         self._x_box: Any
         self._r_box: Any
@@ -236,13 +238,12 @@ class GridSteps:
             self._x_box, self._r_box = (v.getArray().reshape(self._rows.shape) for v in (self._x, self._r))
             first = self._rows.to_box(source)
         self._right = first
-        finite = True
-        if nonzero and self._exact and not apart and self._system.fixed.rows.size:
+        if apart and not self._grid.shares:
             first = first if self._rows.copies else self._rows.to_box(source)
             self._right = first if self._rows.copies else self._loop.spare_box()
-            finite = self._grid.without_dirichlet(self._A, self._x, first, self._right)
+            finite = box_without_dirichlet(self._grid, self._A, self._x, first, self._right)
         self._loop.start(self._x_box, self._r_box, self._right, guess=nonzero)
-        if nonzero and self._exact and not apart:
+        if nonzero and self._exact:
             self.true_residual()
             self._norm = self._norm if finite else np.nan
         if not isfinite(self._norm):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,13 @@ from petsc_dcdm.stencil.entries.given import RowsOnGrid
 from petsc_dcdm.stencil.entries.report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
 from petsc_dcdm.stencil.forms.axis_sums import AxisSums
 from petsc_dcdm.stencil.packed import PackedStencil
+
+
+class Beside(NamedTuple):
+    """float64, x in the ghost columns; int64, cells of a rank's own rows in the grid that those of the ghosts are of."""
+
+    x: np.ndarray
+    cells: np.ndarray
 
 
 class CsrRows:
@@ -139,26 +147,33 @@ class CsrRows:
         self._c.ghosts = self._ghosts[0].size
         self._c.ghost_column, self._c.ghost_cell, self._c.ghost_dirichlet = map(pointer, self._ghosts)
 
-    def without_dirichlet(self, rows: np.ndarray, x: np.ndarray, b: np.ndarray, to: np.ndarray) -> bool:
+    def without_dirichlet(
+        self, rows: np.ndarray, x: np.ndarray, b: np.ndarray, to: np.ndarray, beside: Beside | None = None
+    ) -> bool:
         """``to = b`` without what the values of ``x`` in the Dirichlet ``rows`` (int64) add to the other rows, and 0 in
-        these, on one rank that has the whole grid. Returns whether those values are all finite.
+        these. Returns whether those values are all finite.
 
-        x is float64 in the order of the rows; b and to, which may be b, are in that of the cells, and C-contiguous.
+        x is float64 in the order of the rows; b and to, which may be b, are in that of the cells, and C-contiguous. On
+        several ranks, ``beside`` others and after `set_ghosts`, all are in the order of the rows, and the grid may be
+        the box that the rows fill in order; ``to`` is another array than b.
         """
         self.dirichlet[rows] = 1
-        row_of = None
+        row_of, m = None, ctypes.byref(self._c)
         if self._cells is not None:
-            row_of = np.full(b.size, -1, np.int64)
+            row_of = np.full(self._c.nx * self._c.ny * self._c.nz, -1, np.int64)
             row_of[self._cells] = np.arange(self.rows)
-        return bool(
-            self._library.dcdm_csr_without_dirichlet(
-                ctypes.byref(self._c),
-                ctypes.c_void_p(pointer(rows)),
-                ctypes.c_int64(rows.size),
-                *(ctypes.c_void_p(pointer(a)) for a in (row_of, x, b, to)),
-                self._threads,
-            )
+        flagged, size, places = (
+            ctypes.c_void_p(pointer(rows)),
+            ctypes.c_int64(rows.size),
+            ctypes.c_void_p(pointer(row_of)),
         )
+        vectors, by_rows = [ctypes.c_void_p(pointer(a)) for a in (x, b, to)], int(beside is not None)
+        c = self._library
+        finite = c.dcdm_csr_without_dirichlet(m, flagged, size, places, by_rows, *vectors, self._threads)
+        if beside is not None:
+            more = (ctypes.c_void_p(pointer(a)) for a in (beside.cells, beside.x))
+            c.dcdm_csr_without_ghosts(m, *more, *vectors, self._threads)
+        return bool(finite)
 
     def offsets(self, capacity: int = 8) -> np.ndarray | None:
         """Sorted distinct |column - row| > 0 of the non-zero entries; None if more than `capacity`."""

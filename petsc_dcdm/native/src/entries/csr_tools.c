@@ -188,13 +188,14 @@ INLINE void subtract_columns(const csr_matrix *m, lookups *p, const double *x, d
     }
     for (int q = 0; q < p->count; q++) /* a row on another grid line does not couple to this one */
         for (int64_t e = get_index(m->indptr, p->other[q], wide); e < get_index(m->indptr, p->other[q] + 1, wide); e++)
-            if (get_index(m->indices, e, wide) == p->row[q]) to[p->there[q]] -= m->values[e] * x[p->row[q]];
+            if (get_index(m->indices, e, wide) - m->shift == p->row[q])
+                to[p->there[q]] -= m->values[e] * x[p->row[q]];
     p->count = 0;
 }
 
-/* The rows of the cells [begin, end) beside a Dirichlet row join those to look at. */
-INLINE void look_around(const csr_matrix *m, int64_t row, const int64_t *row_of, int64_t begin, int64_t end,
-                        lookups *p) {
+/* The rows [begin, end), or those of these cells, beside a Dirichlet row join those to look at. */
+INLINE void look_around(const csr_matrix *m, int64_t row, const int64_t *row_of, int by_rows, int64_t begin,
+                        int64_t end, lookups *p) {
     const int64_t n[3] = {m->nx, m->ny, m->nz}, step[3] = {1, m->nx, m->nx * m->ny},
                   cell = m->cell ? m->cell[row] : row;
     for (int side = 0; side < 6; side++) {
@@ -202,38 +203,100 @@ INLINE void look_around(const csr_matrix *m, int64_t row, const int64_t *row_of,
         int64_t there = high ? cell + step[axis] : cell - step[axis];
         if (m->ring[axis] && cell / step[axis] % n[axis] == (high ? n[axis] - 1 : 0))
             there += high ? -n[axis] * step[axis] : n[axis] * step[axis];
-        if (n[axis] <= (m->ring[axis] ? 1 + high : 1) || there < begin || there >= end) continue;
-        const int64_t other = row_of ? row_of[there] : there;
-        if (other < 0 || m->dirichlet[other]) continue;
-        p->row[p->count] = row, p->other[p->count] = other, p->there[p->count++] = there;
+        if (n[axis] <= (m->ring[axis] ? 1 + high : 1) || there < 0 || there >= n[2] * step[2]) continue;
+        if (!by_rows && (there < begin || there >= end)) continue;
+        const int64_t other = row_of ? row_of[there] : there, target = by_rows ? other : there;
+        if (other < 0 || m->dirichlet[other] || target < begin || target >= end) continue;
+        p->row[p->count] = row, p->other[p->count] = other, p->there[p->count++] = target;
     }
 }
 
+/* Whether a row, of rows that are the cells, lies among Dirichlet rows only, as most of a solid's do. */
+INLINE int is_amid(const csr_matrix *m, int64_t row, int64_t cells) {
+    const uint8_t *d = m->dirichlet + row;
+    const int64_t plane = m->nz > 1 ? m->nx * m->ny : m->nx;
+    return row >= plane && row + plane < cells && d[-1] & d[1] & d[-m->nx] & d[m->nx] & d[-plane] & d[plane];
+}
+
 /* to = b without what the values of x in Dirichlet rows, `count` of them in ascending order, add to other rows, and 0
- * in these rows: on one rank that has the whole grid. `b` and `to` are in the order of the cells and may be the same,
- * x in that of the rows; row_of: the row of each cell, -1 where there is none, or NULL where they are the cells.
- * Returns whether all those values of x are finite. */
+ * in these rows: of the rows of this rank, and those alone. `b` and `to` are in the order of the cells, or if `by_rows`
+ * in that of the rows, as x is, and may be the same; row_of: the row of each cell, -1 where there is none, or NULL
+ * where they are the cells. Returns whether all those values of x are finite. */
 int dcdm_csr_without_dirichlet(const csr_matrix *m, const int64_t *rows, int64_t count, const int64_t *row_of,
-                               const double *x, const double *b, double *to, int threads) {
-    const int64_t plane = m->nx * m->ny, cells = plane * m->nz;
+                               int by_rows, const double *x, const double *b, double *to, int threads) {
+    const int64_t plane = m->nx * m->ny, cells = plane * m->nz, places = by_rows ? m->rows : cells;
+    const int plain = !row_of && !m->cell && !m->ring[0] && !m->ring[1] && !m->ring[2];
     double nothing = 0;
 #pragma omp parallel num_threads(threads) reduction(+ : nothing)
     {
-        /* each thread has cells of its own, and looks at the rows in the same order however many there are */
+        /* each thread has places of its own, and looks at the rows in the same order however many there are */
         const int64_t part = omp_get_thread_num(), parts = omp_get_num_threads();
-        const int64_t begin = cells * part / parts, end = cells * (part + 1) / parts;
+        const int64_t begin = places * part / parts, end = places * (part + 1) / parts;
         lookups pending = {.count = 0};
         for (int64_t c = begin; c < end && to != b; c++) to[c] = b[c];
         for (int64_t q = 0; q < count; q++) {
             const int64_t row = rows[q], cell = m->cell ? m->cell[row] : row;
-            const int near = cell >= begin - plane && cell < end + plane;
+            const int near = (by_rows && row_of) || (cell >= begin - plane && cell < end + plane);
             if (!near && !(m->ring[2] && (cell < plane || cell >= cells - plane))) continue;
             nothing += 0 * x[row]; /* NaN where it is not finite */
-            if (cell >= begin && cell < end) to[cell] = 0;
-            if (x[row] != 0) look_around(m, row, row_of, begin, end, &pending);
+            const int64_t place = by_rows ? row : cell;
+            if (place >= begin && place < end) to[place] = 0;
+            if (x[row] != 0 && !(plain && is_amid(m, row, cells)))
+                look_around(m, row, row_of, by_rows, begin, end, &pending);
             if (pending.count > PENDING - 6) subtract_columns(m, &pending, x, to);
         }
         subtract_columns(m, &pending, x, to);
     }
     return nothing == 0;
+}
+
+/* A coupling of a row to a Dirichlet row. */
+typedef struct {
+    int64_t cell;
+    double coupling, x;
+} beside;
+
+/* One more of them, in the order of their cells. */
+INLINE void add_beside(beside *known, int *count, int64_t cell, double coupling, double x) {
+    if (x == 0 || coupling == 0 || *count == 6) return;
+    int at = (*count)++;
+    for (; at && known[at - 1].cell > cell; at--) known[at] = known[at - 1];
+    known[at] = (beside){cell, coupling, x};
+}
+
+/* The same in the rows that couple to Dirichlet rows of other ranks, from b on: all that Dirichlet rows add to them, in
+ * the order of the cells, as one rank takes it off. Everything is in the order of the rows; `cell`: of each in the whole
+ * grid; ghost_x: x in the ghost columns. */
+void dcdm_csr_without_ghosts(const csr_matrix *m, const int64_t *cell, const double *ghost_x, const double *x,
+                             const double *b, double *to, int threads) {
+    const int wide = (int)m->wide;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t r = 0; r < m->rows; r++) {
+        if (m->dirichlet[r]) continue;
+        if (m->off_indptr && get_index(m->off_indptr, r, wide) == get_index(m->off_indptr, r + 1, wide)) continue;
+        beside known[6];
+        int count = 0, foreign = 0;
+        for (int64_t e = get_index(m->indptr, r, wide); e < get_index(m->indptr, r + 1, wide); e++) {
+            const int64_t other = get_index(m->indices, e, wide) - m->shift;
+            if (other >= 0 && other < m->rows) {
+                if (m->dirichlet[other]) add_beside(known, &count, cell[other], m->values[e], x[other]);
+                continue;
+            }
+            const int64_t ghost = find_ghost(m, other + m->first_column);
+            if (ghost < 0 || !m->ghost_dirichlet[ghost]) continue;
+            foreign = 1;
+            add_beside(known, &count, m->ghost_cell[ghost], m->values[e], ghost_x[ghost]);
+        }
+        if (m->off_indptr)
+            for (int64_t e = get_index(m->off_indptr, r, wide); e < get_index(m->off_indptr, r + 1, wide); e++) {
+                const int64_t ghost = get_index(m->off_indices, e, wide);
+                if (!m->ghost_dirichlet[ghost]) continue;
+                foreign = 1;
+                add_beside(known, &count, m->ghost_cell[ghost], m->off_values[e], ghost_x[ghost]);
+            }
+        if (!foreign) continue;
+        double left = b[r];
+        for (int q = 0; q < count; q++) left -= known[q].coupling * known[q].x;
+        to[r] = left;
+    }
 }

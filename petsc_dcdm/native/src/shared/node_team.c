@@ -2,6 +2,10 @@
  * kernels as a process of many threads would, while the others wait in dcdm_team_serve for parts to work on. What
  * passes between them is in one block of that memory.
  *
+ * Each rank begins with its own parts, the same ones each time, and then takes what nobody has begun: one whose core
+ * another program has need not come, unless the parts wait for each other. It finds out later what it has missed, by
+ * AHEAD sections at most.
+ *
  * Waiting ranks spin for a moment. Then they go on as long as nobody else wants their core, up to a millisecond, for to
  * be waken takes longer than most of what they wait for, and in the end they sleep. Where others want the cores they
  * sleep at once: who sleeps soon gets a core where a rank that gives way would come last. A rank that has ended, by a
@@ -29,7 +33,8 @@
 /* A spin is some 30 nanoseconds; all other times are in nanoseconds. A sleep of a fifth of a second is followed by a
  * look at whether the others live. */
 enum { SPINS = 1000, BETWEEN = 50, PATIENCE = 1000000, TAKEN = 400000, SLEEP = 200000000 };
-enum { CLEARED = 1 << 17, LINE = 64, MAX_RANKS = 1024, MAX_VALUES = 64, FEWEST = 8, MOST = 512 };
+enum { LINE = 64, MAX_RANKS = 1024, MAX_VALUES = 64, FEWEST = 8, MOST = 512 };
+enum { MOST_PARTS = 1 << 13, MEETS = 1 << 16, FORGET = 1 << 20, AHEAD = 16 };
 
 /* What is waited for. */
 typedef _Atomic uint32_t counter;
@@ -37,14 +42,16 @@ typedef _Atomic uint32_t counter;
 typedef struct {
     _Alignas(LINE) int64_t first, threads, process; /* its parts, and which process it is */
     uint32_t seen, turn; /* number of the last command that it has taken; of values it has told or asked for */
+    counter section;     /* that it serves in, counted from 1 */
 } team_rank;
 
 typedef struct dcdm_team {
-    _Alignas(LINE) counter number; /* of commands so far */
-    int64_t function;              /* bytes from `here` to the part function; 0: nothing more to serve */
-    int64_t parts, meets;          /* whether the parts meet */
-    _Alignas(LINE) counter done;    /* ranks that have finished the last command */
-    _Alignas(LINE) counter arrived; /* ranks, at a barrier */
+    _Alignas(LINE) _Atomic uint64_t command; /* its number << 32, MEETS if its parts do, and how many these are */
+    counter number;                          /* once more, for those who wait for the next one */
+    counter sections;                        /* that are over */
+    int64_t function;                        /* bytes from `here` to the part function */
+    _Alignas(LINE) counter left;             /* parts of the last command that are not done */
+    _Alignas(LINE) counter arrived;          /* ranks, at a barrier */
     _Alignas(LINE) counter barriers;
     _Alignas(LINE) counter met; /* parts, at a meeting */
     _Alignas(LINE) counter meetings;
@@ -52,6 +59,7 @@ typedef struct dcdm_team {
     _Alignas(LINE) int64_t ranks, threads;
     int64_t shared[2]; /* of this turn and the last one: who is ahead of others is so by less than a barrier */
     team_rank rank[MAX_RANKS];
+    counter begun[MOST_PARTS]; /* the last command of which somebody has begun this part */
     double values[2][MAX_RANKS][MAX_VALUES];
     _Alignas(LINE) char arguments[TEAM_ARGUMENTS];
 } dcdm_team;
@@ -130,9 +138,9 @@ static void wait_for(dcdm_team *t, counter *what, uint32_t value, int other) {
     }
 }
 
-/* Adds one, for all who wait. */
-static uint32_t count(dcdm_team *t, counter *what) {
-    const uint32_t before = atomic_fetch_add(what, 1);
+/* Adds something, for all who wait. */
+static uint32_t count(dcdm_team *t, counter *what, uint32_t more) {
+    const uint32_t before = atomic_fetch_add(what, more);
 #ifdef __linux__
     if (atomic_load(&t->asleep)) syscall(SYS_futex, what, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 #else
@@ -141,72 +149,111 @@ static uint32_t count(dcdm_team *t, counter *what) {
     return before;
 }
 
-/* The parts of one rank: every threads-th from its first ones on. */
-static void work(dcdm_team *t, int rank, part_function *function) {
+/* Whether a part of this command, which has it, is the caller's to do: nobody has begun it. */
+static int claim(dcdm_team *t, uint32_t number, int part) {
+    uint32_t before = atomic_load_explicit(&t->begun[part], memory_order_relaxed);
+    while ((int32_t)(number - before) > 0) /* of a command that is over, or of a later one, all are begun */
+        if (atomic_compare_exchange_weak(&t->begun[part], &before, number)) return 1;
+    return 0;
+}
+
+static void do_part(dcdm_team *t, uint32_t number, int part) {
+    if (!claim(t, number, part)) return;
+    ((part_function *)((char *)here + t->function))(t->arguments, part);
+    count(t, &t->left, UINT32_MAX);
+}
+
+/* Parts of the last command: every threads-th from thread q of this rank on, then those that nobody has begun. */
+static void do_parts(dcdm_team *t, int q, uint64_t command) {
+    const uint32_t number = (uint32_t)(command >> 32);
+    const int parts = (int)(command & (MEETS - 1)), all = (int)t->threads;
+    for (int part = q; part < parts; part += all) do_part(t, number, part);
+    for (int part = 0; part < parts && !(command & MEETS); part++) do_part(t, number, part);
+}
+
+static void work(dcdm_team *t, int rank) {
     const int first = (int)t->rank[rank].first, threads = (int)t->rank[rank].threads;
-    const int parts = (int)t->parts, all = (int)t->threads;
-    if (first >= parts) return;
+    const uint64_t command = atomic_load(&t->command);
+    if (first >= (int)(command & (MEETS - 1))) return;
     if (threads == 1) {
-        for (int part = first; part < parts; part += all) function(t->arguments, part);
+        do_parts(t, first, command);
         return;
     }
 #pragma omp parallel num_threads(threads)
     {
-        const int here = omp_get_num_threads();
-        if (here < threads && t->meets) {
+        const int found = omp_get_num_threads();
+        if (found < threads && command & MEETS) {
             fprintf(stderr, "petsc_dcdm: a rank has %d threads where it was to have %d: set OMP_NUM_THREADS to less\n",
-                    here, threads);
+                    found, threads);
             fflush(stderr);
             _exit(1); /* the others would wait for what they do not come to */
         }
-        for (int q = omp_get_thread_num(); q < threads; q += here)
-            for (int part = first + q; part < parts; part += all) function(t->arguments, part);
+        for (int q = omp_get_thread_num(); q < threads; q += found) do_parts(t, first + q, command);
     }
 }
 
-/* The next command; the arguments may be written to only where all have done the one before. */
-static void post(dcdm_team *t, int64_t function, int parts) {
-    t->function = function, t->parts = parts;
-    atomic_store_explicit(&t->done, 0, memory_order_relaxed);
-    count(t, &t->number);
+/* The next command, where the one before is done. */
+static void post(dcdm_team *t, int64_t function, int parts, int meets) {
+    const uint32_t number = atomic_load_explicit(&t->number, memory_order_relaxed) + 1;
+    for (int part = 0; number % FORGET == 0 && part < MOST_PARTS; part++) /* lest it seems to come after what follows */
+        atomic_store_explicit(&t->begun[part], number - 1, memory_order_relaxed);
+    t->function = function;
+    atomic_store_explicit(&t->left, (uint32_t)parts, memory_order_relaxed);
+    atomic_store(&t->command, (uint64_t)number << 32 | (uint64_t)(meets ? MEETS : 0) | (uint64_t)parts);
+    count(t, &t->number, 1);
 }
 
-void dcdm_run(part_function *function, void *arguments, size_t size, int parts) {
-    dcdm_team *t = current;
-    if (!t || parts == 1) {
-#pragma omp parallel for num_threads(parts) schedule(static, 1) if (parts > 1)
-        for (int part = 0; part < parts; part++) function(arguments, part);
-        return;
-    }
-    wait_for(t, &t->done, (uint32_t)t->ranks - 1, 0);
+/* All parts of a piece of work, from the one who leads. */
+static void run(dcdm_team *t, part_function *function, void *arguments, size_t size, int parts, int meets) {
     memcpy(t->arguments, arguments, size);
-    post(t, (char *)function - (char *)here, parts);
-    work(t, 0, function);
-    wait_for(t, &t->done, (uint32_t)t->ranks - 1, 0);
+    post(t, (char *)function - (char *)here, parts, meets);
+    work(t, 0);
+    wait_for(t, &t->left, 0, 0);
     memcpy(arguments, t->arguments, size);
 }
 
+void dcdm_run(part_function *function, void *arguments, size_t size, int parts) {
+    if (current && parts > 1 && parts <= MOST_PARTS) {
+        run(current, function, arguments, size, parts, 0);
+        return;
+    }
+#pragma omp parallel for num_threads(parts) schedule(static, 1) if (parts > 1)
+    for (int part = 0; part < parts; part++) function(arguments, part);
+}
+
+/* Sections that the leader is ahead of any other rank, at most. What one of them has left for the others to read has to
+ * be there for as long. */
+int64_t dcdm_team_ahead(void) { return AHEAD; }
+
 /* The calling thread leads `team` until dcdm_team_release. */
-void dcdm_team_lead(dcdm_team *team) { current = team; }
+void dcdm_team_lead(dcdm_team *t) {
+    const uint32_t least = atomic_load(&t->sections) + 2 - AHEAD;
+    for (int64_t k = 1; k < t->ranks; k++)
+        for (uint32_t there; (int32_t)((there = atomic_load(&t->rank[k].section)) - least) < 0;)
+            wait_for(t, &t->rank[k].section, there, 1);
+    current = t;
+}
 
 /* Nothing more for the others to do in the section they serve in. */
 void dcdm_team_release(dcdm_team *t) {
     current = NULL;
-    wait_for(t, &t->done, (uint32_t)t->ranks - 1, 0);
-    post(t, 0, 0);
+    atomic_fetch_add(&t->sections, 1);
+    post(t, 0, 0, 0);
 }
 
 /* Works on parts for the one who leads until that is said. */
 void dcdm_team_serve(dcdm_team *t, int rank) {
-    uint32_t *seen = &t->rank[rank].seen;
-    int64_t function;
-    do {
-        wait_for(t, &t->number, *seen, 1);
-        ++*seen;
-        function = t->function;
-        if (function) work(t, rank, (part_function *)((char *)here + function));
-        count(t, &t->done);
-    } while (function);
+    team_rank *self = &t->rank[rank];
+    const uint32_t section = count(t, &self->section, 1) + 1;
+    while ((int32_t)(atomic_load(&t->sections) - section) < 0) {
+        const uint32_t number = atomic_load(&t->number);
+        if (number == self->seen) {
+            wait_for(t, &t->number, number, 1);
+            continue;
+        }
+        self->seen = number;
+        work(t, rank);
+    }
 }
 
 /* Returns when `all` have come here; `rounds` counts how often that was. */
@@ -214,7 +261,7 @@ static void gather(dcdm_team *t, counter *arrived, counter *rounds, uint32_t all
     const uint32_t before = atomic_load_explicit(rounds, memory_order_acquire);
     if (atomic_fetch_add(arrived, 1) + 1 == all) {
         atomic_store_explicit(arrived, 0, memory_order_relaxed);
-        count(t, rounds);
+        count(t, rounds, 1);
     } else wait_for(t, rounds, before, 1);
 }
 
@@ -233,9 +280,7 @@ void dcdm_run_together(part_function *function, void *arguments, size_t size, in
     dcdm_meeting *m = arguments;
     if (current && parts > 1) {
         *m = (dcdm_meeting){current, parts < current->threads ? parts : (int)current->threads};
-        current->meets = 1;
-        dcdm_run(function, arguments, size, m->count);
-        current->meets = 0;
+        run(current, function, arguments, size, m->count, 1);
         return;
     }
     m->node = NULL;
@@ -281,53 +326,9 @@ void dcdm_team_enter(dcdm_team *t, int rank, int64_t ranks, int64_t first, int64
     t->rank[rank].first = first, t->rank[rank].threads = threads, t->rank[rank].process = getpid();
     if (rank) return;
     t->ranks = ranks, t->threads = all;
-    atomic_store(&t->done, (uint32_t)ranks - 1);
 }
 
-/* Memory that is zeroed, or of which huge pages are made, a piece after the other. */
-typedef struct {
-    char *begin;
-    int64_t bytes, piece, next, over;
-    int huge, failed;
-} clearing;
-
-static void clear_part(void *arguments, int part) {
-    clearing *c = arguments;
-    (void)part;
-    for (int64_t at; (at = __atomic_fetch_add(&c->next, c->piece, __ATOMIC_RELAXED)) < c->bytes;) {
-        const int64_t n = c->bytes - at < c->piece ? c->bytes - at : c->piece;
-        if (!c->huge) memset(c->begin + at, 0, (size_t)n);
-        else if (!dcdm_make_huge(c->begin + at)) __atomic_store_n(&c->failed, 1, __ATOMIC_RELAXED);
-        __atomic_fetch_add(&c->over, n, __ATOMIC_RELEASE);
-    }
-}
-
-/* From the one who leads, whether others serve or not: those that do help, and those that come when all is done find
- * nothing to do. Returns whether all that could be asked for. */
-static int in_pieces(dcdm_team *t, clearing pieces) {
-    const int idle = atomic_load_explicit(&t->done, memory_order_acquire) == (uint32_t)t->ranks - 1;
-    if (!idle || pieces.bytes < 4 * pieces.piece) {
-        clear_part(&pieces, 0);
-        return !pieces.failed;
-    }
-    clearing *c = (clearing *)t->arguments;
-    *c = pieces;
-    post(t, (char *)clear_part - (char *)here, (int)t->threads);
-    work(t, 0, clear_part);
-    for (int n = 0; __atomic_load_n(&c->over, __ATOMIC_ACQUIRE) < c->bytes; n++) {
-        if (n < SPINS) pause_briefly();
-        else nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
-        if (n > SPINS && n % 4096 == 0) require_all(t);
-    }
-    return !c->failed;
-}
-
-/* Zeros. */
-void dcdm_team_clear(dcdm_team *t, void *begin, int64_t bytes) {
-    in_pieces(t, (clearing){.begin = begin, .bytes = bytes, .piece = CLEARED});
-}
-
-/* Makes huge pages of what is there, `bytes` from the begin of one on; returns whether that can be had. */
-int dcdm_team_huge(dcdm_team *t, void *begin, int64_t bytes) {
-    return in_pieces(t, (clearing){.begin = begin, .bytes = bytes, .piece = HUGE_PAGE, .huge = 1});
+void dcdm_team_run(dcdm_team *t, part_function *function, void *arguments, size_t size) {
+    if (t->threads > 1) run(t, function, arguments, size, (int)t->threads, 0);
+    else function(arguments, 0);
 }
