@@ -184,6 +184,30 @@ def test_strips_of_rows_do_not_change_the_answer(varying: bool, visits: int) -> 
         assert np.array_equal(out, outs[0])
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_parts_of_planes_are_as_even_as_pairs_of_planes_are(threads: int) -> None:
+    """Where a third of the planes has coefficients of its own in each cell, and rows are short in another third."""
+    shape = (96, 32, 128)
+    w, s = system(shape, 4, solid=0.0, varying=False)
+    s[:32] = 0.1
+    for face in w:
+        face[64:] *= np.random.default_rng(1).uniform(0.5, 1.0, face[64:].shape)
+        face[32:64, :, 24:] = 0.0
+    s[32:64, :, 24:] = 0.0
+    network = CpuHierarchy(weights(4), w, s, SerialLayout(shape, ((0, 1, 2),)), threads)
+    stage, level = network._stages[0], network._levels[0]
+    classes = np.ctypeslib.as_array((ctypes.c_uint8 * (96 * 32 * 8)).from_address(level.block_class)).reshape(96, 32, 8)
+    begin, end = stage.range[..., 0] // 16, stage.range[..., 1] // 16
+    inside = (np.arange(8) >= begin[..., None]) & (np.arange(8) < end[..., None])
+    work = (inside * (1 + (classes == 0)) + (inside.any(axis=-1, keepdims=True) / 4)).sum(axis=(1, 2))
+    assert work[:32].sum() < 0.75 * work[64:].sum(), "the planes differ"
+    assert len(stage.part) == threads + 1
+    most = work.reshape(-1, 2).sum(axis=1).max()
+    for a, b in zip(stage.part, stage.part[1:], strict=False):
+        assert abs(work[a:b].sum() - work.sum() / threads) <= most
+    assert (stage.part % 2 == 0).all()
+
+
 def test_long_rows_are_worked_on_in_strips() -> None:
     shape = (3, 160, 1200)
     layout = SerialLayout(shape, ((0, 1, 2),))

@@ -42,11 +42,27 @@ static int64_t rows_of_strip(const dcdm_level *l) {
     return strips > 1 ? rows + rows % 2 : l->n_r;
 }
 
-static int64_t work_of(const dcdm_level *l, int64_t k) {
+/* Cells of plane k in ranges. */
+static int64_t cells_of(const dcdm_level *l, int64_t k) {
     int64_t cells = 0;
     for (const int32_t *range = l->range + 2 * k * l->n_r, *end = range + 2 * l->n_r; range < end; range += 2)
         cells += most(range[1] - range[0], 0);
     return cells;
+}
+
+/* What a pass has to do on plane k, in times of a block that has a class: about twice that for one that has none, and
+ * for each row. */
+static int64_t work_of(const dcdm_level *l, int64_t k) {
+    int64_t work = 0;
+    for (int64_t j = 0; j < l->n_r; j++) {
+        const int32_t *range = l->range + 2 * (k * l->n_r + j);
+        const int64_t begin = range[0] / ALIGN, end = range[1] / ALIGN;
+        if (begin >= end) continue;
+        work += 2 + end - begin;
+        const uint8_t *class = l->block_class ? classes_at(l, k, j) : NULL;
+        for (int64_t b = begin; b < end && class; b++) work += !class[b];
+    }
+    return work;
 }
 
 /* Cells that are worth a part of their own: a leg takes some 4 microseconds on them, two threads meet in one or two. A
@@ -63,26 +79,31 @@ int64_t dcdm_most_parts(const dcdm_level *l, int64_t threads) {
 }
 
 /* The planes with active cells, and those of them from `first` to `stop`, which are this rank's, in parts for at most
- * so many threads, to `part` of the level. */
+ * so many threads, to `part` of the level: as even as whole planes are. Of a level that is set up. */
 void dcdm_share_out(dcdm_level *l, int64_t first, int64_t stop, int64_t threads) {
     int64_t *part = (int64_t *)l->part;
     const int64_t unit = l->half_w ? 2 : 1;
-    int64_t begin = 0, end = 0, all = 0;
+    int64_t begin = 0, end = 0, cells = 0, all = 0;
     for (int64_t k = l->n_w; k-- > 0;) {
-        if (!work_of(l, k)) continue;
+        if (!cells_of(l, k)) continue;
         begin = k;
         if (!end) end = k + 1;
     }
     l->w_begin = begin / unit * unit, l->w_end = least((end + unit - 1) / unit * unit, l->n_w);
     l->wrap_w &= l->w_begin == 0 && l->w_end == l->n_w; /* where one end is empty nothing couples to it */
     begin = least(most(l->w_begin, first), stop), end = most(least(l->w_end, stop), begin);
-    for (int64_t k = begin; k < end; k++) all += work_of(l, k);
-    l->parts = parts_for(l, end - begin, all, threads), l->strip = rows_of_strip(l);
+    for (int64_t k = begin; k < end; k++) cells += cells_of(l, k);
+    l->parts = parts_for(l, end - begin, cells, threads), l->strip = rows_of_strip(l);
+    for (int64_t k = begin; k < end && l->parts > 1; k++) all += work_of(l, k);
     int64_t k = begin, before = 0;
     part[0] = begin, part[l->parts] = end;
     for (int64_t q = 1; q < l->parts; q++) {
-        const double until = (double)(all * q) / (double)l->parts;
-        for (; k < end && (double)before < until; k++) before += work_of(l, k);
-        part[q] = begin + (k - begin) / unit * unit;
+        /* the cut nearest to where the work would be even */
+        for (; k < end; k += unit) {
+            const int64_t here = work_of(l, k) + (unit > 1 && k + 1 < end ? work_of(l, k + 1) : 0);
+            if (2 * l->parts * before + l->parts * here > 2 * all * q) break;
+            before += here;
+        }
+        part[q] = least(k, end);
     }
 }

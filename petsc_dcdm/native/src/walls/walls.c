@@ -252,50 +252,60 @@ static int even(const walls_grid *g, int64_t x, int64_t y, int64_t z, int64_t ce
 
 typedef struct {
     walls_grid g;
-    int64_t living, torn;
-    int parts;
+    int64_t living, torn, pieces, next; /* of the lines of blocks; the next one to work on */
 } tearing;
 
+/* Pieces for each thread: a surface takes many times what all else does, and may be in few of them. */
+enum { PIECES = 8 };
+
+/* Adds the living and the torn coarse cells of one line of blocks. */
+static void look_along(const walls_grid *g, int64_t line, int64_t *living, int64_t *torn) {
+    const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
+    const int64_t mx = (g->n[0] + bx - 1) / bx, my = (g->n[1] + by - 1) / by;
+    const int alike = g->cells && comparable(g);
+    const int64_t z = 1 + bz * (line / my), y = 1 + by * (line % my);
+    /* a last block that is cut off reaches beyond the halo */
+    const int cut = y + by > g->n[1] + 1 || z + bz > g->n[2] + 1;
+    int (*const test)(const walls_grid *, int64_t, int64_t, int64_t, int64_t) = g->cells ? even_packed : even;
+    for (int64_t first = 0; first < mx; first += SEGMENT) {
+        const int64_t last = first + SEGMENT < mx ? first + SEGMENT : mx;
+        const int64_t whole = g->n[0] / bx, uncut = cut ? first : last < whole ? last : whole;
+        if (uncut == last && (alike || !g->cells) && test(g, 1 + bx * first, y, z, bx * (last - first))) {
+            *living += last - first;
+            continue;
+        }
+        if (g->cells && vacant(g, 1 + bx * first, y, z, bx * (last - first))) continue;
+        for (int64_t i = first; i < last; i++) {
+            if (alike && settled(g, 1 + bx * i, y, z, living)) continue;
+            if (i < uncut && joined(g, 1 + bx * i, y, z, living)) continue;
+            if (i >= uncut && dead(g, 1 + bx * i, y, z)) continue;
+            const int state = look(g, 1 + bx * i, y, z);
+            *living += state > 0;
+            *torn += state == 2;
+        }
+    }
+}
+
+/* Pieces of the lines as long as there are any. */
 static void torn_part(void *arguments, int part) {
     tearing *all = arguments;
     const walls_grid *g = &all->g;
-    const int64_t bx = g->block[0], by = g->block[1], bz = g->block[2];
-    const int64_t mx = (g->n[0] + bx - 1) / bx, my = (g->n[1] + by - 1) / by, mz = (g->n[2] + bz - 1) / bz;
-    const int alike = g->cells && comparable(g);
-    int64_t living = 0, torn = 0;
-    const int64_t end = first_of(my * mz, part + 1, all->parts);
-    for (int64_t line = first_of(my * mz, part, all->parts); line < end; line++) {
-        if (torn) __atomic_fetch_add(&all->torn, torn, __ATOMIC_RELAXED), torn = 0;
-        if (__atomic_load_n(&all->torn, __ATOMIC_RELAXED) > g->enough) break;
-        const int64_t z = 1 + bz * (line / my), y = 1 + by * (line % my);
-        for (int64_t first = 0; first < mx; first += SEGMENT) {
-            const int64_t last = first + SEGMENT < mx ? first + SEGMENT : mx;
-            /* a last block that is cut off reaches beyond the halo */
-            const int cut = y + by > g->n[1] + 1 || z + bz > g->n[2] + 1;
-            const int64_t whole = g->n[0] / bx, uncut = cut ? first : last < whole ? last : whole;
-            int (*const test)(const walls_grid *, int64_t, int64_t, int64_t, int64_t) = g->cells ? even_packed : even;
-            if (uncut == last && (alike || !g->cells) && test(g, 1 + bx * first, y, z, bx * (last - first))) {
-                living += last - first;
-                continue;
-            }
-            if (g->cells && vacant(g, 1 + bx * first, y, z, bx * (last - first))) continue;
-            for (int64_t i = first; i < last; i++) {
-                if (alike && settled(g, 1 + bx * i, y, z, &living)) continue;
-                if (i < uncut && joined(g, 1 + bx * i, y, z, &living)) continue;
-                if (i >= uncut && dead(g, 1 + bx * i, y, z)) continue;
-                const int state = look(g, 1 + bx * i, y, z);
-                living += state > 0;
-                torn += state == 2;
-            }
+    const int64_t lines = (g->n[1] + g->block[1] - 1) / g->block[1] * ((g->n[2] + g->block[2] - 1) / g->block[2]);
+    (void)part;
+    for (int64_t q; (q = __atomic_fetch_add(&all->next, 1, __ATOMIC_RELAXED)) < all->pieces;) {
+        int64_t living = 0, torn = 0;
+        for (int64_t line = lines * q / all->pieces; line < lines * (q + 1) / all->pieces; line++) {
+            look_along(g, line, &living, &torn);
+            if (torn) __atomic_fetch_add(&all->torn, torn, __ATOMIC_RELAXED), torn = 0;
+            if (__atomic_load_n(&all->torn, __ATOMIC_RELAXED) > g->enough) return;
         }
+        __atomic_fetch_add(&all->living, living, __ATOMIC_RELAXED);
     }
-    __atomic_fetch_add(&all->living, living, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&all->torn, torn, __ATOMIC_RELAXED);
 }
 
 /* Counts of living and of torn coarse cells, neither of them all if more than enough are torn. */
 void dcdm_walls_torn(const walls_grid *g, int threads, int64_t counts[2]) {
-    tearing all = {.g = *g, .parts = threads};
+    tearing all = {.g = *g, .pieces = threads > 1 ? PIECES * threads : 1};
     dcdm_run(torn_part, &all, sizeof all, threads);
     counts[0] = all.living, counts[1] = all.torn;
 }
