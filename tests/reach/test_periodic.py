@@ -43,6 +43,22 @@ def test_as_many_iterations_as_with_walls(compiled: str, shape: Shape, walls: fl
         assert steps(shape, periodic, walls) <= with_walls + 1, periodic
 
 
+@pytest.mark.parametrize("shape", [(1, 96, 100), (20, 21, 22)])
+def test_media_without_a_plan(compiled: str, shape: Shape) -> None:
+    """The coarsest solver has all of the grid, and the steps see round the rings what it gave."""
+    k = 10.0 ** (6.0 * np.random.default_rng(4).random(shape))
+    for periodic in (X, Y, XY, XYZ):
+        w, s = conductances(shape, periodic, 2.0, coefficient=k)
+        A = to_petsc(assembled(w, s))
+        b = right_hand_side(A)
+        if not s.any():
+            b.shift(-b.sum() / b.getSize())
+        ksp, x = solve(A, b, ksp_rtol=1e-6, pc_dcdm_net="none")
+        assert ksp.getPC().getPythonContext().layout.plan == ()
+        assert ksp.getConvergedReason() > 0 and relative_residual(A, x, b) < 1e-6
+        assert ksp.getIterationNumber() <= 10, periodic
+
+
 @pytest.mark.parametrize("thin", [1, 2, 3, 4])
 def test_thin_rings(compiled: str, thin: int) -> None:
     """Of one cell it is none; of two it is one if that is known, else a line, which is the same matrix."""

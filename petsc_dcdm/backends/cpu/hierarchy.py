@@ -184,6 +184,8 @@ class CpuHierarchy:
             else:
                 self._coarse_r[...] = stage.r.inner
                 d.inner[...] = self.coarse_solve(self._coarse_r)
+                if self._finest.wrap_x:  # rows that are rings hold what lies around their ends, as after a cycle
+                    d.view[..., 0], d.view[..., -1] = d.view[..., -2], d.view[..., 1]
             return
         self._cycle(r, scale, None, 1.0, d.address)
         if self._halo:
