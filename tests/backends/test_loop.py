@@ -14,6 +14,7 @@ from petsc_dcdm.backends.cpu.loop import BoxOperator, DirectionLoop
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.layout import Plan, SerialLayout
 from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.native.build import about
 from petsc_dcdm.stencil.packed import PackedStencil
 
 
@@ -153,6 +154,50 @@ def test_packed_stencils_are_the_same_matrix(shape: Shape, plan: Plan, varying: 
         loop.start(x, rest)
         steps.append(loop.step(1.0))
     assert np.allclose(*([step.norm, step.energy, step.slope] for step in steps), rtol=1e-13)
+
+
+@pytest.mark.skipif("AVX-512" not in about(), reason="without AVX-512 arrays are read as they are")
+@pytest.mark.parametrize(("shape", "plan"), [case[:2] for case in CASES])
+def test_stencils_of_few_values_are_the_same_matrix(shape: Shape, plan: Plan) -> None:
+    layout, rng = SerialLayout(shape, plan), np.random.default_rng(3)
+    w, s = system(shape, 7, 0.1, False)
+    w = [face * rng.choice([1.0, 1e-3, 2.0 / 1001.0, 0.3, 7.0, 1.0 / 3.0, 11.0], shape) for face in w]
+    active = diagonal(w, s) > 0
+    s = active * rng.choice([0.0, 0.0, *(0.01 * (1.0 + rng.random(100)))], shape)
+    s[active & (diagonal(w, s) == 0)] = 0.01
+    b, found = np.random.default_rng(0).standard_normal(shape) * active, []
+    for coded in (True, False):
+        network = CpuHierarchy(weights(2), w, s, layout, 2)
+        network.coarse_solve = damping(network.coarse)
+        faces, extra = [padded(a) for a in w], padded(s)
+        operator = BoxOperator(network, faces, extra, layout, -3.0, 2, True)
+        assert operator.c.codes
+        if coded:
+            for array in (*faces, extra):
+                array[...] = np.nan  # they are not looked at any more
+        else:
+            operator.c.codes = None
+        x, r = np.zeros(shape), b.copy()
+        loop = DirectionLoop(network, operator, layout, 2)
+        loop.start(x, r)
+        norms = [loop.step(float(np.sqrt((b * b).sum()))).norm for _ in range(5)]
+        assert np.abs(b + 3.0 * matrix(w, s, x) - r).max() < 1e-13 * np.abs(b).max()
+        found.append((norms, x, loop.residual(b)))
+    assert all(np.allclose(here, there, rtol=1e-11, atol=0) for here, there in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("extra", [False, True])
+def test_stencils_of_many_values_are_kept(extra: bool) -> None:
+    shape, plan = (12, 9, 21), ((0, 1, 2),)
+    layout = SerialLayout(shape, plan)
+    w, s = system(shape, 7, 0.1, False)
+    varied = s if extra else w[1]
+    at = np.nonzero(s if extra else w[1])
+    varied[at] = 1.0 + np.arange(at[0].size) % (128 if extra else 8)  # one more than there are codes, with the 0
+    network = CpuHierarchy(weights(2), w, s, layout, 2)
+    assert not BoxOperator(network, [padded(a) for a in w], padded(s), layout).c.codes
+    varied[varied == varied.max()] = 1.0
+    assert bool(BoxOperator(network, [padded(a) for a in w], padded(s), layout).c.codes) == ("AVX-512" in about())
 
 
 def test_no_direction_leaves_everything_alone() -> None:

@@ -241,6 +241,31 @@ def test_the_cycle_is_that_of_the_textbook(shape, decades, monkeypatch):  # the 
         assert np.linalg.norm(x[cells] - expected) <= 2e-4 * np.linalg.norm(expected)
 
 
+@pytest.mark.parametrize("far", [False, True])
+def test_rows_of_a_stage_are_those_of_its_level(far):
+    shape = (3, 520, 520) if far else (6, 40, 50)  # two planes of 260 x 260 blocks are more than 16 bits can tell
+    w, s = medium(shape, 5, 3.0, 0.1)
+    w = [np.ascontiguousarray(face) for face in w]
+    solver = PartsSolver(w, s, 2)
+    grid = GridLevel(w, s, STEPS, 2)
+    level, stage = grid.divide(), solver.stages[0]
+    assert (stage.base < 0).any() == far and stage.n == level.n
+    own, found = weights(level), rows_of(stage)
+    own.data = bfloat16(own.data)
+    moved = own[stage.unknown][:, stage.unknown]
+    assert abs(weights(found) - moved).max() == 0.0 and weights(found).nnz == moved.nnz
+    assert np.array_equal(stage.s[: stage.n], level.s[stage.unknown])
+    diagonal = np.asarray(moved.sum(axis=1)).ravel() + stage.s[: stage.n]
+    assert np.allclose(stage.inverse[: stage.n], np.divide(1.0, diagonal, where=diagonal > 0), rtol=1e-6)
+    if far:
+        levels = [cells_of_grid(w, s, solver.grid), *map(rows_of, solver.stages)]
+        r = np.zeros(s.size, np.float32)
+        r[levels[0].block] = np.random.default_rng(1).standard_normal(levels[0].n)
+        expected = Reference(levels).solve(0, r[levels[0].block].astype(float))
+        x = cycle(solver, r)[levels[0].block]
+        assert np.linalg.norm(x - expected) <= 2e-4 * np.linalg.norm(expected)
+
+
 def test_teams_of_threads_find_the_same_to_the_last_bit():
     shape = (26, 28, 30)
     k = np.exp(3.0 * np.random.default_rng(4).standard_normal(shape))

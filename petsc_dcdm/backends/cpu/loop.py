@@ -35,7 +35,8 @@ class BoxOperator:
         the hierarchy that was set up on this operator; its finest level's layout and active cells are used.
     w, s
         a `PackedStencil` and None: one byte a cell. Or float64 arrays (nz + 2, ny + 2, nx + 2), C-contiguous, the
-        box with a halo of one cell, which is filled here for w: 32 bytes a cell, kept by reference.
+        box with a halo of one cell, which is filled here for w: 32 bytes a cell, kept by reference unless they have
+        few values and two bytes a cell tell which (operator.h).
     factor
         negative for a negative definite matrix.
     exact

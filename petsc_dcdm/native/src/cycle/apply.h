@@ -101,11 +101,11 @@ INLINE vd one_of(const double *few, vl code) {
 }
 
 /* A d at n cells from cell i of row (k, j), 0 in the lanes after them: d there, and the
- * differences to its neighbours. */
-INLINE vd apply_to(const dcdm_operator *a, const dcdm_level *l, int64_t k, int64_t j, int64_t i, int64_t n, vd x,
-                   vd x0, vd x1, vd r0, vd r1, vd w0, vd w1) {
+ * differences to its neighbours. `coded`: whether there are codes, a constant. */
+INLINE vd apply_to(const dcdm_operator *a, int coded, const dcdm_level *l, int64_t k, int64_t j, int64_t i, int64_t n,
+                   vd x, vd x0, vd x1, vd r0, vd r1, vd w0, vd w1) {
     const int64_t o = a->origin + k * a->pitch_w + j * a->pitch_r + i;
-    if (a->codes) {
+    if (coded) {
         const uint16_t *here = a->codes + o;
         const vl code = load_codes(here, n);
         vd y = {0};
@@ -142,12 +142,12 @@ INLINE vd apply_to(const dcdm_operator *a, const dcdm_level *l, int64_t k, int64
     return y * a->factor;
 }
 
-#define APPLY(name, rows, value)                                                                                      \
-    INLINE vd name(const dcdm_operator *a, const dcdm_level *l, const rows *d, int64_t k, int64_t j, int64_t i,       \
-                   int64_t n) {                                                                                       \
-        const vd x = value(d->c + i);                                                                                 \
-        return apply_to(a, l, k, j, i, n, x, x - value(d->c + i - 1), x - value(d->c + i + 1), x - value(d->r0 + i),  \
-                        x - value(d->r1 + i), x - value(d->w0 + i), x - value(d->w1 + i));                            \
+#define APPLY(name, rows, value)                                                                                     \
+    INLINE vd name(const dcdm_operator *a, int coded, const dcdm_level *l, const rows *d, int64_t k, int64_t j,      \
+                   int64_t i, int64_t n) {                                                                           \
+        const vd x = value(d->c + i);                                                                                \
+        return apply_to(a, coded, l, k, j, i, n, x, x - value(d->c + i - 1), x - value(d->c + i + 1),                \
+                        x - value(d->r0 + i), x - value(d->r1 + i), x - value(d->w0 + i), x - value(d->w1 + i));     \
     }
 APPLY(apply_float, rows, widen)
 APPLY(apply_double, double_rows, load_double)

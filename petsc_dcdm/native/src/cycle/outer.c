@@ -41,10 +41,20 @@ INLINE vl first_lanes(int64_t n) {
         }                                                               \
     } while (0)
 
+/* A pass, compiled for each kind of matrix: which it is would be asked at every vector. */
+#define EACH_KIND(name, planes)                                                                    \
+    static NOINLINE void name##_coded(const sweep *s, int part) { planes(s, part, 1); }            \
+    static NOINLINE void name##_other(const sweep *s, int part) { planes(s, part, 0); }            \
+    static void name(void *arguments, int part) {                                                  \
+        const sweep *s = arguments;                                                                \
+        if (s->a.codes) name##_coded(s, part);                                                     \
+        else name##_other(s, part);                                                                \
+    }
+
 /* What `dots` adds up at n cells. */
-INLINE void dots_at(const dcdm_level *l, const dcdm_operator *a, const rows *d, const double *const *p, int history,
-                    const double *r, int64_t k, int64_t j, int64_t i, int64_t n, vd *sum) {
-    const vd q = apply_float(a, l, d, k, j, i, n), x = widen(d->c + i), residual = load_some(r + i, n);
+INLINE void dots_at(const dcdm_level *l, const dcdm_operator *a, int coded, const rows *d, const double *const *p,
+                    int history, const double *r, int64_t k, int64_t j, int64_t i, int64_t n, vd *sum) {
+    const vd q = apply_float(a, coded, l, d, k, j, i, n), x = widen(d->c + i), residual = load_some(r + i, n);
     sum[0] += x * q;
     sum[1] += x * residual;
     sum[2] += n == VD ? x : only(x, first_lanes(n));
@@ -66,8 +76,7 @@ typedef struct {
     int history;
 } sweep;
 
-static void dots_part(void *arguments, int part) {
-    const sweep *s = arguments;
+INLINE void dots_planes(const sweep *s, int part, int coded) {
     const dcdm_level *l = &s->l;
     const int count = 4 + 2 * s->history;
     vd sum[4 + 2 * MAX_HISTORY] = {{0}};
@@ -80,10 +89,12 @@ static void dots_part(void *arguments, int part) {
             const double *before[MAX_HISTORY];
             for (int h = 0; h < s->history; h++) before[h] = s->p[h] + l->origin + k * l->pitch_w + j * l->pitch_r;
             const double *residual = s->r + k * l->full_w + j * l->full_r;
-            EACH_VECTOR(range, dots_at(l, &s->a, &near, before, s->history, residual, k, j, i, n, sum));
+            EACH_VECTOR(range, dots_at(l, &s->a, coded, &near, before, s->history, residual, k, j, i, n, sum));
         }
     for (int c = 0; c < count; c++) s->out[part * count + c] = total(sum[c]);
 }
+
+EACH_KIND(dots_part, dots_planes)
 
 /* out[part] = d . A d, d . r, the sums of d and r, and p . A d, p . r for every p; halos of d valid. r has (n_w, n_r,
  * n_x) elements. */
@@ -129,9 +140,9 @@ INLINE own_planes planes_of(const dcdm_level *l) {
     return (own_planes){l->pitch_r + 2 * ALIGN, ALIGN};
 }
 
-INLINE void step_at(const dcdm_level *l, const dcdm_operator *a, const double_rows *d, double alpha, double *x,
-                    const double *r, double *to, int64_t k, int64_t j, int64_t i, int64_t n, vd *sum) {
-    const vd q = apply_double(a, l, d, k, j, i, n), y = load_double(d->c + i);
+INLINE void step_at(const dcdm_level *l, const dcdm_operator *a, int coded, const double_rows *d, double alpha,
+                    double *x, const double *r, double *to, int64_t k, int64_t j, int64_t i, int64_t n, vd *sum) {
+    const vd q = apply_double(a, coded, l, d, k, j, i, n), y = load_double(d->c + i);
     const vd residual = load_some(r + i, n) - alpha * q;
     store_some(to + i, residual, n);
     store_some(x + i, load_some(x + i, n) + alpha * y, n);
@@ -152,8 +163,7 @@ static void edges_part(void *arguments, int part) {
         orthogonalise(l, above, s->d, s->p, s->beta, s->history, plane_of(l, l->part[part + 1]));
 }
 
-static void step_part(void *arguments, int part) {
-    const sweep *s = arguments;
+INLINE void step_planes(const sweep *s, int part, int coded) {
     const dcdm_level *l = &s->l;
     const own_planes own = planes_of(l);
     const int parts = (int)l->parts;
@@ -178,11 +188,13 @@ static void step_part(void *arguments, int part) {
             const int32_t *range = l->range + 2 * (k * l->n_r + j);
             const double_rows near = double_rows_at(l, plane[1], plane[0], plane[2], j);
             const int64_t o = k * l->full_w + j * l->full_r;
-            EACH_VECTOR(range, step_at(l, &s->a, &near, alpha, x + o, r + o, to + o, k, j, i, n, sum));
+            EACH_VECTOR(range, step_at(l, &s->a, coded, &near, alpha, x + o, r + o, to + o, k, j, i, n, sum));
         }
     }
     s->out[2 * part] = total(sum[0]), s->out[2 * part + 1] = total(sum[1]);
 }
+
+EACH_KIND(step_part, step_planes)
 
 /* d' = d - sum beta p to `next`, which may be one of the p;  x += alpha d', to = r - alpha A d' at active cells (`to`
  * may be r); out[part] = r . r of the new one, d' . A d'. Halos of d and p valid, those of `next` are valid
@@ -197,15 +209,14 @@ void dcdm_step(const dcdm_level *l, const dcdm_operator *a, double *next, const 
     dcdm_run(step_part, &s, sizeof s, (int)l->parts);
 }
 
-INLINE void residual_at(const dcdm_level *l, const dcdm_operator *a, const double_rows *x, const double *b, double *r,
-                        int64_t k, int64_t j, int64_t i, int64_t n, vd *sum) {
-    const vd residual = load_some(b + i, n) - apply_double(a, l, x, k, j, i, n);
+INLINE void residual_at(const dcdm_level *l, const dcdm_operator *a, int coded, const double_rows *x,
+                        const double *b, double *r, int64_t k, int64_t j, int64_t i, int64_t n, vd *sum) {
+    const vd residual = load_some(b + i, n) - apply_double(a, coded, l, x, k, j, i, n);
     store_some(r + i, residual, n);
     *sum += residual * residual;
 }
 
-static void residual_part(void *arguments, int part) {
-    const sweep *s = arguments;
+INLINE void residual_planes(const sweep *s, int part, int coded) {
     const dcdm_level *l = &s->l;
     const own_planes own = planes_of(l);
     const int64_t begin = l->part[part], end = l->part[part + 1];
@@ -228,11 +239,13 @@ static void residual_part(void *arguments, int part) {
             const int32_t *range = l->range + 2 * (k * l->n_r + j);
             const double_rows near = double_rows_at(l, plane[1], plane[0], plane[2], j);
             const int64_t o = k * l->full_w + j * l->full_r;
-            EACH_VECTOR(range, residual_at(l, &s->a, &near, s->r + o, s->to + o, k, j, i, n, &sum));
+            EACH_VECTOR(range, residual_at(l, &s->a, coded, &near, s->r + o, s->to + o, k, j, i, n, &sum));
         }
     }
     s->out[part] = total(sum);
 }
+
+EACH_KIND(residual_part, residual_planes)
 
 /* r = b - A x at active cells on a grid that is on one rank; out[part] = r . r. `work` as above. */
 void dcdm_residual(const dcdm_level *l, const dcdm_operator *a, const double *x, const double *b, double *r,

@@ -33,15 +33,14 @@ typedef struct {
 
 INLINE int64_t windows(const parts_level *l) { return (l->n + WINDOW - 1) / WINDOW; }
 
-/* The first of the columns of unknowns [from, end) wherever in their windows their places are, 0 if there are none; -1
- * if they are far apart. */
+/* The first of the columns of the window [from, end), itself included, wherever in their windows their places are; -1 if
+ * they are far apart. */
 static int32_t base_of(const parts_level *l, int64_t from, int64_t end) {
-    int32_t first = INT32_MAX, last = 0;
+    int32_t first = (int32_t)from, last = (int32_t)from;
     for (int64_t e = l->row[from]; e < l->row[end]; e++) {
         first = l->column[e] < first ? l->column[e] : first;
         last = l->column[e] > last ? l->column[e] : last;
     }
-    if (first > last) return 0;
     first -= first % WINDOW;
     return last - last % WINDOW + WINDOW - first <= NEAR ? first : -1;
 }
@@ -117,7 +116,7 @@ static void pack_part(void *arguments, int part) {
                 for (int64_t e = 0; e < width; e++) {
                     uint32_t *const one = word + e * words + lane;
                     const uint32_t value = e < length ? bits_of(rounded(from_value[e])) : 0;
-                    const int32_t column = e < length ? place[from_column[e]] : base < 0 ? (int32_t)p : base;
+                    const int32_t column = e < length ? place[from_column[e]] : (int32_t)p;
                     if (base < 0) one[0] = (uint32_t)column, one[SLICE] = value;
                     else one[0] = value | (uint32_t)(column - base);
                 }
