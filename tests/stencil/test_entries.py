@@ -161,7 +161,7 @@ def test_offending_rows_are_named(row: int, column: int, value: float, problem: 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_row_that_is_like_others_is_named_where_it_lies_elsewhere(threads: int) -> None:
-    """The last cell of a line says what cells beside the wall before it said: its high neighbour is on the next line."""
+    """The last cell of a line says what cells beside the wall said: its high neighbour is on the next line."""
     shape = _, ny, nx = 6, 5, 40
     w, s, present, fixed = random_system(shape, np.random.default_rng(0), 0.0, 0.0)
     m = assemble([(face > 0).astype(float) for face in w], 0 * s + 0.5, present, fixed).tolil()
