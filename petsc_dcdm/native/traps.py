@@ -26,8 +26,8 @@ HOOKS = {"create", "destroy", "setFromOptions", "setUp", "reset", "view", "solve
 HOOKS |= {"apply", "applyTranspose", "preSolve", "postSolve"}
 """The methods that petsc4py calls."""
 
-_ROOM = 256
-"""Bytes for a fenv_t; the largest known one has 32."""
+_Room = ctypes.c_char * 256
+"""For a fenv_t; the largest known one has 32 bytes."""
 
 
 def _functions() -> tuple[Any, Any] | None:
@@ -54,7 +54,7 @@ def traps_masked() -> Iterator[None]:
         yield
         return
     hold, restore = _found
-    before = ctypes.create_string_buffer(_ROOM)
+    before = _Room()
     hold(before)
     try:
         yield
@@ -70,7 +70,7 @@ def _masked(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> T:
-        before = ctypes.create_string_buffer(_ROOM)
+        before = _Room()
         hold(before)
         try:
             return function(*args, **options)

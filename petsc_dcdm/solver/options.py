@@ -198,8 +198,8 @@ def misspelt(options: Sequence[Option], prefix: str | None) -> list[str]:
     known = [(prefix or "") + option.name for option in options]
     others = tuple((prefix or "") + other for other in OF_OTHERS)
     sentences = []
-    for name in sorted(PETSc.Options().getAll()):
-        if name.startswith(begin) and name not in known and not name.startswith(others):
+    for name in sorted(name for name in PETSc.Options().getAll() if name.startswith(begin)):
+        if name not in known and not name.startswith(others):
             near = _similar(name, known, 0.5)
             meant = f"did you mean -{near[0]}?" if near else "there are " + ", ".join(f"-{one}" for one in known)
             sentences.append(f"there is no option -{name}, it has no effect; {meant}")

@@ -159,6 +159,23 @@ def test_offending_rows_are_named(row: int, column: int, value: float, problem: 
     assert (caught.value.problem, caught.value.row) == (problem, row)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_row_that_is_like_others_is_named_where_it_lies_elsewhere(threads: int) -> None:
+    """The last cell of a line says what cells beside the wall said: its high neighbour is on the next line."""
+    shape = _, ny, nx = 6, 5, 40
+    w, s, present, fixed = random_system(shape, np.random.default_rng(0), 0.0, 0.0)
+    m = assemble([(face > 0).astype(float) for face in w], 0 * s + 0.5, present, fixed).tolil()
+    like, row = (3 * ny * nx + at for at in (7, nx - 1))
+    for column in m.rows[like]:
+        m[row, row + column - like] = m[like, column]
+    m = m.tocsr()
+    rows = csr_rows(m.indptr, m.indices, m.data, shape, threads=threads)
+    rows.find_dirichlet()
+    with pytest.raises(StencilError) as found:
+        rows.extract_packed()
+    assert (found.value.problem, found.value.row, found.value.column) == (Problem.NOT_NEIGHBOUR, row, row + 1)
+
+
 def test_the_first_offending_row_is_named_on_any_number_of_threads() -> None:
     shape = (30, 30, 30)
     m = poisson(shape)

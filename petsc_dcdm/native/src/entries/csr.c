@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "csr_rows.h"
+#include "known_rows.h"
 #include "pack_run.h"
 
 /* Relative to the diagonal: what row sums that are meant to be 0 may differ by. */
@@ -162,13 +163,15 @@ static int extract_single(const csr_matrix *m, csr_output *out, csr_report *repo
     return 1;
 }
 
-static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *report, int64_t begin_row,
+/* seen: rows that this report has counted. */
+static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *report, seen_rows *seen, int64_t begin_row,
                          int64_t end_row) {
     const int64_t nx = m->nx, ny = m->ny, nz = m->nz, plane = nx * ny, cells = plane * nz;
     row_place at = {.step = {nx > 1 ? 1 : 0, ny > 1 ? nx : 0, nz > 1 ? plane : 0}};
     block_reader *read = m->wide ? read_block_wide : nz == 1 ? read_block_2d : read_block_3d;
     common_counter *count = m->wide ? count_common_wide : nz == 1 ? count_common_2d : count_common_3d;
-    common_row common = {.entry = -1};
+    common_row *const common = &seen->common;
+    known_row *const kinds = out->cells && !m->cell ? seen->kinds : NULL;
     row_run run;
     double s[RUN];
     s_values known = {.count = 0};
@@ -186,6 +189,8 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
         }
         const int64_t k = cell / plane, j = cell / nx - k * ny, i = cell % nx;
         at.inside[2] = j > 0, at.inside[3] = j + 1 < ny, at.inside[4] = k > 0, at.inside[5] = k + 1 < nz;
+        int inside = 0; /* as bits, along y and z */
+        for (int side = 2; side < 6; side++) inside |= at.inside[side] << side;
         int64_t longest = nx - i;
         int64_t to = output_at(out, r, i, j, k, &longest);
         if (to < 0) {
@@ -197,21 +202,23 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
         if (out->cells) {
             const int64_t uncoupled = count_uncoupled(m, r, longest);
             int64_t same = 0;
-            if (!uncoupled && common.entry >= 0) {
+            if (!uncoupled && common->entry >= 0) {
                 at.cell = cell;
                 at.inside[0] = i > 0, at.inside[1] = 1;
-                same = count(m, r, &at, &common, i + longest < nx ? longest : longest - 1);
+                same = count(m, r, &at, common, i + longest < nx ? longest : longest - 1);
             }
             if (same) {
-                memset(out->cells + to, common.cell, (size_t)same);
-                if (common.cell & HAS_S) memset(out->s_index + to, common.s_index, (size_t)same);
+                memset(out->cells + to, common->cell, (size_t)same);
+                if (common->cell & HAS_S) memset(out->s_index + to, common->s_index, (size_t)same);
                 for (int f = 0; f < 3; f++)
-                    report->w_sum[f] += (double)same * common.w[f], report->w_count[f] += common.w[f] > 0 ? same : 0;
-                report->extra += common.cell & HAS_S ? same : 0;
-                count_small(report, common.small_sum, same);
+                    report->w_sum[f] += (double)same * common->w[f], report->w_count[f] += common->w[f] > 0 ? same : 0;
+                report->extra += common->cell & HAS_S ? same : 0;
+                count_small(report, common->small_sum, same);
             }
-            r += uncoupled + same; /* cells are 0 before */
-            if (uncoupled + same) continue;
+            const int64_t known =
+                kinds && !uncoupled && !same ? write_known(m, out, report, seen, r, to, i, longest, inside) : 0;
+            r += uncoupled + same + known; /* cells are 0 before */
+            if (uncoupled + same + known) continue;
         }
         int n = 0, regular = 0; /* the last rows are as others may be: 1; those that come next are common ones: -1 */
         while (n < longest && !regular && (!m->cell || m->cell[r + n] == cell + n)) {
@@ -226,17 +233,20 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
                 regular = out->cells != NULL; /* perhaps what follows is as this */
                 continue;
             }
-            const int some = i + n <= 1 ? 1 : SHORTEST; /* the first of a line, or the first beside a Dirichlet row */
+            /* the first of a line, or the first beside a Dirichlet row, or what is known may come next */
+            const int some = i + n <= 1 || kinds ? 1 : SHORTEST;
             for (int end = n + some; n < end && n < longest && (!m->cell || m->cell[r + n] == cell + n); n++) {
                 at.cell = cell + n;
                 at.inside[0] = i + n > 0, at.inside[1] = i + n + 1 < nx;
                 read_row(m, r + n, &at, &run, n, report);
             }
-            if (common.entry >= 0 && in_line - some >= SHORTEST) {
+            if (common->entry >= 0 && in_line - some >= SHORTEST) {
                 at.cell = cell + n;
                 at.inside[0] = at.inside[1] = 1;
-                regular = count(m, r + n, &at, &common, SHORTEST) > 0 ? -1 : 0;
+                regular = count(m, r + n, &at, common, SHORTEST) > 0 ? -1 : 0;
             }
+            if (kinds && !regular && n < longest)
+                regular = is_known(m, kinds, r + n, i + n, inside) ? -1 : 0;
         }
         if (report->code != CSR_OK) return;
         int loose = 0;
@@ -259,8 +269,10 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
             out->misfits = 1;
             return;
         }
+        for (int t = regular > 0 ? n - 1 : 0; t < n && kinds; t++)
+            keep_known(m, kinds, &at, r + t, &run, t, small_sum(m, &run, t), out->cells[to + t], out->s_index[to + t]);
         if (regular > 0) {
-            common = (common_row){.entry = get_index(m->indptr, r + n - 1, (int)m->wide),
+            *common = (common_row){.entry = get_index(m->indptr, r + n - 1, (int)m->wide),
                                 .w = {run.v[0][n - 1], run.v[2][n - 1], run.v[4][n - 1]},
                                 .small_sum = small_sum(m, &run, n - 1),
                                 .cell = out->cells[to + n - 1],
@@ -285,6 +297,8 @@ void dcdm_csr_extract(const csr_matrix *m, csr_output *out, csr_report *report, 
 #pragma omp parallel num_threads(threads)
     {
         csr_report mine = nothing;
+        seen_rows seen;
+        forget_rows(&seen);
         /* Chunks, so that threads share the work evenly where rows differ in length: some for each, in turns. */
         const int64_t share = m->rows / (8 * (int64_t)threads), least = 1 << 11, most = 1 << 14;
         const int64_t chunk = share < least ? least : share > most ? most : share;
@@ -296,7 +310,7 @@ void dcdm_csr_extract(const csr_matrix *m, csr_output *out, csr_report *report, 
             useless = out->misfits;
 #pragma omp atomic read
             hidden = out->hidden;
-            if (!useless && !hidden && mine.code == CSR_OK) extract_rows(m, out, &mine, a, b);
+            if (!useless && !hidden && mine.code == CSR_OK) extract_rows(m, out, &mine, &seen, a, b);
         }
 #pragma omp critical
         {

@@ -202,9 +202,10 @@ static int64_t set_up_plane(const dcdm_level *l, const dcdm_network *net, dcdm_s
     return active;
 }
 
-/* Where a piece of the planes begins that could begin with plane k: at a whole coarse cell. */
-INLINE int64_t piece_at(const dcdm_level *l, int64_t k) {
-    return k >= l->n_w ? l->n_w : k - (l->half_w && k > 0 && place_of(l->place_w, k) & 1);
+/* Where piece q of the planes begins, all of them of about the same length: at a whole coarse cell. */
+INLINE int64_t piece_at(const dcdm_level *l, int64_t q, int64_t pieces) {
+    const int64_t k = (l->n_w * q + pieces - 1) / pieces;
+    return k >= l->n_w ? l->n_w : k + (l->half_w && k > 0 && place_of(l->place_w, k) & 1);
 }
 
 typedef struct {
@@ -212,7 +213,7 @@ typedef struct {
     const dcdm_network *net;
     dcdm_setup *s;
     char *memory;
-    int64_t piece, pieces, next, active; /* planes of a piece, pieces, the next one to work on; active cells so far */
+    int64_t pieces, next, active; /* pieces, the next one to work on; active cells so far */
     int parts;
 } set_up;
 
@@ -231,7 +232,7 @@ static void set_up_part(void *arguments, int part) {
         ws.common = -1;
         ws.forgetful = ws.lookups = ws.misses = 0;
         forget(&ws);
-        const int64_t begin = piece_at(l, q * u->piece), end = piece_at(l, (q + 1) * u->piece);
+        const int64_t begin = piece_at(l, q, u->pieces), end = piece_at(l, q + 1, u->pieces);
         load_plane(l, u->s, &ws, begin - 1);
         for (int64_t k = begin - 1; k <= end; k++) {
             load_plane(l, u->s, &ws, k + 1);
@@ -253,10 +254,11 @@ void dcdm_prepare(const dcdm_network *net, int half_x, int half_r, int half_w, i
 void dcdm_set_up(const dcdm_level *l, const dcdm_network *net, dcdm_setup *s, char *memory, int threads) {
     s->classes = 1, s->taken = s->lock = 0;
     /* A piece begins with three planes that its neighbour reads too. The number of threads is of no account: an answer
-     * has other last bits in other pieces. */
+     * has other last bits in other pieces. As a rule it divides their number. */
     const int64_t part = l->n_w / 16, piece = l->n_w < 16 ? 4 : part < 8 ? 8 : part + (part & 1);
-    set_up u = {.l = *l, .net = net, .s = s, .memory = memory, .piece = piece, .parts = threads};
+    set_up u = {.l = *l, .net = net, .s = s, .memory = memory, .parts = threads};
     u.pieces = (l->n_w + piece - 1) / piece;
+    if (l->n_w >= 16) u.pieces = (u.pieces + 3) / 4 * 4;
     dcdm_run(set_up_part, &u, sizeof u, threads);
     s->active = u.active;
 }

@@ -1,0 +1,114 @@
+/* Rows beside walls, which say what few others said before them: one of each kind is kept, with what was made of it.
+ * For packed stencils of rows that are the cells in order. Included by csr.c. */
+#ifndef DCDM_KNOWN_ROWS_H
+#define DCDM_KNOWN_ROWS_H
+
+#include "csr_rows.h"
+#include "packed.h"
+
+enum { KINDS = 128, WIDEST = 7 };
+
+typedef struct {
+    int64_t width; /* 0: there is none */
+    int64_t offset[WIDEST]; /* of the columns, from the row */
+    uint64_t bits[WIDEST];  /* of the values */
+    int sides;              /* bits of those on which it is coupled */
+    double w[3], small_sum; /* the latter as csr_report counts them */
+    uint8_t cell, s_index;
+} known_row;
+
+/* Of one thread: the row that most others repeat, and one of each kind of others. */
+typedef struct {
+    common_row common;
+    known_row kinds[KINDS];
+} seen_rows;
+
+static void forget_rows(seen_rows *seen) {
+    seen->common.entry = -1;
+    for (int q = 0; q < KINDS; q++) seen->kinds[q].width = 0;
+}
+
+/* Entries of a row that has all neighbours. Such rows mostly come in blocks. */
+INLINE int64_t full_width(const csr_matrix *m) { return m->nz > 1 ? 7 : 5; }
+
+/* What a row says, and where a kind like it is kept; -1 for rows that are not: those that couple to Dirichlet rows or
+ * to rows elsewhere. */
+INLINE int look_at(const csr_matrix *m, int64_t r, int wide, known_row *row) {
+    const int64_t e = get_index(m->indptr, r, wide), width = get_index(m->indptr, r + 1, wide) - e;
+    if (width < 2 || width > full_width(m)) return -1;
+    if (m->off_indptr && get_index(m->off_indptr, r + 1, wide) != get_index(m->off_indptr, r, wide)) return -1;
+    uint64_t hash = (uint64_t)width;
+    uint8_t lone = 0;
+    for (int64_t q = 0; q < width; q++) {
+        const int64_t local = get_index(m->indices, e + q, wide) - m->shift;
+        if (local < 0 || local >= m->rows) return -1;
+        lone |= m->dirichlet[local];
+        row->offset[q] = local - r, row->bits[q] = bits_at(m->values, e + q);
+        hash += (row->bits[q] ^ (uint64_t)row->offset[q] << 20) * (FACE + 2 * (uint64_t)q);
+    }
+    row->width = width;
+    return lone ? -1 : (int)((hash ^ hash >> 32) * FACE >> 40) % KINDS;
+}
+
+/* What row r of cell i of a grid line is like, if such a row is kept that has no neighbours where this one has none;
+ * else NULL. `inside`: bits of the sides along y and z where there is a neighbour. */
+INLINE const known_row *find_known(const csr_matrix *m, const known_row *kinds, int64_t r, int64_t i, int inside) {
+    known_row row;
+    const int slot = look_at(m, r, (int)m->wide, &row);
+    inside |= (i > 0 ? 1 : 0) | (i + 1 < m->nx ? 2 : 0);
+    if (slot < 0 || kinds[slot].width != row.width || kinds[slot].sides & ~inside) return NULL;
+    uint64_t odd = 0;
+    for (int64_t q = 0; q < row.width; q++)
+        odd |= (uint64_t)(row.offset[q] ^ kinds[slot].offset[q]) | (row.bits[q] ^ kinds[slot].bits[q]);
+    return odd ? NULL : kinds + slot;
+}
+
+static int is_known(const csr_matrix *m, const known_row *kinds, int64_t r, int64_t i, int inside) {
+    return find_known(m, kinds, r, i, inside) != NULL;
+}
+
+/* How many rows from r on, at most n and all on one grid line from cell i on, are of kinds that are kept: they are
+ * written to the stencil and counted. Where full ones follow others there may be many: they are left to those who see
+ * that sooner, but a few that these did not want. */
+static int64_t write_known(const csr_matrix *m, csr_output *out, csr_report *report, const seen_rows *seen, int64_t r,
+                           int64_t to, int64_t i, int64_t n, int inside) {
+    int64_t t = 0;
+    int before = 0;
+    for (; t < n; t++) {
+        const known_row *known = find_known(m, seen->kinds, r + t, i + t, inside);
+        if (!known) break;
+        const int full = known->width == full_width(m);
+        if (full && (seen->common.entry < 0 || t >= SHORTEST || (t && !before))) break;
+        before = full;
+        out->cells[to + t] = known->cell;
+        if (known->cell & HAS_S) out->s_index[to + t] = known->s_index;
+        for (int f = 0; f < 3; f++) report->w_sum[f] += known->w[f], report->w_count[f] += known->w[f] > 0;
+        report->extra += (known->cell & HAS_S) != 0;
+        report->small_sums[known->small_sum > 0] += known->small_sum;
+    }
+    return t;
+}
+
+/* Row r, which was read to place t of the run and packed, is kept if it is coupled and on no ring. */
+INLINE void keep_known(const csr_matrix *m, known_row *kinds, const row_place *at, int64_t r, const row_run *run, int t,
+                       double small_sum, uint8_t cell, uint8_t s_index) {
+    known_row row = {.small_sum = small_sum, .cell = cell, .s_index = s_index};
+    const int slot = look_at(m, r, (int)m->wide, &row);
+    if (slot < 0) return;
+    double total = 0;
+    for (int64_t q = 0; q < row.width; q++) {
+        const int64_t length = row.offset[q] < 0 ? -row.offset[q] : row.offset[q];
+        if (!length || m->values[get_index(m->indptr, r, (int)m->wide) + q] == 0) continue;
+        int axis = 0;
+        while (axis < 3 && length != at->step[axis]) axis++;
+        if (axis == 3 || m->ring[axis]) return;
+        row.sides |= 1 << (2 * axis + (row.offset[q] > 0));
+    }
+    for (int f = 0; f < 6; f++) total += run->v[f][t];
+    const double d = run->v[DIAGONAL][t];
+    if (!(total > 0) || d - total > PENALTY * total) return; /* those are counted */
+    for (int f = 0; f < 3; f++) row.w[f] = run->v[2 * f][t];
+    kinds[slot] = row;
+}
+
+#endif
