@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -131,6 +132,32 @@ def test_talk(memory):
         assert told == [10 * n for n in range(200)]
         assert all(np.array_equal(s, [6.0, 0.1 * n + 0.1 * n + 0.1 * n]) for n, s in enumerate(sums))
         assert np.array_equal(most, [2.0, 0.0, np.nan], equal_nan=True) and many is None
+
+
+def test_nobody_waits_for_a_rank_that_is_late(memory):
+    """What it does not come to is done without it, for as many sections as what they leave is kept."""
+    array = memory.zeros(1 << 20, np.uint8)
+    over = []
+
+    def work(team, rank):
+        sections = 3 * team.ahead
+        if rank == 1:
+            deadline = time.monotonic() + 30
+            while len(over) < team.ahead - 1 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(0.1)
+            waits = len(over) == team.ahead - 1
+            for _ in range(sections):
+                team.do(None)
+            return waits
+        for _ in range(sections):
+            array[:] = 7
+            team.do(kernels().dcdm_clear, array.ctypes.data, array.size, team.threads)
+            assert not array.any()
+            over.append(1)
+        return True
+
+    assert in_threads(memory, [1, 2], work) == [True, True] and len(over) > 3
 
 
 def test_all_work_for_the_leader(memory):
@@ -267,20 +294,41 @@ solve(A, b, pc_dcdm_box="node")
 
 @pytest.mark.mpi
 def test_dirichlet_values_leave_the_right_hand_side_once():
-    """Where other rows couple to Dirichlet rows, the matrix is asked for one product, before the first step."""
+    """Where other rows couple to Dirichlet rows, the matrix is asked for no product before the first step, and what
+    leaves b does so in the order of the cells, however the rows are cut.
+    """
     mpirun(
         2,
         """
 from systems import *
+from petsc_dcdm.compare import systems
 from petsc_dcdm.compare.job import SystemSpec
-from petsc_dcdm.compare.systems import build
+from petsc_dcdm.poisson import dmda
 from petsc_dcdm.solver.loop.steps import GridSteps
-with_matrix, seen = GridSteps._residual, []
-GridSteps._residual = lambda steps: (seen.append(1), with_matrix(steps))
-problem = build(SystemSpec("vertex", "", (13, 12, 14), 1, False, "random"))
-ksp, x = solve(problem.A, problem.b, dm=problem.dm, pc_dcdm_box="node", ksp_rtol=1e-10)
-assert ksp.getConvergedReason() > 0 and relative_residual(problem.A, x, problem.b) < 1e-9
-assert len(seen) == 1, seen
+def never(steps):
+    raise AssertionError("a product with the matrix")
+GridSteps._residual, create = never, dmda.create
+def solved(shape, ranges, guess):
+    systems.dmda.create = lambda shape, periodic: create(shape, periodic=periodic, ranges=ranges)
+    problem = systems.build(SystemSpec("vertex", "", shape, 1, False, "random"))
+    with problem.b as values, problem.guess as given:
+        index = dmda.box_of(problem.dm).indices()
+        wave = sum((n + 1.3) * i for n, i in enumerate(index))
+        values *= 1 + np.sin(wave).ravel()  # of Dirichlet rows as well
+        given[:] = np.cos(wave).ravel()
+    x = problem.A.createVecRight()
+    x.set(0.0)
+    ksp, _ = solve(problem.A, problem.b, dm=problem.dm, pc_dcdm_box="node", ksp_rtol=1e-10)
+    if guess:
+        ksp.setInitialGuessNonzero(True)
+        problem.guess.copy(x)
+    ksp.solve(problem.b, x)
+    assert ksp.getConvergedReason() > 0 and relative_residual(problem.A, x, problem.b) < 1e-9
+    return dmda.gather(problem.dm, x.getArray())
+for guess in (False, True):
+    ways = [None, [[12], [12], [3, 8]], [[5, 7], [12], [11]], [[12], [4, 8], [11]]]
+    first, *others = [solved((11, 12, 12), ways_cut, guess) for ways_cut in ways]
+    assert first is None or all(np.array_equal(first, other) for other in others)
 """,
         timeout=60,
     )

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 
 import numpy as np
+import pytest
 from mpi4py import MPI
 from petsc4py import PETSc
 from systems import conductances, matrix, random_solids, relative_residual, solve
 
 import petsc_dcdm.solver.pc as pc_module
 from petsc_dcdm.backends import node
-from petsc_dcdm.grid.errors import OptionError
+from petsc_dcdm.grid.errors import OptionError, raise_together
+from petsc_dcdm.grid.reductions import over_all
+from petsc_dcdm.native.node_team import Team
 
 RANKS = (2, 3, 4)
 TIMEOUT = 200
@@ -102,6 +105,29 @@ def compare(w, s, **options):
     # The norm that the residual is divided by and the answer is multiplied by is PETSc's.
     assert np.allclose(ours[2], theirs[2], rtol=0, atol=1e-6 * np.abs(theirs[2]).max())
     return team[3]
+
+
+def test_small_reductions():
+    """They are what MPI makes of them, on duplicates as well."""
+    comm = WORLD.Dup()
+    assert isinstance(node.choose_box("node", comm, 1, lambda: True).team, Team)
+    for here in (comm.Dup(), comm):
+        rank, size = here.rank, here.size
+        assert over_all(here, rank == 1, op=MPI.LOR) is True and over_all(here, rank > size, op=MPI.LOR) is False
+        assert over_all(here, rank < size, op=MPI.LAND) is True and over_all(here, rank == 1, op=MPI.LAND) is False
+        value = 0.1 * (rank + 1)
+        ends = [over_all(here, value, op=op) for op in (MPI.MIN, MPI.MAX)]
+        assert ends == [0.1, 0.1 * size] and abs(over_all(here, value) - 0.05 * size * (size + 1)) < 1e-12
+        assert over_all(here, float(np.inf if rank else -np.inf), op=MPI.MIN) == -np.inf
+        assert over_all(here, 2**63 + rank) == size * 2**63 + size * (size - 1) // 2
+        both = np.array([value, -rank])
+        assert np.array_equal(over_all(here, both, op=MPI.MAX), [0.1 * size, 0.0])
+        assert np.allclose(over_all(here, both), [0.05 * size * (size + 1), -size * (size - 1) / 2])
+        assert np.array_equal(over_all(here, np.array([2**60 + rank]), op=MPI.MAX), [2**60 + size - 1])
+        assert np.allclose(over_all(here, np.full(1000, value)), 0.05 * size * (size + 1))
+        with pytest.raises(OptionError, match="of rank 1"):
+            raise_together(here, OptionError(f"of rank {rank}") if rank else None)
+        here.Free()
 
 
 def test_voxels():

@@ -20,6 +20,7 @@ from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 from petsc_dcdm.stencil.discovery import Grid, find_grid
 from petsc_dcdm.stencil.entries.given import RowsOnGrid
 from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows
+from petsc_dcdm.stencil.entries.rows import Beside
 from petsc_dcdm.stencil.system import build_system
 from petsc_dcdm.stencil.walls import _Faces, _torn_ahead, keep_walls, skinless_cells
 
@@ -152,6 +153,17 @@ def test_parts_of_a_ring_say_what_the_whole_says(periodic: Periodic) -> None:
     want = b - m @ known
     want[fixed] = 0.0
     np.testing.assert_allclose(left, want, atol=1e-12)
+    for first, last in ((0, half), (half, m.shape[0])):  # on two ranks, to the last bit
+        part, own = m[first:last], np.arange(first, last)
+        arrays = part.indptr, part.indices, part.data
+        rows = csr_rows(*arrays, shape, first_column=first, cells=own, periodic=periodic)
+        rows.find_dirichlet()
+        ghosts = rows.ghost_columns()
+        rows.set_ghosts(ghosts, ghosts, flags[ghosts])
+        found, mine = np.empty(last - first), fixed[(fixed >= first) & (fixed < last)] - first
+        vectors = x[first:last].copy(), b[first:last].copy(), found
+        assert rows.without_dirichlet(mine, *vectors, Beside(x[ghosts], own))
+        np.testing.assert_array_equal(found, left[first:last])
 
 
 @settings(max_examples=60, deadline=None)

@@ -23,7 +23,7 @@ from petsc_dcdm.stencil.packed import PackedStencil
 
 
 class Beside(NamedTuple):
-    """float64, x in the ghost columns; int64, cells of a rank's own rows in the grid that those of the ghosts are of."""
+    """float64, x in the ghost columns; int64, the cells of own rows in the grid that those of the ghosts are of."""
 
     x: np.ndarray
     cells: np.ndarray

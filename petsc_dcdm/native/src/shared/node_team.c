@@ -139,8 +139,8 @@ static void wait_for(dcdm_team *t, counter *what, uint32_t value, int other) {
 }
 
 /* Adds something, for all who wait. */
-static uint32_t count(dcdm_team *t, counter *what, uint32_t more) {
-    const uint32_t before = atomic_fetch_add(what, more);
+static uint32_t count(dcdm_team *t, counter *what, uint32_t step) {
+    const uint32_t before = atomic_fetch_add(what, step);
 #ifdef __linux__
     if (atomic_load(&t->asleep)) syscall(SYS_futex, what, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 #else
