@@ -2,7 +2,8 @@
 
 Box edges are multiples of the coarse cells of the coarsening plan (except at the high end of the grid), so that
 restriction and prolongation never leave a box and every level of the hierarchy is split the same way. On
-grids with fewer coarse planes than ranks some boxes are empty.
+grids with fewer coarse planes than ranks some boxes are empty. Where most cells have no row, boxes may be cut so that
+they have as many rows as each other.
 """
 
 from __future__ import annotations
@@ -16,6 +17,13 @@ import numpy as np
 
 from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 
+Cuts = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Of the axes (z, y, x), each from 0 to its size."""
+
+
+MOVED = 0.2
+"""What it costs to move vectors between a row and its cell on another rank, in times of all the work on a cell."""
+
 
 @dataclass(frozen=True)
 class BoxPartition:
@@ -27,7 +35,7 @@ class BoxPartition:
     """
 
     shape: Shape
-    edges: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    edges: Cuts
     holders: tuple[int, ...] | None = None
     periodic: Periodic = NOT_PERIODIC
 
@@ -96,17 +104,38 @@ def alignment(plan: Sequence[Sequence[int]]) -> Shape:
     return z, y, x
 
 
-def _cut(cells: int, parts: int, unit: int) -> tuple[int, ...]:
-    """Even cuts of an axis at multiples of ``unit``; fewer parts where there are fewer units."""
+def units_of(shape: Shape, plan: Sequence[Sequence[int]]) -> Cuts:
+    """All cuts (z, y, x) that boxes may have, the ends included."""
+    z, y, x = ((*range(0, n, u), n) for n, u in zip(shape, alignment(plan), strict=True))
+    return z, y, x
+
+
+def _cut(cells: int, parts: int, unit: int, rows: Sequence[int] | None = None) -> tuple[int, ...]:
+    """Even cuts of an axis at multiples of ``unit``; fewer parts where there are fewer units. With ``rows``, of each
+    unit, their number is as even as units allow.
+    """
     units = -(-cells // unit)
     parts = min(parts, units)
-    return tuple(min(cells, unit * (units * i // parts)) for i in range(parts + 1))
+    if rows is None or not sum(rows):
+        return tuple(min(cells, unit * (units * i // parts)) for i in range(parts + 1))
+    before = np.concatenate(([0], np.cumsum(rows)))
+    cuts = [0]
+    for i in range(1, parts):
+        first, last = cuts[-1] + 1, units - (parts - i)
+        even = np.abs(before[first : last + 1] * parts - before[-1] * i)
+        cuts.append(first + int(even.argmin()))
+    return (*(unit * c for c in cuts), cells)
 
 
 def _snap(edges: Sequence[int], cells: int, unit: int) -> tuple[int, ...]:
     """Given cuts moved to the nearest multiple of ``unit``; cuts that fall together are merged."""
     inner = {min(cells, round(e / unit) * unit) for e in edges[1:-1]}
     return tuple(sorted(inner | {0, cells}))
+
+
+def _largest_share(cuts: Sequence[int], unit: int, rows: Sequence[int]) -> float:
+    """Of the rows, in a part of an axis."""
+    return float(np.add.reduceat(rows, [c // unit for c in cuts[:-1]]).max() / sum(rows))
 
 
 def partition(
@@ -116,6 +145,7 @@ def partition(
     hint: Sequence[Sequence[int]] | None = None,
     holders: Sequence[int] | None = None,
     periodic: Periodic = NOT_PERIODIC,
+    rows: Sequence[Sequence[int]] | None = None,
 ) -> BoxPartition:
     """The boxes of ``ranks`` ranks, or of those among them that are ``holders`` (increasing).
 
@@ -124,9 +154,12 @@ def partition(
     hint
         cuts (z, y, x) that the rows of the matrix already have (a DMDA's); they are moved to the alignment of
         ``plan`` and used if that leaves a box to every rank. Otherwise the split has the smallest surface.
+    rows
+        how many of them there are between each cut of `units_of` and the next, (z, y, x): boxes are to be even in rows
+        rather than in cells.
     """
     if holders is not None and len(holders) < ranks:
-        boxes = partition(shape, len(holders), plan)
+        boxes = partition(shape, len(holders), plan, rows=rows)
         return BoxPartition(shape, boxes.edges, tuple(holders[: prod(boxes.procs)]), periodic)
     unit = alignment(plan)
     if hint is not None:
@@ -134,17 +167,29 @@ def partition(
         if all(len(snapped) == len(given) for snapped, given in zip((z, y, x), hint, strict=True)):
             return BoxPartition(shape, (z, y, x), periodic=periodic)
 
-    def cost(procs: Shape) -> tuple[int, int, tuple[int, int]]:
+    everywhere = prod(shape)
+    full = sum(rows[0]) / everywhere if rows else 1.0
+
+    def cuts_for(procs: Shape) -> list[tuple[int, ...]]:
+        return [_cut(n, p, u, r) for n, p, u, r in zip(shape, procs, unit, rows or (None, None, None), strict=True)]
+
+    def cost(procs: Shape) -> tuple[int, float, tuple[int, int]]:
         """Ranks in use first; then the cells of the largest box, a cell of its surface counting twice; then long
-        rows.
+        rows. Of boxes that are to be even in rows their number is that of a product of the shares along each axis, and
+        rows on another rank count, as a rule those that no cut along z brings there.
         """
-        cuts = [_cut(n, p, u) for n, p, u in zip(shape, procs, unit, strict=True)]
+        cuts = cuts_for(procs)
         box = [max(b - a for a, b in zip(c, c[1:], strict=False)) for c in cuts]
         area = sum(prod(box) // box[i] for i in range(3) if procs[i] > 1)
-        return -prod(len(c) - 1 for c in cuts), prod(box) + 2 * area, (procs[2], procs[1])
+        cells: float = prod(box)
+        if rows and full:
+            shares = [_largest_share(c, u, r) for c, u, r in zip(cuts, unit, rows, strict=True)]
+            away = 1 - 1 / (procs[1] * procs[2])
+            cells = everywhere * full * (prod(shares) + MOVED * away / prod(procs))
+        return -prod(len(c) - 1 for c in cuts), cells + 2 * area * full, (procs[2], procs[1])
 
     divisors = [d for d in range(1, ranks + 1) if ranks % d == 0]
     candidates = [(a, b, ranks // (a * b)) for a, b in product(divisors, divisors) if ranks % (a * b) == 0]
     best = min(candidates, key=cost)
-    z, y, x = (_cut(n, p, u) for n, p, u in zip(shape, best, unit, strict=True))
+    z, y, x = cuts_for(best)
     return BoxPartition(shape, (z, y, x), periodic=periodic)

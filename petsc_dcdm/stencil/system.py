@@ -12,7 +12,6 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.boxes import partition
 from petsc_dcdm.grid.errors import FormError, MatrixError, NeighbourError, raise_together
 from petsc_dcdm.grid.faces import interior, neighbours
 from petsc_dcdm.grid.halo import BoxLayout
@@ -27,7 +26,7 @@ from petsc_dcdm.stencil.forms.symmetry import TOLERANCE, NotSymmetric
 from petsc_dcdm.stencil.ghosts import Ghosts
 from petsc_dcdm.stencil.packed import PackedStencil
 from petsc_dcdm.stencil.plan import coarse_limit, plan_coarsening
-from petsc_dcdm.stencil.vec_map import RowMap
+from petsc_dcdm.stencil.vec_map import RowMap, boxes_of
 from petsc_dcdm.stencil.walls import keep_walls
 
 COARSE_CELLS_PER_RANK = 64
@@ -261,7 +260,7 @@ def _read(
     pooling = ((0, 1, 2),)
     limit = max(coarse_limit(grid.shape), COARSE_CELLS_PER_RANK * len(holders or range(comm.Get_size())))
     plan = pooling if threshold is None else plan_coarsening(grid.shape, stencil.mean_w, threshold, limit)
-    boxes = partition(grid.shape, comm.Get_size(), plan, grid.edges, holders, stencil.periodic)
+    boxes = boxes_of(grid, comm, plan, holders, stencil.periodic)
     layout = BoxLayout(comm, boxes, plan)
     if isinstance(team, Team) and team.ranks == comm.Get_size():
         layout.reduce_here = team.reduce

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import ctypes
 from contextlib import suppress
+from functools import partial
 from math import prod
 
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.grid.boxes import BoxPartition
+from petsc_dcdm.grid.boxes import BoxPartition, partition, units_of
 from petsc_dcdm.grid.faces import interior
+from petsc_dcdm.grid.layout import Plan
 from petsc_dcdm.grid.reductions import over_all
-from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.build import KernelsUnavailable, library
 from petsc_dcdm.native.node_team import ONE_RANK, Team, Workers
 from petsc_dcdm.stencil.discovery import Grid
@@ -29,6 +31,9 @@ TAG = 6
 
 PIECE = 1 << 14
 """Values that are copied at once."""
+
+SAMPLE = 1 << 14
+"""Cells for each box of which one is looked at where boxes are to have as many rows as each other."""
 
 SHORT = 3
 """Mean length of runs up to which one rank moves values one by one."""
@@ -204,6 +209,36 @@ def _compiled() -> bool:
 def _breaks(cells: np.ndarray) -> np.ndarray:
     """The rows whose cells do not follow those of the rows before them, but for the first row."""
     return 1 + np.flatnonzero(cells[1:] - cells[:-1] != 1)
+
+
+def boxes_of(
+    grid: Grid, comm: MPI.Intracomm, plan: Plan, holders: tuple[int, ...] | None, periodic: Periodic
+) -> BoxPartition:
+    """One box for each rank, or for each of the ``holders``. Rows that are boxes on all ranks are not moved for the
+    sake of an even split; others have to be moved as it is, and their number is even. Collective.
+    """
+    split = partial(partition, grid.shape, comm.Get_size(), plan, grid.edges, holders, periodic)
+    count = len(holders or range(comm.Get_size()))
+    if count == 1 or not over_all(comm, grid.box is None, op=MPI.LOR):
+        return split()
+    cuts = units_of(grid.shape, plan)
+    places = _some_cells(grid, max(1, prod(grid.shape) // (SAMPLE * count)))
+    rows = np.concatenate(
+        [np.histogram(place, np.asarray(edges))[0] for place, edges in zip(places, cuts, strict=True)]
+    ).astype(np.int64)
+    comm.Allreduce(MPI.IN_PLACE, rows)
+    return split(rows=[part.tolist() for part in np.split(rows, np.cumsum([len(c) - 1 for c in cuts[:-1]]))])
+
+
+def _some_cells(grid: Grid, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where (z, y, x) the cells of one in ``step`` of this rank's rows are; at no regular distance, which lines of the
+    grid might have as well.
+    """
+    first = np.arange(0, grid.rows, step)
+    row = np.minimum(first + (first // step * 2654435761 >> 12) % step, grid.rows - 1)
+    cell = grid.first + row if grid.cells is None else grid.cells[row]
+    _, ny, nx = grid.shape
+    return cell // (ny * nx), cell // nx % ny, cell % nx
 
 
 def copy_rows(places: np.ndarray, source: np.ndarray, target: np.ndarray, threads: int = 1, back: bool = False) -> None:

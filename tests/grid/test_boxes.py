@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from petsc_dcdm.backends.devices import first_of_each
-from petsc_dcdm.grid.boxes import alignment, partition
+from petsc_dcdm.grid.boxes import alignment, partition, units_of
 from petsc_dcdm.stencil.plan import coarse_limit, plan_coarsening
 
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
@@ -38,6 +38,39 @@ def test_every_cell_has_one_owner_and_boxes_are_aligned(shape, ranks, limit, lon
                 other = boxes.neighbour(rank, axis, step)
                 assert other < 0 or boxes.neighbour(other, axis, -step) == rank
     assert (owned == 1).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(shape=shapes, ranks=st.integers(2, 12), limit=st.sampled_from([8, 100]), seed=st.integers(0, 99))
+def test_boxes_that_are_even_in_rows_are_aligned_and_cover_the_grid(shape, ranks, limit, seed):
+    plan = plan_coarsening(shape, (1.0, 1.0, 1.0), 2.5, limit)
+    rng, unit = np.random.default_rng(seed), alignment(plan)
+    rows = [
+        rng.permutation(np.bincount(rng.integers(0, len(c) - 1, 50), minlength=len(c) - 1))
+        for c in units_of(shape, plan)
+    ]
+    boxes = partition(shape, ranks, plan, rows=rows)
+    assert prod(boxes.procs) <= ranks
+    for cuts, n, u in zip(boxes.edges, shape, unit, strict=True):
+        assert cuts[0] == 0 and cuts[-1] == n
+        assert all(a < b and a % u == 0 for a, b in zip(cuts, cuts[1:], strict=False))
+
+
+def test_boxes_are_even_in_rows_where_those_are_known():
+    """A pool whose upper half is air, and a column in one corner of it."""
+    plan, n = plan_coarsening((64, 64, 64), (1, 1, 1), 2.5, 1000), 8
+    low = [8, 8, 8, 8, 2, 2, 0, 0]
+    for ranks, most in ((2, 0.56), (3, 0.45), (4, 0.34)):
+        boxes = partition((64, 64, 64), ranks, plan, rows=(low, low, low))
+        shares = [max(sum(low[a // n : b // n]) for a, b in zip(c, c[1:], strict=False)) / 36 for c in boxes.edges]
+        assert prod(shares) <= most
+    slabs = partition((512, 1, 1), 4, ((2,),) * 6, rows=([5, 1, 1, 1, 1, 1, 5, 5], [20], [20]))
+    assert slabs.edges[0] == (0, 64, 384, 448, 512)
+    empty = partition((64, 64, 64), 2, plan, rows=([0] * 8,) * 3)
+    assert empty == partition((64, 64, 64), 2, plan)
+    held = partition((64, 64, 64), 4, plan, None, (0, 2), rows=([9, 1, 1, 1, 1, 1, 1, 1], [2] * 8, [2] * 8))
+    assert held.holders == (0, 2)
+    assert held.edges == partition((64, 64, 64), 2, plan, rows=([9, 1, 1, 1, 1, 1, 1, 1], [2] * 8, [2] * 8)).edges
 
 
 def test_a_hint_is_snapped_and_used_where_every_rank_keeps_a_box():

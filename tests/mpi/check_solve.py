@@ -11,6 +11,10 @@ from petsc4py import PETSc
 from systems import conductances, matrix, random_solids, relative_residual, right_hand_side, solve
 
 from petsc_dcdm.backends import devices
+from petsc_dcdm.grid.boxes import partition
+from petsc_dcdm.grid.shape import NOT_PERIODIC
+from petsc_dcdm.stencil.discovery import Grid
+from petsc_dcdm.stencil.vec_map import boxes_of
 
 RANKS = (3, 5)
 TIMEOUT = 240
@@ -75,6 +79,19 @@ def test_fluid_cells_only_in_any_order_and_uneven_parts():
     active = random_solids(SHAPE, fraction=0.3)
     cells = np.random.default_rng(0).permutation(np.flatnonzero(active.ravel()))
     compare(*conductances(SHAPE, active), cells=cells, rows=uneven(cells.size))
+
+
+def test_boxes_of_active_cells_have_as_many_rows_as_each_other():
+    """A shallow pool, and a column that fills a corner of it up to the top."""
+    shape, plan = (64, 24, 24), ((0, 1, 2), (0, 1, 2))
+    active = np.zeros(shape, bool)
+    active[:20], active[:, :8, :8] = True, True
+    cells = np.flatnonzero(active)
+    first, last = (cells.size * (COMM.getRank() + i) // COMM.getSize() for i in (0, 1))
+    grid = Grid(shape, cells[first:last], first, last - first, "test")
+    boxes = boxes_of(grid, MPI.COMM_WORLD, plan, None, NOT_PERIODIC)
+    most = [np.bincount(b.locate(cells)[0]).max() for b in (boxes, partition(shape, COMM.getSize(), plan))]
+    assert COMM.getSize() == 1 or most[0] <= min(1.25 * cells.size / COMM.getSize(), 0.8 * most[1]), most
 
 
 def test_uneven_rows_and_jumps():
