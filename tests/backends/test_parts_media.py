@@ -49,8 +49,9 @@ def stiff_cells(shape):
     ],
 )
 def test_media_that_none_of_the_families_resembles(make, shape, most):
-    """Over 30 iterations where stiff cells at an open side follow others, or where a median tells what is halved; 12 and 13
-    where single stiff cells are smoothed for small eigenvalues as well, which the coarse cells see to."""
+    """Over 30 iterations where stiff cells at an open side follow others, or where a median tells what is halved; 12
+    and 13 where single stiff cells are smoothed for small eigenvalues as well, which the coarse cells see to.
+    """
     w, s = make(shape)
     A = matrix(w, s)
     b = right_hand_side(A)
