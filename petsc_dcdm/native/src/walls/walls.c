@@ -83,40 +83,37 @@ static int soft_grains(const double strongest[64], uint64_t living, const uint64
     return 1;
 }
 
+enum { PATCH = 64, BESIDE = 16 }; /* cells of a patch, and how far their neighbours are from them at most */
+
 /* 0: no living cell, 1: whole, 2: torn; (x, y, z) is the first cell of the block, padded. */
 static int look(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
     static const int step[3] = {1, 4, 16};
-    double face[3][64], strongest[64] = {0.0};
+    double face[3][PATCH + BESIDE] = {{0.0}}, room[BESIDE + PATCH] = {0.0}, *const strongest = room + BESIDE;
     const int64_t px = block_end(g, 0, x) - x + 2, py = block_end(g, 1, y) - y + 2, pz = block_end(g, 2, z) - z + 2;
+    uint64_t open[3] = {0, 0, 0}, ajar[3] = {0, 0, 0}, inner = 0, some = 0;
     for (int64_t k = 0; k < pz; k++)
-        for (int64_t j = 0; j < py; j++)
-            for (int64_t i = 0; i < px; i++) {
-                const int at = (int)(16 * k + 4 * j + i);
-                const int64_t inside[3] = {i, j, k};
-                for (int axis = 0; axis < 3; axis++) {
-                    /* the lowest faces lead out of the patch */
-                    const double w = inside[axis] ? conductance(g, axis, x + i - 1, y + j - 1, z + k - 1) : 0.0;
-                    face[axis][at] = w;
-                    strongest[at] = larger(strongest[at], w);
-                    if (w > 0.0) strongest[at - step[axis]] = larger(strongest[at - step[axis]], w);
-                }
+        for (int64_t j = 0; j < py; j++) {
+            const int64_t at = 16 * k + 4 * j, cell = (z + k - 1) * g->pitch_z + (y + j - 1) * g->pitch_y + x - 1;
+            for (int64_t i = 0; i < px; i++) { /* the lowest faces lead out of the patch */
+                if (i) face[0][at + i] = low_face(g, 0, cell + i);
+                if (j) face[1][at + i] = low_face(g, 1, cell + i);
+                if (k) face[2][at + i] = low_face(g, 2, cell + i);
             }
-    uint64_t open[3] = {0, 0, 0}, ajar[3] = {0, 0, 0}, living = 0;
-    for (int64_t k = 0; k < pz; k++)
-        for (int64_t j = 0; j < py; j++)
-            for (int64_t i = 0; i < px; i++) {
-                const int at = (int)(16 * k + 4 * j + i);
-                for (int axis = 0; axis < 3; axis++) {
-                    const double w = face[axis][at];
-                    if (w <= 0.0) continue;
-                    const double a = strongest[at], b = strongest[at - step[axis]];
-                    open[axis] |= (uint64_t)(w >= g->weak * larger(a, b)) << at;
-                    ajar[axis] |= (uint64_t)(w >= g->weak * (a < b ? a : b)) << at;
-                }
-                if (i && j && k && i + 1 < px && j + 1 < py && k + 1 < pz && strongest[at] > 0.0)
-                    living |= (uint64_t)1 << at;
-            }
+            if (j && k && j + 1 < py && k + 1 < pz) inner |= (((uint64_t)1 << (px - 2)) - 1) << (at + 1);
+        }
+    for (int at = 0; at < PATCH; at++) {
+        const double along_x = larger(face[0][at], face[0][at + 1]), along_y = larger(face[1][at], face[1][at + 4]);
+        strongest[at] = larger(larger(along_x, along_y), larger(face[2][at], face[2][at + 16]));
+    }
+    for (int at = 0; at < PATCH; at++) some |= (uint64_t)(strongest[at] > 0.0) << at;
+    const uint64_t living = some & inner;
     if (!living) return 0;
+    for (int axis = 0; axis < 3; axis++)
+        for (int at = 0; at < PATCH; at++) {
+            const double w = face[axis][at], a = strongest[at], b = strongest[at - step[axis]];
+            open[axis] |= (uint64_t)((w > 0.0) & (w >= g->weak * larger(a, b))) << at;
+            ajar[axis] |= (uint64_t)((w > 0.0) & (w >= g->weak * (a < b ? a : b))) << at;
+        }
     const uint64_t one = flood(living & -living, open), rest = living & ~one;
     if (!rest) return 1;
     const uint64_t other = flood(rest & -rest, open);
