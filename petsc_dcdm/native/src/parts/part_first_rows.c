@@ -235,9 +235,6 @@ void dcdm_parts_grid_rows(const parts_grid *g, const int64_t halved[3], const pa
     memcpy(w.halved, halved, sizeof w.halved);
     memcpy(w.next, blocks, sizeof w.next);
     dcdm_run(rows_part, &w, sizeof w, threads);
-    parts_begin_rows(next);
-    for (int t = 1; t < threads; t++) { /* what each part has */
-        const int64_t begin = first_of(lines, t, threads), end = first_of(lines, t + 1, threads);
-        parts_move_rows(next, next->first[begin * blocks[0]], next->first[end * blocks[0]], begin * most);
-    }
+    const written_rows written = {.l = *next, .lines = lines, .blocks = blocks[0], .most = most, .parts = threads};
+    parts_join_rows(&written);
 }

@@ -43,7 +43,8 @@ static void seen_part(void *arguments, int part) {
         float along[4] = {0.0f};
         for (int64_t e = l->row[i]; e < l->row[i + 1]; e++)
             along[axis_between(apart, l->block[i], l->block[l->column[e]])] += l->value[e];
-        const float most = fmaxf(along[0], fmaxf(along[1], along[2]));
+        float most = along[0];
+        for (int a = 1; a < 3; a++) most = along[a] > most ? along[a] : most;
         if (!(most > 0.0f)) continue;
         for (int a = 0; a < 3; a++) parts_count_share(bins[a], along[a], most);
     }
@@ -285,10 +286,29 @@ int64_t dcdm_parts_rows(const parts_level *l, const parts_level *c, const float 
     const int64_t blocks = c->blocks[0] * c->blocks[1] * c->blocks[2];
     setup_work w = {.l = *l, .c = *c, .ways = ways, .room = room, .parts = threads};
     dcdm_run(rows_part, &w, sizeof w, threads);
-    parts_begin_rows(c);
-    for (int t = 1; t < threads; t++) { /* what each part has */
-        const int64_t p = c->first[first_of(blocks, t, threads)];
-        parts_move_rows(c, p, c->first[first_of(blocks, t + 1, threads)], room[p]);
-    }
+    const written_rows written = {.l = *c, .lines = blocks, .blocks = 1, .room = room, .parts = threads};
+    parts_join_rows(&written);
     return c->row[c->n];
+}
+
+/* One part moves the columns, another one the values. */
+static void join_part(void *arguments, int array) {
+    const written_rows *w = arguments;
+    const parts_level *l = &w->l;
+    for (int t = 1; t < w->parts; t++) {
+        const int64_t line = first_of(w->lines, t, w->parts), begin = l->first[line * w->blocks];
+        const int64_t end = l->first[first_of(w->lines, t + 1, w->parts) * w->blocks];
+        const int64_t from = w->room ? w->room[begin] : line * w->most, to = l->row[begin];
+        const size_t count = (size_t)(l->row[end] - to);
+        if (array) memmove(l->value + to, l->value + from, count * sizeof *l->value);
+        else memmove(l->column + to, l->column + from, count * sizeof *l->column);
+    }
+}
+
+void parts_join_rows(const written_rows *written) {
+    const parts_level *l = &written->l;
+    written_rows w = *written;
+    l->row[0] = 0;
+    for (int64_t i = 0; i < l->n; i++) l->row[i + 1] += l->row[i];
+    if (w.parts > 1) dcdm_run(join_part, &w, sizeof w, 2);
 }
