@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from ctypes import c_double, c_int, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,6 +26,8 @@ from petsc_dcdm.grid.errors import BrokenMatrix, FormError, MatrixError, Neighbo
 from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.grid.scaling import power_of_two
 from petsc_dcdm.grid.shape import Periodic, Shape, size_text
+from petsc_dcdm.native.binding import declared
+from petsc_dcdm.native.build import library
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows, read, row_reader
@@ -221,8 +224,7 @@ def extract(
     largest, least, most_sum = _extremes(report, comm)
     if (factor := range_factor(least, largest, scale)) != 1.0:
         scale *= factor
-        for array in (*w_low, *(w_high or ()), s) if team.leads else ():
-            array *= factor
+        scaled(kind, [*w_low, *(w_high or ()), s], factor, team, threads)
         packed = packed and packed.scaled(factor)
     return RowStencil(
         box=box,
@@ -256,6 +258,16 @@ def sign_and_scale(rows: CsrRows | NumpyRows, comm: MPI.Intracomm) -> tuple[floa
     largest = max(size for _, size in known)
     scale = power_of_two(largest) if np.isfinite(largest) and largest > 0 else 1.0
     return next((s for s, _ in known if s), 1.0), scale
+
+
+def scaled(kind: type, arrays: list[np.ndarray], factor: float, team: Workers, threads: int) -> None:
+    """Arrays (C-contiguous, of the team's memory) times a number, by all who work on them. Collective on the team."""
+    for array in arrays:
+        if kind is CsrRows:
+            scale = declared(library(), {"dcdm_scale": (None, [c_void_p, c_int64, c_double, c_int])}).dcdm_scale
+            team.do(scale, array.ctypes.data, array.size, factor, team.threads or threads)
+        else:
+            array *= factor
 
 
 def range_factor(least: float, largest: float, scale: float) -> float:

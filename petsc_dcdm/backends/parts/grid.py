@@ -16,8 +16,8 @@ from petsc_dcdm.native.structures import mirrors
 RING = 3
 """Planes of an iterate that a thread keeps; as in part_grid.c."""
 
-FACES = 5
-"""Numbers that the rows of the next level want of each cell; as in part_first_rows.c."""
+LINE_ROOM = 25
+"""Rows of numbers that a thread works with on the way to the next level; as in part_first.h."""
 
 
 @mirrors("parts_grid")
@@ -103,7 +103,7 @@ class GridLevel:
         sizes = [(n + 1) // 2 if half else n for n, half in zip(self.c.n, halved, strict=True)]
         c_halved, c_sizes = (ctypes.c_int64 * 3)(*halved), (ctypes.c_int64 * 3)(*sizes)
         first = self._team.room(prod(sizes) + 1, np.int64)
-        room = self._team.room(self._threads * 4 * FACES * (self._pitch + ALIGN), np.float32)
+        room = self._team.room(self._threads * LINE_ROOM * (self._pitch + ALIGN), np.float32)
         to, work = first.ctypes.data, room.ctypes.data
         shapes, rest = (grid, c_halved, c_sizes), (FOLLOWS, to, work, self._threads)
         weaken(lambda together: k.dcdm_parts_grid_divide(*shapes, together, *rest), self.unknowns)

@@ -1,6 +1,7 @@
 /* The first division: of the cells of a grid into the parts of its blocks. The same as part_setup.c does from level to
  * level, from the faces of the grid. */
 #include "common.h"
+#include "parts/part_cycle.h"
 #include "parts/part_first.h"
 
 INLINE float stronger(float a, float b) { return a > b ? a : b; }
@@ -44,28 +45,34 @@ static NOINLINE void strongest_of_row(const parts_grid *g, int64_t at, float *re
     }
 }
 
-/* Numbers of the parts of the cells of a block within it, -1 for cells without couplings; returns how many. */
-static int divide_block(const parts_grid *g, const int64_t step[3], const block_cells *c, const float strongest[8],
-                        float share, float follows, int number[8]) {
-    int label[8], joined[8] = {0}, count = 0, all = c->count == 8;
-    for (int q = 0; q < 8 && all; q++)
+/* Whether the low faces of each cell of a row join it to the cell below: bit a for axis a. strongest: of the row, with
+ * an element before it; south, below: of the rows below it in the same blocks, or of any */
+static NOINLINE void joined_of_row(const parts_grid *g, int64_t at, float share, const float *strongest,
+                                   const float *south, const float *below, int32_t *to) {
+    const float *const others[3] = {strongest - 1, south, below};
+    for (int64_t i = 0; i < g->n[0]; i += VL) {
+        const vf own = load(strongest + i);
+        vi bits = {0};
         for (int a = 0; a < 3; a++) {
-            if (q >> a & 1) continue;
-            const int j = q | 1 << a;
-            const float value = low_face(g, a, c->at[j]);
-            all &= value > 0.0f && value >= share * stronger(strongest[q], strongest[j]);
+            const vf face = low_faces(g, a, at + i), other = load(others[a] + i);
+            const vi less = own > other;
+            const vf most = (vf)(((vi)own & less) | ((vi)other & ~less));
+            bits |= (face > 0.0f) & (face >= share * most) & (1 << a);
         }
-    if (all) {
-        for (int i = 0; i < 8; i++) number[i] = 0;
-        return 1;
+        memcpy(to + i, &bits, sizeof bits);
     }
+}
+
+/* Numbers of the parts of the cells of a block within it, -1 for cells without couplings; returns how many. holds: of
+ * the cells, as of joined_of_row */
+static int divide_block(const parts_grid *g, const int64_t step[3], const block_cells *c, const float strongest[8],
+                        const int32_t holds[8], float follows, int number[8]) {
+    int label[8], joined[8] = {0}, count = 0;
     for (int i = 0; i < c->count; i++) label[i] = i;
     for (int q = 0; q < 8; q++)
         for (int a = 0; a < 3; a++) {
             const int i = c->number[q], j = q >> a & 1 ? -1 : c->number[q | 1 << a];
-            if (i < 0 || j < 0) continue;
-            const float value = low_face(g, a, c->at[j]);
-            if (!(value > 0.0f && value >= share * stronger(strongest[i], strongest[j]))) continue;
+            if (i < 0 || j < 0 || !(holds[j] >> a & 1)) continue;
             joined[i] = joined[j] = 1;
             join(label, c->count, i, j);
         }
@@ -96,21 +103,43 @@ static int divide_block(const parts_grid *g, const int64_t step[3], const block_
 static void divide_part(void *arguments, int part) {
     const first_work *w = arguments;
     const parts_grid *g = &w->g;
-    const int64_t *const halved = w->halved, *const next = w->next;
+    const int64_t *const halved = w->halved, *const next = w->next, size = g->pitch + ALIGN;
     int64_t step[3], *const first = w->first;
+    float *const strongest = w->room + part * LINE_ROOM * size + ALIGN;
+    int32_t *const holds = (int32_t *)(strongest + 4 * size);
     steps_of(g, step);
     FOR_PART(line, next[1] * next[2], part, w->parts) {
-        float *const strongest = w->room + part * 4 * g->n[0];
         const line_rows rows = rows_of_line(g, halved, next, line);
-        for (int k = 0; k < 4; k++)
-            if (rows.there[k]) strongest_of_row(g, element(g, rows.z[k], rows.y[k]), strongest + k * g->n[0]);
+        const int full = halved[0] && rows.there[0] && rows.there[1] && rows.there[2] && rows.there[3];
+        int32_t *row[4];
+        for (int k = 0; k < 4; k++) {
+            if (!rows.there[k]) continue;
+            row[k] = g->part + (rows.z[k] * g->n[1] + rows.y[k]) * g->n[0];
+            float *const own = strongest + k * size;
+            const float *const south = k & 1 ? own - size : own, *const below = k & 2 ? own - 2 * size : own;
+            strongest_of_row(g, element(g, rows.z[k], rows.y[k]), own);
+            joined_of_row(g, element(g, rows.z[k], rows.y[k]), w->share, own, south, below, holds + k * size);
+        }
         for (int64_t bx = 0; bx < next[0]; bx++) {
             block_cells c;
             float most[8];
+            int32_t held[8];
             int number[8];
+            if (full && 2 * bx + 1 < g->n[0]) { /* cell q is joined along the axes of its bits in most blocks */
+                int32_t all = 7;
+                for (int q = 1; q < 8; q++) all &= holds[(q >> 1) * size + 2 * bx + (q & 1)] | ~q;
+                if (all == 7) {
+                    for (int q = 0; q < 8; q++) row[q >> 1][2 * bx + (q & 1)] = 0;
+                    first[line * next[0] + bx + 1] = 1;
+                    continue;
+                }
+            }
             cells_of(g, &rows, halved[0], bx, &c);
-            for (int i = 0; i < c.count; i++) most[i] = strongest[c.row[i] * g->n[0] + c.x[i]];
-            first[line * next[0] + bx + 1] = divide_block(g, step, &c, most, w->share, w->follows, number);
+            for (int i = 0; i < c.count; i++) {
+                most[i] = strongest[c.row[i] * size + c.x[i]];
+                held[i] = holds[c.row[i] * size + c.x[i]];
+            }
+            first[line * next[0] + bx + 1] = divide_block(g, step, &c, most, held, w->follows, number);
             for (int i = 0; i < c.count; i++) g->part[c.cell[i]] = number[i];
         }
     }
@@ -128,7 +157,8 @@ static void number_part(void *arguments, int number) {
     }
 }
 
-/* As dcdm_parts_divide; part: [cells], -1 for cells without couplings. room: [threads][4][n[0]] */
+/* As dcdm_parts_divide; part: [cells], -1 for cells without couplings. room: [threads][LINE_ROOM][pitch +
+ * ALIGN] */
 int64_t dcdm_parts_grid_divide(const parts_grid *g, const int64_t halved[3], const int64_t next[3], double theta,
                                double follows, int64_t *first, float *room, int threads) {
     const int64_t blocks = next[0] * next[1] * next[2];

@@ -6,6 +6,11 @@
 #include "parts/part_grid.h"
 #include "shared/node_team.h"
 
+/* Of a row of cells: low faces along x, low and high ones along y and z. Rows of numbers that a part has room for: those
+ * of the four rows of a line of blocks, words for the cells of each, and marks of blocks; known to
+ * petsc_dcdm/backends/parts/grid.py. */
+enum { FACES = 5, LINE_ROOM = 4 * (FACES + 1) + 1 };
+
 /* The cells of a block of the next level. */
 typedef struct {
     int count;
@@ -45,6 +50,13 @@ INLINE void cells_of(const parts_grid *g, const line_rows *rows, int64_t half, i
         c->cell[c->count] = row * g->n[0] + x;
         c->at[c->count++] = row * g->pitch + x;
     }
+}
+
+/* Low faces along axis a of VL cells. */
+INLINE vf low_faces(const parts_grid *g, int a, int64_t at) {
+    vu pairs;
+    memcpy(&pairs, (a == 2 ? g->zs : g->xy) + at, sizeof pairs);
+    return (vf)(a == 1 ? pairs & 0xFFFF0000u : pairs << 16);
 }
 
 /* What the parts of a kernel get. */

@@ -3,13 +3,6 @@
 #include "parts/part_cycle.h"
 #include "parts/part_first.h"
 
-/* Low faces along axis a of VL cells. */
-INLINE vf low_faces(const parts_grid *g, int a, int64_t at) {
-    vu pairs;
-    memcpy(&pairs, (a == 2 ? g->zs : g->xy) + at, sizeof pairs);
-    return (vf)(a == 1 ? pairs & 0xFFFF0000u : pairs << 16);
-}
-
 /* One over what conducts, where both sides are one part. */
 INLINE vf way(vf face, const int32_t *part, int64_t apart) {
     return masked(1.0f / face, (face > 0.0f) & (load_places(part) == load_places(part + apart)));
@@ -62,18 +55,20 @@ static NOINLINE void faces_of_row(const parts_grid *g, int a, int64_t halved, in
 typedef struct {
     int length;
     float s;
+    uint8_t latest[6]; /* where what a face of each kind led to is */
     int32_t column[24];
     float value[24];
 } block_part;
 
-INLINE void couple(block_part *p, int32_t q, float w) {
-    int at = 0;
-    while (at < p->length && p->column[at] != q) at++;
-    if (at == p->length) p->column[at] = q, p->value[at] = 0.0f, p->length++;
+INLINE void couple(block_part *p, int face, int32_t q, float w) {
+    int at = p->latest[face];
+    if (at >= p->length || p->column[at] != q) {
+        for (at = 0; at < p->length && p->column[at] != q;) at++;
+        if (at == p->length) p->column[at] = q, p->value[at] = 0.0f, p->length++;
+        p->latest[face] = (uint8_t)at;
+    }
     p->value[at] += w;
 }
-
-enum { FACES = 5 }; /* of a row of cells: low ones along x, low and high ones along y and z */
 
 /* Those of all rows of a line of blocks: to[row][FACES][pitch + ALIGN], for there is one more along x. */
 static void faces_of_line(const parts_grid *g, const int64_t halved[3], const line_rows *rows, float *to) {
@@ -92,6 +87,40 @@ static void faces_of_line(const parts_grid *g, const int64_t halved[3], const li
             faces_of_row(g, a, halved[a], at + step, cell + apart, !odd, here > 0 && here + 2 < g->n[a],
                          own + 2 * a * size);
         }
+    }
+}
+
+/* Where the faces of a cell are in those of its row, and how far the cells behind them: both of each axis in turn. */
+INLINE void neighbours_of(const parts_grid *g, int64_t face[6], int64_t cell[6]) {
+    const int64_t size = g->pitch + ALIGN, apart[3] = {1, g->n[0], g->n[0] * g->n[1]};
+    for (int f = 0; f < 6; f++) {
+        const int a = f >> 1, high = f & 1;
+        face[f] = a ? (2 * a - 1 + high) * size : high;
+        cell[f] = high ? apart[a] : -apart[a];
+    }
+}
+
+/* Which faces of each cell of a row lead to other parts: bit f for face f of neighbours_of. y, z: of the row */
+static NOINLINE void ways_out_of_row(const parts_grid *g, int64_t y, int64_t z, const float *faces, int32_t *to) {
+    const int64_t n = g->n[0], row = z * g->n[1] + y, *const sizes = g->n;
+    const int there[6] = {1, 1, y > 0, y + 1 < sizes[1], z > 0, z + 1 < sizes[2]};
+    const int32_t *part = g->part + row * n;
+    int64_t face[6], cell[6], i = 0;
+    neighbours_of(g, face, cell);
+    /* the vectors of the first and the last row of the grid would reach beyond it */
+    const int64_t vectors = row > 0 && row + 1 < sizes[1] * sizes[2] ? n / VL * VL : 0;
+    for (; i < vectors; i += VL) {
+        const vi own = load_places(part + i);
+        vi bits = {0};
+        for (int f = 0; f < 6; f++)
+            if (there[f])
+                bits |= (load(faces + face[f] + i) > 0.0f) & (load_places(part + i + cell[f]) != own) & (1 << f);
+        memcpy(to + i, &bits, sizeof bits);
+    }
+    for (; i < n; i++) {
+        to[i] = 0;
+        for (int f = 0; f < 6; f++)
+            if (there[f] && faces[face[f] + i] > 0.0f && part[i + cell[f]] != part[i]) to[i] |= 1 << f;
     }
 }
 
@@ -114,15 +143,19 @@ INLINE void couple_whole(const parts_level *next, const int64_t blocks[3], const
     }
 }
 
-/* Whether a block and those beside it have one part each. */
-INLINE int whole_around(const parts_level *next, const int64_t blocks[3], const int64_t at[3], int64_t b) {
-    const int64_t apart[3] = {1, blocks[0], blocks[0] * blocks[1]}, *const first = next->first;
-    int whole = first[b + 1] - first[b] == 1;
-    for (int a = 0; a < 3 && whole; a++) {
-        if (at[a] > 0) whole &= first[b - apart[a] + 1] - first[b - apart[a]] == 1;
-        if (at[a] + 1 < blocks[a]) whole &= first[b + apart[a] + 1] - first[b + apart[a]] == 1;
+/* Whether each block of a line, and those beside it, have one part each. */
+static NOINLINE void whole_around(const parts_level *next, const int64_t blocks[3], int64_t line, uint8_t *whole) {
+    const int64_t n = blocks[0], apart[3] = {1, n, n * blocks[1]}, *const first = next->first + line * n;
+    const int64_t at[3] = {0, line % blocks[1], line / blocks[1]};
+    for (int64_t b = 0; b < n; b++) whole[b] = first[b + 1] - first[b] == 1;
+    for (int64_t b = 1; b < n; b++) whole[b] &= first[b] - first[b - 1] == 1;
+    for (int64_t b = 0; b + 1 < n; b++) whole[b] &= first[b + 2] - first[b + 1] == 1;
+    for (int side = 0; side < 4; side++) {
+        const int a = 1 + (side >> 1), high = side & 1;
+        if (high ? at[a] + 1 == blocks[a] : at[a] == 0) continue;
+        const int64_t *const beside = first + (high ? apart[a] : -apart[a]);
+        for (int64_t b = 0; b < n; b++) whole[b] &= beside[b + 1] - beside[b] == 1;
     }
-    return whole;
 }
 
 INLINE int64_t most_of_line(const parts_grid *g, const int64_t halved[3]) { /* couplings of a line of blocks */
@@ -134,54 +167,65 @@ static void rows_part(void *arguments, int number) {
     const parts_grid *g = &w->g;
     const parts_level *next = &w->to;
     const int64_t *const halved = w->halved, *const blocks = w->next;
-    const int64_t n = g->n[0], apart[3] = {1, n, n * g->n[1]}, lines = blocks[1] * blocks[2], size = g->pitch + ALIGN;
-    {
-        float *const faces = w->room + number * 4 * FACES * size;
-        int64_t to = first_of(lines, number, w->parts) * most_of_line(g, halved);
-        block_part part[8];
-        FOR_PART(line, lines, number, w->parts) {
-            const line_rows rows = rows_of_line(g, halved, blocks, line);
-            faces_of_line(g, halved, &rows, faces);
-            for (int64_t bx = 0; bx < blocks[0]; bx++) {
-                const int64_t b = line * blocks[0] + bx, first = next->first[b], parts = next->first[b + 1] - first;
-                block_cells c;
-                if (!parts) continue;
-                cells_of(g, &rows, halved[0], bx, &c);
-                for (int64_t p = 0; p < parts; p++) part[p].length = 0, part[p].s = 0.0f;
+    const int64_t n = g->n[0], lines = blocks[1] * blocks[2], size = g->pitch + ALIGN;
+    float *const faces = w->room + number * LINE_ROOM * size;
+    int32_t *const out = (int32_t *)(faces + 4 * FACES * size);
+    uint8_t *const whole = (uint8_t *)(out + 4 * size);
+    int64_t to = first_of(lines, number, w->parts) * most_of_line(g, halved), face[6], apart[6];
+    neighbours_of(g, face, apart);
+    FOR_PART(line, lines, number, w->parts) {
+        const line_rows rows = rows_of_line(g, halved, blocks, line);
+        const int full = halved[0] && rows.there[0] && rows.there[1] && rows.there[2] && rows.there[3];
+        const int32_t *part_of[4];
+        const uint32_t *zs[4];
+        faces_of_line(g, halved, &rows, faces);
+        for (int k = 0; k < 4; k++) {
+            if (!rows.there[k]) continue;
+            part_of[k] = g->part + (rows.z[k] * g->n[1] + rows.y[k]) * n;
+            zs[k] = g->zs + element(g, rows.z[k], rows.y[k]);
+            ways_out_of_row(g, rows.y[k], rows.z[k], faces + k * FACES * size, out + k * size);
+        }
+        whole_around(next, blocks, line, whole);
+        for (int64_t bx = 0; bx < blocks[0]; bx++) {
+            const int64_t b = line * blocks[0] + bx, first = next->first[b], parts = next->first[b + 1] - first;
+            const int64_t x = bx * (1 + halved[0]), x_end = least(x + 1 + halved[0], n);
+            block_part part[8];
+            if (!parts) continue;
+            for (int64_t p = 0; p < parts; p++) {
+                part[p].length = 0, part[p].s = 0.0f;
+                memset(part[p].latest, 0, sizeof part[p].latest);
+            }
+            const int simple = full && x_end - x == 2 && whole[bx];
+            if (simple) {
                 const int64_t place[3] = {bx, line % blocks[1], line / blocks[1]};
-                const int whole = c.count == 8 && whole_around(next, blocks, place, b);
-                if (whole) {
-                    for (int i = 0; i < 8; i++) part[0].s += g->part[c.cell[i]] < 0 ? 0.0f : upper(g->zs[c.at[i]]);
-                    couple_whole(next, blocks, place, b, faces + c.x[0], size, part);
-                }
-                for (int i = 0; i < c.count && !whole; i++) {
-                    const int32_t *const own = g->part + c.cell[i];
-                    if (*own < 0) continue;
-                    block_part *const p = part + (*own - first);
-                    const float *const of = faces + c.row[i] * FACES * size + c.x[i];
-                    p->s += upper(g->zs[c.at[i]]);
-                    for (int face = 0; face < 6; face++) {
-                        const int a = face >> 1, high = face & 1;
-                        const float value = a ? of[(2 * a - 1 + high) * size] : of[high];
-                        if (!(value > 0.0f)) continue;
-                        const int32_t q = own[high ? apart[a] : -apart[a]];
-                        if (q != *own) couple(p, q, value);
+                couple_whole(next, blocks, place, b, faces + x, size, part);
+            }
+            for (int k = 0; k < 4; k++) {
+                for (int64_t i = x; i < x_end && rows.there[k]; i++) {
+                    const int32_t own = part_of[k][i];
+                    if (own < 0) continue;
+                    block_part *const p = part + (own - first);
+                    p->s += upper(zs[k][i]);
+                    const float *const of = faces + k * FACES * size + i;
+                    for (uint32_t bits = simple ? 0 : (uint32_t)out[k * size + i]; bits; bits &= bits - 1) {
+                        const int f = __builtin_ctz(bits);
+                        couple(p, f, part_of[k][i + apart[f]], of[face[f]]);
                     }
                 }
-                for (int64_t p = 0; p < parts; p++) {
-                    next->row[first + p + 1] = part[p].length;
-                    next->s[first + p] = part[p].s;
-                    next->block[first + p] = (int32_t)b;
-                    for (int e = 0; e < part[p].length; e++, to++)
-                        next->column[to] = part[p].column[e], next->value[to] = part[p].value[e];
-                }
+            }
+            for (int64_t p = 0; p < parts; p++) {
+                next->row[first + p + 1] = part[p].length;
+                next->s[first + p] = part[p].s;
+                next->block[first + p] = (int32_t)b;
+                for (int e = 0; e < part[p].length; e++, to++)
+                    next->column[to] = part[p].column[e], next->value[to] = part[p].value[e];
             }
         }
     }
 }
 
 /* Rows of the next level from the parts of the cells; s, block. There is room for 6 couplings of each cell of each
- * line of blocks, were they whole. room: [threads][4][FACES][pitch + ALIGN] */
+ * line of blocks, were they whole. room: [threads][LINE_ROOM][pitch + ALIGN] */
 void dcdm_parts_grid_rows(const parts_grid *g, const int64_t halved[3], const parts_level *next, float *room,
                           int threads) {
     /* of a flat grid the next level is (x, y, 1) where g is (x, 1, y) */
@@ -191,9 +235,6 @@ void dcdm_parts_grid_rows(const parts_grid *g, const int64_t halved[3], const pa
     memcpy(w.halved, halved, sizeof w.halved);
     memcpy(w.next, blocks, sizeof w.next);
     dcdm_run(rows_part, &w, sizeof w, threads);
-    parts_begin_rows(next);
-    for (int t = 1; t < threads; t++) { /* what each part has */
-        const int64_t begin = first_of(lines, t, threads), end = first_of(lines, t + 1, threads);
-        parts_move_rows(next, next->first[begin * blocks[0]], next->first[end * blocks[0]], begin * most);
-    }
+    const written_rows written = {.l = *next, .lines = lines, .blocks = blocks[0], .most = most, .parts = threads};
+    parts_join_rows(&written);
 }

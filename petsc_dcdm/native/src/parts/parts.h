@@ -61,18 +61,18 @@ static inline double parts_share_seen(const int64_t *bins) {
     return total && b < PARTS_BINS - 1 ? exp2(-(b + 0.5) / 4.0) : 0.0;
 }
 
-/* Where rows begin, from how long they are, which is at row[i + 1]. */
-static inline void parts_begin_rows(const parts_level *l) {
-    l->row[0] = 0;
-    for (int64_t i = 0; i < l->n; i++) l->row[i + 1] += l->row[i];
-}
+/* Where the parts of a kernel have written the rows of a level: each those of its share of `lines` lines of `blocks`
+ * blocks, one behind the other. The first part begins at 0; part t at room[its first unknown], or without room at `most`
+ * for each line before. */
+typedef struct {
+    parts_level l;
+    int64_t lines, blocks, most;
+    const int64_t *room;
+    int parts;
+} written_rows;
 
-/* The rows of unknowns [i, end), which lie one behind the other at `from`, to where they begin. */
-static inline void parts_move_rows(const parts_level *l, int64_t i, int64_t end, int64_t from) {
-    const size_t count = (size_t)(l->row[end] - l->row[i]);
-    memmove(l->column + l->row[i], l->column + from, count * sizeof *l->column);
-    memmove(l->value + l->row[i], l->value + from, count * sizeof *l->value);
-}
+/* All rows one behind the other, from how long they are, which is at row[i + 1]. */
+void parts_join_rows(const written_rows *written);
 
 /* All unknowns i of those blocks; `in` is the block of i. */
 #define PARTS_FOR(l, from, to, i, in) \

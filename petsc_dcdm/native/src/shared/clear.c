@@ -1,4 +1,4 @@
-/* Memory that is zeroed by all parts. */
+/* Memory that is zeroed, and numbers that are scaled, by all parts. */
 #include <string.h>
 
 #include "shared/node_team.h"
@@ -19,4 +19,21 @@ static void fill_part(void *arguments, int part) {
 void dcdm_clear(void *begin, int64_t bytes, int threads) {
     filling f = {begin, bytes, threads};
     dcdm_run(fill_part, &f, sizeof f, threads);
+}
+
+typedef struct {
+    double *values, factor;
+    int64_t count;
+    int parts;
+} scaling;
+
+static void scale_part(void *arguments, int part) {
+    const scaling *s = arguments;
+    double *restrict const values = s->values;
+    FOR_PART(i, s->count, part, s->parts) values[i] *= s->factor;
+}
+
+void dcdm_scale(double *values, int64_t count, double factor, int threads) {
+    scaling s = {values, factor, count, threads};
+    dcdm_run(scale_part, &s, sizeof s, threads);
 }

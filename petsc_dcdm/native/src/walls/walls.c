@@ -9,6 +9,7 @@
  */
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "packed.h"
 #include "shared/node_team.h"
@@ -83,40 +84,77 @@ static int soft_grains(const double strongest[64], uint64_t living, const uint64
     return 1;
 }
 
+enum { PATCH = 64, BESIDE = 16, LANES = 8 }; /* cells of a patch; how far their neighbours are from them at most */
+
+/* LANES cells of a patch, and a bit for each of those of some comparison. */
+typedef double cell_values __attribute__((vector_size(8 * LANES)));
+typedef int64_t cell_bits __attribute__((vector_size(8 * LANES)));
+
+static inline cell_values values_at(const double *p) {
+    cell_values v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline cell_values chosen(cell_bits mask, cell_values a, cell_values b) {
+    return (cell_values)(((cell_bits)a & mask) | ((cell_bits)b & ~mask));
+}
+
+static inline cell_values larger_of(cell_values a, cell_values b) { return chosen(a > b, a, b); }
+
+static inline uint64_t any_lane(cell_bits v) {
+    return (uint64_t)(((v[0] | v[1]) | (v[2] | v[3])) | ((v[4] | v[5]) | (v[6] | v[7])));
+}
+
+/* Low faces of some cells of a row from `cell` on. */
+static inline void take_faces(const walls_grid *g, int axis, int64_t cell, int64_t from, int64_t to, double *face) {
+    if (!g->cells) {
+        const double *const w = g->face[axis] + cell;
+        if (!from) face[0] = w[0];
+        face[1] = w[1], face[2] = w[2]; /* of a patch there are three cells at least */
+        if (to > 3) face[3] = w[3];
+        return;
+    }
+    for (int64_t i = from; i < to; i++) face[i] = low_face(g, axis, cell + i);
+}
+
 /* 0: no living cell, 1: whole, 2: torn; (x, y, z) is the first cell of the block, padded. */
 static int look(const walls_grid *g, int64_t x, int64_t y, int64_t z) {
     static const int step[3] = {1, 4, 16};
-    double face[3][64], strongest[64] = {0.0};
+    double face[3][PATCH + BESIDE] = {{0.0}}, room[BESIDE + PATCH] = {0.0}, *const strongest = room + BESIDE;
     const int64_t px = block_end(g, 0, x) - x + 2, py = block_end(g, 1, y) - y + 2, pz = block_end(g, 2, z) - z + 2;
+    uint64_t open[3], ajar[3], inner = 0;
     for (int64_t k = 0; k < pz; k++)
-        for (int64_t j = 0; j < py; j++)
-            for (int64_t i = 0; i < px; i++) {
-                const int at = (int)(16 * k + 4 * j + i);
-                const int64_t inside[3] = {i, j, k};
-                for (int axis = 0; axis < 3; axis++) {
-                    /* the lowest faces lead out of the patch */
-                    const double w = inside[axis] ? conductance(g, axis, x + i - 1, y + j - 1, z + k - 1) : 0.0;
-                    face[axis][at] = w;
-                    strongest[at] = larger(strongest[at], w);
-                    if (w > 0.0) strongest[at - step[axis]] = larger(strongest[at - step[axis]], w);
-                }
-            }
-    uint64_t open[3] = {0, 0, 0}, ajar[3] = {0, 0, 0}, living = 0;
-    for (int64_t k = 0; k < pz; k++)
-        for (int64_t j = 0; j < py; j++)
-            for (int64_t i = 0; i < px; i++) {
-                const int at = (int)(16 * k + 4 * j + i);
-                for (int axis = 0; axis < 3; axis++) {
-                    const double w = face[axis][at];
-                    if (w <= 0.0) continue;
-                    const double a = strongest[at], b = strongest[at - step[axis]];
-                    open[axis] |= (uint64_t)(w >= g->weak * larger(a, b)) << at;
-                    ajar[axis] |= (uint64_t)(w >= g->weak * (a < b ? a : b)) << at;
-                }
-                if (i && j && k && i + 1 < px && j + 1 < py && k + 1 < pz && strongest[at] > 0.0)
-                    living |= (uint64_t)1 << at;
-            }
+        for (int64_t j = 0; j < py; j++) {
+            const int64_t at = 16 * k + 4 * j, cell = (z + k - 1) * g->pitch_z + (y + j - 1) * g->pitch_y + x - 1;
+            /* the lowest faces lead out of the patch */
+            take_faces(g, 0, cell, 1, px, face[0] + at);
+            if (j) take_faces(g, 1, cell, 0, px, face[1] + at);
+            if (k) take_faces(g, 2, cell, 0, px, face[2] + at);
+            if (j && k && j + 1 < py && k + 1 < pz) inner |= (((uint64_t)1 << (px - 2)) - 1) << (at + 1);
+        }
+    const cell_bits one_each = {1, 2, 4, 8, 16, 32, 64, 128};
+    cell_bits some = {0};
+    for (int at = 0; at < 16 * pz; at += LANES) {
+        cell_values most = {0.0};
+        for (int axis = 0; axis < 3; axis++)
+            most = larger_of(most, larger_of(values_at(face[axis] + at), values_at(face[axis] + at + step[axis])));
+        memcpy(strongest + at, &most, sizeof most);
+        some |= (most > 0.0) & (one_each << at);
+    }
+    const uint64_t living = any_lane(some) & inner;
     if (!living) return 0;
+    for (int axis = 0; axis < 3; axis++) {
+        cell_bits open_here = {0}, ajar_here = {0};
+        for (int at = 0; at < 16 * pz; at += LANES) {
+            const cell_values w = values_at(face[axis] + at), a = values_at(strongest + at);
+            const cell_values b = values_at(strongest + at - step[axis]);
+            const cell_bits less = a < b, there = (w > 0.0) & (one_each << at);
+            open_here |= there & (w >= g->weak * chosen(less, b, a));
+            ajar_here |= there & (w >= g->weak * chosen(less, a, b));
+        }
+        open[axis] = any_lane(open_here), ajar[axis] = any_lane(ajar_here);
+    }
     const uint64_t one = flood(living & -living, open), rest = living & ~one;
     if (!rest) return 1;
     const uint64_t other = flood(rest & -rest, open);
