@@ -332,5 +332,5 @@ class CpuHierarchy:
             fill_x.finish()
             target = direction if direction and i == 0 else stages[i].y.address
             self._run(k.dcdm_up, *self._from(i), 1, None, 0.0, None, 0.0, target)
-        if out:
+        if out is not None:
             self._run(k.dcdm_unload, self._finest, out, scale_out, self._threads)
