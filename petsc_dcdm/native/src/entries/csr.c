@@ -215,10 +215,10 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
                 report->extra += common->cell & HAS_S ? same : 0;
                 count_small(report, common->small_sum, same);
             }
-            const int64_t known =
-                kinds && !uncoupled && !same ? write_known(m, out, report, seen, r, to, i, longest, inside) : 0;
-            r += uncoupled + same + known; /* cells are 0 before */
-            if (uncoupled + same + known) continue;
+            int64_t rows = uncoupled + same; /* cells are 0 before */
+            if (kinds && !rows) rows = write_known(m, out, report, seen, r, to, i, longest, inside);
+            r += rows;
+            if (rows) continue;
         }
         int n = 0, regular = 0; /* the last rows are as others may be: 1; those that come next are common ones: -1 */
         while (n < longest && !regular && (!m->cell || m->cell[r + n] == cell + n)) {
