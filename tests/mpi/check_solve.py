@@ -83,7 +83,7 @@ def test_fluid_cells_only_in_any_order_and_uneven_parts():
 
 def test_boxes_of_active_cells_have_as_many_rows_as_each_other():
     """A shallow pool, and a column that fills a corner of it up to the top."""
-    shape, plan = (64, 24, 24), ((0, 1, 2), (0, 1, 2))
+    shape, plan = (64, 24, 24), ((0, 1, 2),)
     active = np.zeros(shape, bool)
     active[:20], active[:, :8, :8] = True, True
     cells = np.flatnonzero(active)

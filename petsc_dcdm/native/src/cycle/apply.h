@@ -84,9 +84,9 @@ INLINE int any_extra(const uint16_t *p, int64_t n) {
 }
 
 static NOINLINE vd extra_of(const dcdm_operator *a, vl code) {
-    vd s = {0};
+    double s[VD];
     for (int t = 0; t < VD; t++) s[t] = a->s_value[code[t] >> 3 * CODE_BITS];
-    return s;
+    return load_double(s);
 }
 
 /* Those of FEW values that the lowest bits tell. */
@@ -94,9 +94,9 @@ INLINE vd one_of(const double *few, vl code) {
 #if defined(__AVX512F__)
     return (vd)_mm512_permutexvar_pd((__m512i)code, _mm512_loadu_pd(few));
 #else
-    vd v = {0};
+    double v[VD];
     for (int t = 0; t < VD; t++) v[t] = few[code[t] & (FEW - 1)];
-    return v;
+    return load_double(v);
 #endif
 }
 

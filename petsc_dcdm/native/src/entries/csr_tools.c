@@ -265,8 +265,8 @@ INLINE void add_beside(beside *known, int *count, int64_t cell, double coupling,
 }
 
 /* The same in the rows that couple to Dirichlet rows of other ranks, from b on: all that Dirichlet rows add to them, in
- * the order of the cells, as one rank takes it off. Everything is in the order of the rows; `cell`: of each in the whole
- * grid; ghost_x: x in the ghost columns. */
+ * the order of the cells, as one rank takes it off. Everything is in the order of the rows; `cell`: of each in the
+ * whole grid; ghost_x: x in the ghost columns. */
 void dcdm_csr_without_ghosts(const csr_matrix *m, const int64_t *cell, const double *ghost_x, const double *x,
                              const double *b, double *to, int threads) {
     const int wide = (int)m->wide;

@@ -14,9 +14,9 @@ enum { SLICE = 16 }; /* rows that are worked on together; arrays of a stage reac
 enum { WINDOW = 1024 }; /* rows that are sorted among themselves, by their lengths */
 
 /* (A x)_i = s_i x_i + sum over its row of value (x_i - x_j). Rows lie in slices of as many couplings each, shorter ones
- * are coupled to themselves with 0, and what single rows have beyond that is the slice's rest. Values are bfloat16, which
- * is enough as it is on the grid: then a coupling is one word, of its value and of how far its column is from the first
- * one of the window, if all are that near. A pass over a large stage takes the time of what it reads. */
+ * are coupled to themselves with 0, and what single rows have beyond that is the slice's rest. Values are bfloat16,
+ * which is enough as it is on the grid: then a coupling is one word, of its value and of how far its column is from the
+ * first one of the window, if all are that near. A pass over a large stage takes the time of what it reads. */
 typedef struct {
     int64_t n;
     int64_t *slice;       /* [slices + 1] where each begins in `word`: */

@@ -6,8 +6,8 @@
 #include "parts/part_grid.h"
 #include "shared/node_team.h"
 
-/* Of a row of cells: low faces along x, low and high ones along y and z. Rows of numbers that a part has room for: those
- * of the four rows of a line of blocks, words for the cells of each, and marks of blocks; known to
+/* Of a row of cells: low faces along x, low and high ones along y and z. Rows of numbers that a part has room for:
+ * those of the four rows of a line of blocks, words for the cells of each, and marks of blocks; known to
  * petsc_dcdm/backends/parts/grid.py. */
 enum { FACES = 5, LINE_ROOM = 4 * (FACES + 1) + 1 };
 

@@ -33,8 +33,8 @@ typedef struct {
 
 INLINE int64_t windows(const parts_level *l) { return (l->n + WINDOW - 1) / WINDOW; }
 
-/* The first of the columns of the window [from, end), itself included, wherever in their windows their places are; -1 if
- * they are far apart. */
+/* The first of the columns of the window [from, end), itself included, wherever in their windows their places are; -1
+ * if they are far apart. */
 static int32_t base_of(const parts_level *l, int64_t from, int64_t end) {
     int32_t first = (int32_t)from, last = (int32_t)from;
     for (int64_t e = l->row[from]; e < l->row[end]; e++) {

@@ -32,7 +32,8 @@ typedef struct {
  * begins with the meeting, which is filled in here. */
 void dcdm_run_together(part_function *function, void *arguments, size_t size, int parts);
 
-/* All parts of a piece of work, as many as a team has threads, from the one who leads it, whether others serve or not. */
+/* All parts of a piece of work, as many as a team has threads, from the one who leads it, whether others serve or
+ * not. */
 void dcdm_team_run(struct dcdm_team *team, part_function *function, void *arguments, size_t size);
 
 /* Returns when all parts have come here. What any has written before, all may read after it. */
