@@ -21,9 +21,16 @@ from petsc_dcdm.poisson.assemble import assemble
 from petsc_dcdm.poisson.pockets import seal_pockets
 
 
-def memory(key):  # MB
-    lines = Path("/proc/self/status").read_text().splitlines()
+def memory(key, file="status"):  # MB
+    lines = Path("/proc/self", file).read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
+
+
+def of_others():  # pages that ranks share, but for this rank's part of them: any rank may come to work on any of them
+    MPI.COMM_WORLD.barrier()
+    found = memory("RssShmem") - memory("Pss_Shmem", "smaps_rollup")
+    MPI.COMM_WORLD.barrier()
+    return found
 
 
 def start_peak():
@@ -49,7 +56,7 @@ def solve(shape):
     ksp.setTolerances(rtol=1e-6)
     ksp.solve(b, x)
     assert ksp.getConvergedReason() > 0
-    peaks.append(memory("VmHWM") - imports)
+    peaks.append(memory("VmHWM") - imports - of_others())
     ksp.destroy()
     system.destroy()
     return peaks
