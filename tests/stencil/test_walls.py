@@ -165,6 +165,18 @@ def test_in_the_plane_a_level_tears_hardly_any_cells():
         assert keep_walls(faces, layout, plan, (1.0, 1.0, 1.0), 2.5, 1)[0] == (kept,)
 
 
+def test_where_coefficients_jump_the_first_level_tears_few_cells():
+    """Those beside a wall that lets nothing through do no harm, nor do a few."""
+    plan = (ALL,)
+    for cells, through, kept in [(128, 0.0, ALL), (128, 1e-4, (1, 2)), (64, 1e-4, ALL)]:
+        shape = (cells // 2, cells, cells)
+        w, _ = conductances(shape)
+        w[0][: cells // 8, cells // 16 : 7 * cells // 16, cells // 2 - 1] = through
+        faces, layout = [padded(face) for face in w], SerialLayout(shape, plan)
+        assert 0.0005 < _Faces(faces, 1).torn_share(ALL, layout) < 0.002
+        assert keep_walls(faces, layout, plan, (1.0, 1.0, 1.0), 2.5, 1)[0] == (kept,)
+
+
 def test_jumps_are_left_before_cells_are_as_large_as_bodies():
     """Blocks of 4 cells, soft or a thousand times stiffer: the 16^3 level has a cell per body, the one before resolves
     them. A uniform medium keeps its plan.
