@@ -28,6 +28,7 @@ from petsc_dcdm.grid.scaling import power_of_two
 from petsc_dcdm.grid.shape import Periodic, Shape, size_text
 from petsc_dcdm.native.binding import declared
 from petsc_dcdm.native.build import library
+from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows, read, row_reader
@@ -262,12 +263,13 @@ def sign_and_scale(rows: CsrRows | NumpyRows, comm: MPI.Intracomm) -> tuple[floa
 
 def scaled(kind: type, arrays: list[np.ndarray], factor: float, team: Workers, threads: int) -> None:
     """Arrays (C-contiguous, of the team's memory) times a number, by all who work on them. Collective on the team."""
-    for array in arrays:
-        if kind is CsrRows:
-            scale = declared(library(), {"dcdm_scale": (None, [c_void_p, c_int64, c_double, c_int])}).dcdm_scale
-            team.do(scale, array.ctypes.data, array.size, factor, team.threads or threads)
-        else:
+    if kind is not CsrRows:
+        for array in arrays:
             array *= factor
+        return
+    scale = declared(library(), {"dcdm_scale": (None, [c_void_p, c_int64, c_double, c_int])}).dcdm_scale
+    for array in arrays:
+        team.do(scale, address_of(array), array.size, factor, team.threads or threads)
 
 
 def range_factor(least: float, largest: float, scale: float) -> float:

@@ -96,7 +96,7 @@ def keep_walls(
     """
     level = _Faces(w, threads, team)
     exchanged: Sequence[np.ndarray] = [w.cells] if isinstance(w, PackedStencil) else w
-    strength, few = list(mean_w), _few_torn(layout)
+    strength, few = list(mean_w), TORN_LIMIT_FLAT if layout.global_shape[0] == 1 else TORN_LIMIT
     kept: list[tuple[int, ...]] = []
     whole, box = layout.global_shape, (layout.shape, layout.offset)
     for planned in plan:
@@ -113,10 +113,9 @@ def keep_walls(
             break
         if level.faces and not most_agree(level.strong_cells, planned, threshold, box[1], whole, layout):
             break
-        coarse_shape, _ = coarse_box(whole, (0, 0, 0), planned)
-        limit = max(TORN_LIMIT_JUMPS, TORN_CELLS_JUMPS / prod(coarse_shape))
-        if not level.faces or kept or not limit < torn <= few or not _jumps(level, layout):
-            limit = few
+        limit, fewer = few, max(TORN_LIMIT_JUMPS, TORN_CELLS_JUMPS / prod(coarse_box(whole, (0, 0, 0), planned)[0]))
+        if level.faces and not kept and fewer < torn <= few and _jumps(level, layout):
+            limit = fewer
         axes = planned if torn <= limit else _untorn(level, planned, strength, layout, threshold, limit)
         if not axes:
             break
@@ -132,10 +131,6 @@ def keep_walls(
     if len(kept) < 2:
         return tuple(kept), 1
     return tuple(kept), VISITS_AT_WALLS if len(kept) < len(plan) and not _jumps(level, layout) else VISITS
-
-
-def _few_torn(layout: Layout) -> float:
-    return TORN_LIMIT_FLAT if layout.global_shape[0] == 1 else TORN_LIMIT
 
 
 def _jumps(level: _Faces, layout: Layout) -> bool:
