@@ -26,7 +26,7 @@ class Blocks:
     there are fewer, which is another kernel to a compiler but not to an interpreter.
     """
 
-    cycle: int = 512
+    cycle: int = 256
     network: int = 64
     outer: int = 256
     sums: int = 2048
@@ -40,9 +40,14 @@ class Blocks:
 
     def tiling(self, shape: Sequence[int], block: int) -> Tiling:
         """How the cells of a box (nz, ny, nx) are shared out among blocks of that size."""
-        if self.fit:
-            block = min(block, max(16, 1 << (prod(shape) - 1).bit_length()))
-        return tiling(shape, block)
+        return tiling(shape, self._fitting(prod(shape), block))
+
+    def columns(self, shape: Sequence[int]) -> Columns:
+        """How the columns of a box (nz, ny, nx) are shared out in the outer steps."""
+        return columns(shape, self._fitting(prod(shape[1:]), self.outer), self.sums)
+
+    def _fitting(self, cells: int, block: int) -> int:
+        return min(block, max(16, 1 << (cells - 1).bit_length())) if self.fit else block
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,30 @@ def tiling(shape: Sequence[int], block: int) -> Tiling:
     bz = block.bit_length() - 1 - bx - by
     sizes = zip(shape, (bz, by, bx), strict=True)
     return Tiling(block, bx, by, prod(-(-int(n) >> b) if n else 0 for n, b in sizes))
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Tiles in the plane, 2^bx columns along x in each, which programs walk through along z, `planes` cells at a time."""
+
+    block: int
+    bx: int
+    tiles: int
+    planes: int
+    walks: int
+
+
+def columns(shape: Sequence[int], block: int, programs: int) -> Columns:
+    """For a box (nz, ny, nx). Walks are as long as leaves one for every program, but no shorter than 8 planes: the
+    first plane of a walk is read twice.
+    """
+    nz, ny, nx = (int(n) for n in shape)
+    log = block.bit_length() - 1
+    bx = min(log, 6, max(0, nx - 1).bit_length())
+    bx = max(bx, log - max(0, ny - 1).bit_length())
+    tiles = -(-nx >> bx) * -(-ny >> log - bx)
+    planes = min(32, max(8, tiles * nz // programs))
+    return Columns(block, bx, tiles, planes, tiles * -(-nz // planes))
 
 
 @dataclass

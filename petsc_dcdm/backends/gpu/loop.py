@@ -79,8 +79,8 @@ class GpuLoop:
         self._before = torch.zeros(self._slots * self._level.pitch, dtype=torch.float64, device=device)
         self._state = torch.zeros(_SLOTS + 3 * self._slots, dtype=torch.float64, device=device)
         self._count = 4 + 2 * history
-        tiles = self._network.blocks.tiling(self._level.shape, self._network.blocks.outer)
-        self._tiles, self._programs = tiles, max(1, min(tiles.tiles, self._network.blocks.sums))
+        self._columns = self._network.blocks.columns(self._level.shape)
+        self._programs = max(1, min(self._columns.walks, self._network.blocks.sums))
         self._sums = torch.zeros(self._count * self._programs, dtype=torch.float64, device=device)
         self._totals = torch.zeros(self._count, dtype=torch.float64, device=device)
         self._report = torch.zeros(3, dtype=torch.float64, pin_memory=device.type == "cuda")
@@ -120,12 +120,12 @@ class GpuLoop:
         return self._true
 
     def _arguments(self) -> tuple[Any, ...]:
-        """Of every kernel that multiplies by the matrix, from its stencil to the tiles."""
-        o, tiles = self._operator, self._tiles
-        return (*o.stencil, o.factor, o.own, *self._level.grid, tiles.bx, tiles.by, tiles.tiles)
+        """Of every kernel that multiplies by the matrix, from its stencil to the columns."""
+        o, columns = self._operator, self._columns
+        return (*o.stencil, o.factor, o.own, *self._level.grid, columns.bx, columns.tiles, columns.planes)
 
     def _constants(self) -> dict[str, Any]:
-        return {"PACKED": self._operator.packed, "BLOCK": self._tiles.block}
+        return {"PACKED": self._operator.packed, "BLOCK": self._columns.block, "num_warps": 8}
 
     def _stencil(self) -> list[torch.Tensor]:
         """The arrays of the matrix that a pass over the grid reads."""

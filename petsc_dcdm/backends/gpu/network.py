@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -47,15 +48,11 @@ def pack_network(
     w = {name: torch.from_numpy(np.ascontiguousarray(a, np.float32)) for name, a in weights.items()}
     channels, hidden, fields = w["conv.bias"].shape[0], w["hidden.bias"].shape[0], w["log_c"].shape[0]
     rooms = _room(channels), _room(hidden), _room(fields)
-    kernels = []
-    for odd in product(*[(0, 1) if axis in axes else (0,) for axis in (2, 1, 0)]):  # x fastest
-        turned = oriented_weights(w["conv.weight"], axes, tuple(2 - i for i in range(3) if odd[i]))
-        rows = turned.permute(2, 3, 4, 1, 0).reshape(9, 24, channels)
-        kernels.append(torch.nn.functional.pad(rows, (0, rooms[0] - channels, 0, TAPS - 24)))
+    kernels = _turned(w["conv.weight"].numpy().tobytes(), channels, rooms[0], axes)
     bias = w["conv.bias"] + sum((w["conv.flags"][a] for a in axes), torch.zeros(channels))
     base = torch.tensor(base_fields(fields - 4, axes, global_shape)) * torch.exp(w["log_c"])
     tensors = (
-        torch.stack(kernels),
+        kernels,
         _filled(bias, rooms[0]),
         _filled(w["hidden.weight"].T, rooms[0], rooms[1]),
         _filled(w["hidden.bias"], rooms[1]),
@@ -65,6 +62,20 @@ def pack_network(
     )
     sizes = dict(zip(("CHANNELS", "HIDDEN", "FIELDS"), rooms, strict=True))
     return PackedNetwork(tuple(t.contiguous().to(device) for t in tensors), sizes, len(kernels))
+
+
+@lru_cache(maxsize=16)
+def _turned(weight: bytes, channels: int, room: int, axes: Axes) -> torch.Tensor:
+    """The 3x3x3 kernel as each place in a coarse cell sees it, (turns, 9, TAPS, room). (Kept: they are the same in every
+    set-up, and a level's take longer to make than the level.)
+    """
+    kernel = torch.frombuffer(bytearray(weight), dtype=torch.float32).view(channels, 8, 3, 3, 3)
+    turns = []
+    for odd in product(*[(0, 1) if axis in axes else (0,) for axis in (2, 1, 0)]):  # x fastest
+        turned = oriented_weights(kernel, axes, tuple(2 - i for i in range(3) if odd[i]))
+        rows = turned.permute(2, 3, 4, 1, 0).reshape(9, 24, channels)
+        turns.append(torch.nn.functional.pad(rows, (0, room - channels, 0, TAPS - 24)))
+    return torch.stack(turns)
 
 
 def _filled(a: torch.Tensor, *sizes: int) -> torch.Tensor:

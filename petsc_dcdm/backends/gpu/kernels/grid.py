@@ -33,6 +33,14 @@ def cells_of(tile, nx, ny, bx, by, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def column_of(tile, nx, bx, BLOCK: tl.constexpr):
+    """The coordinates x, y of the columns of cells of a tile in the plane; tiles are numbered x fastest."""
+    lane = tl.arange(0, BLOCK)
+    across = (nx + (1 << bx) - 1) >> bx
+    return ((tile % across) << bx) + (lane & ((1 << bx) - 1)), (tile // across) * (BLOCK >> bx) + (lane >> bx)
+
+
+@triton.jit
 def below(i, n, ring):
     """The coordinate before, and whether there is such a cell.
 

@@ -1,7 +1,8 @@
 """The steps of the method in double precision: sums over the grid, what follows from them, and the moves of x and r.
 
-Sums are taken in two stages, over the tiles of a program and over the programs, whose number does not depend on the
-device: the same numbers every time. All scalars stay on the device, in `state`:
+A program walks along z through columns of cells, tile after tile of them and `planes` cells at a time, and keeps what
+it has of three planes: two of six neighbours are there already. Sums are taken in two stages, over what a program walks
+through and over the programs, whose number does not depend on the device: the same numbers every time. All scalars stay on the device, in `state`:
 
     norm, energy, slope    what a step reports: |r|, d . A d, r . d
     ok, alpha, mean, unit  whether there is a direction; how far; the mean of it on active cells, where that counts;
@@ -12,14 +13,14 @@ device: the same numbers every time. All scalars stay on the device, in `state`:
 import triton
 import triton.language as tl
 
-from petsc_dcdm.backends.gpu.kernels.grid import around, cells_of, place, product, stencil, values
+from petsc_dcdm.backends.gpu.kernels.grid import above, below, column_of, place, product, stencil
 
 NORM, ENERGY, SLOPE, OK, ALPHA, MEAN, UNIT = (tl.constexpr(i) for i in range(7))
 BETA = tl.constexpr(7)
 SLOTS = tl.constexpr(16)
 """Where in the state the slots begin, three numbers each."""
 
-_SHAPE = ["nx", "ny", "nz", "px", "py", "pz", "bx", "by", "tiles", "turn"]
+_SHAPE = ["nx", "ny", "nz", "px", "py", "pz", "bx", "tiles", "planes", "turn"]
 
 
 @triton.jit
@@ -29,71 +30,92 @@ def slot_of(turn, age: tl.constexpr, HISTORY: tl.constexpr):
 
 
 @triton.jit
-def _mine(own, x, y, z):
-    """Whether cells are of this rank's box; own: begin and end along x, y, z."""
-    return (
-        (x >= tl.load(own)) & (x < tl.load(own + 1)) & (y >= tl.load(own + 2)) & (y < tl.load(own + 3))
-        & (z >= tl.load(own + 4)) & (z < tl.load(own + 5))
-    )  # fmt: skip
+def _beside(cx, cy, nx, ny, px, py):
+    """Of each neighbour in the plane the coordinate along its axis, and whether it is there."""
+    x0, has_x0 = below(cx, nx, px)
+    x1, has_x1 = above(cx, nx, px)
+    y0, has_y0 = below(cy, ny, py)
+    y1, has_y1 = above(cy, ny, py)
+    return x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1
 
 
 @triton.jit
-def _past(before, state, i, inside, turn, pitch, age: tl.constexpr, HISTORY: tl.constexpr):
-    """A direction of the past; 0 if there is none of that age yet."""
+def _mine(own, flat, x, y):
+    """Which columns are of this rank's box; own: begin and end along x, y, z."""
+    return flat & (x >= tl.load(own)) & (x < tl.load(own + 1)) & (y >= tl.load(own + 2)) & (y < tl.load(own + 3))
+
+
+@triton.jit
+def _past(before, state, turn, pitch, age: tl.constexpr, HISTORY: tl.constexpr):
+    """A direction of the past, and the number of its cells: 0 if there is none of that age yet."""
+    if age >= HISTORY:
+        return before, pitch * 0
     slot = slot_of(turn, age, HISTORY)
-    known = tl.load(state + SLOTS + 3 * slot + 2).to(tl.int32)
-    return tl.load(before + slot.to(tl.int64) * pitch + i, mask=inside & (i < pitch * known), other=0.0)
+    return before + slot.to(tl.int64) * pitch, pitch * tl.load(state + SLOTS + 3 * slot + 2).to(tl.int32)
 
 
 @triton.jit(do_not_specialize=[*_SHAPE, "pitch"])
 def dots(
-    sums, d, r, before, state, a0, a1, a2, a3, factor, own, nx, ny, nz, px, py, pz, bx, by, tiles, turn, pitch,
+    sums, d, r, before, state, a0, a1, a2, a3, factor, own,
+    nx, ny, nz, px, py, pz, bx, tiles, planes, turn, pitch,
     HISTORY: tl.constexpr, PACKED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Of every program: d . A d, d . r, the sums of d and of r where d is not 0, and p . A d and p . r for every p."""
     programs, program = tl.num_programs(0), tl.program_id(0)
-    scale = tl.load(factor)
+    scale, first, last = tl.load(factor), tl.load(own + 4), tl.load(own + 5)
+    p0, n0 = _past(before, state, turn, pitch, 0, HISTORY)
+    p1, n1 = _past(before, state, turn, pitch, 1, HISTORY)
+    p2, n2 = _past(before, state, turn, pitch, 2, HISTORY)
+    p3, n3 = _past(before, state, turn, pitch, 3, HISTORY)
     zero = tl.zeros([BLOCK], tl.float64)
     energy, slope, sum_d, sum_r = zero, zero, zero, zero
     q0, q1, q2, q3, r0, r1, r2, r3 = zero, zero, zero, zero, zero, zero, zero, zero
-    for tile in range(program, tiles, programs):
-        cx, cy, cz = cells_of(tile, nx, ny, bx, by, BLOCK)
-        inside = (cx < nx) & (cy < ny) & (cz < nz)
-        i = place(cx, cy, cz, nx, ny)
-        x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1, z0, has_z0, z1, has_z1 = around(
-            cx, cy, cz, nx, ny, nz, px, py, pz
-        )
-        w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil(
-            a0, a1, a2, a3, cx, cy, cz, x1, has_x1, y1, has_y1, z1, has_z1, inside, nx, ny, PACKED, tl.float64
-        )
-        v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1 = values(
-            d, cx, cy, cz, x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1, z0, has_z0, z1, has_z1,
-            inside, nx, ny, tl.float64,
-        )  # fmt: skip
-        q = scale * product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1)
-        mine = inside & _mine(own, cx, cy, cz)
-        q = tl.where(mine, q, 0.0)
-        residual = tl.load(r + i, mask=mine, other=0.0)
-        energy += v * q
-        slope += v * residual
-        sum_d += tl.where(mine, v, 0.0)
-        sum_r += tl.where(v != 0, residual, 0.0)
-        if HISTORY > 0:
-            p = _past(before, state, i, inside, turn, pitch, 0, HISTORY)
-            q0 += p * q
-            r0 += p * residual
-        if HISTORY > 1:
-            p = _past(before, state, i, inside, turn, pitch, 1, HISTORY)
-            q1 += p * q
-            r1 += p * residual
-        if HISTORY > 2:
-            p = _past(before, state, i, inside, turn, pitch, 2, HISTORY)
-            q2 += p * q
-            r2 += p * residual
-        if HISTORY > 3:
-            p = _past(before, state, i, inside, turn, pitch, 3, HISTORY)
-            q3 += p * q
-            r3 += p * residual
+    for walk in range(program, tiles * ((nz + planes - 1) // planes), programs):
+        cx, cy = column_of(walk % tiles, nx, bx, BLOCK)
+        flat = (cx < nx) & (cy < ny)
+        column = _mine(own, flat, cx, cy)
+        x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1 = _beside(cx, cy, nx, ny, px, py)
+        begin = walk // tiles * planes
+        z0, has_z0 = below(begin + cx * 0, nz, pz)
+        v_z0 = tl.load(d + place(cx, cy, z0, nx, ny), mask=flat & has_z0, other=0.0).to(tl.float64)
+        v = tl.load(d + place(cx, cy, begin, nx, ny), mask=flat, other=0.0).to(tl.float64)
+        for plane in range(begin, tl.minimum(begin + planes, nz)):
+            cz = plane + cx * 0
+            i = place(cx, cy, cz, nx, ny)
+            z1, has_z1 = above(cz, nz, pz)
+            w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil(
+                a0, a1, a2, a3, cx, cy, cz, x1, has_x1, y1, has_y1, z1, has_z1, flat, nx, ny, PACKED, tl.float64
+            )
+            v_x0 = tl.load(d + place(x0, cy, cz, nx, ny), mask=flat & has_x0, other=0.0).to(tl.float64)
+            v_x1 = tl.load(d + place(x1, cy, cz, nx, ny), mask=flat & has_x1, other=0.0).to(tl.float64)
+            v_y0 = tl.load(d + place(cx, y0, cz, nx, ny), mask=flat & has_y0, other=0.0).to(tl.float64)
+            v_y1 = tl.load(d + place(cx, y1, cz, nx, ny), mask=flat & has_y1, other=0.0).to(tl.float64)
+            v_z1 = tl.load(d + place(cx, cy, z1, nx, ny), mask=flat & has_z1, other=0.0).to(tl.float64)
+            q = scale * product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1)
+            mine = column & (cz >= first) & (cz < last)
+            q = tl.where(mine, q, 0.0)
+            residual = tl.load(r + i, mask=mine, other=0.0)
+            energy += v * q
+            slope += v * residual
+            sum_d += tl.where(mine, v, 0.0)
+            sum_r += tl.where(v != 0, residual, 0.0)
+            if HISTORY > 0:
+                p = tl.load(p0 + i, mask=flat & (i < n0), other=0.0)
+                q0 += p * q
+                r0 += p * residual
+            if HISTORY > 1:
+                p = tl.load(p1 + i, mask=flat & (i < n1), other=0.0)
+                q1 += p * q
+                r1 += p * residual
+            if HISTORY > 2:
+                p = tl.load(p2 + i, mask=flat & (i < n2), other=0.0)
+                q2 += p * q
+                r2 += p * residual
+            if HISTORY > 3:
+                p = tl.load(p3 + i, mask=flat & (i < n3), other=0.0)
+                q3 += p * q
+                r3 += p * residual
+            v_z0, v = v, v_z1
     tl.store(sums + program, tl.sum(energy))
     tl.store(sums + programs + program, tl.sum(slope))
     tl.store(sums + 2 * programs + program, tl.sum(sum_d))
@@ -153,18 +175,24 @@ def line_search(state, totals, closed, turn, HISTORY: tl.constexpr):
 
 
 @triton.jit
-def _conjugate(d, before, state, i, there, turn, pitch, HISTORY: tl.constexpr):
+def _conjugate(d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, i, there, HISTORY: tl.constexpr):
     """d - sum of beta p at places `i`."""
     v = tl.load(d + i, mask=there, other=0.0).to(tl.float64)
-    for age in tl.static_range(HISTORY):
-        v -= tl.load(state + BETA + age) * _past(before, state, i, there, turn, pitch, age, HISTORY)
+    if HISTORY > 0:
+        v -= b0 * tl.load(p0 + i, mask=there & (i < n0), other=0.0)
+    if HISTORY > 1:
+        v -= b1 * tl.load(p1 + i, mask=there & (i < n1), other=0.0)
+    if HISTORY > 2:
+        v -= b2 * tl.load(p2 + i, mask=there & (i < n2), other=0.0)
+    if HISTORY > 3:
+        v -= b3 * tl.load(p3 + i, mask=there & (i < n3), other=0.0)
     return v
 
 
 @triton.jit(do_not_specialize=[*_SHAPE, "pitch"])
 def step(
     sums, x, r, right, d, before, state, a0, a1, a2, a3, factor, own,
-    nx, ny, nz, px, py, pz, bx, by, tiles, turn, pitch,
+    nx, ny, nz, px, py, pz, bx, tiles, planes, turn, pitch,
     HISTORY: tl.constexpr, PACKED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """d' = d - sum of beta p to its slot; x += alpha d', r -= alpha A d' at active cells, and `right`, what the next
@@ -173,34 +201,61 @@ def step(
     programs, program = tl.num_programs(0), tl.program_id(0)
     good = tl.load(state + OK).to(tl.int32)
     alpha, unit, scale = tl.load(state + ALPHA), tl.load(state + UNIT), tl.load(factor)
+    first, last = tl.load(own + 4), tl.load(own + 5)
+    p0, n0 = _past(before, state, turn, pitch, 0, HISTORY)
+    p1, n1 = _past(before, state, turn, pitch, 1, HISTORY)
+    p2, n2 = _past(before, state, turn, pitch, 2, HISTORY)
+    p3, n3 = _past(before, state, turn, pitch, 3, HISTORY)
+    b0, b1 = tl.load(state + BETA), tl.load(state + BETA + 1)
+    b2, b3 = tl.load(state + BETA + 2), tl.load(state + BETA + 3)
+    to = before + turn.to(tl.int64) * pitch
     square = tl.zeros([BLOCK], tl.float64)
     energy = tl.zeros([BLOCK], tl.float64)
-    for tile in range(program, tiles, programs):
-        cx, cy, cz = cells_of(tile, nx, ny, bx, by, BLOCK)
-        inside = (cx < nx * good) & (cy < ny) & (cz < nz)
-        i = place(cx, cy, cz, nx, ny)
-        x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1, z0, has_z0, z1, has_z1 = around(
-            cx, cy, cz, nx, ny, nz, px, py, pz
+    for walk in range(program, tiles * ((nz + planes - 1) // planes), programs):
+        cx, cy = column_of(walk % tiles, nx, bx, BLOCK)
+        flat = (cx < nx * good) & (cy < ny)
+        column = _mine(own, flat, cx, cy)
+        x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1 = _beside(cx, cy, nx, ny, px, py)
+        begin = walk // tiles * planes
+        z0, has_z0 = below(begin + cx * 0, nz, pz)
+        v_z0 = _conjugate(
+            d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, place(cx, cy, z0, nx, ny), flat & has_z0, HISTORY
         )
-        w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil(
-            a0, a1, a2, a3, cx, cy, cz, x1, has_x1, y1, has_y1, z1, has_z1, inside, nx, ny, PACKED, tl.float64
-        )
-        active = inside & _mine(own, cx, cy, cz) & (w_x0 + w_x1 + w_y0 + w_y1 + w_z0 + w_z1 + s > 0)
-        v = _conjugate(d, before, state, i, inside, turn, pitch, HISTORY)
-        v_x0 = _conjugate(d, before, state, place(x0, cy, cz, nx, ny), inside & has_x0, turn, pitch, HISTORY)
-        v_x1 = _conjugate(d, before, state, place(x1, cy, cz, nx, ny), inside & has_x1, turn, pitch, HISTORY)
-        v_y0 = _conjugate(d, before, state, place(cx, y0, cz, nx, ny), inside & has_y0, turn, pitch, HISTORY)
-        v_y1 = _conjugate(d, before, state, place(cx, y1, cz, nx, ny), inside & has_y1, turn, pitch, HISTORY)
-        v_z0 = _conjugate(d, before, state, place(cx, cy, z0, nx, ny), inside & has_z0, turn, pitch, HISTORY)
-        v_z1 = _conjugate(d, before, state, place(cx, cy, z1, nx, ny), inside & has_z1, turn, pitch, HISTORY)
-        q = scale * product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1)
-        residual = tl.load(r + i, mask=active, other=0.0) - alpha * q
-        tl.store(before + (turn.to(tl.int64) * pitch + i), v, mask=inside)
-        tl.store(x + i, tl.load(x + i, mask=active, other=0.0) + alpha * v, mask=active)
-        tl.store(r + i, residual, mask=active)
-        tl.store(right + i, residual * unit, mask=active)
-        square += tl.where(active, residual * residual, 0.0)
-        energy += tl.where(active, v * q, 0.0)
+        v = _conjugate(
+            d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, place(cx, cy, begin, nx, ny), flat, HISTORY
+        )  # fmt: skip
+        for plane in range(begin, tl.minimum(begin + planes, nz)):
+            cz = plane + cx * 0
+            i = place(cx, cy, cz, nx, ny)
+            z1, has_z1 = above(cz, nz, pz)
+            w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil(
+                a0, a1, a2, a3, cx, cy, cz, x1, has_x1, y1, has_y1, z1, has_z1, flat, nx, ny, PACKED, tl.float64
+            )
+            active = column & (w_x0 + w_x1 + w_y0 + w_y1 + w_z0 + w_z1 + s > 0) & (cz >= first) & (cz < last)
+            v_x0 = _conjugate(
+                d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, place(x0, cy, cz, nx, ny), flat & has_x0, HISTORY
+            )
+            v_x1 = _conjugate(
+                d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, place(x1, cy, cz, nx, ny), flat & has_x1, HISTORY
+            )
+            v_y0 = _conjugate(
+                d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, place(cx, y0, cz, nx, ny), flat & has_y0, HISTORY
+            )
+            v_y1 = _conjugate(
+                d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, place(cx, y1, cz, nx, ny), flat & has_y1, HISTORY
+            )
+            v_z1 = _conjugate(
+                d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, place(cx, cy, z1, nx, ny), flat & has_z1, HISTORY
+            )
+            q = scale * product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1)
+            residual = tl.load(r + i, mask=active, other=0.0) - alpha * q
+            tl.store(to + i, v, mask=flat)
+            tl.store(x + i, tl.load(x + i, mask=active, other=0.0) + alpha * v, mask=active)
+            tl.store(r + i, residual, mask=active)
+            tl.store(right + i, residual * unit, mask=active)
+            square += tl.where(active, residual * residual, 0.0)
+            energy += tl.where(active, v * q, 0.0)
+            v_z0, v = v, v_z1
     tl.store(sums + program, tl.sum(square))
     tl.store(sums + programs + program, tl.sum(energy))
 
@@ -218,32 +273,40 @@ def end_step(state, totals, turn):
 
 @triton.jit(do_not_specialize=[*_SHAPE])
 def residual(
-    sums, r, b, x, a0, a1, a2, a3, factor, own, nx, ny, nz, px, py, pz, bx, by, tiles,
+    sums, r, b, x, a0, a1, a2, a3, factor, own, nx, ny, nz, px, py, pz, bx, tiles, planes,
     PACKED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """r = b - A x at active cells; of every program r . r there."""
     programs, program = tl.num_programs(0), tl.program_id(0)
-    scale = tl.load(factor)
+    scale, first, last = tl.load(factor), tl.load(own + 4), tl.load(own + 5)
     square = tl.zeros([BLOCK], tl.float64)
-    for tile in range(program, tiles, programs):
-        cx, cy, cz = cells_of(tile, nx, ny, bx, by, BLOCK)
-        inside = (cx < nx) & (cy < ny) & (cz < nz)
-        i = place(cx, cy, cz, nx, ny)
-        x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1, z0, has_z0, z1, has_z1 = around(
-            cx, cy, cz, nx, ny, nz, px, py, pz
-        )
-        w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil(
-            a0, a1, a2, a3, cx, cy, cz, x1, has_x1, y1, has_y1, z1, has_z1, inside, nx, ny, PACKED, tl.float64
-        )
-        active = inside & _mine(own, cx, cy, cz) & (w_x0 + w_x1 + w_y0 + w_y1 + w_z0 + w_z1 + s > 0)
-        v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1 = values(
-            x, cx, cy, cz, x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1, z0, has_z0, z1, has_z1,
-            inside, nx, ny, tl.float64,
-        )  # fmt: skip
-        q = scale * product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1)
-        rest = tl.load(b + i, mask=active, other=0.0) - q
-        tl.store(r + i, rest, mask=active)
-        square += tl.where(active, rest * rest, 0.0)
+    for walk in range(program, tiles * ((nz + planes - 1) // planes), programs):
+        cx, cy = column_of(walk % tiles, nx, bx, BLOCK)
+        flat = (cx < nx) & (cy < ny)
+        column = _mine(own, flat, cx, cy)
+        x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1 = _beside(cx, cy, nx, ny, px, py)
+        begin = walk // tiles * planes
+        z0, has_z0 = below(begin + cx * 0, nz, pz)
+        v_z0 = tl.load(x + place(cx, cy, z0, nx, ny), mask=flat & has_z0, other=0.0)
+        v = tl.load(x + place(cx, cy, begin, nx, ny), mask=flat, other=0.0)
+        for plane in range(begin, tl.minimum(begin + planes, nz)):
+            cz = plane + cx * 0
+            i = place(cx, cy, cz, nx, ny)
+            z1, has_z1 = above(cz, nz, pz)
+            w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil(
+                a0, a1, a2, a3, cx, cy, cz, x1, has_x1, y1, has_y1, z1, has_z1, flat, nx, ny, PACKED, tl.float64
+            )
+            active = column & (w_x0 + w_x1 + w_y0 + w_y1 + w_z0 + w_z1 + s > 0) & (cz >= first) & (cz < last)
+            v_x0 = tl.load(x + place(x0, cy, cz, nx, ny), mask=flat & has_x0, other=0.0)
+            v_x1 = tl.load(x + place(x1, cy, cz, nx, ny), mask=flat & has_x1, other=0.0)
+            v_y0 = tl.load(x + place(cx, y0, cz, nx, ny), mask=flat & has_y0, other=0.0)
+            v_y1 = tl.load(x + place(cx, y1, cz, nx, ny), mask=flat & has_y1, other=0.0)
+            v_z1 = tl.load(x + place(cx, cy, z1, nx, ny), mask=flat & has_z1, other=0.0)
+            q = scale * product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1)
+            rest = tl.load(b + i, mask=active, other=0.0) - q
+            tl.store(r + i, rest, mask=active)
+            square += tl.where(active, rest * rest, 0.0)
+            v_z0, v = v, v_z1
     tl.store(sums + program, tl.sum(square))
 
 

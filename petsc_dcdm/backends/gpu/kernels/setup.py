@@ -23,9 +23,9 @@ from petsc_dcdm.backends.gpu.kernels.grid import (
     stencil,
 )
 
-FEATURES = tl.constexpr(8)
+STEPS = tl.constexpr(4)
 TAPS = tl.constexpr(32)
-"""Features of a row of three cells, and room: what a product of matrices takes at once."""
+"""Room for a row of three cells, and for the eight features of each: what a product of matrices takes at once."""
 FIELD_RANGE = tl.constexpr(0.9)
 
 
@@ -45,33 +45,23 @@ def inverse_diagonal(
 
 
 @triton.jit
-def _feature(
-    a0, a1, a2, a3, inverse, x, y, z, there, kind, nx, ny, nz, px, py, pz, PACKED: tl.constexpr
-):  # fmt: skip
-    """Feature `kind` (0 .. 7) of the cells x, y, z: low and high conductances along x, y, z over the diagonal, s over
-    it, and whether the cell is active. All arguments from x to kind are matrices.
+def _features(a0, a1, a2, a3, inverse, x, y, z, there, nx, ny, nz, px, py, pz, BLOCK: tl.constexpr, PACKED: tl.constexpr):
+    """Of every cell the features of a row of cells beside it, (BLOCK, TAPS): low and high conductances along x, y, z over
+    the diagonal, s over it, whether the cell is active; then those of the next cell. x and there are (BLOCK, STEPS), y
+    and z (BLOCK, 1).
     """
     i = place(x, y, z, nx, ny)
     scale = tl.load(inverse + i, mask=there, other=0.0)
-    axis = kind >> 1
-    is_s = there & (kind == 6)
-    if PACKED:
-        bits = cell_bits(a0, i, there, PACKED)
-        w = tl.load(a2 + axis, mask=kind < 6, other=0.0) * ((bits >> kind) & 1)
-        s = extra(a1, a3, tl.where(is_s, bits, 0), i, there, PACKED, tl.float32)
-    else:
-        x1, has_x1 = above(x, nx, px)
-        y1, has_y1 = above(y, ny, py)
-        z1, has_z1 = above(z, nz, pz)
-        high = (kind & 1) != 0
-        at_x = place(tl.where(high, x1, x), y, z, nx, ny)
-        at_y = place(x, tl.where(high, y1, y), z, nx, ny)
-        at_z = place(x, y, tl.where(high, z1, z), nx, ny)
-        w = tl.load(a0 + at_x, mask=there & (axis == 0) & (has_x1 | (kind == 0)), other=0.0)
-        w += tl.load(a1 + at_y, mask=there & (axis == 1) & (has_y1 | (kind == 2)), other=0.0)
-        w += tl.load(a2 + at_z, mask=there & (axis == 2) & (has_z1 | (kind == 4)), other=0.0)
-        s = tl.load(a3 + i, mask=is_s, other=0.0)
-    return tl.where(kind == 7, tl.where(scale > 0, 1.0, 0.0), (w + s) * scale)
+    x1, has_x1 = above(x, nx, px)
+    y1, has_y1 = above(y, ny, py)
+    z1, has_z1 = above(z, nz, pz)
+    w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil(
+        a0, a1, a2, a3, x, y, z, x1, has_x1, y1, has_y1, z1, has_z1, there, nx, ny, PACKED, tl.float32
+    )
+    active = tl.where(scale > 0, 1.0, 0.0)
+    even = tl.join(tl.join(w_x0 * scale, w_z0 * scale), tl.join(w_y0 * scale, s * scale))
+    odd = tl.join(tl.join(w_x1 * scale, w_z1 * scale), tl.join(w_y1 * scale, active))
+    return tl.reshape(tl.join(even, odd), [BLOCK, TAPS])
 
 
 @triton.jit(do_not_specialize=[*SHAPE, "steps", "pitch"])
@@ -96,7 +86,7 @@ def fields(
     cz, in_z = child(qz, turn // ((1 + hx) * (1 + hy)), hz, nz, fz, lz, SEAMS)
     inside = (qx < columns) & (qy < rows) & (qz < planes) & in_x & in_y & in_z
     channel, tap = tl.arange(0, CHANNELS), tl.arange(0, TAPS)
-    kind, step = (tap % FEATURES)[None, :], (tap // FEATURES)[None, :] - 1
+    step = tl.arange(0, STEPS)[None, :] - 1
     weights = conv + turn * (9 * TAPS * CHANNELS)
     x, has_x = beside(cx[:, None], step, nx, px)
     total = tl.zeros([BLOCK, CHANNELS], tl.float32)
@@ -104,8 +94,8 @@ def fields(
         z, has_z = beside(cz, row // 3 - 1, nz, pz)
         y, has_y = beside(cy, row % 3 - 1, ny, py)
         there = (inside & has_z & has_y)[:, None] & has_x & (step < 2)
-        f = _feature(
-            a0, a1, a2, a3, inverse, x, y[:, None], z[:, None], there, kind, nx, ny, nz, px, py, pz, PACKED
+        f = _features(
+            a0, a1, a2, a3, inverse, x, y[:, None], z[:, None], there, nx, ny, nz, px, py, pz, BLOCK, PACKED
         )  # fmt: skip
         matrix = tl.load(weights + row * (TAPS * CHANNELS) + tap[:, None] * CHANNELS + channel[None, :])
         total += tl.dot(f, matrix, input_precision=PRECISION)
