@@ -224,7 +224,7 @@ class GpuHierarchy:
         level, next_ = self.stages[number : number + 2]
         if not level.cells:
             return
-        tiles = self.blocks.tiling(level.coarse, self.blocks.cycle)
+        tiles = self.blocks.tiling(level.coarse, self.blocks.cycle // kernels.CHILDREN.value)
         sequence.launch(
             kernels.restrict,
             (tiles.tiles,),

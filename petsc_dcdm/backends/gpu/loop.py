@@ -1,7 +1,7 @@
 """The deep conjugate direction method on a device: all of a step is launched at once, and three numbers are read.
 
 The same recurrence as `petsc_dcdm.backends.cpu.loop` (Kaneda et al., ICML 2023). On one rank with the coarsest system
-on the device a step is one CUDA graph, made once for each place of the new direction in the list of the last ones.
+on the device a step is one CUDA graph.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ class GpuLoop:
         self._staging = Staging(device)
         self._boxes: list[np.ndarray] = []
         self._spare_box: np.ndarray | None = None
-        self._turn, self._fresh, self._right = 0, True, 0
+        self._fresh, self._right = True, 0
         self._idle = self._network.halo and bool(self._layout.max(np.array([float(not self._level.cells)]))[0])
-        self._steps = [self._step_sequence(turn) for turn in range(self._slots)]
+        self._step = self._step_sequence()
         self._true = self._residual_sequence()
         if device.type == "cuda":
             self._warm_up()
@@ -97,10 +97,10 @@ class GpuLoop:
     def _warm_up(self) -> None:
         """Every kernel once, on a residual of 0, from which no step is taken; then the graphs."""
         self._state[_NORM] = 1.0
-        for sequence in (self._steps[0], self._true):
+        for sequence in (self._step, self._true):
             sequence.run()
         torch.cuda.synchronize(self._device)
-        for sequence in (*self._steps, self._true):
+        for sequence in (self._step, self._true):
             sequence.capture()
 
     # The sequences of launches ---------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ class GpuLoop:
     @property
     def sequence(self) -> LaunchSequence:
         """A step, to be counted."""
-        return self._steps[0]
+        return self._step
 
     @property
     def true_sequence(self) -> LaunchSequence:
@@ -131,17 +131,16 @@ class GpuLoop:
         """The arrays of the matrix that a pass over the grid reads."""
         return self._operator.stencil[:1] if self._operator.packed else self._operator.stencil
 
-    def _step_sequence(self, turn: int) -> LaunchSequence:
-        """A step whose direction goes to slot `turn`."""
+    def _step_sequence(self) -> LaunchSequence:
+        """A step; bytes are counted with all directions of the past."""
         sequence, level = LaunchSequence(self._device), self._level
         d = self._network.add_cycle(sequence)
-        slots = list(self._before.split(level.pitch)) if level.pitch else []
-        past = [slots[(turn + self._history - age) % self._slots] for age in range(self._history) if slots]
+        past = [self._before[: level.pitch]] * self._history
         if level.cells:
             sequence.launch(
                 kernels.dots,
                 (self._programs,),
-                (self._sums, d, self._r, self._before, self._state, *self._arguments(), turn, level.pitch),
+                (self._sums, d, self._r, self._before, self._state, *self._arguments(), level.pitch),
                 [self._sums, d, self._r, *past, *self._stencil()],
                 HISTORY=self._history,
                 **self._constants(),
@@ -151,23 +150,25 @@ class GpuLoop:
             sequence.launch(
                 kernels.line_search,
                 (1,),
-                (self._state, self._totals, self._operator.closed, turn),
+                (self._state, self._totals, self._operator.closed),
                 [self._state, self._totals],
                 HISTORY=self._history,
             )
             sequence.launch(
                 kernels.step,
                 (self._programs,),
-                (self._sums, self._x, self._r, level.r, d, self._before, self._state, *self._arguments(), turn,
+                (self._sums, self._x, self._r, level.r, d, self._before, self._state, *self._arguments(),
                  level.pitch),
-                [self._sums[: 2 * self._programs], *[self._x] * 2, *[self._r] * 2, level.r, d, *past, slots[turn],
-                 *self._stencil()],
+                [self._sums[: 2 * self._programs], *[self._x] * 2, *[self._r] * 2, level.r, d, *past,
+                 self._before[: level.pitch], *self._stencil()],
                 HISTORY=self._history,
                 **self._constants(),
             )  # fmt: skip
         self._add_totals(sequence, 2)
         if level.cells:
-            sequence.launch(kernels.end_step, (1,), (self._state, self._totals, turn), [self._state, self._totals])
+            sequence.launch(
+                kernels.end_step, (1,), (self._state, self._totals), [self._state, self._totals], HISTORY=self._history
+            )
             sequence.copy(self._report, self._state[:3])
         if self._idle:
             sequence.on_host("tell ranks without a box", self._tell, 24)
@@ -244,8 +245,8 @@ class GpuLoop:
             self._x.zero_()
         self._staging.to_device(source, self._level.inner(self._r))
         self._b.copy_(self._r)
-        self._right, self._fresh, self._turn = _address(source), True, 0
-        self._state[_SLOTS:] = 0.0
+        self._right, self._fresh = _address(source), True
+        self._state[3:] = 0.0
 
     def step(self, norm: float) -> Step:
         """One step, where ``norm`` = |r| > 0 over all ranks.
@@ -256,11 +257,10 @@ class GpuLoop:
             self._state[_NORM] = norm
             self._network.load(self._r, self._level.r, 1.0 / norm)
             self._fresh, self._network.user = False, self
-        self._steps[self._turn].run()
+        self._step.run()
         after, energy, slope = self._reported()
         if not np.isfinite(energy) or not np.isfinite(slope) or energy == 0 or slope == 0:
             return Step(norm, energy, slope)
-        self._turn = (self._turn + 1) % self._slots
         return Step(after, energy, slope)
 
     def _reported(self) -> tuple[float, float, float]:

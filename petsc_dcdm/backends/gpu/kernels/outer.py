@@ -7,6 +7,7 @@ through and over the programs, whose number does not depend on the device: the s
     norm, energy, slope    what a step reports: |r|, d . A d, r . d
     ok, alpha, mean, unit  whether there is a direction; how far; the mean of it on active cells, where that counts;
                            1 / |r| before the step
+    turn                   the slot of the next direction
     beta ..., slots ...    of each of the last directions; then energy, mean and whether it is there, of each slot
 """
 
@@ -15,12 +16,12 @@ import triton.language as tl
 
 from petsc_dcdm.backends.gpu.kernels.grid import above, below, column_of, place, product, stencil
 
-NORM, ENERGY, SLOPE, OK, ALPHA, MEAN, UNIT = (tl.constexpr(i) for i in range(7))
-BETA = tl.constexpr(7)
+NORM, ENERGY, SLOPE, OK, ALPHA, MEAN, UNIT, TURN = (tl.constexpr(i) for i in range(8))
+BETA = tl.constexpr(8)
 SLOTS = tl.constexpr(16)
 """Where in the state the slots begin, three numbers each."""
 
-_SHAPE = ["nx", "ny", "nz", "px", "py", "pz", "bx", "tiles", "planes", "turn"]
+_SHAPE = ["nx", "ny", "nz", "px", "py", "pz", "bx", "tiles", "planes"]
 
 
 @triton.jit
@@ -57,12 +58,13 @@ def _past(before, state, turn, pitch, age: tl.constexpr, HISTORY: tl.constexpr):
 @triton.jit(do_not_specialize=[*_SHAPE, "pitch"])
 def dots(
     sums, d, r, before, state, a0, a1, a2, a3, factor, own,
-    nx, ny, nz, px, py, pz, bx, tiles, planes, turn, pitch,
+    nx, ny, nz, px, py, pz, bx, tiles, planes, pitch,
     HISTORY: tl.constexpr, PACKED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Of every program: d . A d, d . r, the sums of d and of r where d is not 0, and p . A d and p . r for every p."""
     programs, program = tl.num_programs(0), tl.program_id(0)
     scale, first, last = tl.load(factor), tl.load(own + 4), tl.load(own + 5)
+    turn = tl.load(state + TURN).to(tl.int32)
     p0, n0 = _past(before, state, turn, pitch, 0, HISTORY)
     p1, n1 = _past(before, state, turn, pitch, 1, HISTORY)
     p2, n2 = _past(before, state, turn, pitch, 2, HISTORY)
@@ -143,12 +145,12 @@ def add_up(totals, sums, programs, BLOCK: tl.constexpr):
     tl.store(totals + number, tl.sum(values))
 
 
-@triton.jit(do_not_specialize=["turn"])
-def line_search(state, totals, closed, turn, HISTORY: tl.constexpr):
+@triton.jit
+def line_search(state, totals, closed, HISTORY: tl.constexpr):
     """From the totals of `dots` to the step. closed: the number of active cells where constants are a null space of the
     matrix, else 0: what rounding leaves of them in r does not count in r . d.
     """
-    cells = tl.load(closed)
+    cells, turn = tl.load(closed), tl.load(state + TURN).to(tl.int32)
     energy, slope = tl.load(totals), tl.load(totals + 1)
     sum_r = tl.load(totals + 3)
     mean = tl.where(cells > 0, tl.load(totals + 2) / tl.maximum(cells, 1.0), 0.0)
@@ -192,7 +194,7 @@ def _conjugate(d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, i, there, HIST
 @triton.jit(do_not_specialize=[*_SHAPE, "pitch"])
 def step(
     sums, x, r, right, d, before, state, a0, a1, a2, a3, factor, own,
-    nx, ny, nz, px, py, pz, bx, tiles, planes, turn, pitch,
+    nx, ny, nz, px, py, pz, bx, tiles, planes, pitch,
     HISTORY: tl.constexpr, PACKED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """d' = d - sum of beta p to its slot; x += alpha d', r -= alpha A d' at active cells, and `right`, what the next
@@ -201,7 +203,7 @@ def step(
     programs, program = tl.num_programs(0), tl.program_id(0)
     good = tl.load(state + OK).to(tl.int32)
     alpha, unit, scale = tl.load(state + ALPHA), tl.load(state + UNIT), tl.load(factor)
-    first, last = tl.load(own + 4), tl.load(own + 5)
+    first, last, turn = tl.load(own + 4), tl.load(own + 5), tl.load(state + TURN).to(tl.int32)
     p0, n0 = _past(before, state, turn, pitch, 0, HISTORY)
     p1, n1 = _past(before, state, turn, pitch, 1, HISTORY)
     p2, n2 = _past(before, state, turn, pitch, 2, HISTORY)
@@ -260,15 +262,17 @@ def step(
     tl.store(sums + programs + program, tl.sum(energy))
 
 
-@triton.jit(do_not_specialize=["turn"])
-def end_step(state, totals, turn):
-    """|r| after the step, and the direction in its slot."""
+@triton.jit
+def end_step(state, totals, HISTORY: tl.constexpr):
+    """|r| after the step, the direction in its slot, and the slot of the next one."""
     if tl.load(state + OK) != 0:
+        turn = tl.load(state + TURN).to(tl.int32)
         at = state + SLOTS + 3 * turn
         tl.store(state + NORM, tl.sqrt(tl.load(totals)))
         tl.store(at, tl.load(totals + 1))
         tl.store(at + 1, tl.load(state + MEAN))
         tl.store(at + 2, 1.0)
+        tl.store(state + TURN, ((turn + 1) % (HISTORY + 1)).to(tl.float64))
 
 
 @triton.jit(do_not_specialize=[*_SHAPE])
