@@ -224,7 +224,7 @@ class GpuHierarchy:
         level, next_ = self.stages[number : number + 2]
         if not level.cells:
             return
-        tiles = self.blocks.tiling(level.coarse, self.blocks.cycle // kernels.CHILDREN.value)
+        tiles = self.blocks.tiling(level.coarse, self.blocks.cycle // 4)
         sequence.launch(
             kernels.restrict,
             (tiles.tiles,),
@@ -233,6 +233,7 @@ class GpuHierarchy:
             PACKED=level.packed,
             SEAMS=level.seams,
             BLOCK=tiles.block,
+            num_warps=2,
         )
 
     def _add_coarsest(self, sequence: LaunchSequence) -> None:

@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+_LAUNCHED: set[tuple[Any, ...]] = set()
+"""What has been launched before a graph was made; see `Launch.compiled_as`."""
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -27,6 +30,12 @@ class Launch:
 
     def run(self) -> None:
         self.kernel[self.grid](*self.arguments, **self.constants)
+
+    @property
+    def compiled_as(self) -> tuple[Any, ...]:
+        """The same for launches that one compiled kernel serves, on one device."""
+        types = (a.dtype if isinstance(a, torch.Tensor) else type(a) for a in self.arguments)
+        return self.kernel, *types, *self.constants.items()
 
 
 @dataclass(frozen=True)
@@ -108,9 +117,16 @@ class LaunchSequence:
                     part.replay()
 
     def capture(self) -> None:
-        """On CUDA: make a graph of every run of launches. All kernels must have run before, so that they are there."""
+        """On CUDA: make a graph of every run of launches. Kernels that this process has not launched yet on the device
+        are run first, so that they are there: with the numbers that the arrays have.
+        """
         if self.device.type != "cuda" or self._captured:
             return
+        with on(self.device):
+            for entry in self.entries:
+                if isinstance(entry, Launch) and (key := (self.device, *entry.compiled_as)) not in _LAUNCHED:
+                    entry.run()
+                    _LAUNCHED.add(key)
         parts: list[Any] = []
         waiting: list[Launch | Copy] = []
         for entry in [*self.entries, None]:

@@ -27,7 +27,7 @@ class Blocks:
     """
 
     cycle: int = 256
-    network: int = 64
+    network: int = 128
     outer: int = 256
     sums: int = 2048
     rows: int = 8

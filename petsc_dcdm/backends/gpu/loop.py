@@ -91,16 +91,7 @@ class GpuLoop:
         self._idle = self._network.halo and bool(self._layout.max(np.array([float(not self._level.cells)]))[0])
         self._step = self._step_sequence()
         self._true = self._residual_sequence()
-        if device.type == "cuda":
-            self._warm_up()
-
-    def _warm_up(self) -> None:
-        """Every kernel once, on a residual of 0, from which no step is taken; then the graphs."""
-        self._state[_NORM] = 1.0
-        for sequence in (self._step, self._true):
-            sequence.run()
-        torch.cuda.synchronize(self._device)
-        for sequence in (self._step, self._true):
+        for sequence in (self._step, self._true):  # (no step is taken from a residual of 0)
             sequence.capture()
 
     # The sequences of launches ---------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ arrives at the box: one exchange serves a leg. Set-up is right on the box and ta
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from petsc_dcdm.backends.gpu.kernels import setup as kernels
 from petsc_dcdm.backends.gpu.launches import LaunchSequence
 from petsc_dcdm.backends.gpu.levels import Blocks, Level
 from petsc_dcdm.backends.gpu.network import pack_network
+from petsc_dcdm.backends.gpu.transfer import Staging, as_tensor
 from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, coarse_box
 from petsc_dcdm.grid.shape import Shape
@@ -73,6 +75,7 @@ class GpuLevels:
         self.levels: list[Level] = []
         self.infos: list[LevelInfo] = []
         self.sequence = LaunchSequence(device)
+        self._staging, self._unknowns = Staging(device), list[torch.Tensor]()
         self._describe()
         source = self._to_device(w, s)
         for number, axes in enumerate(layout.plan):
@@ -123,7 +126,7 @@ class GpuLevels:
         level = self.levels[0]
         if isinstance(w, PackedStencil) and self._layout.plan:
             level.packed = True
-            cells, index = (self._spread(level, torch.from_numpy(a)) for a in (w.cells, w.s_index))
+            cells, index = (self._spread(level, a) for a in (w.cells, w.s_index))
             c = torch.tensor(w.c, dtype=torch.float32, device=self._device)
             values = torch.from_numpy(w.s_value).to(self._device, torch.float32)
             self._fill(0, cells, index)
@@ -132,14 +135,16 @@ class GpuLevels:
             w, s = w.arrays()
         assert s is not None
         kind = torch.float32 if self._layout.plan else torch.float64  # a coarsest level is solved as it is
-        source = [self._spread(level, torch.from_numpy(a), kind) for a in (*w, s)]
+        source = [self._spread(level, a, kind) for a in (*w, s)]
         self._fill(0, *source)
         return source
 
-    def _spread(self, level: Level, padded: torch.Tensor, kind: torch.dtype | None = None) -> torch.Tensor:
+    def _spread(self, level: Level, padded: np.ndarray, kind: torch.dtype | None = None) -> torch.Tensor:
         """A padded array of this rank's box as one of the level."""
-        there = padded.to(self._device)
-        out = level.zeros(kind or padded.dtype, self._device)
+        given = as_tensor(padded)
+        there = torch.empty(given.shape, dtype=given.dtype, device=self._device)
+        self._staging.to_device(padded, there)
+        out = level.zeros(kind or given.dtype, self._device)
         level.inner(out).copy_(interior(there))
         return out
 
@@ -176,7 +181,6 @@ class GpuLevels:
                 SEAMS=level.seams,
                 PRECISION=precision(device),
                 BLOCK=tiles.block,
-                num_warps=8,  # with 4 registers are too few
                 **net.sizes,
             )  # fmt: skip
         self._fill(number, *omega.split(pitch))
@@ -196,7 +200,7 @@ class GpuLevels:
         self._fill(number + 1, *new)
         level.omega = list(omega.view(torch.bfloat16).split(pitch))
         level.stencil = source if packed else [a.to(torch.bfloat16) for a in source]
-        self._count(number, level.inner(level.omega[0]) > 0)
+        self._unknowns.append((level.inner(level.omega[0]) > 0).sum())
         return new
 
     def _finish(self, source: list[torch.Tensor]) -> None:
@@ -214,15 +218,18 @@ class GpuLevels:
                 high.select(2 - axis, -1).zero_()
             d = d + face + high
         self.active = d[level.own] > 0
-        self._count(len(self.levels) - 1, self.active)
+        self._unknowns.append(self.active.sum())
+        self._tell_unknowns()
         self.coarse = CoarseOperator((w[0], w[1], w[2]), w[3], info.offset, info.shape, info.global_shape)
 
-    def _count(self, number: int, active: torch.Tensor) -> None:
-        """Tell how many unknowns a level has. Collective."""
-        here = float(active.numel() if active.device.type == "meta" else active.sum())
-        count = int(self._layout.sum(np.array([here]))[0])
-        info = self.infos[number]
-        self.infos[number] = LevelInfo(info.global_shape, info.offset, info.shape, info.coarsened, count)
+    def _tell_unknowns(self) -> None:
+        """How many unknowns each level has, at once: to ask is to wait for the device. Collective."""
+        if self._device.type == "meta":
+            here = [float(prod(info.shape)) for info in self.infos]
+        else:
+            here = torch.stack(self._unknowns).double().tolist()
+        for number, count in enumerate(self._layout.sum(np.array(here))):
+            self.infos[number] = self.infos[number]._replace(unknowns=int(count))
 
     def _fill(self, number: int, *arrays: torch.Tensor) -> None:
         """What arrays hold of other boxes, once. Collective."""

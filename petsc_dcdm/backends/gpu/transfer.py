@@ -37,7 +37,7 @@ class Staging:
     def to_device(self, source: Any, target: torch.Tensor) -> None:
         """``target[...] = source``, in stream order; the source has been read when this returns."""
         given = as_tensor(source)
-        if given.device.type != "cpu" or self._device.type == "cpu":
+        if given.device.type != "cpu" or self._device.type != "cuda":
             target.copy_(given)
             return
         with on(self._device):

@@ -114,11 +114,11 @@ def restrict(
     columns, rows = coarse_cells(nx, hx, fx, lx, SEAMS), coarse_cells(ny, hy, fy, ly, SEAMS)
     qx, qy, qz = cells_of(tl.program_id(0), columns, rows, bx, by, BLOCK)
     coarse = (qx < columns) & (qy < rows) & (qz < coarse_cells(nz, hz, fz, lz, SEAMS))
-    number = tl.arange(0, CHILDREN)[None, :]
-    cx, has_x = child(qx[:, None], number % (1 + hx), hx, nx, fx, lx, SEAMS)
-    cy, has_y = child(qy[:, None], number // (1 + hx) % (1 + hy), hy, ny, fy, ly, SEAMS)
-    cz, has_z = child(qz[:, None], number // ((1 + hx) * (1 + hy)), hz, nz, fz, lz, SEAMS)
-    inside = coarse[:, None] & has_x & has_y & has_z & (number < (1 + hx) * (1 + hy) * (1 + hz))
+    number = tl.arange(0, CHILDREN)[:, None]
+    cx, has_x = child(qx[None, :], number % (1 + hx), hx, nx, fx, lx, SEAMS)
+    cy, has_y = child(qy[None, :], number // (1 + hx) % (1 + hy), hy, ny, fy, ly, SEAMS)
+    cz, has_z = child(qz[None, :], number // ((1 + hx) * (1 + hy)), hz, nz, fz, lz, SEAMS)
+    inside = coarse[None, :] & has_x & has_y & has_z & (number < (1 + hx) * (1 + hy) * (1 + hz))
     i = place(cx, cy, cz, nx, ny)
     x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1, z0, has_z0, z1, has_z1 = around(cx, cy, cz, nx, ny, nz, px, py, pz)
     w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil(
@@ -134,7 +134,7 @@ def restrict(
     else:
         active = tl.load(omega + i, mask=inside, other=0.0).to(tl.float32) > 0
     residual = tl.where(active, tl.load(r + i, mask=inside, other=0.0) - y, 0.0)
-    tl.store(out + place(qx + sx, qy + sy, qz + sz, mx, my), tl.sum(residual, 1), mask=coarse)
+    tl.store(out + place(qx + sx, qy + sy, qz + sz, mx, my), tl.sum(residual, 0), mask=coarse)
 
 
 @triton.jit(do_not_specialize=["n", "pitch"])

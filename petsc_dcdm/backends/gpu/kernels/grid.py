@@ -121,14 +121,6 @@ def low_face(a, c, bits, axis: tl.constexpr, i, there, PACKED: tl.constexpr, TYP
 
 
 @triton.jit
-def high_face(a, c, bits, axis: tl.constexpr, i_high, there, PACKED: tl.constexpr, TYPE: tl.constexpr):
-    """The conductance of the high face along an axis: the low one of the neighbour at `i_high`."""
-    if PACKED:
-        return tl.where((bits >> (2 * axis + 1)) & 1 != 0, tl.load(c + axis).to(TYPE), 0.0)
-    return tl.load(a + i_high, mask=there, other=0.0).to(TYPE)
-
-
-@triton.jit
 def extra(a1, a3, bits, i, there, PACKED: tl.constexpr, TYPE: tl.constexpr):
     """What a cell has on its diagonal beside the conductances of its faces."""
     if PACKED:
@@ -146,21 +138,50 @@ def cell_bits(a0, i, there, PACKED: tl.constexpr):
 
 
 @triton.jit
+def constants(a2, PACKED: tl.constexpr, TYPE: tl.constexpr):
+    """The conductances along x, y, z of packed stencils."""
+    if PACKED:
+        c_x, c_y, c_z = tl.load(a2).to(TYPE), tl.load(a2 + 1).to(TYPE), tl.load(a2 + 2).to(TYPE)
+    else:
+        c_x, c_y, c_z = 0.0, 0.0, 0.0
+    return c_x, c_y, c_z
+
+
+@triton.jit
+def stencil_at(
+    a0, a1, a2, a3, c_x, c_y, c_z, i, x1, has_x1, y1, has_y1, z1, has_z1, inside,
+    PACKED: tl.constexpr, TYPE: tl.constexpr,
+):  # fmt: skip
+    """Low and high conductances along x, y, z, and s, at cells that are at places i and their next ones along the axes
+    at x1, y1, z1; 0 at cells that are not inside.
+    """
+    bits = cell_bits(a0, i, inside, PACKED)
+    s = extra(a1, a3, bits, i, inside, PACKED, TYPE)
+    if PACKED:
+        w_x0, w_x1 = tl.where(bits & 1 != 0, c_x, 0.0), tl.where(bits & 2 != 0, c_x, 0.0)
+        w_y0, w_y1 = tl.where(bits & 4 != 0, c_y, 0.0), tl.where(bits & 8 != 0, c_y, 0.0)
+        w_z0, w_z1 = tl.where(bits & 16 != 0, c_z, 0.0), tl.where(bits & 32 != 0, c_z, 0.0)
+    else:  # the high face of a cell is the low one of the next
+        w_x0 = tl.load(a0 + i, mask=inside, other=0.0).to(TYPE)
+        w_x1 = tl.load(a0 + x1, mask=inside & has_x1, other=0.0).to(TYPE)
+        w_y0 = tl.load(a1 + i, mask=inside, other=0.0).to(TYPE)
+        w_y1 = tl.load(a1 + y1, mask=inside & has_y1, other=0.0).to(TYPE)
+        w_z0 = tl.load(a2 + i, mask=inside, other=0.0).to(TYPE)
+        w_z1 = tl.load(a2 + z1, mask=inside & has_z1, other=0.0).to(TYPE)
+    return w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s
+
+
+@triton.jit
 def stencil(
     a0, a1, a2, a3, x, y, z, x1, has_x1, y1, has_y1, z1, has_z1, inside, nx, ny,
     PACKED: tl.constexpr, TYPE: tl.constexpr,
 ):  # fmt: skip
-    """Low and high conductances along x, y, z, and s; 0 at cells that are not inside."""
-    i = place(x, y, z, nx, ny)
-    bits = cell_bits(a0, i, inside, PACKED)
-    w_x0 = low_face(a0, a2, bits, 0, i, inside, PACKED, TYPE)
-    w_x1 = high_face(a0, a2, bits, 0, place(x1, y, z, nx, ny), inside & has_x1, PACKED, TYPE)
-    w_y0 = low_face(a1, a2, bits, 1, i, inside, PACKED, TYPE)
-    w_y1 = high_face(a1, a2, bits, 1, place(x, y1, z, nx, ny), inside & has_y1, PACKED, TYPE)
-    w_z0 = low_face(a2, a2, bits, 2, i, inside, PACKED, TYPE)
-    w_z1 = high_face(a2, a2, bits, 2, place(x, y, z1, nx, ny), inside & has_z1, PACKED, TYPE)
-    s = extra(a1, a3, bits, i, inside, PACKED, TYPE)
-    return w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s
+    """The same from the coordinates of the cells and of the next ones along each axis."""
+    c_x, c_y, c_z = constants(a2, PACKED, TYPE)
+    return stencil_at(
+        a0, a1, a2, a3, c_x, c_y, c_z, place(x, y, z, nx, ny), place(x1, y, z, nx, ny), has_x1,
+        place(x, y1, z, nx, ny), has_y1, place(x, y, z1, nx, ny), has_z1, inside, PACKED, TYPE,
+    )  # fmt: skip
 
 
 @triton.jit

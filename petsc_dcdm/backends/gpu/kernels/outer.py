@@ -2,7 +2,8 @@
 
 A program walks along z through columns of cells, tile after tile of them and `planes` cells at a time, and keeps what
 it has of three planes: two of six neighbours are there already. Sums are taken in two stages, over what a program walks
-through and over the programs, whose number does not depend on the device: the same numbers every time. All scalars stay on the device, in `state`:
+through and over the programs, whose number does not depend on the device: the same numbers every time. All scalars stay
+on the device, in `state`:
 
     norm, energy, slope    what a step reports: |r|, d . A d, r . d
     ok, alpha, mean, unit  whether there is a direction; how far; the mean of it on active cells, where that counts;
@@ -14,7 +15,7 @@ through and over the programs, whose number does not depend on the device: the s
 import triton
 import triton.language as tl
 
-from petsc_dcdm.backends.gpu.kernels.grid import above, below, column_of, place, product, stencil
+from petsc_dcdm.backends.gpu.kernels.grid import above, below, column_of, constants, product, stencil_at
 
 NORM, ENERGY, SLOPE, OK, ALPHA, MEAN, UNIT, TURN = (tl.constexpr(i) for i in range(8))
 BETA = tl.constexpr(8)
@@ -32,12 +33,13 @@ def slot_of(turn, age: tl.constexpr, HISTORY: tl.constexpr):
 
 @triton.jit
 def _beside(cx, cy, nx, ny, px, py):
-    """Of each neighbour in the plane the coordinate along its axis, and whether it is there."""
+    """Of columns and of each neighbour of theirs in the plane the place there; and whether the neighbour is there."""
     x0, has_x0 = below(cx, nx, px)
     x1, has_x1 = above(cx, nx, px)
     y0, has_y0 = below(cy, ny, py)
     y1, has_y1 = above(cy, ny, py)
-    return x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1
+    row = cy * nx
+    return row + cx, row + x0, has_x0, row + x1, has_x1, y0 * nx + cx, has_y0, y1 * nx + cx, has_y1
 
 
 @triton.jit
@@ -62,7 +64,8 @@ def dots(
     HISTORY: tl.constexpr, PACKED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Of every program: d . A d, d . r, the sums of d and of r where d is not 0, and p . A d and p . r for every p."""
-    programs, program = tl.num_programs(0), tl.program_id(0)
+    programs, program, size = tl.num_programs(0), tl.program_id(0), nx * ny
+    c_x, c_y, c_z = constants(a2, PACKED, tl.float64)
     scale, first, last = tl.load(factor), tl.load(own + 4), tl.load(own + 5)
     turn = tl.load(state + TURN).to(tl.int32)
     p0, n0 = _past(before, state, turn, pitch, 0, HISTORY)
@@ -76,23 +79,23 @@ def dots(
         cx, cy = column_of(walk % tiles, nx, bx, BLOCK)
         flat = (cx < nx) & (cy < ny)
         column = _mine(own, flat, cx, cy)
-        x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1 = _beside(cx, cy, nx, ny, px, py)
+        at, at_x0, has_x0, at_x1, has_x1, at_y0, has_y0, at_y1, has_y1 = _beside(cx, cy, nx, ny, px, py)
         begin = walk // tiles * planes
         z0, has_z0 = below(begin + cx * 0, nz, pz)
-        v_z0 = tl.load(d + place(cx, cy, z0, nx, ny), mask=flat & has_z0, other=0.0).to(tl.float64)
-        v = tl.load(d + place(cx, cy, begin, nx, ny), mask=flat, other=0.0).to(tl.float64)
+        v_z0 = tl.load(d + z0 * size + at, mask=flat & has_z0, other=0.0).to(tl.float64)
+        v = tl.load(d + begin * size + at, mask=flat, other=0.0).to(tl.float64)
         for plane in range(begin, tl.minimum(begin + planes, nz)):
-            cz = plane + cx * 0
-            i = place(cx, cy, cz, nx, ny)
+            cz, base = plane + cx * 0, plane * size
             z1, has_z1 = above(cz, nz, pz)
-            w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil(
-                a0, a1, a2, a3, cx, cy, cz, x1, has_x1, y1, has_y1, z1, has_z1, flat, nx, ny, PACKED, tl.float64
+            i, i_x1, i_y1, i_z1 = base + at, base + at_x1, base + at_y1, z1 * size + at
+            w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil_at(
+                a0, a1, a2, a3, c_x, c_y, c_z, i, i_x1, has_x1, i_y1, has_y1, i_z1, has_z1, flat, PACKED, tl.float64
             )
-            v_x0 = tl.load(d + place(x0, cy, cz, nx, ny), mask=flat & has_x0, other=0.0).to(tl.float64)
-            v_x1 = tl.load(d + place(x1, cy, cz, nx, ny), mask=flat & has_x1, other=0.0).to(tl.float64)
-            v_y0 = tl.load(d + place(cx, y0, cz, nx, ny), mask=flat & has_y0, other=0.0).to(tl.float64)
-            v_y1 = tl.load(d + place(cx, y1, cz, nx, ny), mask=flat & has_y1, other=0.0).to(tl.float64)
-            v_z1 = tl.load(d + place(cx, cy, z1, nx, ny), mask=flat & has_z1, other=0.0).to(tl.float64)
+            v_x0 = tl.load(d + base + at_x0, mask=flat & has_x0, other=0.0).to(tl.float64)
+            v_x1 = tl.load(d + i_x1, mask=flat & has_x1, other=0.0).to(tl.float64)
+            v_y0 = tl.load(d + base + at_y0, mask=flat & has_y0, other=0.0).to(tl.float64)
+            v_y1 = tl.load(d + i_y1, mask=flat & has_y1, other=0.0).to(tl.float64)
+            v_z1 = tl.load(d + i_z1, mask=flat & has_z1, other=0.0).to(tl.float64)
             q = scale * product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1)
             mine = column & (cz >= first) & (cz < last)
             q = tl.where(mine, q, 0.0)
@@ -200,7 +203,8 @@ def step(
     """d' = d - sum of beta p to its slot; x += alpha d', r -= alpha A d' at active cells, and `right`, what the next
     cycle is of, r over the norm before; of every program r . r and d' . A d'. Nothing moves without a direction.
     """
-    programs, program = tl.num_programs(0), tl.program_id(0)
+    programs, program, size = tl.num_programs(0), tl.program_id(0), nx * ny
+    c_x, c_y, c_z = constants(a2, PACKED, tl.float64)
     good = tl.load(state + OK).to(tl.int32)
     alpha, unit, scale = tl.load(state + ALPHA), tl.load(state + UNIT), tl.load(factor)
     first, last, turn = tl.load(own + 4), tl.load(own + 5), tl.load(state + TURN).to(tl.int32)
@@ -217,38 +221,26 @@ def step(
         cx, cy = column_of(walk % tiles, nx, bx, BLOCK)
         flat = (cx < nx * good) & (cy < ny)
         column = _mine(own, flat, cx, cy)
-        x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1 = _beside(cx, cy, nx, ny, px, py)
+        at, at_x0, has_x0, at_x1, has_x1, at_y0, has_y0, at_y1, has_y1 = _beside(cx, cy, nx, ny, px, py)
         begin = walk // tiles * planes
         z0, has_z0 = below(begin + cx * 0, nz, pz)
-        v_z0 = _conjugate(
-            d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, place(cx, cy, z0, nx, ny), flat & has_z0, HISTORY
-        )
+        v_z0 = _conjugate(d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, z0 * size + at, flat & has_z0, HISTORY)
         v = _conjugate(
-            d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, place(cx, cy, begin, nx, ny), flat, HISTORY
+            d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, begin * size + at, flat, HISTORY
         )  # fmt: skip
         for plane in range(begin, tl.minimum(begin + planes, nz)):
-            cz = plane + cx * 0
-            i = place(cx, cy, cz, nx, ny)
+            cz, base = plane + cx * 0, plane * size
             z1, has_z1 = above(cz, nz, pz)
-            w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil(
-                a0, a1, a2, a3, cx, cy, cz, x1, has_x1, y1, has_y1, z1, has_z1, flat, nx, ny, PACKED, tl.float64
+            i, i_x1, i_y1, i_z1 = base + at, base + at_x1, base + at_y1, z1 * size + at
+            w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil_at(
+                a0, a1, a2, a3, c_x, c_y, c_z, i, i_x1, has_x1, i_y1, has_y1, i_z1, has_z1, flat, PACKED, tl.float64
             )
             active = column & (w_x0 + w_x1 + w_y0 + w_y1 + w_z0 + w_z1 + s > 0) & (cz >= first) & (cz < last)
-            v_x0 = _conjugate(
-                d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, place(x0, cy, cz, nx, ny), flat & has_x0, HISTORY
-            )
-            v_x1 = _conjugate(
-                d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, place(x1, cy, cz, nx, ny), flat & has_x1, HISTORY
-            )
-            v_y0 = _conjugate(
-                d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, place(cx, y0, cz, nx, ny), flat & has_y0, HISTORY
-            )
-            v_y1 = _conjugate(
-                d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, place(cx, y1, cz, nx, ny), flat & has_y1, HISTORY
-            )
-            v_z1 = _conjugate(
-                d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, place(cx, cy, z1, nx, ny), flat & has_z1, HISTORY
-            )
+            v_x0 = _conjugate(d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, base + at_x0, flat & has_x0, HISTORY)
+            v_x1 = _conjugate(d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, i_x1, flat & has_x1, HISTORY)
+            v_y0 = _conjugate(d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, base + at_y0, flat & has_y0, HISTORY)
+            v_y1 = _conjugate(d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, i_y1, flat & has_y1, HISTORY)
+            v_z1 = _conjugate(d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, i_z1, flat & has_z1, HISTORY)
             q = scale * product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1)
             residual = tl.load(r + i, mask=active, other=0.0) - alpha * q
             tl.store(to + i, v, mask=flat)
@@ -281,31 +273,32 @@ def residual(
     PACKED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """r = b - A x at active cells; of every program r . r there."""
-    programs, program = tl.num_programs(0), tl.program_id(0)
+    programs, program, size = tl.num_programs(0), tl.program_id(0), nx * ny
+    c_x, c_y, c_z = constants(a2, PACKED, tl.float64)
     scale, first, last = tl.load(factor), tl.load(own + 4), tl.load(own + 5)
     square = tl.zeros([BLOCK], tl.float64)
     for walk in range(program, tiles * ((nz + planes - 1) // planes), programs):
         cx, cy = column_of(walk % tiles, nx, bx, BLOCK)
         flat = (cx < nx) & (cy < ny)
         column = _mine(own, flat, cx, cy)
-        x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1 = _beside(cx, cy, nx, ny, px, py)
+        at, at_x0, has_x0, at_x1, has_x1, at_y0, has_y0, at_y1, has_y1 = _beside(cx, cy, nx, ny, px, py)
         begin = walk // tiles * planes
         z0, has_z0 = below(begin + cx * 0, nz, pz)
-        v_z0 = tl.load(x + place(cx, cy, z0, nx, ny), mask=flat & has_z0, other=0.0)
-        v = tl.load(x + place(cx, cy, begin, nx, ny), mask=flat, other=0.0)
+        v_z0 = tl.load(x + z0 * size + at, mask=flat & has_z0, other=0.0)
+        v = tl.load(x + begin * size + at, mask=flat, other=0.0)
         for plane in range(begin, tl.minimum(begin + planes, nz)):
-            cz = plane + cx * 0
-            i = place(cx, cy, cz, nx, ny)
+            cz, base = plane + cx * 0, plane * size
             z1, has_z1 = above(cz, nz, pz)
-            w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil(
-                a0, a1, a2, a3, cx, cy, cz, x1, has_x1, y1, has_y1, z1, has_z1, flat, nx, ny, PACKED, tl.float64
+            i, i_x1, i_y1, i_z1 = base + at, base + at_x1, base + at_y1, z1 * size + at
+            w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil_at(
+                a0, a1, a2, a3, c_x, c_y, c_z, i, i_x1, has_x1, i_y1, has_y1, i_z1, has_z1, flat, PACKED, tl.float64
             )
             active = column & (w_x0 + w_x1 + w_y0 + w_y1 + w_z0 + w_z1 + s > 0) & (cz >= first) & (cz < last)
-            v_x0 = tl.load(x + place(x0, cy, cz, nx, ny), mask=flat & has_x0, other=0.0)
-            v_x1 = tl.load(x + place(x1, cy, cz, nx, ny), mask=flat & has_x1, other=0.0)
-            v_y0 = tl.load(x + place(cx, y0, cz, nx, ny), mask=flat & has_y0, other=0.0)
-            v_y1 = tl.load(x + place(cx, y1, cz, nx, ny), mask=flat & has_y1, other=0.0)
-            v_z1 = tl.load(x + place(cx, cy, z1, nx, ny), mask=flat & has_z1, other=0.0)
+            v_x0 = tl.load(x + base + at_x0, mask=flat & has_x0, other=0.0)
+            v_x1 = tl.load(x + i_x1, mask=flat & has_x1, other=0.0)
+            v_y0 = tl.load(x + base + at_y0, mask=flat & has_y0, other=0.0)
+            v_y1 = tl.load(x + i_y1, mask=flat & has_y1, other=0.0)
+            v_z1 = tl.load(x + i_z1, mask=flat & has_z1, other=0.0)
             q = scale * product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1)
             rest = tl.load(b + i, mask=active, other=0.0) - q
             tl.store(r + i, rest, mask=active)
