@@ -146,6 +146,58 @@ PETSc.Sys.Print("iterations", *its)
     assert abs(its[0] - its[1]) <= 1
 
 
+@pytest.mark.mpi
+@pytest.mark.parametrize("holder", [0, 1])
+def test_one_of_two_ranks_works_a_gpu_for_both(holder: int, mpirun: Any) -> None:
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+import triton_interpreter
+import numpy as np
+from petsc4py import PETSc
+from petsc_dcdm.backends.gpu.launches import Launch
+from petsc_dcdm.solver import pc
+from ring_systems import assembled, conductances, to_petsc
+works = PETSc.COMM_WORLD.rank == {holder}
+pc.choose_device = lambda wish, comm: ("interpreter" if works else "cpu", ({holder},))
+run = Launch.run
+def only_there(launch):
+    assert works, launch.name + " on a rank without a GPU"
+    run(launch)
+Launch.run = only_there
+A = to_petsc(assembled(*conductances((1, 34, 36), (False,) * 3)), PETSc.COMM_WORLD)
+x, b = A.createVecs()
+first, last = b.getOwnershipRange()
+b.setArray(np.random.default_rng(0).standard_normal(34 * 36)[first:last])
+options = PETSc.Options()
+options["pc_dcdm_device"], options["pc_dcdm_grid"], options["ksp_rtol"] = "cuda", "36,34", 1e-6
+for solver in ("petsc_dcdm.KSP", "fcg"):
+    ksp = PETSc.KSP().create()
+    ksp.setOperators(A)
+    if solver == "fcg":
+        ksp.setType("fcg")
+        ksp.getPC().setType("python")
+        ksp.getPC().setPythonType("petsc_dcdm.PC")
+    else:
+        ksp.setType("python")
+        ksp.setPythonType(solver)
+    ksp.setFromOptions()
+    for scale in (1.0, 2.0):
+        A.scale(scale)
+        ksp.setOperators(A)
+        ksp.solve(b, x)
+        r = b.duplicate()
+        A.mult(x, r)
+        r.axpy(-1.0, b)
+        assert ksp.getConvergedReason() > 0 and r.norm() <= 1e-6 * b.norm()
+    assert "Triton" in ksp.getPC().getPythonContext()._backend.description
+    ksp.view(PETSc.Viewer().createASCII("/dev/null", comm=PETSc.COMM_WORLD))
+    PETSc.Sys.Print("iterations", ksp.getIterationNumber())
+"""
+    words = mpirun(2, code, timeout=300).split()
+    assert 0 < int(words[words.index("iterations") + 1]) <= 5
+
+
 @pytest.mark.slow
 def test_the_check_of_a_card_is_rehearsed(tmp_path: Path) -> None:
     """To the last line, without safetensors, PETSc and MPI; solves end early, the interpreter is slow."""

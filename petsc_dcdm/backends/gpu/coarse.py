@@ -57,7 +57,7 @@ class DenseInverse:
             dim = 2 - axis
             if not periodic[dim] or s.shape[dim] == 1:  # the low faces of the first cells are no faces
                 face = face.clone()
-                face.select(dim, 0).zero_()
+                face.narrow(dim, 0, min(1, s.shape[dim])).zero_()
             d += face + torch.roll(face, -1, dim)
             pairs.append((cells.flatten(), torch.roll(cells, 1, dim).flatten(), face.flatten()))
         active = (d > 0).flatten()

@@ -78,10 +78,8 @@ class GpuHierarchy:
         self._visits = layout.visits if len(layout.plan) > 1 else 1
         self._operator, self._active, self.set_up = made.coarse, made.active, made.sequence
         last = made.infos[-1]
-        alone = last.shape == last.global_shape and not self.halo
-        self.inverse = (
-            DenseInverse(made.coarse, layout.periodic, device) if alone and last.unknowns <= dense_limit else None
-        )
+        alone = not self.halo and last.unknowns <= dense_limit  # on all ranks alike, those without a box too
+        self.inverse = DenseInverse(made.coarse, layout.periodic, device) if alone else None
         self.coarse_solve: CoarseSolve = unset_coarse_solve
         pinned = {"pin_memory": device.type == "cuda"}
         self._coarse_r = torch.zeros(last.shape, dtype=torch.float32, **pinned)
@@ -224,7 +222,7 @@ class GpuHierarchy:
         level, next_ = self.stages[number : number + 2]
         if not level.cells:
             return
-        tiles = self.blocks.tiling(level.coarse, self.blocks.cycle // 4)
+        tiles = self.blocks.tiling(level.coarse, self.blocks.cycle // kernels.CHILDREN.value)
         sequence.launch(
             kernels.restrict,
             (tiles.tiles,),
@@ -241,6 +239,8 @@ class GpuHierarchy:
         if inverse is None:
             nbytes = 2 * self._coarse_r.numel() * self._coarse_r.element_size()
             sequence.on_host("solve the coarsest level", self._solve_on_host, nbytes)
+            return
+        if not last.cells:
             return
         n, rows = inverse.cell.numel(), self.blocks.rows
         sequence.launch(

@@ -123,9 +123,9 @@ class LaunchSequence:
         if self.device.type != "cuda" or self._captured:
             return
         with on(self.device):
-            for entry in self.entries:
-                if isinstance(entry, Launch) and (key := (self.device, *entry.compiled_as)) not in _LAUNCHED:
-                    entry.run()
+            for launch in [entry for entry in self.entries if isinstance(entry, Launch)]:
+                if (key := (self.device, *launch.compiled_as)) not in _LAUNCHED:
+                    launch.run()
                     _LAUNCHED.add(key)
         parts: list[Any] = []
         waiting: list[Launch | Copy] = []

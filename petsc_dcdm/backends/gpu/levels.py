@@ -28,7 +28,7 @@ class Blocks:
 
     cycle: int = 256
     network: int = 128
-    outer: int = 256
+    outer: int = 128
     sums: int = 2048
     rows: int = 8
     fit: bool = False
@@ -77,7 +77,7 @@ def tiling(shape: Sequence[int], block: int) -> Tiling:
 
 @dataclass(frozen=True)
 class Columns:
-    """Tiles in the plane, 2^bx columns along x in each, which programs walk through along z, `planes` cells at a time."""
+    """Tiles in the plane, 2^bx columns along x in each, which programs walk through along z, some planes at a time."""
 
     block: int
     bx: int

@@ -88,7 +88,7 @@ class GpuLoop:
         self._boxes: list[np.ndarray] = []
         self._spare_box: np.ndarray | None = None
         self._fresh, self._right = True, 0
-        self._idle = self._network.halo and bool(self._layout.max(np.array([float(not self._level.cells)]))[0])
+        self._idle = bool(self._layout.max(np.array([float(not self._level.cells)]))[0])
         self._step = self._step_sequence()
         self._true = self._residual_sequence()
         for sequence in (self._step, self._true):  # (no step is taken from a residual of 0)
@@ -116,7 +116,7 @@ class GpuLoop:
         return (*o.stencil, o.factor, o.own, *self._level.grid, columns.bx, columns.tiles, columns.planes)
 
     def _constants(self) -> dict[str, Any]:
-        return {"PACKED": self._operator.packed, "BLOCK": self._columns.block, "num_warps": 8}
+        return {"PACKED": self._operator.packed, "BLOCK": self._columns.block, "num_warps": 4}
 
     def _stencil(self) -> list[torch.Tensor]:
         """The arrays of the matrix that a pass over the grid reads."""
@@ -161,9 +161,12 @@ class GpuLoop:
                 kernels.end_step, (1,), (self._state, self._totals), [self._state, self._totals], HISTORY=self._history
             )
             sequence.copy(self._report, self._state[:3])
+        self._add_tell(sequence)
+        return sequence
+
+    def _add_tell(self, sequence: LaunchSequence) -> None:
         if self._idle:
             sequence.on_host("tell ranks without a box", self._tell, 24)
-        return sequence
 
     def _tell(self) -> None:
         """What the first rank with a box has found, to those that have no GPU to find it with."""
@@ -182,7 +185,9 @@ class GpuLoop:
                 **self._constants(),
             )
         self._add_totals(sequence, 1)
-        sequence.copy(self._report[:1], self._totals[:1])
+        if self._level.cells:
+            sequence.copy(self._report[:1], self._totals[:1])
+        self._add_tell(sequence)
         return sequence
 
     def _add_totals(self, sequence: LaunchSequence, count: int) -> None:

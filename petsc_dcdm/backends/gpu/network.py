@@ -66,8 +66,8 @@ def pack_network(
 
 @lru_cache(maxsize=16)
 def _turned(weight: bytes, channels: int, room: int, axes: Axes) -> torch.Tensor:
-    """The 3x3x3 kernel as each place in a coarse cell sees it, (turns, 9, TAPS, room). (Kept: they are the same in every
-    set-up, and a level's take longer to make than the level.)
+    """The 3x3x3 kernel as each place in a coarse cell sees it, (turns, 9, TAPS, room). Kept: they are the same in every
+    set-up, and take longer to make than a level.
     """
     kernel = torch.frombuffer(bytearray(weight), dtype=torch.float32).view(channels, 8, 3, 3, 3)
     turns = []

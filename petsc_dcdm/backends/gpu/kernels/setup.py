@@ -48,9 +48,9 @@ def inverse_diagonal(
 def _features(
     a0, a1, a2, a3, inverse, x, y, z, there, nx, ny, nz, px, py, pz, BLOCK: tl.constexpr, PACKED: tl.constexpr
 ):
-    """Of every cell the features of a row of cells beside it, (BLOCK, TAPS): low and high conductances along x, y, z over
-    the diagonal, s over it, whether the cell is active; then those of the next cell. x and there are (BLOCK, STEPS), y
-    and z (BLOCK, 1).
+    """Of every cell the features of a row of cells beside it, (BLOCK, TAPS): low and high conductances along x, y, z
+    over the diagonal, s over it, whether the cell is active; then those of the next cell. x and there are (BLOCK,
+    STEPS), y and z (BLOCK, 1).
     """
     i = place(x, y, z, nx, ny)
     scale = tl.load(inverse + i, mask=there, other=0.0)
