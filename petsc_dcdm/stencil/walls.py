@@ -34,7 +34,7 @@ from petsc_dcdm.native.structures import mirrors
 from petsc_dcdm.stencil.agreement import axes_to_begin_with, most_agree, strong_cells
 from petsc_dcdm.stencil.packed import PackedStencil
 from petsc_dcdm.stencil.plan import VISITS, coarse_strength, strong_axes
-from petsc_dcdm.stencil.torn import WEAK, children, count_torn, whole_blocks
+from petsc_dcdm.stencil.torn import WEAK, children, count_torn, weak_face, whole_blocks
 
 TORN_LIMIT = 0.002
 """Share of torn coarse cells from which on a level is not used; thin plates have 0.1 and more, random solids 0.0005.
@@ -230,18 +230,19 @@ class _Faces:
         """
         # no level has more coarse cells on all ranks than the finest one: what one rank has seen is enough then
         most = prod(-(-n // b) for n, b in zip(layout.global_shape, _block(axes), strict=True))
-        living, torn = layout.sum(self.torn(axes, skinless_cells(layout.global_shape), int(limit * most)))
+        weak = weak_face(axes, layout.global_shape)
+        living, torn = layout.sum(self.torn(axes, skinless_cells(layout.global_shape), int(limit * most), weak))
         return float(torn / max(living, 1))
 
-    def torn(self, axes: tuple[int, ...], skinless: int, enough: int = 2**62) -> np.ndarray:
-        """Living and torn coarse cells on this rank; bodies of up to ``skinless`` cells of a patch have no skin. Of
-        more than ``enough`` torn ones not all need be counted.
+    def torn(self, axes: tuple[int, ...], skinless: int, enough: int = 2**62, weak: float = WEAK) -> np.ndarray:
+        """Living and torn coarse cells on this rank; bodies of up to ``skinless`` cells of a patch have no skin, faces
+        connect from ``weak`` on. Of more than ``enough`` torn ones not all need be counted.
         """
         if self._library is None:
-            return np.array(count_torn(self.faces, _block(axes), skinless))
+            return np.array(count_torn(self.faces, _block(axes), skinless, weak))
         counts = np.zeros(2, np.int64)
         grid = self._c_grid(axes, skinless)
-        grid.enough = enough
+        grid.enough, grid.weak = enough, weak
         self._team.do(self._library.dcdm_walls_torn, ctypes.byref(grid), self._threads, address_of(counts))
         return counts
 
@@ -282,7 +283,7 @@ class _Faces:
         grid = self._grid
         if grid is None:
             nz, ny, nx = (n - 2 for n in self._shape)
-            grid = self._grid = _Grid(pitch_y=nx + 2, pitch_z=(nx + 2) * (ny + 2), n=(nx, ny, nz), weak=WEAK)
+            grid = self._grid = _Grid(pitch_y=nx + 2, pitch_z=(nx + 2) * (ny + 2), n=(nx, ny, nz))
             if self._packed is not None:
                 grid.cells, grid.c[:] = address_of(self._packed.cells), self._packed.c
             else:
