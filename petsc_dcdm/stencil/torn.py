@@ -78,9 +78,7 @@ def count_torn(faces: list[np.ndarray], block: Shape, skinless: int, weak: float
     return int(living.any(axis=cells).sum()), int(torn.sum())
 
 
-def _soft_grains(
-    strongest: np.ndarray, living: np.ndarray, opened: list[np.ndarray], weak: float
-) -> np.ndarray:
+def _soft_grains(strongest: np.ndarray, living: np.ndarray, opened: list[np.ndarray], weak: float) -> np.ndarray:
     """bool per patch: one stiff and even part has most of its cells, the living ones that are not its own are softer by
     more than ``weak``. (Noise of deviation 2 takes 15 iterations at 128^3 on a plan that ignores what is uneven.)
     """

@@ -31,7 +31,7 @@ from petsc_dcdm.native.build import KernelsUnavailable, library
 from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.native.structures import mirrors
-from petsc_dcdm.stencil.agreement import axes_to_begin_with, most_agree, strong_cells
+from petsc_dcdm.stencil.agreement import most_agree, some_axis_is_strong, strong_cells
 from petsc_dcdm.stencil.packed import PackedStencil
 from petsc_dcdm.stencil.plan import VISITS, coarse_strength, strong_axes
 from petsc_dcdm.stencil.torn import WEAK, children, count_torn, weak_face, whole_blocks
@@ -55,10 +55,6 @@ AHEAD_LIMIT = 0.1
 which it describes by one number each. Jumps of 1 : 1000 at 128^3 need 11 to 15 iterations with it, 8 to 10 without.
 """
 
-TORN_ALONG_ONE = 0.02
-"""The same for a level that halves one axis and is the only one: below it parts keep apart what walls separate.
-Reservoirs have 0.005 to 0.015 and take 10 iterations with it instead of 9, of two thirds of the time."""
-
 VISITS_AT_WALLS = 3
 """How often a cycle visits the second level where walls end the plan early: plates at 2048^2 take 7 / 8 iterations
 instead of 8 / 10. Not where coefficients jump: every level corrects too much there; a second visit makes up for that,
@@ -81,8 +77,8 @@ def keep_walls(
     Where coarsening all axes of a level would tear coarse cells, only those axes are coarsened along which it does
     not, as long as the axes left out are not so strongly coupled (``threshold``, see :func:`plan_coarsening`) that
     the smoother could not do without them; there the plan ends, and where most cells see other axes as the strong ones
-    (:mod:`petsc_dcdm.stencil.agreement`): if they do from the beginning, it is one level long at most. Where much would
-    be torn (``AHEAD_LIMIT``) it ends a level earlier, the first coarsening excepted.
+    (:mod:`petsc_dcdm.stencil.agreement`). Where much would be torn (``AHEAD_LIMIT``) it ends a level earlier, the first
+    coarsening excepted.
 
     Parameters
     ----------
@@ -102,11 +98,9 @@ def keep_walls(
     for planned in plan:
         for face in exchanged:
             layout.exchange(face, corners=True)
-        if level.faces and not (kept or any(layout.periodic)):
-            first = axes_to_begin_with(level.strong_cells, plan, threshold, layout)
-            if first is not None:
-                limit = TORN_ALONG_ONE if len(first) == 1 else few
-                return ((first,) if first and level.torn_share(first, layout, limit) <= limit else ()), 1
+        asked = level.faces and not (kept or any(layout.periodic))
+        if asked and not some_axis_is_strong(level.strong_cells, planned, threshold, box[1], whole, layout):
+            break
         torn = level.torn_share(planned, layout, AHEAD_LIMIT if len(kept) > 1 else few)
         if torn > AHEAD_LIMIT and len(kept) > 1:
             kept.pop()
