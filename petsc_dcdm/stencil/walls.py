@@ -31,10 +31,10 @@ from petsc_dcdm.native.build import KernelsUnavailable, library
 from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.native.structures import mirrors
-from petsc_dcdm.stencil.agreement import axes_to_begin_with, most_agree, strong_cells
+from petsc_dcdm.stencil.agreement import most_agree, some_axis_is_strong, strong_cells
 from petsc_dcdm.stencil.packed import PackedStencil
 from petsc_dcdm.stencil.plan import VISITS, coarse_strength, strong_axes
-from petsc_dcdm.stencil.torn import WEAK, children, count_torn, whole_blocks
+from petsc_dcdm.stencil.torn import WEAK, children, count_torn, weak_face, whole_blocks
 
 TORN_LIMIT = 0.002
 """Share of torn coarse cells from which on a level is not used; thin plates have 0.1 and more, random solids 0.0005.
@@ -54,10 +54,6 @@ AHEAD_LIMIT = 0.1
 """Share of torn cells one level further from which on a level is not used: its cells are as large as rooms or bodies,
 which it describes by one number each. Jumps of 1 : 1000 at 128^3 need 11 to 15 iterations with it, 8 to 10 without.
 """
-
-TORN_ALONG_ONE = 0.02
-"""The same for a level that halves one axis and is the only one: below it parts keep apart what walls separate.
-Reservoirs have 0.005 to 0.015 and take 10 iterations with it instead of 9, of two thirds of the time."""
 
 VISITS_AT_WALLS = 3
 """How often a cycle visits the second level where walls end the plan early: plates at 2048^2 take 7 / 8 iterations
@@ -81,8 +77,8 @@ def keep_walls(
     Where coarsening all axes of a level would tear coarse cells, only those axes are coarsened along which it does
     not, as long as the axes left out are not so strongly coupled (``threshold``, see :func:`plan_coarsening`) that
     the smoother could not do without them; there the plan ends, and where most cells see other axes as the strong ones
-    (:mod:`petsc_dcdm.stencil.agreement`): if they do from the beginning, it is one level long at most. Where much would
-    be torn (``AHEAD_LIMIT``) it ends a level earlier, the first coarsening excepted.
+    (:mod:`petsc_dcdm.stencil.agreement`). Where much would be torn (``AHEAD_LIMIT``) it ends a level earlier, the first
+    coarsening excepted.
 
     Parameters
     ----------
@@ -102,11 +98,9 @@ def keep_walls(
     for planned in plan:
         for face in exchanged:
             layout.exchange(face, corners=True)
-        if level.faces and not (kept or any(layout.periodic)):
-            first = axes_to_begin_with(level.strong_cells, plan, threshold, layout)
-            if first is not None:
-                limit = TORN_ALONG_ONE if len(first) == 1 else few
-                return ((first,) if first and level.torn_share(first, layout, limit) <= limit else ()), 1
+        asked = level.faces and not (kept or any(layout.periodic))
+        if asked and not some_axis_is_strong(level.strong_cells, planned, threshold, box[1], whole, layout):
+            break
         torn = level.torn_share(planned, layout, AHEAD_LIMIT if len(kept) > 1 else few)
         if torn > AHEAD_LIMIT and len(kept) > 1:
             kept.pop()
@@ -230,18 +224,19 @@ class _Faces:
         """
         # no level has more coarse cells on all ranks than the finest one: what one rank has seen is enough then
         most = prod(-(-n // b) for n, b in zip(layout.global_shape, _block(axes), strict=True))
-        living, torn = layout.sum(self.torn(axes, skinless_cells(layout.global_shape), int(limit * most)))
+        weak = weak_face(axes, layout.global_shape)
+        living, torn = layout.sum(self.torn(axes, skinless_cells(layout.global_shape), int(limit * most), weak))
         return float(torn / max(living, 1))
 
-    def torn(self, axes: tuple[int, ...], skinless: int, enough: int = 2**62) -> np.ndarray:
-        """Living and torn coarse cells on this rank; bodies of up to ``skinless`` cells of a patch have no skin. Of
-        more than ``enough`` torn ones not all need be counted.
+    def torn(self, axes: tuple[int, ...], skinless: int, enough: int = 2**62, weak: float = WEAK) -> np.ndarray:
+        """Living and torn coarse cells on this rank; bodies of up to ``skinless`` cells of a patch have no skin, faces
+        connect from ``weak`` on. Of more than ``enough`` torn ones not all need be counted.
         """
         if self._library is None:
-            return np.array(count_torn(self.faces, _block(axes), skinless))
+            return np.array(count_torn(self.faces, _block(axes), skinless, weak))
         counts = np.zeros(2, np.int64)
         grid = self._c_grid(axes, skinless)
-        grid.enough = enough
+        grid.enough, grid.weak = enough, weak
         self._team.do(self._library.dcdm_walls_torn, ctypes.byref(grid), self._threads, address_of(counts))
         return counts
 
@@ -282,7 +277,7 @@ class _Faces:
         grid = self._grid
         if grid is None:
             nz, ny, nx = (n - 2 for n in self._shape)
-            grid = self._grid = _Grid(pitch_y=nx + 2, pitch_z=(nx + 2) * (ny + 2), n=(nx, ny, nz), weak=WEAK)
+            grid = self._grid = _Grid(pitch_y=nx + 2, pitch_z=(nx + 2) * (ny + 2), n=(nx, ny, nz))
             if self._packed is not None:
                 grid.cells, grid.c[:] = address_of(self._packed.cells), self._packed.c
             else:

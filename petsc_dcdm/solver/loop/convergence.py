@@ -36,7 +36,7 @@ GROWN = 10
 ROUNDINGS = 10
 """A residual of so many times the rounding of b - A x is rounding."""
 
-MANY = 30
+MANY = 60
 """Steps that are to come from which on it is worth while to set another preconditioner up. To set BoomerAMG up and to
 solve with it takes 75 to 150 steps in space, 35 to 75 in the plane."""
 

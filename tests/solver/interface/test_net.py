@@ -10,7 +10,7 @@ from petsc4py import PETSc
 from systems import conductances, matrix, random_solids, relative_residual, right_hand_side, solve
 
 from petsc_dcdm.network import weights
-from petsc_dcdm.solver.loop.net import SLOW, Rate
+from petsc_dcdm.solver.loop.net import SLOW, STEPS, Rate
 from petsc_dcdm.solver.loop.steps import Outcome
 
 SHAPE = (16, 20, 24)
@@ -60,12 +60,18 @@ def steps(*gains):
     return rate
 
 
+def falling(*left):
+    """Gains of steps that leave so much of the error each."""
+    return np.cumprod([1.0, *left]) ** 2
+
+
 def test_the_rate_is_that_of_the_error():
-    assert steps(1.0, 0.3**2, 0.3**4, 0.3**6).left == pytest.approx(0.3)
-    assert not steps(1.0, 0.9, 0.8).slow  # nothing is known yet
-    assert not steps(1.0, 0.98, 0.9 * SLOW**2, 0.8 * SLOW**4).slow
-    assert steps(1.0, 1e-6, 0.8e-6, 0.7e-6).slow
-    assert not steps(1.0, 0.0, 0.0, 0.0).slow
+    assert steps(1.0, *falling(*[0.3] * STEPS)).left == pytest.approx(0.3)
+    assert not steps(1.0, *falling(*[0.9] * (STEPS - 1))).slow  # nothing is known yet
+    assert not steps(1.0, *falling(*[0.98 * SLOW] * STEPS)).slow
+    assert steps(1.0, *falling(1e-3, *[0.9] * STEPS)).slow
+    assert not steps(1.0, *falling(0.8, 2.9, 1.3, *[0.2] * (STEPS - 3))).slow  # they were few
+    assert not steps(1.0, *[0.0] * (STEPS + 1)).slow
 
 
 def test_good_weights_need_none(tmp_path):
@@ -94,7 +100,8 @@ def test_it_is_in_the_view_and_remembered_for_the_pattern(bad_weights, tmp_path)
     options = {"ksp_rtol": 1e-8, "pc_dcdm_model": bad_weights["random"], "pc_dcdm_net": "sor"}
     ksp, x = solve(A, b, **options)
     text = view(ksp, tmp_path / "view")
-    assert re.search(r"the network is not in use, for at step 4 its directions left (0\.[5-9]|1)", text)
+    caught = STEPS + 2
+    assert re.search(rf"the network is not in use, for at step {caught} its directions left (0\.[5-9]|1)", text)
     assert "type: sor" in text
     first = ksp.getConvergenceHistory()
     again = A.copy()
@@ -104,7 +111,7 @@ def test_it_is_in_the_view_and_remembered_for_the_pattern(bad_weights, tmp_path)
     ksp.solve(b, x)
     assert net_of(ksp).pc is not None and relative_residual(A, x, b) <= 1e-8
     second = ksp.getConvergenceHistory()
-    assert second[1] < first[4]  # no step along the network's directions any more
+    assert second[1] < first[caught]  # no step along the network's directions any more
     ksp.getPC().getPythonContext().set(model="multigrid")
     ksp.solve(b, x)
     assert net_of(ksp).pc is None and ksp.getIterationNumber() < 8
