@@ -1,4 +1,5 @@
-"""Memory for large arrays: in huge pages where Linux has them, as the faults of small ones cost more than the work.
+"""Memory for large arrays: in huge pages where Linux has them at hand, as the faults of small ones cost more than the
+work; see `petsc_dcdm.native.pages`.
 
 What arrays leave behind is kept for those of the next set-up, up to `KEPT`: to touch new memory takes as long as a
 solve, and on a virtual machine that gives back what is free to its host ten times as long. Linux may have it when it is
@@ -15,6 +16,8 @@ from contextlib import suppress
 
 import numpy as np
 
+from petsc_dcdm.native.pages import PATIENCE, takes_long
+
 CACHE_LINE = 64
 LARGE = 1 << 22
 """Bytes below which arrays are the C library's, which keeps what it gets back, too."""
@@ -22,7 +25,18 @@ HUGE_PAGE = 1 << 21
 KEPT = max(1 << 27, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 16)
 """Bytes of memory that nobody uses which are kept: what a grid of 256^3 leaves on a machine of 24 GB."""
 
-_kept: list[mmap.mmap] = []
+
+class _Memory(mmap.mmap):
+    """What one array has at a time."""
+
+    left = 0
+    """How often it will be used until its pages, which are small now, become huge; 0 where they are huge."""
+
+
+_kept: list[_Memory] = []
+
+_at_hand = True
+"""Whether huge pages are, as far as is known."""
 
 
 def address_of(array: np.ndarray) -> int:
@@ -40,7 +54,7 @@ _Byte = ctypes.c_char
 class _Lease:
     """Memory for one array and its views: when the last of them goes it is kept or given back."""
 
-    def __init__(self, memory: mmap.mmap) -> None:
+    def __init__(self, memory: _Memory) -> None:
         self._memory = memory
         address = np.frombuffer(memory, np.uint8).ctypes.data
         self.__array_interface__ = {"shape": (len(memory),), "typestr": "|u1", "data": (address, False), "version": 3}
@@ -50,7 +64,7 @@ class _Lease:
             _keep(self._memory)
 
 
-def _keep(memory: mmap.mmap) -> None:
+def _keep(memory: _Memory) -> None:
     if sum(map(len, _kept)) + len(memory) > KEPT:
         return
     if hasattr(mmap, "MADV_FREE"):
@@ -58,7 +72,7 @@ def _keep(memory: mmap.mmap) -> None:
     _kept.append(memory)
 
 
-def _take(bytes_: int) -> tuple[mmap.mmap, bool]:
+def _take(bytes_: int) -> tuple[_Memory, bool]:
     """Memory of so many bytes at least, and whether it is new: then it is 0. What is kept serves if it is not much more
     than that.
     """
@@ -67,23 +81,48 @@ def _take(bytes_: int) -> tuple[mmap.mmap, bool]:
         best = min(fitting, key=len)
         with suppress(ValueError):  # another thread has been quicker
             _kept.remove(best)
-            return best, False
-    memory = mmap.mmap(-1, bytes_, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            return best, _used_often(best)
+    return _new(bytes_), True
+
+
+def _new(bytes_: int) -> _Memory:
+    """Of huge pages, of which the first one is touched, unless one has not been at hand."""
+    global _at_hand
+    memory = _Memory(-1, bytes_, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError):  # a kernel without huge pages
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory, True
+        if _at_hand:
+            memory.madvise(mmap.MADV_HUGEPAGE)
+            first = -np.frombuffer(memory, np.uint8).ctypes.data % HUGE_PAGE
+            _at_hand = not takes_long(lambda: memory.__setitem__(first, 0))
+        if not _at_hand:
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+            memory.left = PATIENCE
+    return memory
+
+
+def _used_often(memory: _Memory) -> bool:
+    """Whether memory that is used again is so often enough for huge pages: it gets new ones then."""
+    if not memory.left:
+        return False
+    memory.left -= 1
+    if memory.left:
+        return False
+    memory.madvise(mmap.MADV_DONTNEED)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    return True
 
 
 def aligned_empty(size: int, dtype: type) -> np.ndarray:
     """An array [size] that starts at a cache line and may hold anything. Large ones take memory only where they are
-    written to.
+    written to, but for the first huge page.
     """
     return _aligned(size, dtype)
 
 
 def aligned_zeros(size: int, dtype: type, clear: Callable[[np.ndarray], object] | None = None) -> np.ndarray:
-    """Zeros [size] that start at a cache line. Large ones take memory only where they are written to, unless it has
-    been kept. ``clear`` writes the zeros, where somebody has to: for those who have threads for that.
+    """Zeros [size] that start at a cache line. Large ones take memory only where they are written to, but for the first
+    huge page, unless it has been kept. ``clear`` writes the zeros, where somebody has to: for those who have threads
+    for that.
     """
     return _aligned(size, dtype, clear or _fill)
 

@@ -14,6 +14,7 @@ from systems import conductances, matrix
 
 from petsc_dcdm.backends.parts import solver as parts
 from petsc_dcdm.backends.parts.solver import PartsSolver
+from petsc_dcdm.native import pages
 from petsc_dcdm.native.binding import kernels
 from petsc_dcdm.native.build import library
 from petsc_dcdm.native.memory import LARGE
@@ -61,8 +62,9 @@ def test_memory_ends(memory):
         memory.room((1 << 25) + 1, np.uint8)
 
 
-def test_pages_are_huge_where_that_can_be(memory):
+def test_pages_are_huge_where_that_can_be(memory, monkeypatch):
     """And what they hold stays."""
+    monkeypatch.setattr(pages, "SLOW", 10.0)
 
     def huge():
         with open("/proc/self/smaps") as file:
