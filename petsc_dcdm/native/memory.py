@@ -13,6 +13,7 @@ import mmap
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,13 +28,30 @@ KEPT = max(1 << 27, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 
 
 
 class _Memory(mmap.mmap):
-    """What one array has at a time."""
+    """What Linux was asked for at a time."""
 
-    left = 0
+    address = 0
+
+
+@dataclass(eq=False)
+class _Piece:
+    """Huge pages of it, for one array at a time, from byte ``begin`` on."""
+
+    memory: _Memory
+    begin: int
+    length: int
+    left: int = 0
     """How often it will be used until its pages, which are small now, become huge; 0 where they are huge."""
 
+    def __len__(self) -> int:
+        return self.length
 
-_kept: list[_Memory] = []
+    def advise(self, what: int) -> None:
+        """Tell Linux so."""
+        self.memory.madvise(what, self.begin, self.length)
+
+
+_kept: list[_Piece] = []
 
 _at_hand = True
 """Whether huge pages are, as far as is known."""
@@ -52,63 +70,77 @@ _Byte = ctypes.c_char
 
 
 class _Lease:
-    """Memory for one array and its views: when the last of them goes it is kept or given back."""
+    """A piece for one array and its views: when the last of them goes it is kept or given back."""
 
-    def __init__(self, memory: _Memory) -> None:
-        self._memory = memory
-        address = np.frombuffer(memory, np.uint8).ctypes.data
-        self.__array_interface__ = {"shape": (len(memory),), "typestr": "|u1", "data": (address, False), "version": 3}
+    def __init__(self, piece: _Piece) -> None:
+        self._piece = piece
+        address = piece.memory.address + piece.begin
+        self.__array_interface__ = {"shape": (len(piece),), "typestr": "|u1", "data": (address, False), "version": 3}
 
     def __del__(self) -> None:
         with suppress(Exception):  # at the end of the process this module may be gone
-            _keep(self._memory)
+            _keep(self._piece)
 
 
-def _keep(memory: _Memory) -> None:
-    if sum(map(len, _kept)) + len(memory) > KEPT:
+def _keep(piece: _Piece) -> None:
+    """For those who want memory next, as one with what is free beside it."""
+    if sum(map(len, _kept)) + len(piece) > KEPT:
+        piece.advise(mmap.MADV_DONTNEED)
         return
     if hasattr(mmap, "MADV_FREE"):
-        memory.madvise(mmap.MADV_FREE)
-    _kept.append(memory)
+        piece.advise(mmap.MADV_FREE)
+    for other in [other for other in _kept if other.memory is piece.memory]:
+        first, last = sorted((piece, other), key=lambda either: either.begin)
+        if first.begin + first.length != last.begin:
+            continue
+        with suppress(ValueError):  # another thread has been quicker
+            _kept.remove(other)
+            piece = _Piece(piece.memory, first.begin, first.length + last.length, max(first.left, last.left))
+    _kept.append(piece)
 
 
-def _take(bytes_: int) -> tuple[_Memory, bool]:
-    """Memory of so many bytes at least, and whether it is new: then it is 0. What is kept serves if it is not much more
-    than that.
+def _take(bytes_: int) -> tuple[_Piece, bool]:
+    """Memory of so many bytes at least, and whether it is new: then it is 0. Of what is kept the smallest piece serves
+    that is large enough, and the rest of it others.
     """
-    fitting = [memory for memory in _kept if bytes_ <= len(memory) <= bytes_ + bytes_ // 2]
+    length = -(-bytes_ // HUGE_PAGE) * HUGE_PAGE
+    fitting = [piece for piece in _kept if length <= len(piece)]
     if fitting:
         best = min(fitting, key=len)
         with suppress(ValueError):  # another thread has been quicker
             _kept.remove(best)
+            if best.length - length >= LARGE:
+                _kept.append(_Piece(best.memory, best.begin + length, best.length - length, best.left))
+                best = _Piece(best.memory, best.begin, length, best.left)
             return best, _used_often(best)
-    return _new(bytes_), True
+    return _new(length), True
 
 
-def _new(bytes_: int) -> _Memory:
-    """Of huge pages, of which the first one is touched, unless one has not been at hand."""
+def _new(length: int) -> _Piece:
+    """Huge pages, of which the first one is touched, unless one has not been at hand."""
     global _at_hand
-    memory = _Memory(-1, bytes_, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory = _Memory(-1, length + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.address = np.frombuffer(memory, np.uint8).ctypes.data
+    piece = _Piece(memory, -memory.address % HUGE_PAGE, length)
     with suppress(OSError):  # a kernel without huge pages
         if _at_hand:
-            memory.madvise(mmap.MADV_HUGEPAGE)
-            first = -np.frombuffer(memory, np.uint8).ctypes.data % HUGE_PAGE
-            _at_hand = not takes_long(lambda: memory.__setitem__(first, 0))
+            piece.advise(mmap.MADV_HUGEPAGE)
+            _at_hand = not takes_long(lambda: memory.__setitem__(piece.begin, 0))
         if not _at_hand:
-            memory.madvise(mmap.MADV_NOHUGEPAGE)
-            memory.left = PATIENCE
-    return memory
+            piece.advise(mmap.MADV_NOHUGEPAGE)
+            piece.left = PATIENCE
+    return piece
 
 
-def _used_often(memory: _Memory) -> bool:
+def _used_often(piece: _Piece) -> bool:
     """Whether memory that is used again is so often enough for huge pages: it gets new ones then."""
-    if not memory.left:
+    if not piece.left:
         return False
-    memory.left -= 1
-    if memory.left:
+    piece.left -= 1
+    if piece.left:
         return False
-    memory.madvise(mmap.MADV_DONTNEED)
-    memory.madvise(mmap.MADV_HUGEPAGE)
+    piece.advise(mmap.MADV_DONTNEED)
+    piece.advise(mmap.MADV_HUGEPAGE)
     return True
 
 
@@ -142,9 +174,8 @@ def _aligned(size: int, dtype: type, clear: Callable[[np.ndarray], object] | Non
             clear(found)
         return found
     # Not numpy's zeros: the C library may take them from memory that it has had before, and then writes to all of it.
-    memory, new = _take(bytes_ + HUGE_PAGE)
-    raw = np.asarray(_Lease(memory))
-    found = raw[-raw.ctypes.data % HUGE_PAGE :][:bytes_].view(dtype)
+    piece, new = _take(bytes_)
+    found = np.asarray(_Lease(piece))[:bytes_].view(dtype)
     if clear and not new:
         clear(found)
     return found

@@ -176,17 +176,22 @@ class SharedMemory:
 
     def room(self, size: int, dtype: type, sparse: bool = False) -> np.ndarray:
         """The same for an array of whatever the memory holds, ``sparse``: hardly any of it will be written to."""
-        return self._array(self._rooms, size, dtype, sparse)
+        return self._array(self._rooms, size, dtype, sparse, None if sparse else self._zeros)
 
     @property
     def taken(self) -> int:
         """Bytes that have been in use at one time or another."""
         return self._zeros.end + self._rooms.end - self._rooms.begin
 
-    def _array(self, pieces: _Pieces, size: int, dtype: type, sparse: bool) -> np.ndarray:
+    def _array(
+        self, pieces: _Pieces, size: int, dtype: type, sparse: bool, others: _Pieces | None = None
+    ) -> np.ndarray:
+        """Of these pieces, or the others where only these have one that is free."""
         wanted = max(size * np.dtype(dtype).itemsize, 1)
         unit = HUGE_PAGE if wanted >= LARGE else CACHE_LINE
         length = -(-wanted // unit) * unit
+        if others and not pieces.have(length, unit) and others.have(length, unit):
+            pieces = others
         fresh = pieces.end
         held = _Held(self, pieces, pieces.take(length, unit), length)
         if held.begin < fresh and not (sparse and wanted >= LARGE):
@@ -235,6 +240,10 @@ class _Pieces:
         self.begin = self.end = begin
         self._limit = limit
         self._free: list[tuple[int, int]] = []
+
+    def have(self, length: int, unit: int) -> bool:
+        """Whether so many are free that have been in use."""
+        return any(-(-begin // unit) * unit + length <= begin + free for begin, free in self._free)
 
     def take(self, length: int, unit: int) -> int:
         """Where so many begin at a multiple of ``unit``."""
