@@ -99,9 +99,9 @@ def _keep(piece: _Piece) -> None:
     _kept.append(piece)
 
 
-def _take(bytes_: int) -> tuple[_Piece, bool]:
+def _take(bytes_: int, small_do: bool) -> tuple[_Piece, bool]:
     """Memory of so many bytes at least, and whether it is new: then it is 0. Of what is kept the smallest piece serves
-    that is large enough, and the rest of it others.
+    that is large enough, and the rest of it others. What is new is of huge pages, unless ``small_do``.
     """
     length = -(-bytes_ // HUGE_PAGE) * HUGE_PAGE
     fitting = [piece for piece in _kept if length <= len(piece)]
@@ -113,20 +113,21 @@ def _take(bytes_: int) -> tuple[_Piece, bool]:
                 _kept.append(_Piece(best.memory, best.begin + length, best.length - length, best.left))
                 best = _Piece(best.memory, best.begin, length, best.left)
             return best, _used_often(best)
-    return _new(length), True
+    return _new(length, small_do), True
 
 
-def _new(length: int) -> _Piece:
-    """Huge pages, of which the first one is touched, unless one has not been at hand."""
+def _new(length: int, small_do: bool) -> _Piece:
+    """Huge pages, or small ones where these ``do`` and one has not been at hand: to see that the first is touched."""
     global _at_hand
     memory = _Memory(-1, length + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.address = np.frombuffer(memory, np.uint8).ctypes.data
     piece = _Piece(memory, -memory.address % HUGE_PAGE, length)
     with suppress(OSError):  # a kernel without huge pages
-        if _at_hand:
+        if _at_hand or not small_do:
             piece.advise(mmap.MADV_HUGEPAGE)
+        if _at_hand and small_do:
             _at_hand = not takes_long(lambda: memory.__setitem__(piece.begin, 0))
-        if not _at_hand:
+        if small_do and not _at_hand:
             piece.advise(mmap.MADV_NOHUGEPAGE)
             piece.left = PATIENCE
     return piece
@@ -144,26 +145,28 @@ def _used_often(piece: _Piece) -> bool:
     return True
 
 
-def aligned_empty(size: int, dtype: type) -> np.ndarray:
+def aligned_empty(size: int, dtype: type, small_do: bool = False) -> np.ndarray:
     """An array [size] that starts at a cache line and may hold anything. Large ones take memory only where they are
-    written to, but for the first huge page.
+    written to. ``small_do``: for what is not worked on time and again small pages do where huge ones are not at hand;
+    to see that the first of these is taken.
     """
-    return _aligned(size, dtype)
+    return _aligned(size, dtype, small_do)
 
 
-def aligned_zeros(size: int, dtype: type, clear: Callable[[np.ndarray], object] | None = None) -> np.ndarray:
-    """Zeros [size] that start at a cache line. Large ones take memory only where they are written to, but for the first
-    huge page, unless it has been kept. ``clear`` writes the zeros, where somebody has to: for those who have threads
-    for that.
+def aligned_zeros(
+    size: int, dtype: type, clear: Callable[[np.ndarray], object] | None = None, small_do: bool = False
+) -> np.ndarray:
+    """Zeros [size], else as :func:`aligned_empty`, but that memory which has been kept is written to. ``clear`` writes
+    the zeros, where somebody has to: for those who have threads for that.
     """
-    return _aligned(size, dtype, clear or _fill)
+    return _aligned(size, dtype, small_do, clear or _fill)
 
 
 def _fill(array: np.ndarray) -> None:
     array[...] = 0
 
 
-def _aligned(size: int, dtype: type, clear: Callable[[np.ndarray], object] | None = None) -> np.ndarray:
+def _aligned(size: int, dtype: type, small_do: bool, clear: Callable[[np.ndarray], object] | None = None) -> np.ndarray:
     """With ``clear`` they are zero."""
     bytes_ = size * np.dtype(dtype).itemsize
     found: np.ndarray
@@ -174,7 +177,7 @@ def _aligned(size: int, dtype: type, clear: Callable[[np.ndarray], object] | Non
             clear(found)
         return found
     # Not numpy's zeros: the C library may take them from memory that it has had before, and then writes to all of it.
-    piece, new = _take(bytes_)
+    piece, new = _take(bytes_, small_do)
     found = np.asarray(_Lease(piece))[:bytes_].view(dtype)
     if clear and not new:
         clear(found)

@@ -79,10 +79,10 @@ class OneRank:
     leads = True
 
     def zeros(self, size: int, dtype: type) -> np.ndarray:
-        return aligned_zeros(size, dtype)
+        return aligned_zeros(size, dtype, small_do=True)
 
     def room(self, size: int, dtype: type, sparse: bool = False) -> np.ndarray:
-        return aligned_empty(size, dtype)
+        return aligned_empty(size, dtype, small_do=True)
 
     def has(self, array: np.ndarray) -> bool:
         return True
