@@ -28,12 +28,12 @@ def _exact(size: int, dtype: type, byte: int) -> np.ndarray:
     return np.frombuffer(buffer, np.uint8).view(dtype)
 
 
-def aligned_zeros(size: int, dtype: type, clear: object = None) -> np.ndarray:
+def aligned_zeros(size: int, dtype: type, clear: object = None, small_do: bool = False) -> np.ndarray:
     """As `petsc_dcdm.native.memory.aligned_zeros`, which leaves room on both sides."""
     return _exact(size, dtype, 0)
 
 
-def aligned_empty(size: int, dtype: type) -> np.ndarray:
+def aligned_empty(size: int, dtype: type, small_do: bool = False) -> np.ndarray:
     """As `petsc_dcdm.native.memory.aligned_empty`; NaN, as far as that goes."""
     return _exact(size, dtype, 0xFF)
 

@@ -7,6 +7,7 @@ PETSc's natural ordering.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -173,7 +174,7 @@ class LevelInfo(NamedTuple):
     unknowns: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class CoarseOperator:
     """The coarsest operator: local float64 arrays in the convention of the fine one.
 
@@ -181,11 +182,19 @@ class CoarseOperator:
     low face.
     """
 
-    w: tuple[np.ndarray, np.ndarray, np.ndarray]
+    w: Sequence[np.ndarray]
     s: np.ndarray
     offset: Shape
     shape: Shape
     global_shape: Shape
+
+    def take(self) -> list[np.ndarray]:
+        """w and s, which this has no more: where no level is above they are the matrix, and their memory is wanted as
+        soon as something is made of them.
+        """
+        taken = [*self.w, self.s]
+        self.w, self.s = (), np.zeros(0)
+        return taken
 
 
 def coarse_box(shape: Shape, offset: Shape, axes: tuple[int, ...]) -> tuple[Shape, Shape]:

@@ -12,11 +12,13 @@ import weakref
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from petsc_dcdm.native.memory import CACHE_LINE, HUGE_PAGE, LARGE, aligned_empty, aligned_zeros
+from petsc_dcdm.native.pages import SmallPages
 
 
 class Workers(Protocol):
@@ -77,10 +79,10 @@ class OneRank:
     leads = True
 
     def zeros(self, size: int, dtype: type) -> np.ndarray:
-        return aligned_zeros(size, dtype)
+        return aligned_zeros(size, dtype, small_do=True)
 
     def room(self, size: int, dtype: type, sparse: bool = False) -> np.ndarray:
-        return aligned_empty(size, dtype)
+        return aligned_empty(size, dtype, small_do=True)
 
     def has(self, array: np.ndarray) -> bool:
         return True
@@ -139,7 +141,7 @@ class SharedMemory:
     Pages are small and taken as they are written to. They stay: to fault them in anew at every set-up costs more than
     to write zeros to them. Where an array gets memory that another has had, and is not sparse, they become huge ones
     if Linux makes them when it is asked to (6.1 and later, whatever the system's setting for shared memory, "never" on
-    most). Not before: who solves once would wait for the host of a virtual machine to find them.
+    most): the first time if it has them at hand, see `petsc_dcdm.native.pages`.
 
     Where zeros are wanted and where they are not there are two parts, for what is not written to takes no pages.
 
@@ -156,7 +158,7 @@ class SharedMemory:
         weakref.finalize(self, unmap, ctypes.c_void_p(address), ctypes.c_int64(size)).atexit = False
         kernels.dcdm_team_bytes.restype = ctypes.c_int64
         half = size // 2 // HUGE_PAGE * HUGE_PAGE
-        self._asked = bytearray(size // HUGE_PAGE)  # for which huge pages Linux has been
+        self._pages = SmallPages(size // HUGE_PAGE, partial(_make_huge, kernels, address))
         self._zeros, self._rooms = _Pieces(int(kernels.dcdm_team_bytes()), half), _Pieces(half, size)
 
     def zeros(self, size: int, dtype: type) -> np.ndarray:
@@ -174,21 +176,26 @@ class SharedMemory:
 
     def room(self, size: int, dtype: type, sparse: bool = False) -> np.ndarray:
         """The same for an array of whatever the memory holds, ``sparse``: hardly any of it will be written to."""
-        return self._array(self._rooms, size, dtype, sparse)
+        return self._array(self._rooms, size, dtype, sparse, None if sparse else self._zeros)
 
     @property
     def taken(self) -> int:
         """Bytes that have been in use at one time or another."""
         return self._zeros.end + self._rooms.end - self._rooms.begin
 
-    def _array(self, pieces: _Pieces, size: int, dtype: type, sparse: bool) -> np.ndarray:
+    def _array(
+        self, pieces: _Pieces, size: int, dtype: type, sparse: bool, others: _Pieces | None = None
+    ) -> np.ndarray:
+        """Of these pieces, or the others where only these have one that is free."""
         wanted = max(size * np.dtype(dtype).itemsize, 1)
         unit = HUGE_PAGE if wanted >= LARGE else CACHE_LINE
         length = -(-wanted // unit) * unit
+        if others and not pieces.have(length, unit) and others.have(length, unit):
+            pieces = others
         fresh = pieces.end
         held = _Held(self, pieces, pieces.take(length, unit), length)
         if held.begin < fresh and not (sparse and wanted >= LARGE):
-            self._ask(held.begin // HUGE_PAGE, -(-(held.begin + length) // HUGE_PAGE))
+            self._pages.use_again(held.begin // HUGE_PAGE, -(-(held.begin + length) // HUGE_PAGE))
         held.__array_interface__ = {
             "version": 3,
             "data": (self.address + held.begin, False),
@@ -198,16 +205,6 @@ class SharedMemory:
         array: np.ndarray = np.asarray(held)
         return array
 
-    def _ask(self, page: int, end: int) -> None:
-        """For huge pages [page, end), where that has not been done. What they hold is kept."""
-        while (page := self._asked.find(0, page, end)) >= 0:
-            stop = self._asked.find(1, page, end)
-            stop = end if stop < 0 else stop
-            self._asked[page:stop] = b"\1" * (stop - page)
-            block, at, size = self.address, self.address + page * HUGE_PAGE, (stop - page) * HUGE_PAGE
-            if not self._kernels.dcdm_team_huge(ctypes.c_void_p(block), ctypes.c_void_p(at), ctypes.c_int64(size)):
-                self._asked = bytearray(b"\1") * len(self._asked)  # nor will it next time
-
     def at(self, address: int, size: int, dtype: np.dtype) -> np.ndarray:
         """What another rank has made there, [size]. Raises ValueError if that lies elsewhere."""
         length = size * dtype.itemsize
@@ -216,6 +213,12 @@ class SharedMemory:
         memory = (ctypes.c_uint8 * length).from_address(address)
         found: np.ndarray = np.frombuffer(memoryview(memory), dtype)
         return found
+
+
+def _make_huge(kernels: ctypes.CDLL, address: int, page: int, end: int) -> bool:
+    """Of pages [page, end) of the memory at the address; whether Linux does so when it is asked to."""
+    at, size = ctypes.c_void_p(address + page * HUGE_PAGE), ctypes.c_int64((end - page) * HUGE_PAGE)
+    return bool(kernels.dcdm_team_huge(ctypes.c_void_p(address), at, size))
 
 
 class _Held:
@@ -237,6 +240,10 @@ class _Pieces:
         self.begin = self.end = begin
         self._limit = limit
         self._free: list[tuple[int, int]] = []
+
+    def have(self, length: int, unit: int) -> bool:
+        """Whether so many are free that have been in use."""
+        return any(-(-begin // unit) * unit + length <= begin + free for begin, free in self._free)
 
     def take(self, length: int, unit: int) -> int:
         """Where so many begin at a multiple of ``unit``."""

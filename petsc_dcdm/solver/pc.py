@@ -232,15 +232,16 @@ class PC(Answers):
         if notice := take_notice():
             explain(notice)
         inform(pc, partial(found_text, system, self._backend, previous is not None))
-        if (operator := self.hierarchy.coarse) is not None:
-            prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
-            given = operator, system.layout, prefix, threads, self.hierarchy.levels[-1].unknowns, system.team
-            self._coarse = self.hierarchy.coarse_solve = renewed(coarse, Coarsest(pc.getComm(), *given))
         if system.near is not None:
             self._sweeps = Sweeps(system.near, system.layout, threads) if system.near.differs else None
         elif self.keep_operator:
             self._operator = self._backend.operator(problem)
+        del problem
         system.w, system.s = [], np.zeros(0)  # the operator has kept what it needs of them
+        if (operator := self.hierarchy.coarse) is not None:
+            prefix = (pc.getOptionsPrefix() or "") + "pc_dcdm_coarse_"
+            given = operator, system.layout, prefix, threads, self.hierarchy.levels[-1].unknowns, system.team
+            self._coarse = self.hierarchy.coarse_solve = renewed(coarse, Coarsest(pc.getComm(), *given))
 
     def give_up(self, pc: PETSc.PC, why: str) -> bool:
         """Another PC gives the directions from now on (``-pc_dcdm_net``); False where that is not wanted, or is so."""

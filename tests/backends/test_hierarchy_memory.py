@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 
 from petsc_dcdm.native import memory
-from petsc_dcdm.native.memory import CACHE_LINE, HUGE_PAGE, LARGE, aligned_empty, aligned_zeros
+from petsc_dcdm.native.memory import CACHE_LINE, LARGE, aligned_empty, aligned_zeros
+from petsc_dcdm.native.pages import PATIENCE
 
 MB = 1 << 20
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept() -> Iterator[None]:
-    """No memory of other tests is kept."""
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No memory of other tests is kept, and all huge pages are at hand."""
     memory._kept.clear()
+    monkeypatch.setattr(memory, "_at_hand", True)
+    monkeypatch.setattr(memory, "takes_long", lambda find: bool(find()))
     yield
     memory._kept.clear()
 
@@ -77,4 +80,40 @@ def test_no_more_memory_is_kept_than_was_said(monkeypatch: pytest.MonkeyPatch) -
     arrays = [aligned_empty(48 * MB, np.uint8) for _ in range(4)]
     assert not memory._kept
     del arrays
-    assert sum(map(len, memory._kept)) == 2 * (48 * MB + HUGE_PAGE) <= memory.KEPT
+    assert sum(map(len, memory._kept)) == 2 * 48 * MB <= memory.KEPT
+
+
+def _advice(address: int) -> set[str]:
+    """What Linux has been told of the memory there."""
+    here = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        words = line.split()
+        if "-" in words[0]:
+            begin, end = (int(word, 16) for word in words[0].split("-"))
+            here = begin <= address < end
+        elif here and words[0] == "VmFlags:":
+            return set(words)
+    return set()
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="Linux has no huge pages here")
+def test_pages_are_small_at_first_where_huge_ones_are_not_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = aligned_empty(5 * MB, np.uint8, small_do=True)
+    monkeypatch.setattr(memory, "takes_long", lambda find: not find())
+    some = aligned_empty(6 * MB, np.uint8, small_do=True)
+    some[:] = 7
+    first = some.ctypes.data
+    del some
+    monkeypatch.setattr(memory, "takes_long", lambda find: pytest.fail("it is known"))
+    for _ in range(PATIENCE - 1):
+        array = aligned_empty(6 * MB, np.uint8)
+        assert array.ctypes.data == first and array[-1] == 7 and "nh" in _advice(first)
+        del array
+    for _ in range(2):
+        array = aligned_zeros(6 * MB, np.uint8)
+        assert array.ctypes.data == first and not array.any() and "hg" in _advice(first)
+        array[:] = 7
+        del array
+    after, small = aligned_empty(20 * MB, np.uint8), aligned_empty(20 * MB, np.uint8, small_do=True)
+    assert "hg" in _advice(before.ctypes.data) and "hg" in _advice(after.ctypes.data)
+    assert "nh" in _advice(small.ctypes.data)

@@ -13,13 +13,18 @@ from harness import mpirun
 from systems import conductances, matrix
 
 from petsc_dcdm.backends.parts import solver as parts
-from petsc_dcdm.backends.parts.solver import PartsSolver
+from petsc_dcdm.backends.parts.solver import PartsSolver, finest_level
+from petsc_dcdm.native import pages
 from petsc_dcdm.native.binding import kernels
 from petsc_dcdm.native.build import library
 from petsc_dcdm.native.memory import LARGE
-from petsc_dcdm.native.node_team import SharedMemory, Team
+from petsc_dcdm.native.node_team import ONE_RANK, SharedMemory, Team
 
 ADDRESS = 3 << 43
+
+
+def parts_solver(w, s, threads, team=ONE_RANK):
+    return PartsSolver(finest_level(w, s, threads, team), threads, team)
 
 
 @pytest.fixture
@@ -61,8 +66,9 @@ def test_memory_ends(memory):
         memory.room((1 << 25) + 1, np.uint8)
 
 
-def test_pages_are_huge_where_that_can_be(memory):
+def test_pages_are_huge_where_that_can_be(memory, monkeypatch):
     """And what they hold stays."""
+    monkeypatch.setattr(pages, "SLOW", 10.0)
 
     def huge():
         with open("/proc/self/smaps") as file:
@@ -209,7 +215,7 @@ def test_parts_of_cells_are_the_work_of_all(memory, enough, cycles, monkeypatch)
     r = rng.standard_normal(shape).astype(np.float32)
 
     def work(team, rank):
-        solver = team.do(PartsSolver, w, s, team.threads, team)
+        solver = team.do(parts_solver, w, s, team.threads, team)
         here, cycle, well = (team.room(r.size, np.float32).reshape(shape) for _ in range(3))
         here[...] = r
         team.do(solver and solver.solve, here, cycle)
@@ -217,7 +223,7 @@ def test_parts_of_cells_are_the_work_of_all(memory, enough, cycles, monkeypatch)
         return cycle.copy(), well.copy()
 
     (cycle, well), *_ = in_threads(memory, [1, 2, 1], work)
-    alone = PartsSolver(w, s, 4)
+    alone = parts_solver(w, s, 4)
     x = np.empty_like(r)
     alone.solve(r, x)
     assert np.array_equal(x, cycle) and np.isfinite(x).all()

@@ -14,9 +14,13 @@ from systems import conductances, matrix, random_solids, relative_residual
 
 from petsc_dcdm.backends.parts import levels as parts
 from petsc_dcdm.backends.parts.grid import GridLevel
-from petsc_dcdm.backends.parts.solver import SPECTRUM, SPECTRUM_BELOW, STEPS, STEPS_BELOW, PartsSolver
+from petsc_dcdm.backends.parts.solver import SPECTRUM, SPECTRUM_BELOW, STEPS, STEPS_BELOW, PartsSolver, finest_level
 from petsc_dcdm.backends.parts.stages import SLICE, WINDOW
 from petsc_dcdm.grid.faces import all_but_first, all_but_last
+
+
+def parts_solver(w, s, threads):
+    return PartsSolver(finest_level(w, s, threads), threads)
 
 
 def medium(shape, seed, decades, fraction):
@@ -225,7 +229,7 @@ def test_the_cycle_is_that_of_the_textbook(shape, decades, monkeypatch):  # the 
     monkeypatch.setattr(parts, "DENSE_LIMIT", 30)
     w, s = medium(shape, 5, decades, 0.1)
     w = [np.ascontiguousarray(face) for face in w]
-    solver = PartsSolver(w, s, 1)
+    solver = parts_solver(w, s, 1)
     levels = [cells_of_grid(w, s, solver.grid), *map(rows_of, solver.stages)]
     assert len(levels) > 2 and any(level.twice for level in levels)
     cells = levels[0].block
@@ -233,7 +237,7 @@ def test_the_cycle_is_that_of_the_textbook(shape, decades, monkeypatch):  # the 
     r[cells] = np.random.default_rng(1).standard_normal(cells.size)
     expected = Reference(levels).solve(0, r[cells].astype(float))
     for threads in (1, 2, 3):
-        solver = PartsSolver(w, s, threads)
+        solver = parts_solver(w, s, threads)
         cycle(solver, np.full_like(r, np.nan))  # nothing is left over from another time
         for _ in range(2):
             x = cycle(solver, r)
@@ -246,7 +250,7 @@ def test_rows_of_a_stage_are_those_of_its_level(far):
     shape = (3, 520, 520) if far else (6, 40, 50)  # two planes of 260 x 260 blocks are more than 16 bits can tell
     w, s = medium(shape, 5, 3.0, 0.1)
     w = [np.ascontiguousarray(face) for face in w]
-    solver = PartsSolver(w, s, 2)
+    solver = parts_solver(w, s, 2)
     grid = GridLevel(w, s, STEPS, 2)
     level, stage = grid.divide(), solver.stages[0]
     assert (stage.base < 0).any() == far and stage.n == level.n
@@ -274,7 +278,7 @@ def test_teams_of_threads_find_the_same_to_the_last_bit():
     r = np.random.default_rng(1).standard_normal(s.size).astype(np.float32)
     found = []
     for threads in (1, 2, 3):
-        solver = PartsSolver(w, s, threads)
+        solver = parts_solver(w, s, threads)
         assert solver.stages[0].n > 4000 and solver.stages[0].twice, "more than one thread works on the stage"
         found.append(cycle(solver, r))
     assert any(stage.rest_lane.size for stage in solver.stages), "some rows are longer than their slices"
@@ -286,7 +290,7 @@ def test_teams_of_threads_find_the_same_to_the_last_bit():
 def test_some_cycles_reduce_the_residual():
     shape = (10, 12, 14)
     w, s = noise(shape, 2.0)
-    A, solver = matrix(w, s), PartsSolver(w, s, 2)
+    A, solver = matrix(w, s), parts_solver(w, s, 2)
     r = np.random.default_rng(0).standard_normal(s.size)
     x, b = A.createVecs()
     found = r.astype(np.float32).reshape(shape)
@@ -301,7 +305,7 @@ def test_parts_that_nothing_holds_are_solved_up_to_a_constant():
     w[0][..., 31] = 0.0  # two rooms
     r = np.zeros((1, 30, 60), np.float32)
     r[0, 3, 5], r[0, 20, 25], r[0, 7, 40], r[0, 29, 59] = 1, -1, 2, -2
-    x = cycle(PartsSolver(w, s, 1), r)
+    x = cycle(parts_solver(w, s, 1), r)
     assert np.isfinite(x).all() and np.abs(x).max() < 100
 
 

@@ -128,7 +128,9 @@ class Stage:
         self.low, self.high = around
         nz, ny, nx = (a + n + b for a, n, b in zip(self.low, shape, self.high, strict=True))
         z, y, x = (ring and n > 1 for ring, n in zip(rings, shape, strict=True))
-        self.geometry = Geometry((nz, ny, nx), flat, (z, y, x), partial(zeros_for, team, threads), team.room)
+        self.geometry = Geometry(
+            (nz, ny, nx), flat, (z, y, x), partial(zeros_for, team, threads), partial(room_for, team)
+        )
         self.own = box_at(self.low, shape)
         x_, r, w = roles(flat)
         self.level = self.geometry.level(
@@ -249,6 +251,11 @@ class LevelWindow:
         if whole.part:
             self._part = _copied(stage.part - w, np.int64, team)
             c.parts, c.part = whole.parts, self._part.ctypes.data
+
+
+def room_for(team: Workers, size: int, dtype: type, sparse: bool = False) -> np.ndarray:
+    """As `Workers.room`, for what every cycle or step works on."""
+    return team.room(size, dtype, sparse) if team.ranks > 1 else aligned_empty(size, dtype)
 
 
 def zeros_for(team: Workers, threads: int, size: int, dtype: type) -> np.ndarray:

@@ -16,6 +16,7 @@ from petsc_dcdm.backends.cpu.levels import (
     coarse_crop,
     packed_network,
     plus,
+    room_for,
     size_of,
     steps_of,
     width_of,
@@ -163,7 +164,7 @@ class CpuLevels:
         self.kernels.dcdm_size_levels(c)
         bytes_ = self._bytes = list(c.bytes)
         zeros = zeros_for(team, threads, bytes_[ZEROS], np.uint8)
-        self.memory = zeros, team.room(bytes_[ROOM], np.uint8, sparse=packed)
+        self.memory = zeros, room_for(team, bytes_[ROOM], np.uint8, sparse=packed)
         c.memory[ZEROS], c.memory[ROOM] = map(address_of, self.memory)
         self.kernels.dcdm_place_levels(c)
         for stage, level in zip(self.stages, self.levels, strict=True):

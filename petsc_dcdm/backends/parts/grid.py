@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 
 from petsc_dcdm.backends.parts.levels import FOLLOWS, Part, axes_to_halve, kernels, weaken
+from petsc_dcdm.grid.faces import all_but_first, all_but_last
 from petsc_dcdm.native.binding import ALIGN
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.native.structures import mirrors
@@ -37,6 +38,20 @@ class PartsBox(ctypes.Structure):
     """parts_box of part_grid.h."""
 
     _fields_ = [("at", ctypes.c_void_p), ("pitch", ctypes.c_int64), ("plane", ctypes.c_int64)]
+
+
+def most_couplings(parts: np.ndarray, halved: Sequence[int]) -> np.ndarray:
+    """How many the parts of each block of cells have at most, uint8 (z, y, x), from how many there are in each: no more
+    than pairs of them, or faces between blocks, of which there are two in each direction that is ``halved`` (x, y, z).
+    """
+    parts = parts.astype(np.uint8)
+    most = parts * (parts - (parts > 0))
+    for axis in range(3):
+        faces = prod(1 + half for other, half in enumerate(halved) if other != axis)
+        pairs = np.minimum(all_but_last(parts, axis) * all_but_first(parts, axis), np.uint8(faces))
+        all_but_last(most, axis)[...] += pairs
+        all_but_first(most, axis)[...] += pairs
+    return most
 
 
 class GridLevel:
@@ -109,8 +124,11 @@ class GridLevel:
         weaken(lambda together: k.dcdm_parts_grid_divide(*shapes, together, *rest), self.unknowns)
         self.halved = (halved[0], halved[2], 0) if self._flat else halved
         level = Part((sizes[0], sizes[2], 1) if self._flat else sizes, first, self._team)
-        most = 6 * self.c.n[0] * (1 + halved[1]) * (1 + halved[2]) * sizes[1] * sizes[2]
-        level.make_room(most)
-        k.dcdm_parts_grid_rows(grid, c_halved, level.c, work, self._threads)
+        most = most_couplings(np.diff(first).reshape(sizes[::-1]), halved).reshape(-1, sizes[0])
+        of_lines = self._team.room(len(most) + 1, np.int64)
+        of_lines[0] = 0
+        np.cumsum(most.sum(axis=1, dtype=np.int64), out=of_lines[1:])
+        level.make_room(int(of_lines[-1]))
+        k.dcdm_parts_grid_rows(grid, c_halved, level.c, of_lines.ctypes.data, work, self._threads)
         level.hold(int(level.row[-1]))
         return level

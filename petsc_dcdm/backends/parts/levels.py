@@ -76,7 +76,7 @@ def kernels() -> ctypes.CDLL:
     signatures = {
         "dcdm_parts_grid_seen": (None, [_pointer, _pointer]),
         "dcdm_parts_grid_divide": (_i64, [_pointer, _pointer, _pointer, f64, f64, _pointer, _pointer, i32]),
-        "dcdm_parts_grid_rows": (None, [_pointer, _pointer, level, _pointer, i32]),
+        "dcdm_parts_grid_rows": (None, [_pointer, _pointer, level, _pointer, _pointer, i32]),
         "dcdm_parts_seen": (None, [level, _pointer, i32]),
         "dcdm_parts_strongest": (None, [level, _pointer, i32]),
         "dcdm_parts_divide": (_i64, [level, _pointer, f64, f64, _pointer, _pointer, _pointer, _pointer, i32]),

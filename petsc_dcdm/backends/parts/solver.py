@@ -35,13 +35,12 @@ FLOATING = 1e-7
 
 
 class PartsSolver:
-    """An approximate inverse of the operator with conductances w and extra diagonal s: one K-cycle.
+    """An approximate inverse of the operator of a grid: one K-cycle.
 
     Parameters
     ----------
-    w, s
-        conductances of the low faces along x, y, z, and extra diagonal, float64 (nz, ny, nx), not kept. A cell is an
-        unknown where any of them, or the high face of a neighbour, is positive.
+    grid
+        the finest level, by :func:`finest_level` for as many threads of the same team
     threads
         OpenMP threads, those of all ranks of a team.
     team
@@ -59,11 +58,10 @@ class PartsSolver:
     there is no compiler. Not collective.
     """
 
-    def __init__(self, w: Sequence[np.ndarray], s: np.ndarray, threads: int, team: Workers = ONE_RANK) -> None:
-        *w, s = alike([*w, s], team, np.float64)
+    def __init__(self, grid: GridLevel, threads: int, team: Workers = ONE_RANK) -> None:
         self._threads, self._team = threads, team
         self._vectors: tuple[np.ndarray, np.ndarray] | None = None
-        self.grid = GridLevel(w, s, STEPS, threads, team)
+        self.grid = grid
         first = self.grid.divide()
         levels = [] if first is None else levels_below(first, threads, team)
         self.stages = stages_of(self.grid, levels, threads, team)
@@ -105,6 +103,14 @@ class PartsSolver:
         inverse = None if self._inverse is None else self._inverse.ctypes.data
         rest = self._omegas.ctypes.data, STEPS, STEPS_BELOW, self._sums.ctypes.data
         return *places, len(self._c), inverse, *rest
+
+
+def finest_level(w: Sequence[np.ndarray], s: np.ndarray, threads: int, team: Workers = ONE_RANK) -> GridLevel:
+    """For `PartsSolver`: conductances of the low faces along x, y, z, and extra diagonal, float64 (nz, ny, nx), not
+    kept. A cell is an unknown where any of them, or the high face of a neighbour, is positive.
+    """
+    *w, s = alike([*w, s], team, np.float64)
+    return GridLevel(w, s, STEPS, threads, team)
 
 
 def omegas(steps: int, low: float, high: float) -> np.ndarray:

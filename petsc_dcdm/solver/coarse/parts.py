@@ -9,7 +9,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.backends.parts.levels import kernels
-from petsc_dcdm.backends.parts.solver import PartsSolver
+from petsc_dcdm.backends.parts.solver import PartsSolver, finest_level
 from petsc_dcdm.grid.errors import raise_together
 from petsc_dcdm.grid.layout import CoarseOperator, Layout
 from petsc_dcdm.native.build import KernelsUnavailable
@@ -59,9 +59,10 @@ class PartsCoarseSolver:
         problem: Exception | None = None
         unknowns = None
         if self._team.leads:
-            *w, s = [self._whole(a) for a in (*operator.w, operator.s)]
+            arrays = self._arrays_of(operator)
+            arrays[:] = map(self._whole, arrays)
             try:
-                unknowns = self._team.do(self._make, w, s)
+                unknowns = self._team.do(self._make, arrays)
             except Exception as error:
                 problem = RuntimeError(f"the coarse solver can not be set up: {error}")
         else:
@@ -69,10 +70,16 @@ class PartsCoarseSolver:
         raise_together(self._everyone, problem)
         self.unknowns = self._everyone.bcast(unknowns)
 
-    def _make(self, w: list[np.ndarray], s: np.ndarray) -> int:
-        """What solves the whole level, of these arrays; returns how many unknowns that has."""
+    def _arrays_of(self, operator: CoarseOperator) -> list[np.ndarray]:
+        """w and s, which nobody else needs."""
+        return operator.take()
+
+    def _make(self, arrays: list[np.ndarray]) -> int:
+        """What solves the whole level, of w and s, which are let go of; returns how many unknowns that has."""
         self._solver = None  # its memory serves the new one
-        self._solver = PartsSolver(w, s, self._threads, self._team)
+        grid = finest_level(arrays[:3], arrays[3], self._threads, self._team)
+        arrays.clear()  # and theirs the levels below
+        self._solver = PartsSolver(grid, self._threads, self._team)
         return self._solver.unknowns[0]
 
     def _whole(self, own: np.ndarray) -> np.ndarray:

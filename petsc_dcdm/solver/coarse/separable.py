@@ -29,9 +29,13 @@ class SeparableCoarseSolver(parts.PartsCoarseSolver):
         """Whether the medium is a product; if not, nothing can be solved."""
         return self.unknowns > 0
 
-    def _make(self, w: list[np.ndarray], s: np.ndarray) -> int:
+    def _arrays_of(self, operator: CoarseOperator) -> list[np.ndarray]:
+        """w and s, which parts are made of if this does not serve."""
+        return [*operator.w, operator.s]
+
+    def _make(self, arrays: list[np.ndarray]) -> int:
         """The inverse; returns how many unknowns that has, 0 where there is none."""
-        factors = factors_of(w, s)
+        factors = factors_of(arrays[:3], arrays[3])
         self._inverse = None if factors is None else SeparableSolver(factors, self._threads, self._team)
         return 0 if factors is None else prod(self._shape)
 

@@ -9,15 +9,21 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from petsc_dcdm.native.memory import CACHE_LINE
 from petsc_dcdm.native.node_team import Workers
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.packed import PackedStencil
 
 
 def zeros_of(team: Workers, shape: tuple[int, ...], count: int, dtype: type) -> list[np.ndarray]:
-    """So many arrays of this shape, of the team that reads into them. Collective on it."""
-    made = team.together(lambda: [team.zeros(prod(shape) if team.leads else 0, dtype) for _ in range(count)])
-    return [team.seen(array).reshape(shape) for array in made]
+    """So many arrays of this shape, of the team that reads into them, one behind the other: what they leave is one
+    piece of memory. Collective on it.
+    """
+    size, line = prod(shape), CACHE_LINE // np.dtype(dtype).itemsize
+    pitch = -(-size // line) * line
+    (made,) = team.together(lambda: [team.zeros(count * pitch if team.leads else 0, dtype)])
+    whole = team.seen(made)
+    return [whole[i * pitch :][:size].reshape(shape) for i in range(count)]
 
 
 def own_places(grid: Grid, whole: np.ndarray) -> Any:

@@ -66,7 +66,8 @@ typedef struct {
     float share, follows;
     int64_t *first;
     float *room;
-    parts_level to; /* of dcdm_parts_grid_rows */
+    parts_level to; /* these two of dcdm_parts_grid_rows */
+    const int64_t *of_lines;
     int parts;
 } first_work;
 

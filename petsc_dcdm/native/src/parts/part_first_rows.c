@@ -158,10 +158,6 @@ static NOINLINE void whole_around(const parts_level *next, const int64_t blocks[
     }
 }
 
-INLINE int64_t most_of_line(const parts_grid *g, const int64_t halved[3]) { /* couplings of a line of blocks */
-    return 6 * g->n[0] * (1 + halved[1]) * (1 + halved[2]);
-}
-
 static void rows_part(void *arguments, int number) {
     const first_work *w = arguments;
     const parts_grid *g = &w->g;
@@ -171,7 +167,7 @@ static void rows_part(void *arguments, int number) {
     float *const faces = w->room + number * LINE_ROOM * size;
     int32_t *const out = (int32_t *)(faces + 4 * FACES * size);
     uint8_t *const whole = (uint8_t *)(out + 4 * size);
-    int64_t to = first_of(lines, number, w->parts) * most_of_line(g, halved), face[6], apart[6];
+    int64_t to = w->of_lines[first_of(lines, number, w->parts)], face[6], apart[6];
     neighbours_of(g, face, apart);
     FOR_PART(line, lines, number, w->parts) {
         const line_rows rows = rows_of_line(g, halved, blocks, line);
@@ -224,17 +220,18 @@ static void rows_part(void *arguments, int number) {
     }
 }
 
-/* Rows of the next level from the parts of the cells; s, block. There is room for 6 couplings of each cell of each
- * line of blocks, were they whole. room: [threads][LINE_ROOM][pitch + ALIGN] */
-void dcdm_parts_grid_rows(const parts_grid *g, const int64_t halved[3], const parts_level *next, float *room,
-                          int threads) {
+/* Rows of the next level from the parts of the cells; s, block. of_lines: [lines + 1] where there is room for the
+ * couplings of each line of blocks. room: [threads][LINE_ROOM][pitch + ALIGN] */
+void dcdm_parts_grid_rows(const parts_grid *g, const int64_t halved[3], const parts_level *next,
+                          const int64_t *of_lines, float *room, int threads) {
     /* of a flat grid the next level is (x, y, 1) where g is (x, 1, y) */
     const int64_t blocks[3] = {next->blocks[0], g->flat ? 1 : next->blocks[1], next->blocks[g->flat ? 1 : 2]};
-    const int64_t lines = blocks[1] * blocks[2], most = most_of_line(g, halved);
-    first_work w = {.g = *g, .room = room, .to = *next, .parts = threads};
+    const int64_t lines = blocks[1] * blocks[2];
+    first_work w = {.g = *g, .room = room, .to = *next, .of_lines = of_lines, .parts = threads};
     memcpy(w.halved, halved, sizeof w.halved);
     memcpy(w.next, blocks, sizeof w.next);
     dcdm_run(rows_part, &w, sizeof w, threads);
-    const written_rows written = {.l = *next, .lines = lines, .blocks = blocks[0], .most = most, .parts = threads};
+    const written_rows written = {.l = *next, .lines = lines, .blocks = blocks[0], .of_lines = of_lines,
+                                  .parts = threads};
     parts_join_rows(&written);
 }

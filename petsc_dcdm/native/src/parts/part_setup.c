@@ -298,7 +298,7 @@ static void join_part(void *arguments, int array) {
     for (int t = 1; t < w->parts; t++) {
         const int64_t line = first_of(w->lines, t, w->parts), begin = l->first[line * w->blocks];
         const int64_t end = l->first[first_of(w->lines, t + 1, w->parts) * w->blocks];
-        const int64_t from = w->room ? w->room[begin] : line * w->most, to = l->row[begin];
+        const int64_t from = w->room ? w->room[begin] : w->of_lines[line], to = l->row[begin];
         const size_t count = (size_t)(l->row[end] - to);
         if (array) memmove(l->value + to, l->value + from, count * sizeof *l->value);
         else memmove(l->column + to, l->column + from, count * sizeof *l->column);

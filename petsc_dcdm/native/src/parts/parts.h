@@ -62,12 +62,12 @@ static inline double parts_share_seen(const int64_t *bins) {
 }
 
 /* Where the parts of a kernel have written the rows of a level: each those of its share of `lines` lines of `blocks`
- * blocks, one behind the other. The first part begins at 0; part t at room[its first unknown], or without room at
- * `most` for each line before. */
+ * blocks, one behind the other. The first part begins at 0; part t at room[its first unknown], or without room where
+ * there is that of its first line. */
 typedef struct {
     parts_level l;
-    int64_t lines, blocks, most;
-    const int64_t *room;
+    int64_t lines, blocks;
+    const int64_t *room, *of_lines;
     int parts;
 } written_rows;
 
