@@ -215,10 +215,11 @@ def extract(
         sum_rounding = _sum_rounding(found[4], comm)
         found = found if sum_rounding is None else couplings(sum_rounding=sum_rounding)
         packed, w_low, w_high, s, report = found
-        dirichlet = np.flatnonzero(rows.dirichlet.view(bool))
-        diagonal = rows.diagonals(dirichlet) * (1.0 if factors is None else factors.values[dirichlet])
+        dirichlet, diagonal = rows.fixed()
+        if factors is not None:
+            diagonal *= factors.values[dirichlet]
     # A row that is all zero has no solution that any stencil could be asked about; a penalty's couplings are not read.
-    inexact = report.inexact or not diagonal.all() or penalties
+    inexact = report.inexact or (diagonal == 0.0).any() or penalties
     counts = [n - dirichlet.size, report.extra, inexact, *report.wrapped]
     totals = over_all(comm, np.array([*report.w_sum, *report.w_count, *counts], dtype=float))
     mean_w = tuple(float(total / count) if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
@@ -253,11 +254,10 @@ def sign_and_scale(rows: CsrRows | NumpyRows, comm: MPI.Intracomm) -> tuple[floa
 
     Collective. The scale only has to be of the right size: a few diagonals will do, the rest is settled by the largest.
     """
-    few = np.arange(0, rows.rows, max(1, rows.rows // FEW))
-    own = rows.first_sign(), float(np.abs(rows.diagonals(few)).max(initial=0.0))
+    own = rows.first_sign(), rows.some_diagonal(max(1, rows.rows // FEW))
     known = [own] if comm.Get_size() == 1 else comm.allgather(own)
     largest = max(size for _, size in known)
-    scale = power_of_two(largest) if np.isfinite(largest) and largest > 0 else 1.0
+    scale = power_of_two(largest) if 0 < largest < np.inf else 1.0
     return next((s for s, _ in known if s), 1.0), scale
 
 

@@ -50,8 +50,6 @@ class FixedRows:
     @cached_property
     def empty(self) -> np.ndarray:
         """Those that are all zero; local."""
-        if np.count_nonzero(self.diagonal) == self.diagonal.size:
-            return self.rows[:0]
         return self.rows[self.diagonal == 0.0]
 
     def begin(self, b: PETSc.Vec, x: PETSc.Vec, guessed: bool) -> bool:
@@ -61,7 +59,7 @@ class FixedRows:
         if not self.anywhere:
             return False
         values = b.getArray(readonly=True).take(self.rows)
-        some = bool(over_all(x.comm.tompi4py(), np.count_nonzero(values) > 0, op=MPI.LOR))
+        some = bool(over_all(x.comm.tompi4py(), bool((values != 0.0).any()), op=MPI.LOR))
         if some or guessed:
             with x as unknowns:
                 unknowns[self.rows] = self._quotient(values, unknowns[self.rows] if self.empty.size else None)
@@ -137,7 +135,6 @@ def find_fixed_rows(A: PETSc.Mat) -> FixedRows:
         diagonal = np.abs(reader.diagonals(np.arange(coupled.size)))
         least = over_all(comm, float(diagonal[coupled].min(initial=np.inf)), op=MPI.MIN)
         penalties = over_all(comm, reader.find_penalties(least))
-        rows = np.flatnonzero(reader.dirichlet)
-        diagonal = reader.diagonals(rows)
+        rows, diagonal = reader.fixed()
     anywhere = bool(over_all(comm, rows.size > 0, op=MPI.LOR))
     return FixedRows(rows, diagonal, anywhere, coupled=penalties > 0)

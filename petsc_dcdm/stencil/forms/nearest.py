@@ -180,8 +180,7 @@ def _read(
         penalties = comm.allreduce(rows.find_penalties(least / scale))
         if not penalties:
             break
-    dirichlet = np.flatnonzero(rows.dirichlet.view(bool))
-    return _Rows(sums, ghosts, dirichlet, rows.diagonals(dirichlet), penalties)
+    return _Rows(sums, ghosts, *rows.fixed(), penalties)
 
 
 def _clean(

@@ -8,7 +8,7 @@ test of symmetry that S has to pass like any matrix (:mod:`petsc_dcdm.stencil.sy
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from mpi4py import MPI
@@ -60,10 +60,10 @@ class RowFactors:
         """The rows of S, with values of their own."""
         values = _divided(local.indptr, local.values, self.values, threads)
         if local.other is None:
-            return replace(local, values=values)
+            return local._replace(values=values)
         indptr, indices, others, columns = local.other
         others = _divided(indptr, others, self.values, threads)
-        return replace(local, values=values, other=(indptr, indices, others, columns))
+        return local._replace(values=values, other=(indptr, indices, others, columns))
 
 
 def weighted_square(weight: np.ndarray, v: np.ndarray, threads: int) -> float:
