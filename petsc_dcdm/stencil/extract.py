@@ -83,7 +83,7 @@ class RowStencil:
         extra diagonal, coupling to Dirichlet rows included; 0 in Dirichlet rows
     dirichlet
         local rows that have only their diagonal, or one so large that it fixes the value, and that diagonal
-        as in the matrix; 0 is possible
+        as in the matrix; 0 in the rows ``empty``
     nearly_closed
         there is an s, and nowhere is it more than 1e-7 of the diagonal: constants nearly are a null space
     penalties
@@ -110,6 +110,7 @@ class RowStencil:
     s: np.ndarray
     dirichlet: np.ndarray
     dirichlet_diagonal: np.ndarray
+    empty: np.ndarray
     mean_w: tuple[float, ...]
     scale: float
     active: int
@@ -215,11 +216,11 @@ def extract(
         sum_rounding = _sum_rounding(found[4], comm)
         found = found if sum_rounding is None else couplings(sum_rounding=sum_rounding)
         packed, w_low, w_high, s, report = found
-        dirichlet, diagonal = rows.fixed()
+        dirichlet, diagonal, empty = rows.fixed()
         if factors is not None:
             diagonal *= factors.values[dirichlet]
     # A row that is all zero has no solution that any stencil could be asked about; a penalty's couplings are not read.
-    inexact = report.inexact or (diagonal == 0.0).any() or penalties
+    inexact = report.inexact or empty.size or penalties
     counts = [n - dirichlet.size, report.extra, inexact, *report.wrapped]
     totals = over_all(comm, np.array([*report.w_sum, *report.w_count, *counts], dtype=float))
     mean_w = tuple(float(total / count) if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
@@ -236,6 +237,7 @@ def extract(
         s=s,
         dirichlet=dirichlet,
         dirichlet_diagonal=diagonal,
+        empty=empty,
         mean_w=mean_w,
         scale=sign / scale,
         active=int(totals[6]),

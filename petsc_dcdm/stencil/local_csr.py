@@ -23,8 +23,8 @@ from petsc_dcdm.native.petsc_library import petsc_library
 INTEGER, FLOAT = np.dtype(PETSc.IntType), np.dtype(np.float64)
 PetscInt = ctypes.c_int64 if INTEGER.itemsize == 8 else ctypes.c_int32
 
-LOOK = 4096
-"""Entries that are looked at together; numpy looks at all that it is given."""
+LOOK, MORE = 32, 4096
+"""Entries that are looked at together, at first and later; numpy looks at all that it is given."""
 
 
 class LocalRows(NamedTuple):
@@ -128,5 +128,12 @@ def all_zero(A: PETSc.Mat) -> bool:
         return False
     with local_csr(A) as local:
         blocks = local.values, *(local.other[2:3] if local.other else ())
-        found = any((v[at : at + LOOK] != 0.0).any() for v in blocks for at in range(0, v.size, LOOK))
+        found = any(map(_some, blocks))
     return not over_all(A.getComm().tompi4py(), found, op=MPI.LOR)
+
+
+def _some(values: np.ndarray) -> bool:
+    """Whether one is not zero. As a rule the first ones tell, and no array is made for them."""
+    if any(values[:LOOK].tolist()):
+        return True
+    return any((values[at : at + MORE] != 0.0).any() for at in range(LOOK, values.size, MORE))

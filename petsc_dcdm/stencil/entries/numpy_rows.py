@@ -56,9 +56,10 @@ class NumpyRows:
         np.add.at(d, self._row[self._on_diagonal], self._values[self._on_diagonal])
         return d[rows]
 
-    def fixed(self) -> tuple[np.ndarray, np.ndarray]:
+    def fixed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rows = np.flatnonzero(self.dirichlet)
-        return rows, self.diagonals(rows)
+        diagonals = self.diagonals(rows)
+        return rows, diagonals, rows[diagonals == 0.0]
 
     def some_diagonal(self, step: int) -> float:
         return float(np.fmax.reduce(np.abs(self.diagonals(np.arange(0, self.rows, step))), initial=0.0))

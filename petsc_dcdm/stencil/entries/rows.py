@@ -106,12 +106,14 @@ class CsrRows:
         self._library.dcdm_csr_diagonals(self._c, pointer(rows), rows.size, pointer(found), self._threads)
         return found
 
-    def fixed(self) -> tuple[np.ndarray, np.ndarray]:
-        """The rows that `dirichlet` flags, int64 in order, and their diagonal entries as from `diagonals`."""
+    def fixed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rows that `dirichlet` flags, int64 in order; their diagonal entries as from `diagonals`; those of the
+        rows where that is 0.
+        """
         count = np.count_nonzero(self.dirichlet.view(bool))
         rows, found = np.empty(count, np.int64), np.empty(count)
-        self._library.dcdm_csr_fixed(self._c, pointer(rows), pointer(found), self._threads)
-        return rows, found
+        empty = self._library.dcdm_csr_fixed(self._c, pointer(rows), pointer(found), self._threads)
+        return rows, found, rows[found == 0.0] if empty else rows[:0]
 
     def some_diagonal(self, step: int) -> float:
         """The size of the largest diagonal entry of one in ``step`` local rows; NaN does not count."""

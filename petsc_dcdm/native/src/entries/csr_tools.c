@@ -74,10 +74,10 @@ void dcdm_csr_diagonals(const csr_matrix *m, const int64_t *rows, int64_t count,
     for (int64_t q = 0; q < count; q++) to[q] = diagonal_of(m, rows[q], wide);
 }
 
-/* The flagged rows in order, which the caller has counted, and their diagonals. */
-void dcdm_csr_fixed(const csr_matrix *m, int64_t *rows, double *diagonals, int threads) {
+/* The flagged rows in order, which the caller has counted, and their diagonals; returns how many of these are 0. */
+int64_t dcdm_csr_fixed(const csr_matrix *m, int64_t *rows, double *diagonals, int threads) {
     enum { AT_ONCE = 8 };
-    int64_t count = 0, r = 0;
+    int64_t count = 0, empty = 0, r = 0;
     for (; r + AT_ONCE <= m->rows; r += AT_ONCE) {
         uint64_t flags;
         memcpy(&flags, m->dirichlet + r, sizeof flags);
@@ -88,6 +88,15 @@ void dcdm_csr_fixed(const csr_matrix *m, int64_t *rows, double *diagonals, int t
     for (; r < m->rows; r++)
         if (m->dirichlet[r]) rows[count++] = r;
     dcdm_csr_diagonals(m, rows, count, diagonals, threads);
+    for (int64_t q = 0; q < count; q++) empty += diagonals[q] == 0;
+    return empty;
+}
+
+/* Whether a value in some rows is not 0. */
+int dcdm_some_at(const double *values, const int64_t *rows, int64_t count) {
+    for (int64_t q = 0; q < count; q++)
+        if (values[rows[q]] != 0) return 1;
+    return 0;
 }
 
 /* The size of the largest of the diagonals of one in `step` rows; NaN does not count. */
