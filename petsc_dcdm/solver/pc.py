@@ -26,6 +26,7 @@ from petsc_dcdm.native.identity import identity, object_at, pattern_identity
 from petsc_dcdm.native.log_events import logging, petsc_span
 from petsc_dcdm.native.node_team import ONE_RANK, Sharing
 from petsc_dcdm.native.petsc_library import inform
+from petsc_dcdm.native.team import wake
 from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of
@@ -197,6 +198,7 @@ class PC(Answers):
         if self._file is None:
             self._file = load_weights(settings.model, comm)
         file, threads = self._file, threads_per_rank(comm)
+        wake(threads)
         told = settings.grid, settings.periodic, settings.cells
         grid = previous.grid if previous is not None else find_grid(pc, P, *told, threads)
         file.require_dimension(grid.dimension)
