@@ -222,22 +222,16 @@ def extract(
     # A row that is all zero has no solution that any stencil could be asked about; a penalty's couplings are not read.
     inexact = report.inexact or empty.size or penalties
     counts = [n - dirichlet.size, report.extra, inexact, *report.wrapped]
-    totals = over_all(comm, np.array([*report.w_sum, *report.w_count, *counts], dtype=float))
-    mean_w = tuple(float(total / count) if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
+    totals = over_all(comm, np.array([*report.w_sum, *report.w_count, *counts], dtype=float)).tolist()
+    mean_w = tuple(total / count if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
     largest, least, most_sum = _extremes(report, comm)
     if (factor := range_factor(least, largest, scale)) != 1.0:
         scale *= factor
         scaled(kind, [*w_low, *(w_high or ()), s], factor, team, threads)
         packed = packed and packed.scaled(factor)
+    found_here = box, packed, w_low, w_high, s, dirichlet, diagonal, empty
     return RowStencil(
-        box=box,
-        packed=packed,
-        w_low=w_low,
-        w_high=w_high,
-        s=s,
-        dirichlet=dirichlet,
-        dirichlet_diagonal=diagonal,
-        empty=empty,
+        *found_here,
         mean_w=mean_w,
         scale=sign / scale,
         active=int(totals[6]),

@@ -16,7 +16,7 @@ from petsc4py import PETSc
 
 from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.native.build import KernelsUnavailable, library
-from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.native.memory import address_of, aligned_zeros
 from petsc_dcdm.stencil.local_csr import LocalRows, local_csr
 
 SAMPLES = 64
@@ -147,7 +147,7 @@ class _Rows:
     @property
     def arguments(self) -> tuple[ctypes.c_int64 | ctypes.c_void_p | int, ...]:
         local = self._local
-        arrays = (ctypes.c_void_p(a.ctypes.data) for a in (local.indptr, local.indices, local.values))
+        arrays = map(ctypes.c_void_p, map(address_of, (local.indptr, local.indices, local.values)))
         return ctypes.c_int64(self.rows), ctypes.c_int64(self._shift), *arrays, int(local.indptr.dtype == np.int64)
 
     def components(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

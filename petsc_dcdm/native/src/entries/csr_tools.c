@@ -58,7 +58,7 @@ int64_t dcdm_csr_penalties(const csr_matrix *m, uint8_t *flags, double least, in
     return count;
 }
 
-enum { FEW = 1 << 14 }; /* rows that are read sooner than another thread has come */
+enum { FEW = 1 << 12 }; /* rows that are read sooner than another thread has come */
 
 INLINE double diagonal_of(const csr_matrix *m, int64_t r, int wide) {
     double found = 0;
