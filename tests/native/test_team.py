@@ -138,7 +138,7 @@ print(first == second, second == third)
 @pytest.mark.parametrize(
     ("policy", "words"),
     [
-        ({}, "awake for 0.5 ms after their work"),
+        ({}, "awake for 0.2 ms after their work"),
         ({"OMP_WAIT_POLICY": "PASSIVE"}, "that rest"),
         ({"OMP_WAIT_POLICY": "active"}, "that never rest"),
         ({"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "1000"}, "awake for 0.02 ms after their work"),

@@ -36,7 +36,7 @@ enum {
     MOST = 1024,          /* parts of a region */
     LOOPS = 4,            /* loops that one part may be ahead of another */
     A_COUNT = 20,         /* nanoseconds that one of GOMP_SPINCOUNT stands for; all times are in nanoseconds: */
-    SPIN = 500000,        /* awake, unless the user says otherwise: Python takes less from one region to the next */
+    SPIN = 200000,        /* awake, unless the user says otherwise */
     BUSY_SPIN = 2000,     /* the same where cores are taken: */
     LOST = 1000000,       /* a thread that was kept from work for so long by others, */
     OFTEN = 25000000,     /* twice within this time, */
