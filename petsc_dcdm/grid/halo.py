@@ -193,7 +193,7 @@ class BoxLayout:
 
     def around(self, level: int, width: int) -> tuple[Shape, Shape]:
         """How many cells (z, y, x) there are below and above this rank's box at a level, at most ``width``."""
-        position = self.boxes.position(self.comm.Get_rank())
+        position = None if self.shape == self.global_shape else self.boxes.position(self.comm.Get_rank())
         if position is None:
             return (0, 0, 0), (0, 0, 0)
         low, high = [], []

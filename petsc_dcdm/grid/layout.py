@@ -7,6 +7,7 @@ PETSc's natural ordering.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -197,6 +198,7 @@ class CoarseOperator:
         return taken
 
 
+@functools.lru_cache(maxsize=1024)
 def coarse_box(shape: Shape, offset: Shape, axes: tuple[int, ...]) -> tuple[Shape, Shape]:
     """Shape and offset of a box after halving `axes`; an odd size leaves a last coarse cell that is one
     cell thick.

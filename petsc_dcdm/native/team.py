@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 
-from petsc_dcdm.native.build import library
+from petsc_dcdm.native.build import KernelsUnavailable, library
 
 LONG = 1e9
 """Nanoseconds that nobody will wait to see the end of."""
+
+
+def wake(threads: int) -> None:
+    """So many threads are awake for kernels that are called in the next moment. Nothing where there are no kernels."""
+    with suppress(KernelsUnavailable):
+        library().dcdm_team_wake(threads)
 
 
 def waiting_text() -> str:

@@ -26,6 +26,7 @@ from petsc_dcdm.native.identity import identity, object_at, pattern_identity
 from petsc_dcdm.native.log_events import logging, petsc_span
 from petsc_dcdm.native.node_team import ONE_RANK, Sharing
 from petsc_dcdm.native.petsc_library import inform
+from petsc_dcdm.native.team import wake
 from petsc_dcdm.native.traps import with_traps_masked
 from petsc_dcdm.network.hierarchy import Hierarchy
 from petsc_dcdm.network.weights import ModelFile, network_of
@@ -197,6 +198,7 @@ class PC(Answers):
         if self._file is None:
             self._file = load_weights(settings.model, comm)
         file, threads = self._file, threads_per_rank(comm)
+        wake(threads)
         told = settings.grid, settings.periodic, settings.cells
         grid = previous.grid if previous is not None else find_grid(pc, P, *told, threads)
         file.require_dimension(grid.dimension)
@@ -219,7 +221,6 @@ class PC(Answers):
             return
         system.exact &= is_aij(pc.getOperators()[1])  # else it is a copy: residuals are taken with the original
         problem = Problem(system.w, system.s, system.layout, system.scale, system.exact, closed, system.team)
-        explain = partial(say, pc.getComm(), "PC")
         with span("field network"):
             self._backend = make_backend(
                 *(file, problem, comm),
@@ -227,10 +228,10 @@ class PC(Answers):
                 on_gpu=holders is not None,
                 threads=threads,
                 compiled=settings.compile,
-                say=explain,
+                say=partial(say, pc.getComm(), "PC"),
             )
         if notice := take_notice():
-            explain(notice)
+            say(pc.getComm(), "PC", notice)
         inform(pc, partial(found_text, system, self._backend, previous is not None))
         if system.near is not None:
             self._sweeps = Sweeps(system.near, system.layout, threads) if system.near.differs else None

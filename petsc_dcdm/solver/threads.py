@@ -42,7 +42,7 @@ def threads_per_rank(comm: MPI.Intracomm) -> int:
     """
     wish = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     told_threads = int(wish) if wish.isdigit() else 0
-    if comm.Get_size() > 1 and over_all(comm, told_threads > 0, op=MPI.LAND):
+    if told_threads > 0 if comm.Get_size() == 1 else over_all(comm, told_threads > 0, op=MPI.LAND):
         return told_threads
     mine = frozenset(os.sched_getaffinity(0))
     if MPI.COMM_WORLD.Get_size() == 1:

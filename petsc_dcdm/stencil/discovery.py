@@ -120,7 +120,7 @@ def _from_dmda(dm: PETSc.DMDA, A: PETSc.Mat) -> Grid:
     kinds = (*dm.getBoundaryType(), None, None)[:3]
     z, y, x = (kind == PETSc.DM.BoundaryType.PERIODIC for kind in kinds[::-1])
     ranges = (*dm.getOwnershipRanges(), [1], [1])[:3]
-    edges = tuple(tuple(accumulate((int(n) for n in ranges[2 - i]), initial=0)) for i in range(3))
+    edges = tuple(tuple(accumulate(map(int, lengths), initial=0)) for lengths in ranges[::-1])
     periodic, cells, box = (z, y, x), None, ((z0, y0, x0), (mz, my, mx))
     if _whole_planes(shape, first, last - first) != box:
         z, y, x = np.ix_(np.arange(z0, z0 + mz), np.arange(y0, y0 + my), np.arange(x0, x0 + mx))
@@ -272,7 +272,7 @@ def find_grid(
     except GridError as problem:
         raise misfit or problem from None
     z, y, x = (any(known) for known in zip(grid.periodic, periodic or NOT_PERIODIC, strict=True))
-    return replace(grid, periodic=(z, y, x))
+    return grid if grid.periodic == (z, y, x) else replace(grid, periodic=(z, y, x))
 
 
 def _on_all_ranks(comm: MPI.Intracomm, find: Callable[[], Grid | None]) -> Grid | None:

@@ -83,7 +83,7 @@ class RowStencil:
         extra diagonal, coupling to Dirichlet rows included; 0 in Dirichlet rows
     dirichlet
         local rows that have only their diagonal, or one so large that it fixes the value, and that diagonal
-        as in the matrix; 0 is possible
+        as in the matrix; 0 in the rows ``empty``
     nearly_closed
         there is an s, and nowhere is it more than 1e-7 of the diagonal: constants nearly are a null space
     penalties
@@ -110,6 +110,7 @@ class RowStencil:
     s: np.ndarray
     dirichlet: np.ndarray
     dirichlet_diagonal: np.ndarray
+    empty: np.ndarray
     mean_w: tuple[float, ...]
     scale: float
     active: int
@@ -215,26 +216,22 @@ def extract(
         sum_rounding = _sum_rounding(found[4], comm)
         found = found if sum_rounding is None else couplings(sum_rounding=sum_rounding)
         packed, w_low, w_high, s, report = found
-        dirichlet = np.flatnonzero(rows.dirichlet.view(bool))
-        diagonal = rows.diagonals(dirichlet) * (1.0 if factors is None else factors.values[dirichlet])
+        dirichlet, diagonal, empty = rows.fixed()
+        if factors is not None:
+            diagonal *= factors.values[dirichlet]
     # A row that is all zero has no solution that any stencil could be asked about; a penalty's couplings are not read.
-    inexact = report.inexact or not diagonal.all() or penalties
+    inexact = report.inexact or empty.size or penalties
     counts = [n - dirichlet.size, report.extra, inexact, *report.wrapped]
-    totals = over_all(comm, np.array([*report.w_sum, *report.w_count, *counts], dtype=float))
-    mean_w = tuple(float(total / count) if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
+    totals = over_all(comm, np.array([*report.w_sum, *report.w_count, *counts], dtype=float)).tolist()
+    mean_w = tuple(total / count if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
     largest, least, most_sum = _extremes(report, comm)
     if (factor := range_factor(least, largest, scale)) != 1.0:
         scale *= factor
         scaled(kind, [*w_low, *(w_high or ()), s], factor, team, threads)
         packed = packed and packed.scaled(factor)
+    found_here = box, packed, w_low, w_high, s, dirichlet, diagonal, empty
     return RowStencil(
-        box=box,
-        packed=packed,
-        w_low=w_low,
-        w_high=w_high,
-        s=s,
-        dirichlet=dirichlet,
-        dirichlet_diagonal=diagonal,
+        *found_here,
         mean_w=mean_w,
         scale=sign / scale,
         active=int(totals[6]),
@@ -253,11 +250,10 @@ def sign_and_scale(rows: CsrRows | NumpyRows, comm: MPI.Intracomm) -> tuple[floa
 
     Collective. The scale only has to be of the right size: a few diagonals will do, the rest is settled by the largest.
     """
-    few = np.arange(0, rows.rows, max(1, rows.rows // FEW))
-    own = rows.first_sign(), float(np.abs(rows.diagonals(few)).max(initial=0.0))
+    own = rows.first_sign(), rows.some_diagonal(max(1, rows.rows // FEW))
     known = [own] if comm.Get_size() == 1 else comm.allgather(own)
     largest = max(size for _, size in known)
-    scale = power_of_two(largest) if np.isfinite(largest) and largest > 0 else 1.0
+    scale = power_of_two(largest) if 0 < largest < np.inf else 1.0
     return next((s for s, _ in known if s), 1.0), scale
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.reductions import over_all
+from petsc_dcdm.native.build import KernelsUnavailable
+from petsc_dcdm.stencil.entries.binding import kernels, pointer
 from petsc_dcdm.stencil.entries.numpy_rows import read, row_reader
 from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.forms.conversion import is_aij
@@ -33,6 +34,8 @@ class FixedRows:
         int64, local
     diagonal
         float64, as in the matrix; 0 in rows that are all zero
+    empty
+        those of the rows that are all zero
     anywhere
         whether any rank has such rows
     coupled
@@ -43,16 +46,10 @@ class FixedRows:
 
     rows: np.ndarray
     diagonal: np.ndarray
+    empty: np.ndarray
     anywhere: bool
     coupled: bool = False
     certain: bool = True
-
-    @cached_property
-    def empty(self) -> np.ndarray:
-        """Those that are all zero; local."""
-        if np.count_nonzero(self.diagonal) == self.diagonal.size:
-            return self.rows[:0]
-        return self.rows[self.diagonal == 0.0]
 
     def begin(self, b: PETSc.Vec, x: PETSc.Vec, guessed: bool) -> bool:
         """x = b / diagonal there, and what it was in rows that are all zero; without a guess x is 0. Returns whether b
@@ -60,10 +57,11 @@ class FixedRows:
         """
         if not self.anywhere:
             return False
-        values = b.getArray(readonly=True).take(self.rows)
-        some = bool(over_all(x.comm.tompi4py(), np.count_nonzero(values) > 0, op=MPI.LOR))
+        given = b.getArray(readonly=True)
+        some = bool(over_all(x.comm.tompi4py(), _some_at(given, self.rows), op=MPI.LOR))
         if some or guessed:
             with x as unknowns:
+                values = given[self.rows]
                 unknowns[self.rows] = self._quotient(values, unknowns[self.rows] if self.empty.size else None)
         return some
 
@@ -88,7 +86,7 @@ class FixedRows:
         """v = 0 there, where it is finite: NaN stays, and so does the residual of rows that are all zero. To be called
         on all ranks.
         """
-        if self.rows.size and v.getArray(readonly=True)[self.rows].any():
+        if self.rows.size and _some_at(v.getArray(readonly=True), self.rows):
             with v as values:
                 values[self.rows] *= np.where(self.diagonal == 0.0, 1.0, 0.0)
         elif self.anywhere:
@@ -121,8 +119,17 @@ class FixedRows:
         return np.divide(values, self.diagonal, out=out, where=self.diagonal != 0.0)
 
 
+def _some_at(values: np.ndarray, rows: np.ndarray) -> bool:
+    """Whether one of ``values[rows]`` is not 0."""
+    try:
+        return bool(kernels().dcdm_some_at(pointer(values), pointer(rows), rows.size))
+    except KernelsUnavailable:
+        return bool((values[rows] != 0.0).any())
+
+
 def no_fixed_rows() -> FixedRows:
-    return FixedRows(np.zeros(0, np.int64), np.zeros(0), anywhere=False)
+    none = np.zeros(0, np.int64)
+    return FixedRows(none, np.zeros(0), none, anywhere=False)
 
 
 def find_fixed_rows(A: PETSc.Mat) -> FixedRows:
@@ -137,7 +144,6 @@ def find_fixed_rows(A: PETSc.Mat) -> FixedRows:
         diagonal = np.abs(reader.diagonals(np.arange(coupled.size)))
         least = over_all(comm, float(diagonal[coupled].min(initial=np.inf)), op=MPI.MIN)
         penalties = over_all(comm, reader.find_penalties(least))
-        rows = np.flatnonzero(reader.dirichlet)
-        diagonal = reader.diagonals(rows)
+        rows, diagonal, empty = reader.fixed()
     anywhere = bool(over_all(comm, rows.size > 0, op=MPI.LOR))
-    return FixedRows(rows, diagonal, anywhere, coupled=penalties > 0)
+    return FixedRows(rows, diagonal, empty, anywhere, coupled=penalties > 0)

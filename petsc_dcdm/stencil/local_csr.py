@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.reductions import over_all
+from petsc_dcdm.native.binding import declared
 from petsc_dcdm.native.petsc_library import petsc_library
 
-INTEGER = np.dtype(PETSc.IntType)
+INTEGER, FLOAT = np.dtype(PETSc.IntType), np.dtype(np.float64)
 PetscInt = ctypes.c_int64 if INTEGER.itemsize == 8 else ctypes.c_int32
 
-LOOK = 4096
-"""Entries that are looked at together; numpy looks at all that it is given."""
+LOOK, MORE = 32, 4096
+"""Entries that are looked at together, at first and later; numpy looks at all that it is given."""
 
 
-@dataclass(frozen=True)
-class LocalRows:
+class LocalRows(NamedTuple):
     """This rank's rows in compressed form.
 
     Without ``other`` the indices are global columns. With it they are local rows, and ``other`` = (indptr, indices,
@@ -53,44 +54,69 @@ def _view(pointer: ctypes.c_void_p, size: int, dtype: np.dtype) -> np.ndarray:
     return view
 
 
-@contextmanager
-def _sequential(library: ctypes.CDLL, mat: ctypes.c_void_p) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """indptr, indices and values of a SEQAIJ matrix, PETSc's own arrays."""
-    n = PetscInt()
-    ia, ja, values, done = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int(0)
-    row_ij = (mat, PetscInt(0), ctypes.c_int(0), ctypes.c_int(0), ctypes.byref(n))
-    if library.MatGetRowIJ(*row_ij, ctypes.byref(ia), ctypes.byref(ja), ctypes.byref(done)) or not done.value:
-        raise RuntimeError("PETSc does not show the row structure of a SEQAIJ matrix")
-    library.MatSeqAIJGetArrayRead(mat, ctypes.byref(values))
-    try:
+@cache
+def _library() -> ctypes.CDLL | None:
+    """PETSc's, with the functions that are called here declared."""
+    library = petsc_library()
+    if library is not None:
+        handle, place, flag = ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p), ctypes.c_int
+        row_ij = [handle, PetscInt, flag, flag, ctypes.POINTER(PetscInt), place, place, ctypes.POINTER(flag)]
+        signatures = {
+            "MatGetRowIJ": (flag, row_ij),
+            "MatRestoreRowIJ": (flag, row_ij),
+            "MatSeqAIJGetArrayRead": (flag, [handle, place]),
+            "MatSeqAIJRestoreArrayRead": (flag, [handle, place]),
+            "MatMPIAIJGetSeqAIJ": (flag, [handle, place, place, place]),
+        }
+        declared(library, signatures)
+    return library
+
+
+class _Sequential(AbstractContextManager[LocalRows]):
+    """The rows of a SEQAIJ matrix, PETSc's own arrays."""
+
+    def __init__(self, library: ctypes.CDLL, mat: int) -> None:
+        self._library, self._mat = library, mat
+
+    def __enter__(self) -> LocalRows:
+        ia, ja, values = self._places = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
+        n, done = PetscInt(), ctypes.c_int(0)
+        self._row_ij = self._mat, 0, 0, 0, n, ia, ja, done
+        if self._library.MatGetRowIJ(*self._row_ij) or not done.value:
+            raise RuntimeError("PETSc does not show the row structure of a SEQAIJ matrix")
+        self._library.MatSeqAIJGetArrayRead(self._mat, values)
         indptr = _view(ia, n.value + 1, INTEGER)
-        yield indptr, _view(ja, int(indptr[-1]), INTEGER), _view(values, int(indptr[-1]), np.dtype(np.float64))
-    finally:
-        library.MatSeqAIJRestoreArrayRead(mat, ctypes.byref(values))
-        library.MatRestoreRowIJ(*row_ij, ctypes.byref(ia), ctypes.byref(ja), ctypes.byref(done))
+        entries = int(indptr[-1])
+        return LocalRows(indptr, _view(ja, entries, INTEGER), _view(values, entries, FLOAT))
+
+    def __exit__(self, *problem: object) -> None:
+        self._library.MatSeqAIJRestoreArrayRead(self._mat, self._places[2])
+        self._library.MatRestoreRowIJ(*self._row_ij)
 
 
 @contextmanager
-def local_csr(A: PETSc.Mat, blocks: bool = True) -> Iterator[LocalRows]:
-    """This rank's rows of ``A``; valid inside the ``with`` only. Not collective.
+def _two_blocks(library: ctypes.CDLL, mat: int) -> Iterator[LocalRows]:
+    """The rows of an MPIAIJ matrix."""
+    own_block, other_block, columns = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
+    library.MatMPIAIJGetSeqAIJ(mat, own_block, other_block, columns)
+    rows, count = PetscInt(), PetscInt()
+    library.MatGetSize(other_block, ctypes.byref(rows), ctypes.byref(count))
+    assert own_block.value is not None and other_block.value is not None
+    with _Sequential(library, own_block.value) as own, _Sequential(library, other_block.value) as other:
+        yield own._replace(other=(*other[:3], _view(columns, count.value, INTEGER).astype(np.int64)))
+
+
+def local_csr(A: PETSc.Mat, blocks: bool = True) -> AbstractContextManager[LocalRows]:
+    """This rank's rows of ``A``, for a ``with`` block; valid inside of it only. Not collective.
 
     ``blocks``: whether the two blocks of a parallel matrix will do.
     """
-    library, kind = petsc_library(), A.getType()
+    library, kind = _library(), A.getType()
     if library is not None and kind == PETSc.Mat.Type.SEQAIJ:
-        with _sequential(library, ctypes.c_void_p(A.handle)) as own:
-            yield LocalRows(*own)
-    elif library is not None and kind == PETSc.Mat.Type.MPIAIJ and blocks:
-        own_block, other_block, columns = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
-        library.MatMPIAIJGetSeqAIJ(
-            ctypes.c_void_p(A.handle), ctypes.byref(own_block), ctypes.byref(other_block), ctypes.byref(columns)
-        )
-        rows, count = PetscInt(), PetscInt()
-        library.MatGetSize(other_block, ctypes.byref(rows), ctypes.byref(count))
-        with _sequential(library, own_block) as own, _sequential(library, other_block) as other:
-            yield LocalRows(*own, (*other, _view(columns, count.value, INTEGER).astype(np.int64)))
-    else:
-        yield LocalRows(*A.getValuesCSR())
+        return _Sequential(library, A.handle)
+    if library is not None and kind == PETSc.Mat.Type.MPIAIJ and blocks:
+        return _two_blocks(library, A.handle)
+    return nullcontext(LocalRows(*A.getValuesCSR()))
 
 
 def all_zero(A: PETSc.Mat) -> bool:
@@ -102,5 +128,12 @@ def all_zero(A: PETSc.Mat) -> bool:
         return False
     with local_csr(A) as local:
         blocks = local.values, *(local.other[2:3] if local.other else ())
-        found = any(np.count_nonzero(v[at : at + LOOK]) for v in blocks for at in range(0, v.size, LOOK))
+        found = any(map(_some, blocks))
     return not over_all(A.getComm().tompi4py(), found, op=MPI.LOR)
+
+
+def _some(values: np.ndarray) -> bool:
+    """Whether one is not zero. As a rule the first ones tell, and no array is made for them."""
+    if any(values[:LOOK].tolist()):
+        return True
+    return any((values[at : at + MORE] != 0.0).any() for at in range(LOOK, values.size, MORE))

@@ -318,6 +318,7 @@ def _read(
         fixed=FixedRows(
             stencil.dirichlet,
             stencil.dirichlet_diagonal,
+            stencil.empty,
             anywhere=stencil.active < A.getSize()[0],
             coupled=stencil.penalties > 0,
         ),

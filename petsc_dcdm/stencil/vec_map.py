@@ -9,6 +9,7 @@ one rank, values move one by one. Ranks that share a box each copy their own row
 from __future__ import annotations
 
 import ctypes
+import functools
 from contextlib import suppress
 from functools import partial
 from math import prod
@@ -49,13 +50,14 @@ class RowMap:
         box, which its leader has.
         """
         rank = comm.Get_rank()
-        self.shape = boxes.box(rank)[1]
+        own = boxes.box(rank)
+        self.shape = own[1]
         self._team, leader = team, team.share(rank)
-        self._whole = boxes.box(leader)[1]
+        self._whole = self.shape if leader == rank else boxes.box(leader)[1]
         self._rows, self._threads, self._comm = grid.rows, threads, comm
         self._buffer = np.zeros(0)
         alone = team.ranks == 1
-        self._in_place = bool(over_all(comm, boxes.box(rank) == grid.box and alone, op=MPI.LAND))
+        self._in_place = bool(over_all(comm, own == grid.box and alone, op=MPI.LAND))
         self._places = None
         if self._in_place:
             return
@@ -211,13 +213,17 @@ def _breaks(cells: np.ndarray) -> np.ndarray:
     return 1 + np.flatnonzero(cells[1:] - cells[:-1] != 1)
 
 
+_partition = functools.lru_cache(partition)
+"""The same for the same arguments: a system often is on the grid of the one before."""
+
+
 def boxes_of(
     grid: Grid, comm: MPI.Intracomm, plan: Plan, holders: tuple[int, ...] | None, periodic: Periodic
 ) -> BoxPartition:
     """One box for each rank, or for each of the ``holders``. Rows that are boxes on all ranks are not moved for the
     sake of an even split; others have to be moved as it is, and their number is even. Collective.
     """
-    split = partial(partition, grid.shape, comm.Get_size(), plan, grid.edges, holders, periodic)
+    split = partial(_partition, grid.shape, comm.Get_size(), plan, grid.edges, holders, periodic)
     count = len(holders or range(comm.Get_size()))
     if count == 1 or not over_all(comm, grid.box is None, op=MPI.LOR):
         return split()
@@ -227,7 +233,7 @@ def boxes_of(
         [np.histogram(place, np.asarray(edges))[0] for place, edges in zip(places, cuts, strict=True)]
     ).astype(np.int64)
     comm.Allreduce(MPI.IN_PLACE, rows)
-    return split(rows=[part.tolist() for part in np.split(rows, np.cumsum([len(c) - 1 for c in cuts[:-1]]))])
+    return split(tuple(tuple(part.tolist()) for part in np.split(rows, np.cumsum([len(c) - 1 for c in cuts[:-1]]))))
 
 
 def _some_cells(grid: Grid, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

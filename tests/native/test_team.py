@@ -112,6 +112,26 @@ cells = np.zeros((66, 66, 66), np.uint8)
 PackedStencil(cells, cells, (1.0, 1.0, 1.0), np.zeros(256)).asymmetry(2)
 print(repr(before), waiting_text())
 """
+WOKEN = """
+import os
+from pathlib import Path
+from time import sleep
+from petsc_dcdm.native.team import wake
+
+
+def turns():
+    \"\"\"How often each thread but the first has come to run, and rested again.\"\"\"
+    sleep(0.2)
+    others = [task for task in Path("/proc/self/task").iterdir() if int(task.name) != os.getpid()]
+    return {task.name: (task / "schedstat").read_text().split()[2] for task in others}
+
+
+wake(2)
+first, second = turns(), turns()
+wake(2)
+third = turns()
+print(first == second, second == third)
+"""
 
 
 @pytest.mark.skipif(not about().startswith("gcc"), reason="other compilers' threads are their own")
@@ -131,3 +151,10 @@ def test_what_the_user_says_of_waiting_is_heeded(policy: dict[str, str], words: 
         [sys.executable, "-c", SCRIPT], env=clean | policy, capture_output=True, text=True, check=True, timeout=120
     )
     assert ended.stdout.startswith(f"''  {words}"), ended.stdout
+
+
+@pytest.mark.skipif(not about().startswith("gcc"), reason="other compilers' threads are their own")
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this Linux does not count turns")
+def test_threads_can_be_woken() -> None:
+    ended = subprocess.run([sys.executable, "-c", WOKEN], capture_output=True, text=True, check=True, timeout=120)
+    assert ended.stdout.split() == ["True", "False"]

@@ -63,6 +63,12 @@ def test_extraction_of_a_matrix(shape: Shape, solid: float, lone: float, seed: i
     assert np.array_equal(diagonal, sign * m.diagonal())
     assert report.extra == np.count_nonzero(s_out)
     assert np.array_equal(rows.diagonals(np.flatnonzero(lonely)), m.diagonal()[lonely])
+    rows_fixed, diagonals, empty = rows.fixed()
+    assert np.array_equal(rows_fixed, np.flatnonzero(lonely))
+    assert np.array_equal(diagonals, m.diagonal()[lonely])
+    assert np.array_equal(empty, np.flatnonzero(lonely & (m.diagonal() == 0)))
+    for step in (1, 3):
+        assert rows.some_diagonal(step) == np.abs(m.diagonal()[::step]).max(initial=0.0)
 
     single = [np.zeros([k + 2 for k in shape], np.float32) for _ in range(4)]
     rows.extract(single[:3], single[3], sign=sign, scale=0.25, box=((0, 0, 0), shape))

@@ -173,7 +173,7 @@ class DirectionLoop:
         self._parts = self._team.share(parts) if self._read_here else parts
         room = self._team.zeros(self._team.ahead * self._parts * (4 + 2 * history), np.float64)
         room = self._team.seen(room) if self._read_here else room
-        self._room = deque(np.split(room, self._team.ahead))
+        self._room = deque(room.reshape(self._team.ahead, -1))
         self._sums = self._room[0]
 
     def boxes(self) -> list[np.ndarray]:

@@ -179,9 +179,12 @@ class CpuLevels:
         team, threads, c, count = self._team, self._threads, self._c, len(nets)
         active = np.zeros(count + 1, np.int64)
         if isinstance(source, PackedStencil) or count:
-            arrays = [*np.zeros((4, *coarsest))]
+            room = np.zeros((4, *coarsest))
+            arrays, first, step = [*room], address_of(room), room.strides[0]
+            places = [first + i * step for i in range(4)]
         else:
             arrays = [np.asarray(a, np.float64) for a in source]
+            places = [a.ctypes.data for a in arrays]
         if self.empty:
             team.do(None)
             return active.tolist(), arrays
@@ -199,8 +202,7 @@ class CpuLevels:
         c.setup, c.active = ctypes.addressof(setup), address_of(active)
         strides, item = arrays[0].strides, arrays[0].itemsize
         begin = sum(part.start * stride for part, stride in zip(self.coarse_box, strides, strict=True))
-        for i, a in enumerate(arrays):
-            c.coarse[i] = a.ctypes.data + begin
+        c.coarse[:] = [place + begin for place in places]
         c.coarse_pitch_z, c.coarse_pitch_y = strides[0] // item, strides[1] // item
         c.coarse_threads = threads if team.ranks == 1 else 1
         team.do(self.kernels.dcdm_make_levels, c)

@@ -107,9 +107,8 @@ class Convergence:
         """
         whole = float(self._system.b.norm())
         left, given, guessed = (first, first, False) if left is None or given is None else (left, given, True)
-        database, prefix = PETSc.Options(), self._ksp.getOptionsPrefix() or ""
         self._left, self.reference = left, left
-        if guessed and any(database.hasName(prefix + name) for name in INITIAL_RESIDUAL):
+        if guessed and _counts_from_first(self._ksp):
             self.reference = given = first
         elif self._system.fixed.anywhere and self._ksp.getNormType() != PETSc.KSP.NormType.NATURAL:
             self.reference = min(left, whole) if left else whole
@@ -283,6 +282,12 @@ def rounding(ksp: PETSc.KSP, b: PETSc.Vec, x: PETSc.Vec) -> float:
     size = EPS * (2 * float(scaled.norm()) + float(b.norm()))
     scaled.destroy()
     return size
+
+
+def _counts_from_first(ksp: PETSc.KSP) -> bool:
+    """Whether the user has asked for tolerances relative to the first residual although there is a guess."""
+    database, prefix = PETSc.Options(), ksp.getOptionsPrefix() or ""
+    return any(database.hasName(prefix + name) for name in INITIAL_RESIDUAL)
 
 
 def _is_default(ksp: PETSc.KSP) -> bool:

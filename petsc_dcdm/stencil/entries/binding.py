@@ -1,12 +1,15 @@
-"""The structures of csr.h for ctypes."""
+"""The structures of csr.h for ctypes, and the functions that read them."""
 
 from __future__ import annotations
 
 import ctypes
+import functools
 
 import numpy as np
 
 from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.native.binding import declared
+from petsc_dcdm.native.build import library
 from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.native.structures import mirrors
 
@@ -94,6 +97,30 @@ class Report(ctypes.Structure):
         ("wrapped", ctypes.c_int64),
         ("symmetry", ctypes.c_uint64),
     ]
+
+
+@functools.cache
+def kernels() -> ctypes.CDLL:
+    """The library with the signatures of these kernels declared. Raises KernelsUnavailable."""
+    i64, i32, f64, p = ctypes.c_int64, ctypes.c_int, ctypes.c_double, ctypes.c_void_p
+    m, out, report = map(ctypes.POINTER, (Matrix, Output, Report))
+    signatures = {
+        "dcdm_csr_dirichlet": (None, [m, p, i64, i32]),
+        "dcdm_csr_penalties": (i64, [m, p, f64, i32]),
+        "dcdm_csr_diagonals": (None, [m, p, i64, p, i32]),
+        "dcdm_csr_fixed": (i64, [m, p, p, i32]),
+        "dcdm_some_at": (i32, [p, p, i64]),
+        "dcdm_csr_some_diagonal": (f64, [m, i64]),
+        "dcdm_csr_sign": (f64, [m]),
+        "dcdm_csr_outside": (i64, [m, p, i64, i32]),
+        "dcdm_csr_without_dirichlet": (i32, [m, p, i64, p, i32, p, p, p, i32]),
+        "dcdm_csr_without_ghosts": (None, [m, *[p] * 5, i32]),
+        "dcdm_csr_offsets": (i64, [m, p, i64, i32]),
+        "dcdm_lattice_rows": (i64, [m, p, ctypes.POINTER(i64), ctypes.POINTER(ctypes.c_uint64), i32]),
+        "dcdm_csr_extract": (None, [m, out, report, i32]),
+        "dcdm_csr_nearest": (None, [m, out, p, i64, i64, p, ctypes.POINTER(f64), report, i32]),
+    }
+    return declared(library(), signatures)
 
 
 def pointer(a: np.ndarray | None) -> int | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 
 
-@dataclass(frozen=True)
-class RowsOnGrid:
+class RowsOnGrid(NamedTuple):
     """The local rows of a matrix in compressed form, and where they are on a grid of cells.
 
     Attributes

@@ -56,6 +56,14 @@ class NumpyRows:
         np.add.at(d, self._row[self._on_diagonal], self._values[self._on_diagonal])
         return d[rows]
 
+    def fixed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rows = np.flatnonzero(self.dirichlet)
+        diagonals = self.diagonals(rows)
+        return rows, diagonals, rows[diagonals == 0.0]
+
+    def some_diagonal(self, step: int) -> float:
+        return float(np.fmax.reduce(np.abs(self.diagonals(np.arange(0, self.rows, step))), initial=0.0))
+
     def first_sign(self) -> float:
         coupled = self.find_dirichlet() == 0
         diagonal = self._values[self._on_diagonal & coupled[self._row]]

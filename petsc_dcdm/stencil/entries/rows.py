@@ -14,12 +14,14 @@ from typing import NamedTuple
 import numpy as np
 
 from petsc_dcdm.grid.shape import Shape
-from petsc_dcdm.native.build import library
-from petsc_dcdm.stencil.entries.binding import Matrix, Output, Report, pointer, set_box
+from petsc_dcdm.stencil.entries.binding import Matrix, Output, Report, kernels, pointer, set_box
 from petsc_dcdm.stencil.entries.given import RowsOnGrid
 from petsc_dcdm.stencil.entries.report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
 from petsc_dcdm.stencil.forms.axis_sums import AxisSums
 from petsc_dcdm.stencil.packed import PackedStencil
+
+ANY = int(np.iinfo(np.int64).max)
+"""Entries of a row, however many."""
 
 
 class Beside(NamedTuple):
@@ -52,7 +54,7 @@ class CsrRows:
         if self._cells is not None and self._cells.size != self.rows:
             raise ValueError(f"{self._cells.size} cell numbers for {self.rows} rows")
         self._threads = threads
-        self._library = library()
+        self._library = kernels()
         self.dirichlet = np.zeros(self.rows, np.uint8)
         self._assumed = False
         self._ghosts: tuple[np.ndarray, ...] = ()
@@ -80,9 +82,6 @@ class CsrRows:
             self._other = (block[0], block[1], block[2], np.ascontiguousarray(other[3], np.int64))
             self._c.off_indptr, self._c.off_indices, self._c.off_values = map(pointer, block)
             self._c.ghost_column = pointer(self._other[3])
-        for name in ("dcdm_csr_outside", "dcdm_csr_offsets", "dcdm_csr_penalties"):
-            getattr(self._library, name).restype = ctypes.c_int64
-        self._library.dcdm_csr_sign.restype = ctypes.c_double
 
     def find_dirichlet(self, longest: int | None = None) -> np.ndarray:
         """uint8 [rows], 1 for rows whose off-diagonal entries are all zero or absent. Kept as `dirichlet`.
@@ -91,37 +90,38 @@ class CsrRows:
         `extract_packed` then find one that is not they raise MoreDirichlet.
         """
         self._assumed = longest is not None
-        self._library.dcdm_csr_dirichlet(
-            ctypes.byref(self._c),
-            ctypes.c_void_p(pointer(self.dirichlet)),
-            ctypes.c_int64(np.iinfo(np.int64).max if longest is None else longest),
-            self._threads,
-        )
+        longest = ANY if longest is None else longest
+        self._library.dcdm_csr_dirichlet(self._c, self._c.dirichlet, longest, self._threads)
         return self.dirichlet
 
     def find_penalties(self, least: float) -> int:
         """Adds to `dirichlet` the rows with an s beyond 1e6 times their couplings and a diagonal beyond 1e6 times
         `least`; returns how many these are.
         """
-        flags = ctypes.c_void_p(pointer(self.dirichlet))
-        least_ = ctypes.c_double(least)
-        return int(self._library.dcdm_csr_penalties(ctypes.byref(self._c), flags, least_, self._threads))
+        return int(self._library.dcdm_csr_penalties(self._c, self._c.dirichlet, least, self._threads))
 
     def diagonals(self, rows: np.ndarray) -> np.ndarray:
         """float64: the diagonal entries of some local rows (int64), 0 where there is none."""
         found = np.zeros(rows.size)
-        self._library.dcdm_csr_diagonals(
-            ctypes.byref(self._c),
-            ctypes.c_void_p(pointer(rows)),
-            ctypes.c_int64(rows.size),
-            ctypes.c_void_p(pointer(found)),
-            self._threads,
-        )
+        self._library.dcdm_csr_diagonals(self._c, pointer(rows), rows.size, pointer(found), self._threads)
         return found
+
+    def fixed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rows that `dirichlet` flags, int64 in order; their diagonal entries as from `diagonals`; those of the
+        rows where that is 0.
+        """
+        count = np.count_nonzero(self.dirichlet.view(bool))
+        rows, found = np.empty(count, np.int64), np.empty(count)
+        empty = self._library.dcdm_csr_fixed(self._c, pointer(rows), pointer(found), self._threads)
+        return rows, found, rows[found == 0.0] if empty else rows[:0]
+
+    def some_diagonal(self, step: int) -> float:
+        """The size of the largest diagonal entry of one in ``step`` local rows; NaN does not count."""
+        return float(self._library.dcdm_csr_some_diagonal(self._c, step))
 
     def first_sign(self) -> float:
         """Sign (1.0 or -1.0) of the first non-zero diagonal entry of a local coupled row, 0.0 if there is none."""
-        return float(self._library.dcdm_csr_sign(ctypes.byref(self._c)))
+        return float(self._library.dcdm_csr_sign(self._c))
 
     def ghost_columns(self) -> np.ndarray:
         """int64, sorted: the columns that belong to no local row."""
@@ -130,9 +130,7 @@ class CsrRows:
         capacity = max(1024, self.rows // 8)
         while True:
             found = np.empty(capacity, np.int64)
-            count = self._library.dcdm_csr_outside(
-                ctypes.byref(self._c), ctypes.c_void_p(pointer(found)), ctypes.c_int64(capacity), self._threads
-            )
+            count = self._library.dcdm_csr_outside(self._c, pointer(found), capacity, self._threads)
             if count <= capacity:
                 return np.unique(found[:count])
             capacity = count
@@ -158,29 +156,21 @@ class CsrRows:
         the box that the rows fill in order; ``to`` is another array than b.
         """
         self.dirichlet[rows] = 1
-        row_of, m = None, ctypes.byref(self._c)
+        row_of, c = None, self._library
         if self._cells is not None:
             row_of = np.full(self._c.nx * self._c.ny * self._c.nz, -1, np.int64)
             row_of[self._cells] = np.arange(self.rows)
-        flagged, size, places = (
-            ctypes.c_void_p(pointer(rows)),
-            ctypes.c_int64(rows.size),
-            ctypes.c_void_p(pointer(row_of)),
-        )
-        vectors, by_rows = [ctypes.c_void_p(pointer(a)) for a in (x, b, to)], int(beside is not None)
-        c = self._library
-        finite = c.dcdm_csr_without_dirichlet(m, flagged, size, places, by_rows, *vectors, self._threads)
+        flagged, vectors, by_rows = (pointer(rows), rows.size), [*map(pointer, (x, b, to))], int(beside is not None)
+        finite = c.dcdm_csr_without_dirichlet(self._c, *flagged, pointer(row_of), by_rows, *vectors, self._threads)
         if beside is not None:
-            more = (ctypes.c_void_p(pointer(a)) for a in (beside.cells, beside.x))
-            c.dcdm_csr_without_ghosts(m, *more, *vectors, self._threads)
+            more = pointer(beside.cells), pointer(beside.x)
+            c.dcdm_csr_without_ghosts(self._c, *more, *vectors, self._threads)
         return bool(finite)
 
     def offsets(self, capacity: int = 8) -> np.ndarray | None:
         """Sorted distinct |column - row| > 0 of the non-zero entries; None if more than `capacity`."""
         found = np.empty(capacity, np.int64)
-        count = self._library.dcdm_csr_offsets(
-            ctypes.byref(self._c), ctypes.c_void_p(pointer(found)), ctypes.c_int64(capacity), self._threads
-        )
+        count = self._library.dcdm_csr_offsets(self._c, pointer(found), capacity, self._threads)
         return None if count > capacity else np.sort(found[:count])
 
     def couplings(self, to: np.ndarray) -> tuple[int, int, int]:
@@ -193,14 +183,7 @@ class CsrRows:
         of the first row, to whose neighbours t is added for the t-th row after it, up to the next entry's.
         """
         entries, one_way = ctypes.c_int64(0), ctypes.c_uint64(0)
-        self._library.dcdm_lattice_rows.restype = ctypes.c_int64
-        crowded = self._library.dcdm_lattice_rows(
-            ctypes.byref(self._c),
-            ctypes.c_void_p(pointer(to)),
-            ctypes.byref(entries),
-            ctypes.byref(one_way),
-            self._threads,
-        )
+        crowded = self._library.dcdm_lattice_rows(self._c, pointer(to), entries, one_way, self._threads)
         return entries.value, int(crowded), one_way.value
 
     def extract(
@@ -308,14 +291,9 @@ class CsrRows:
             set_box(out, *box)
         self._c.sign, self._c.scale = sign, scale
         magnitude, report = ctypes.c_double(0.0), Report()
-        self._library.dcdm_csr_nearest(
-            *(ctypes.byref(structure) for structure in (self._c, out)),
-            ctypes.c_void_p(pointer(sums.couplings)),
-            *(ctypes.c_int64(n) for n in (len(sums.couplings), sums.s.size)),
-            ctypes.c_void_p(pointer(sums.mixture)),
-            *(ctypes.byref(structure) for structure in (magnitude, report)),
-            self._threads,
-        )
+        couplings = pointer(sums.couplings), len(sums.couplings), sums.s.size
+        found = pointer(sums.mixture), magnitude, report
+        self._library.dcdm_csr_nearest(self._c, out, *couplings, *found, self._threads)
         if report.code:
             raise StencilError(Problem(report.code), report.row, report.column, report.value)
         sums.magnitude, sums.symmetry = magnitude.value, report.symmetry
@@ -324,7 +302,7 @@ class CsrRows:
     def _extract(self, out: Output, sign: float, scale: float, rounding: float, sum_rounding: float) -> StencilReport:
         self._c.sign, self._c.scale, self._c.rounding, self._c.sum_rounding = sign, scale, rounding, sum_rounding
         report = Report()
-        self._library.dcdm_csr_extract(ctypes.byref(self._c), ctypes.byref(out), ctypes.byref(report), self._threads)
+        self._library.dcdm_csr_extract(self._c, out, report, self._threads)
         if self._assumed and (out.hidden or report.code):
             raise MoreDirichlet
         if report.code:

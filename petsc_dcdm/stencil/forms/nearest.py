@@ -104,6 +104,7 @@ class _Rows:
     ghosts: Ghosts | None
     dirichlet: np.ndarray
     dirichlet_diagonal: np.ndarray
+    empty: np.ndarray
     penalties: int
 
 
@@ -180,8 +181,7 @@ def _read(
         penalties = comm.allreduce(rows.find_penalties(least / scale))
         if not penalties:
             break
-    dirichlet = np.flatnonzero(rows.dirichlet.view(bool))
-    return _Rows(sums, ghosts, dirichlet, rows.diagonals(dirichlet), penalties)
+    return _Rows(sums, ghosts, *rows.fixed(), penalties)
 
 
 def _clean(
@@ -251,6 +251,7 @@ def _clean(
         s=s,
         dirichlet=found.dirichlet,
         dirichlet_diagonal=found.dirichlet_diagonal,
+        empty=found.empty,
         mean_w=tuple(factor * w for w in mean_w),
         scale=sign / (scale * factor),
         active=int(active),

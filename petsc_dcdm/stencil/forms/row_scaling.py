@@ -8,7 +8,7 @@ test of symmetry that S has to pass like any matrix (:mod:`petsc_dcdm.stencil.sy
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from mpi4py import MPI
@@ -16,7 +16,7 @@ from petsc4py import PETSc
 
 from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.native.build import KernelsUnavailable, library
-from petsc_dcdm.native.memory import aligned_zeros
+from petsc_dcdm.native.memory import address_of, aligned_zeros
 from petsc_dcdm.stencil.local_csr import LocalRows, local_csr
 
 SAMPLES = 64
@@ -60,10 +60,10 @@ class RowFactors:
         """The rows of S, with values of their own."""
         values = _divided(local.indptr, local.values, self.values, threads)
         if local.other is None:
-            return replace(local, values=values)
+            return local._replace(values=values)
         indptr, indices, others, columns = local.other
         others = _divided(indptr, others, self.values, threads)
-        return replace(local, values=values, other=(indptr, indices, others, columns))
+        return local._replace(values=values, other=(indptr, indices, others, columns))
 
 
 def weighted_square(weight: np.ndarray, v: np.ndarray, threads: int) -> float:
@@ -147,7 +147,7 @@ class _Rows:
     @property
     def arguments(self) -> tuple[ctypes.c_int64 | ctypes.c_void_p | int, ...]:
         local = self._local
-        arrays = (ctypes.c_void_p(a.ctypes.data) for a in (local.indptr, local.indices, local.values))
+        arrays = map(ctypes.c_void_p, map(address_of, (local.indptr, local.indices, local.values)))
         return ctypes.c_int64(self.rows), ctypes.c_int64(self._shift), *arrays, int(local.indptr.dtype == np.int64)
 
     def components(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

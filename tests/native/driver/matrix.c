@@ -3,6 +3,9 @@
 
 void dcdm_csr_dirichlet(const csr_matrix *m, uint8_t *flags, int64_t longest, int threads);
 double dcdm_csr_sign(const csr_matrix *m);
+double dcdm_csr_some_diagonal(const csr_matrix *m, int64_t step);
+int64_t dcdm_csr_fixed(const csr_matrix *m, int64_t *rows, double *diagonals, int threads);
+int dcdm_some_at(const double *values, const int64_t *rows, int64_t count);
 int64_t dcdm_csr_penalties(const csr_matrix *m, uint8_t *flags, double least, int threads);
 int64_t dcdm_csr_outside(const csr_matrix *m, int64_t *columns, int64_t room, int threads);
 int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t room, int threads);
@@ -134,6 +137,14 @@ void check_matrix(const grid_system *g, int threads, int wide) {
         if (flags[r]) alone[count++] = r;
     m.dirichlet = flags;
     CHECK(count > 0 && count < m.rows && dcdm_csr_sign(&m) == 1);
+    int64_t *rows = zeros(count, sizeof *rows);
+    double *diagonals = zeros(count, sizeof *diagonals), *values = zeros(m.rows, sizeof *values);
+    CHECK(dcdm_csr_fixed(&m, rows, diagonals, threads) == 0 && !memcmp(rows, alone, (size_t)count * sizeof *rows));
+    for (int64_t q = 0; q < count; q++) CHECK(diagonals[q] > 0 && diagonals[q] <= dcdm_csr_some_diagonal(&m, 1));
+    CHECK(!dcdm_some_at(values, rows, count));
+    values[rows[count - 1]] = -1;
+    CHECK(dcdm_some_at(values, rows, count));
+    free(rows), free(diagonals), free(values);
     CHECK(dcdm_csr_outside(&m, columns, 4, threads) == 0);
     CHECK(dcdm_csr_offsets(&m, offsets, 4, threads) == (g->n[2] > 1 ? 3 : 2));
     CHECK(dcdm_csr_penalties(&m, flags, 0.5, threads) == 0);

@@ -58,17 +58,55 @@ int64_t dcdm_csr_penalties(const csr_matrix *m, uint8_t *flags, double least, in
     return count;
 }
 
-enum { FEW = 1 << 14 }; /* rows that are read sooner than another thread has come */
+enum { FEW = 1 << 12 }; /* rows that are read sooner than another thread has come */
+
+INLINE double diagonal_of(const csr_matrix *m, int64_t r, int wide) {
+    double found = 0;
+    for (int64_t e = get_index(m->indptr, r, wide); e < get_index(m->indptr, r + 1, wide); e++)
+        if (get_index(m->indices, e, wide) == r + m->shift) found += m->values[e];
+    return found;
+}
 
 /* The diagonals of some rows, 0 where there is none. */
 void dcdm_csr_diagonals(const csr_matrix *m, const int64_t *rows, int64_t count, double *to, int threads) {
     const int wide = (int)m->wide;
 #pragma omp parallel for num_threads(count < FEW ? 1 : threads) schedule(static)
-    for (int64_t q = 0; q < count; q++) {
-        to[q] = 0;
-        for (int64_t e = get_index(m->indptr, rows[q], wide); e < get_index(m->indptr, rows[q] + 1, wide); e++)
-            if (get_index(m->indices, e, wide) == rows[q] + m->shift) to[q] += m->values[e];
+    for (int64_t q = 0; q < count; q++) to[q] = diagonal_of(m, rows[q], wide);
+}
+
+/* The flagged rows in order, which the caller has counted, and their diagonals; returns how many of these are 0. */
+int64_t dcdm_csr_fixed(const csr_matrix *m, int64_t *rows, double *diagonals, int threads) {
+    enum { AT_ONCE = 8 };
+    int64_t count = 0, empty = 0, r = 0;
+    for (; r + AT_ONCE <= m->rows; r += AT_ONCE) {
+        uint64_t flags;
+        memcpy(&flags, m->dirichlet + r, sizeof flags);
+        if (!flags) continue;
+        for (int64_t t = r; t < r + AT_ONCE; t++)
+            if (m->dirichlet[t]) rows[count++] = t;
     }
+    for (; r < m->rows; r++)
+        if (m->dirichlet[r]) rows[count++] = r;
+    dcdm_csr_diagonals(m, rows, count, diagonals, threads);
+    for (int64_t q = 0; q < count; q++) empty += diagonals[q] == 0;
+    return empty;
+}
+
+/* Whether a value in some rows is not 0. */
+int dcdm_some_at(const double *values, const int64_t *rows, int64_t count) {
+    for (int64_t q = 0; q < count; q++)
+        if (values[rows[q]] != 0) return 1;
+    return 0;
+}
+
+/* The size of the largest of the diagonals of one in `step` rows; NaN does not count. */
+double dcdm_csr_some_diagonal(const csr_matrix *m, int64_t step) {
+    double largest = 0;
+    for (int64_t r = 0; r < m->rows; r += step) {
+        const double size = fabs(diagonal_of(m, r, (int)m->wide));
+        largest = size > largest ? size : largest;
+    }
+    return largest;
 }
 
 /* Columns other than those of the local rows, in any order and with repetitions, at most `capacity`; returns how
