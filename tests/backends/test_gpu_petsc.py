@@ -147,8 +147,7 @@ PETSc.Sys.Print("iterations", *its)
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("holder", [0, 1])
-def test_one_of_two_ranks_works_a_gpu_for_both(holder: int, mpirun: Any) -> None:
+def test_one_of_two_ranks_works_a_gpu_for_both(mpirun: Any) -> None:
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
@@ -158,19 +157,19 @@ from petsc4py import PETSc
 from petsc_dcdm.backends.gpu.launches import Launch
 from petsc_dcdm.solver import pc
 from ring_systems import assembled, conductances, to_petsc
-works = PETSc.COMM_WORLD.rank == {holder}
-pc.choose_device = lambda wish, comm: ("interpreter" if works else "cpu", ({holder},))
+works = PETSc.COMM_WORLD.rank == 0
+pc.choose_device = lambda wish, comm: ("interpreter" if works else "cpu", (0,))
 run = Launch.run
 def only_there(launch):
     assert works, launch.name + " on a rank without a GPU"
     run(launch)
 Launch.run = only_there
-A = to_petsc(assembled(*conductances((1, 34, 36), (False,) * 3)), PETSc.COMM_WORLD)
+A = to_petsc(assembled(*conductances((1, 20, 24), (False,) * 3)), PETSc.COMM_WORLD)
 x, b = A.createVecs()
 first, last = b.getOwnershipRange()
-b.setArray(np.random.default_rng(0).standard_normal(34 * 36)[first:last])
+b.setArray(np.random.default_rng(0).standard_normal(20 * 24)[first:last])
 options = PETSc.Options()
-options["pc_dcdm_device"], options["pc_dcdm_grid"], options["ksp_rtol"] = "cuda", "36,34", 1e-6
+options["pc_dcdm_device"], options["pc_dcdm_grid"], options["ksp_rtol"] = "cuda", "24,20", 1e-6
 for solver in ("petsc_dcdm.KSP", "fcg"):
     ksp = PETSc.KSP().create()
     ksp.setOperators(A)
@@ -182,8 +181,8 @@ for solver in ("petsc_dcdm.KSP", "fcg"):
         ksp.setType("python")
         ksp.setPythonType(solver)
     ksp.setFromOptions()
-    for scale in (1.0, 2.0):
-        A.scale(scale)
+    for _ in range(2):
+        A.scale(2.0)
         ksp.setOperators(A)
         ksp.solve(b, x)
         r = b.duplicate()

@@ -116,7 +116,7 @@ class GpuLoop:
         return (*o.stencil, o.factor, o.own, *self._level.grid, columns.bx, columns.tiles, columns.planes)
 
     def _constants(self) -> dict[str, Any]:
-        return {"PACKED": self._operator.packed, "BLOCK": self._columns.block, "num_warps": 4}
+        return {"PACKED": self._operator.packed, "BLOCK": self._columns.block}
 
     def _stencil(self) -> list[torch.Tensor]:
         """The arrays of the matrix that a pass over the grid reads."""
