@@ -57,6 +57,25 @@ def _past(before, state, turn, pitch, age: tl.constexpr, HISTORY: tl.constexpr):
     return before + slot.to(tl.int64) * pitch, pitch * tl.load(state + SLOTS + 3 * slot + 2).to(tl.int32)
 
 
+@triton.jit
+def _of_past(p, n, i, there):
+    """A direction of the past at places `i`; 0 if it has no cells."""
+    return tl.load(p + i, mask=there & (i < n), other=0.0)
+
+
+@triton.jit
+def _neighbours(a, x0, has_x0, x1, has_x1, y0, has_y0, y1, has_y1, z1, has_z1, flat):
+    """What an array has at the places of five neighbours, 0 where there is none; the sixth is known from the plane
+    before.
+    """
+    v_x0 = tl.load(a + x0, mask=flat & has_x0, other=0.0).to(tl.float64)
+    v_x1 = tl.load(a + x1, mask=flat & has_x1, other=0.0).to(tl.float64)
+    v_y0 = tl.load(a + y0, mask=flat & has_y0, other=0.0).to(tl.float64)
+    v_y1 = tl.load(a + y1, mask=flat & has_y1, other=0.0).to(tl.float64)
+    v_z1 = tl.load(a + z1, mask=flat & has_z1, other=0.0).to(tl.float64)
+    return v_x0, v_x1, v_y0, v_y1, v_z1
+
+
 @triton.jit(do_not_specialize=[*_SHAPE, "pitch"])
 def dots(
     sums, d, r, before, state, a0, a1, a2, a3, factor, own,
@@ -91,11 +110,9 @@ def dots(
             w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s = stencil_at(
                 a0, a1, a2, a3, c_x, c_y, c_z, i, i_x1, has_x1, i_y1, has_y1, i_z1, has_z1, flat, PACKED, tl.float64
             )
-            v_x0 = tl.load(d + base + at_x0, mask=flat & has_x0, other=0.0).to(tl.float64)
-            v_x1 = tl.load(d + i_x1, mask=flat & has_x1, other=0.0).to(tl.float64)
-            v_y0 = tl.load(d + base + at_y0, mask=flat & has_y0, other=0.0).to(tl.float64)
-            v_y1 = tl.load(d + i_y1, mask=flat & has_y1, other=0.0).to(tl.float64)
-            v_z1 = tl.load(d + i_z1, mask=flat & has_z1, other=0.0).to(tl.float64)
+            v_x0, v_x1, v_y0, v_y1, v_z1 = _neighbours(
+                d, base + at_x0, has_x0, i_x1, has_x1, base + at_y0, has_y0, i_y1, has_y1, i_z1, has_z1, flat
+            )
             q = scale * product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1)
             mine = column & (cz >= first) & (cz < last)
             q = tl.where(mine, q, 0.0)
@@ -105,19 +122,19 @@ def dots(
             sum_d += tl.where(mine, v, 0.0)
             sum_r += tl.where(v != 0, residual, 0.0)
             if HISTORY > 0:
-                p = tl.load(p0 + i, mask=flat & (i < n0), other=0.0)
+                p = _of_past(p0, n0, i, flat)
                 q0 += p * q
                 r0 += p * residual
             if HISTORY > 1:
-                p = tl.load(p1 + i, mask=flat & (i < n1), other=0.0)
+                p = _of_past(p1, n1, i, flat)
                 q1 += p * q
                 r1 += p * residual
             if HISTORY > 2:
-                p = tl.load(p2 + i, mask=flat & (i < n2), other=0.0)
+                p = _of_past(p2, n2, i, flat)
                 q2 += p * q
                 r2 += p * residual
             if HISTORY > 3:
-                p = tl.load(p3 + i, mask=flat & (i < n3), other=0.0)
+                p = _of_past(p3, n3, i, flat)
                 q3 += p * q
                 r3 += p * residual
             v_z0, v = v, v_z1
@@ -184,13 +201,13 @@ def _conjugate(d, p0, p1, p2, p3, n0, n1, n2, n3, b0, b1, b2, b3, i, there, HIST
     """d - sum of beta p at places `i`."""
     v = tl.load(d + i, mask=there, other=0.0).to(tl.float64)
     if HISTORY > 0:
-        v -= b0 * tl.load(p0 + i, mask=there & (i < n0), other=0.0)
+        v -= b0 * _of_past(p0, n0, i, there)
     if HISTORY > 1:
-        v -= b1 * tl.load(p1 + i, mask=there & (i < n1), other=0.0)
+        v -= b1 * _of_past(p1, n1, i, there)
     if HISTORY > 2:
-        v -= b2 * tl.load(p2 + i, mask=there & (i < n2), other=0.0)
+        v -= b2 * _of_past(p2, n2, i, there)
     if HISTORY > 3:
-        v -= b3 * tl.load(p3 + i, mask=there & (i < n3), other=0.0)
+        v -= b3 * _of_past(p3, n3, i, there)
     return v
 
 
@@ -294,11 +311,9 @@ def residual(
                 a0, a1, a2, a3, c_x, c_y, c_z, i, i_x1, has_x1, i_y1, has_y1, i_z1, has_z1, flat, PACKED, tl.float64
             )
             active = column & (w_x0 + w_x1 + w_y0 + w_y1 + w_z0 + w_z1 + s > 0) & (cz >= first) & (cz < last)
-            v_x0 = tl.load(x + base + at_x0, mask=flat & has_x0, other=0.0)
-            v_x1 = tl.load(x + i_x1, mask=flat & has_x1, other=0.0)
-            v_y0 = tl.load(x + base + at_y0, mask=flat & has_y0, other=0.0)
-            v_y1 = tl.load(x + i_y1, mask=flat & has_y1, other=0.0)
-            v_z1 = tl.load(x + i_z1, mask=flat & has_z1, other=0.0)
+            v_x0, v_x1, v_y0, v_y1, v_z1 = _neighbours(
+                x, base + at_x0, has_x0, i_x1, has_x1, base + at_y0, has_y0, i_y1, has_y1, i_z1, has_z1, flat
+            )
             q = scale * product(w_x0, w_x1, w_y0, w_y1, w_z0, w_z1, s, v, v_x0, v_x1, v_y0, v_y1, v_z0, v_z1)
             rest = tl.load(b + i, mask=active, other=0.0) - q
             tl.store(r + i, rest, mask=active)
