@@ -59,11 +59,10 @@ _at_hand = True
 
 def address_of(array: np.ndarray) -> int:
     """Where the values of a C-contiguous array are: ``array.ctypes.data`` in a third of the time."""
-    if not array.size:
-        return 0
-    if array.flags.writeable:
+    try:
         return ctypes.addressof(_Byte.from_buffer(array))  # type: ignore[arg-type]
-    return int(array.__array_interface__["data"][0])
+    except (TypeError, ValueError):  # it is not to be written to, or empty
+        return int(array.__array_interface__["data"][0]) if array.size else 0
 
 
 _Byte = ctypes.c_char

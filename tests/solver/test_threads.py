@@ -31,6 +31,7 @@ class Host:
         self.processes, self.groups = folder / "proc", folder / "cgroup"
         self._set(threads, "PROCESSES", self.processes)
         self._set(threads, "CGROUPS", self.groups)
+        self._set(threads, "_seen", (float("-inf"), float("inf")))
         self._set(threads.os, "sched_getaffinity", self._affinity)
 
     def _affinity(self, process: int) -> set[int]:

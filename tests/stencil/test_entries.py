@@ -312,3 +312,34 @@ def test_offsets() -> None:
     m = poisson((3, 4, 40))
     assert csr_rows(m.indptr, m.indices, m.data, (1, 1, 480)).offsets().tolist() == [1, 40, 160]
     assert csr_rows(m.indptr, m.indices, m.data, (1, 1, 480)).offsets(capacity=2) is None
+    # where a row has what is a stored zero in the row before it, and all rows are as wide
+    row = np.arange(5, 200)
+    column, data = np.append(row, row - 5), np.append(np.ones(195), row >= 100)
+    m = sparse.csr_array((data, (np.append(row, row), column)), shape=(200, 200))
+    assert csr_rows(m.indptr, m.indices, m.data, (1, 1, 200)).offsets().tolist() == [5]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 5), st.integers(1, 7), st.integers(1, 70)),
+    odd=st.integers(0, 6),
+    zeros=st.sampled_from([0.0, 0.02, 0.5]),
+    seed=st.integers(0, 999),
+    wide=st.booleans(),
+)
+def test_offsets_of_any_matrix(shape: Shape, odd: int, zeros: float, seed: int, wide: bool) -> None:
+    """With a few entries anywhere, and some stored zeros, which say nothing of the grid."""
+    rng = np.random.default_rng(seed)
+    m = sparse.coo_array(poisson(shape))
+    n = m.shape[0]
+    row, column = np.append(m.row, rng.integers(0, n, odd)), np.append(m.col, rng.integers(0, n, odd))
+    data = np.append(m.data, np.ones(odd))
+    data[rng.random(data.size) < zeros] = 0.0
+    m = sparse.csr_array((data, (row, column)), shape=(n, n))
+    m.sum_duplicates()
+    kind = np.int64 if wide else np.int32
+    rows = csr_rows(m.indptr.astype(kind), m.indices.astype(kind), m.data, (1, 1, n), threads=1 + seed % 2)
+    row = np.repeat(np.arange(n), np.diff(m.indptr))
+    want = np.setdiff1d(np.abs(m.indices - row)[m.data != 0], [0])
+    found = rows.offsets(capacity=8)
+    assert found is None if want.size > 8 else np.array_equal(found, want)

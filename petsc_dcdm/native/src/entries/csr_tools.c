@@ -127,63 +127,6 @@ int64_t dcdm_csr_outside(const csr_matrix *m, int64_t *columns, int64_t capacity
     return count;
 }
 
-enum { MOST_OFFSETS = 64 };
-
-/* Adds |d| to the `known` distinct ones, of which there may be so many. */
-INLINE int64_t add_offset(int64_t *offsets, int64_t known, int64_t d) {
-    if (d < 0) d = -d;
-    int64_t i = 0;
-    while (i < known && offsets[i] != d) i++;
-    if (i < known || d == 0 || known == MOST_OFFSETS) return known;
-    offsets[known] = d;
-    return known + 1;
-}
-
-/* Whether a row has no distance but those of the row before it, as in the inner rows of a grid line. */
-INLINE int follows(const csr_matrix *m, int64_t r, int wide) {
-    const int64_t e = get_index(m->indptr, r, wide), width = get_index(m->indptr, r + 1, wide) - e;
-    if (r == 0 || e - get_index(m->indptr, r - 1, wide) != width) return 0;
-    if (m->off_indptr && get_index(m->off_indptr, r + 1, wide) != get_index(m->off_indptr, r, wide)) return 0;
-    int64_t odd = 0;
-    for (int64_t q = e; q < e + width; q++) {
-        odd |= (get_index(m->indices, q, wide) - get_index(m->indices, q - width, wide)) ^ 1;
-        odd |= (m->values[q] != 0) & (m->values[q - width] == 0);
-    }
-    return !odd;
-}
-
-/* The distinct positive values of |column - row| over the non-zero entries, at most `capacity`, unsorted; returns
- * how many were found, capacity + 1 if there are more. */
-int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t capacity, int threads) {
-    int64_t count = 0;
-    const int wide = (int)m->wide;
-#pragma omp parallel num_threads(threads)
-    {
-        int64_t mine[MOST_OFFSETS], known = 0;
-#pragma omp for schedule(static)
-        for (int64_t r = 0; r < m->rows; r++) {
-            if (known > capacity) continue;
-            /* perhaps it follows another thread's row, which finds them */
-            if (wide ? follows(m, r, 1) : follows(m, r, 0)) continue;
-            for (int64_t e = get_index(m->indptr, r, wide); e < get_index(m->indptr, r + 1, wide); e++)
-                if (m->values[e] != 0) known = add_offset(mine, known, get_index(m->indices, e, wide) - m->shift - r);
-            if (m->off_indptr)
-                for (int64_t e = get_index(m->off_indptr, r, wide); e < get_index(m->off_indptr, r + 1, wide); e++)
-                    if (m->off_values[e] != 0)
-                        known = add_offset(mine, known,
-                                           m->ghost_column[get_index(m->off_indices, e, wide)] - m->first_column - r);
-        }
-#pragma omp critical
-        for (int64_t i = 0; i < known; i++) {
-            int64_t o = 0;
-            while (o < count && o < capacity && offsets[o] != mine[i]) o++;
-            if (o == count && count < capacity) offsets[count++] = mine[i];
-            else if (o == capacity) count = capacity + 1;
-        }
-    }
-    return count;
-}
-
 /* Runs (from, to, length) of elements of `item` bytes; (to, from, length) if `back`. */
 void dcdm_copy_runs(int64_t count, const int64_t (*run)[3], const char *from, char *to, int64_t item, int back,
                     int threads) {
