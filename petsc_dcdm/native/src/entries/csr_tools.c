@@ -61,17 +61,28 @@ int64_t dcdm_csr_penalties(const csr_matrix *m, uint8_t *flags, double least, in
 enum { FEW = 1 << 12 }; /* rows that are read sooner than another thread has come */
 
 INLINE double diagonal_of(const csr_matrix *m, int64_t r, int wide) {
+    const int64_t begin = get_index(m->indptr, r, wide), end = get_index(m->indptr, r + 1, wide);
+    if (end == begin + 1) return get_index(m->indices, begin, wide) == r + m->shift ? m->values[begin] : 0;
     double found = 0;
-    for (int64_t e = get_index(m->indptr, r, wide); e < get_index(m->indptr, r + 1, wide); e++)
+    for (int64_t e = begin; e < end; e++)
         if (get_index(m->indices, e, wide) == r + m->shift) found += m->values[e];
     return found;
 }
 
 /* The diagonals of some rows, 0 where there is none. */
 void dcdm_csr_diagonals(const csr_matrix *m, const int64_t *rows, int64_t count, double *to, int threads) {
-    const int wide = (int)m->wide;
+    enum { AHEAD = 16 };
+    const int wide = (int)m->wide, size = wide ? 8 : 4;
 #pragma omp parallel for num_threads(count < FEW ? 1 : threads) schedule(static)
-    for (int64_t q = 0; q < count; q++) to[q] = diagonal_of(m, rows[q], wide);
+    for (int64_t q = 0; q < count; q++) {
+        if (q + 2 * AHEAD < count) {
+            __builtin_prefetch((const char *)m->indptr + rows[q + 2 * AHEAD] * size);
+            const int64_t e = get_index(m->indptr, rows[q + AHEAD], wide);
+            __builtin_prefetch((const char *)m->indices + e * size);
+            __builtin_prefetch(m->values + e);
+        }
+        to[q] = diagonal_of(m, rows[q], wide);
+    }
 }
 
 /* The flagged rows in order, which the caller has counted, and their diagonals; returns how many of these are 0. */
