@@ -195,10 +195,13 @@ def read(
 def misspelt(options: Sequence[Option], prefix: str | None) -> list[str]:
     """A sentence for each name in the database that begins like one of ``options`` and is none. Not collective."""
     begin = (prefix or "") + options[0].name.partition("_dcdm_")[0] + "_dcdm_"
+    given = sorted(name for name in PETSc.Options().getAll() if name.startswith(begin))
+    if not given:
+        return []
     known = [(prefix or "") + option.name for option in options]
     others = tuple((prefix or "") + other for other in OF_OTHERS)
     sentences = []
-    for name in sorted(name for name in PETSc.Options().getAll() if name.startswith(begin)):
+    for name in given:
         if name not in known and not name.startswith(others):
             near = _similar(name, known, 0.5)
             meant = f"did you mean -{near[0]}?" if near else "there are " + ", ".join(f"-{one}" for one in known)

@@ -296,6 +296,7 @@ def skinless_cells(shape: Shape) -> int:
     return 3 * 2 ** sum(n > 1 for n in shape) // 2
 
 
+@functools.cache  # of the few sets of axes that there are
 def _block(axes: tuple[int, ...]) -> Shape:
     z, y, x = (2 if axis in axes else 1 for axis in (2, 1, 0))
     return z, y, x
