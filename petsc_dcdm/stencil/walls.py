@@ -225,7 +225,8 @@ class _Faces:
         # no level has more coarse cells on all ranks than the finest one: what one rank has seen is enough then
         most = prod(-(-n // b) for n, b in zip(layout.global_shape, _block(axes), strict=True))
         weak = weak_face(axes, layout.global_shape)
-        living, torn = layout.sum(self.torn(axes, skinless_cells(layout.global_shape), int(limit * most), weak))
+        counts = self.torn(axes, skinless_cells(layout.global_shape), int(limit * most), weak)
+        living, torn = layout.sum(counts.astype(float))
         return float(torn / max(living, 1))
 
     def torn(self, axes: tuple[int, ...], skinless: int, enough: int = 2**62, weak: float = WEAK) -> np.ndarray:
