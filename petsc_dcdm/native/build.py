@@ -231,7 +231,8 @@ _notices: list[str] = []
 @functools.cache
 def _load(half: bool) -> ctypes.CDLL | KernelsUnavailable:
     try:
-        prebuilt = find(_all_files(), half) if DIRECTORY_VARIABLE in os.environ else None
+        named = os.environ.get(DIRECTORY_VARIABLE)
+        prebuilt = find(Path(named), _all_files(), half) if named else None
         if prebuilt is not None:
             return ctypes.CDLL(str(prebuilt))
         compiler = [*find_compiler(), f"-DHALF={int(half)}"]
