@@ -303,3 +303,11 @@ def library(half: bool = True) -> ctypes.CDLL:
     if differing:
         raise KernelsUnavailable(f"the compiled C kernels do not fit this Python code: {differing}")
     return found
+
+
+def have_kernels() -> bool:
+    """Whether this rank has them, compiled now if need be. Not collective."""
+    with suppress(KernelsUnavailable):
+        library()
+        return True
+    return False
