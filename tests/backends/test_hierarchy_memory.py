@@ -131,6 +131,8 @@ def test_directions_do_with_small_pages_and_levels_do_not(monkeypatch: pytest.Mo
     w, s = system(shape, 0)
     layout = SerialLayout(shape, ((0, 1, 2),))
     network = CpuHierarchy(weights(2), w, s, layout, 2)
-    loop = BoxOperator(network, [padded(f) for f in w], padded(s), layout, threads=2).loop(2)
+    operator = BoxOperator(network, [padded(f) for f in w], padded(s), layout, threads=2)
+    memory._kept.clear()  # small pages of the set-up
+    loop = operator.loop(2)
     assert {"nh"} == {advice for p in loop._free for advice in _advice(p.address) & {"nh", "hg"}}
     assert "hg" in _advice(network.finest.blocks)
