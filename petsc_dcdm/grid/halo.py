@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -13,6 +13,7 @@ from mpi4py import MPI
 
 from petsc_dcdm.grid.boxes import BoxPartition
 from petsc_dcdm.grid.layout import Plan, Reach
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.grid.spans import span
 
@@ -135,7 +136,7 @@ class BoxLayout:
     persistent requests: there are no rounds that wait for each other, so that all of it can go on behind other work.
     What a rank gets from its own box, along a periodic axis, is copied.
     ``messages`` and ``bytes`` count what this rank has sent in halo exchanges, ``reductions`` its global reductions.
-    ``reduce_here``, where all ranks share memory: sums, or the largest, of values of all of them; None for too many.
+    ``one_team``: all ranks share memory and work on one box.
     ``gpu_aware``: MPI may be given buffers on a GPU; else what is sent of CUDA tensors goes through host memory.
     """
 
@@ -147,16 +148,12 @@ class BoxLayout:
         self.plan = plan
         self.visits = 1
         self.gpu_aware = False
-        self.reduce_here: Callable[[np.ndarray, bool], np.ndarray | None] | None = None
+        self.one_team = False
         self.global_shape: Shape = boxes.shape
         self.periodic: Periodic = boxes.periodic
         self.offset, self.shape = boxes.box(comm.Get_rank())
         self._exchanges: dict[tuple[Any, ...], BoxExchange] = {}
         self.messages = self.bytes = self.reductions = 0
-
-    @property
-    def one_team(self) -> bool:
-        return self.reduce_here is not None
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Element-wise sum over all ranks. Collective."""
@@ -168,13 +165,7 @@ class BoxLayout:
 
     def _reduce(self, values: np.ndarray, operation: MPI.Op) -> np.ndarray:
         self.reductions += 1
-        if self.alone:
-            return values.copy()
-        if self.reduce_here and (found := self.reduce_here(values, operation == MPI.MAX)) is not None:
-            return found
-        out = np.empty_like(values)
-        self.comm.Allreduce(np.ascontiguousarray(values), out, op=operation)
-        return out
+        return values.copy() if self.alone else over_all(self.comm, values, operation)
 
     def exchange(self, a: Any, corners: bool = False) -> None:
         """Fill the one-cell halo of a padded array (numpy or torch, last three dimensions padded). Collective."""

@@ -231,7 +231,8 @@ _notices: list[str] = []
 @functools.cache
 def _load(half: bool) -> ctypes.CDLL | KernelsUnavailable:
     try:
-        prebuilt = find(_all_files(), half) if DIRECTORY_VARIABLE in os.environ else None
+        named = os.environ.get(DIRECTORY_VARIABLE)
+        prebuilt = find(Path(named), _all_files(), half) if named else None
         if prebuilt is not None:
             return ctypes.CDLL(str(prebuilt))
         compiler = [*find_compiler(), f"-DHALF={int(half)}"]
@@ -302,3 +303,11 @@ def library(half: bool = True) -> ctypes.CDLL:
     if differing:
         raise KernelsUnavailable(f"the compiled C kernels do not fit this Python code: {differing}")
     return found
+
+
+def have_kernels() -> bool:
+    """Whether this rank has them, compiled now if need be. Not collective."""
+    with suppress(KernelsUnavailable):
+        library()
+        return True
+    return False

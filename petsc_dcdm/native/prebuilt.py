@@ -8,7 +8,6 @@ it, not which compiler made it.
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,16 +63,12 @@ def _stem(sources: Sequence[Path], half: bool) -> str:
     return f"kernels-{digest.hexdigest()[:16]}"
 
 
-def find(sources: Sequence[Path], half: bool) -> Path | None:
-    """The best library for this processor in the directory that PETSC_DCDM_KERNELS names; None where the variable is
-    not set or there is none of these sources.
+def find(directory: Path, sources: Sequence[Path], half: bool) -> Path | None:
+    """The best library for this processor in the directory; None where there is none of these sources.
 
     Raises OSError where others than this user and root may write there.
     """
-    named = os.environ.get(DIRECTORY_VARIABLE)
-    if not named:
-        return None
-    directory, features, stem = Path(named), processor_features(), _stem(sources, half)
+    features, stem = processor_features(), _stem(sources, half)
     for target in targets():
         library = directory / f"{stem}-{target.name}.so"
         if target.needs <= features and library.exists():

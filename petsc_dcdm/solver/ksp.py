@@ -60,7 +60,7 @@ def _like(b: PETSc.Vec) -> PETSc.Vec:
     """
     if b.getType() not in (PETSc.Vec.Type.SEQ, PETSc.Vec.Type.MPI):
         return b.duplicate()
-    memory = aligned_zeros(b.getLocalSize(), np.float64)
+    memory = aligned_zeros(b.getLocalSize(), np.float64, small_do=True)
     return PETSc.Vec().createWithArray(memory, size=b.getSizes(), bsize=b.getBlockSize(), comm=b.getComm())
 
 

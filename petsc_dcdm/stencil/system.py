@@ -263,7 +263,7 @@ def _read(
     boxes = boxes_of(grid, comm, plan, holders, stencil.periodic)
     layout = BoxLayout(comm, boxes, plan)
     if isinstance(team, Team) and team.ranks == comm.Get_size():
-        layout.reduce_here = team.reduce
+        layout.one_team = True
         reduce_by(comm, team.reduce)
     same = previous is not None and previous.layout.boxes == boxes and previous.team is team
     rows = previous.rows if previous is not None and same else RowMap(grid, boxes, comm, threads, team)

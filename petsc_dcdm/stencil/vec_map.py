@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from contextlib import suppress
 from functools import partial
 from math import prod
 
@@ -23,7 +22,7 @@ from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.layout import Plan
 from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.grid.shape import Periodic, Shape
-from petsc_dcdm.native.build import KernelsUnavailable, library
+from petsc_dcdm.native.build import KernelsUnavailable, have_kernels, library
 from petsc_dcdm.native.node_team import ONE_RANK, Team, Workers
 from petsc_dcdm.stencil.discovery import Grid
 
@@ -71,7 +70,7 @@ class RowMap:
             self._own = _joined(self._lines)
             return
         breaks = None if grid.cells is None or grid.box is not None else _breaks(grid.cells)
-        if comm.Get_size() == 1 and breaks is not None and SHORT * (1 + breaks.size) > grid.rows and _compiled():
+        if comm.Get_size() == 1 and breaks is not None and SHORT * (1 + breaks.size) > grid.rows and have_kernels():
             self._places = grid.cells
             return
         row, cell, length = _runs(grid, boxes, breaks)
@@ -199,13 +198,6 @@ def _joined(runs: np.ndarray) -> np.ndarray:
     goes_on = (runs[1:, :2] == runs[:-1, :2] + runs[:-1, 2:]).all(axis=1) & (piece[1:] == piece[:-1])
     first = np.flatnonzero(np.concatenate(([True], ~goes_on)))
     return np.column_stack([runs[first, :2], np.add.reduceat(runs[:, 2], first)])
-
-
-def _compiled() -> bool:
-    with suppress(KernelsUnavailable):
-        library()
-        return True
-    return False
 
 
 def _breaks(cells: np.ndarray) -> np.ndarray:

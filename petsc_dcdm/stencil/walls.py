@@ -27,7 +27,7 @@ from petsc_dcdm.grid.faces import interior, padded
 from petsc_dcdm.grid.layout import Layout, Plan, SerialLayout, coarse_box
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.binding import declared
-from petsc_dcdm.native.build import KernelsUnavailable, library
+from petsc_dcdm.native.build import have_kernels, library
 from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.native.structures import mirrors
@@ -213,10 +213,7 @@ class _Faces:
         self._shape = source.cells.shape if isinstance(source, PackedStencil) else source[0].shape
         self._threads, self._team = team.threads or threads, team
         self._grid: _Grid | None = None
-        try:
-            self._library: ctypes.CDLL | None = _kernels()
-        except KernelsUnavailable:
-            self._library = None
+        self._library: ctypes.CDLL | None = _kernels() if have_kernels() else None
 
     def torn_share(self, axes: tuple[int, ...], layout: Layout, limit: float = 1.0) -> float:
         """Share of the living coarse cells that are torn if ``axes`` are coarsened; of more than ``limit`` only that it
@@ -225,7 +222,8 @@ class _Faces:
         # no level has more coarse cells on all ranks than the finest one: what one rank has seen is enough then
         most = prod(-(-n // b) for n, b in zip(layout.global_shape, _block(axes), strict=True))
         weak = weak_face(axes, layout.global_shape)
-        living, torn = layout.sum(self.torn(axes, skinless_cells(layout.global_shape), int(limit * most), weak))
+        counts = self.torn(axes, skinless_cells(layout.global_shape), int(limit * most), weak)
+        living, torn = layout.sum(counts.astype(float))
         return float(torn / max(living, 1))
 
     def torn(self, axes: tuple[int, ...], skinless: int, enough: int = 2**62, weak: float = WEAK) -> np.ndarray:

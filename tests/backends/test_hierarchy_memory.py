@@ -9,7 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from grid_operators import system, weights
 
+from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
+from petsc_dcdm.backends.cpu.loop import BoxOperator
+from petsc_dcdm.grid.faces import padded
+from petsc_dcdm.grid.layout import SerialLayout
 from petsc_dcdm.native import memory
 from petsc_dcdm.native.memory import CACHE_LINE, LARGE, aligned_empty, aligned_zeros
 from petsc_dcdm.native.pages import PATIENCE
@@ -117,3 +122,17 @@ def test_pages_are_small_at_first_where_huge_ones_are_not_at_hand(monkeypatch: p
     after, small = aligned_empty(20 * MB, np.uint8), aligned_empty(20 * MB, np.uint8, small_do=True)
     assert "hg" in _advice(before.ctypes.data) and "hg" in _advice(after.ctypes.data)
     assert "nh" in _advice(small.ctypes.data)
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="Linux has no huge pages here")
+def test_directions_do_with_small_pages_and_levels_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_at_hand", False)
+    shape = (34, 64, 128)
+    w, s = system(shape, 0)
+    layout = SerialLayout(shape, ((0, 1, 2),))
+    network = CpuHierarchy(weights(2), w, s, layout, 2)
+    operator = BoxOperator(network, [padded(f) for f in w], padded(s), layout, threads=2)
+    memory._kept.clear()  # small pages of the set-up
+    loop = operator.loop(2)
+    assert {"nh"} == {advice for p in loop._free for advice in _advice(p.address) & {"nh", "hg"}}
+    assert "hg" in _advice(network.finest.blocks)

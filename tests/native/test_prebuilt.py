@@ -44,14 +44,13 @@ def test_a_solve_without_a_compiler(made, tmp_path):
 
 
 def test_an_older_processor_takes_what_it_can_run(made, monkeypatch):
-    monkeypatch.setenv(prebuilt.DIRECTORY_VARIABLE, str(made))
     files = build._all_files()
     for target in prebuilt.targets():
         monkeypatch.setattr(prebuilt, "processor_features", lambda target=target: target.needs)
-        assert prebuilt.find(files, True) == made / prebuilt.library_name(files, True, target)
+        assert prebuilt.find(made, files, True) == made / prebuilt.library_name(files, True, target)
     monkeypatch.setattr(prebuilt, "processor_features", frozenset)
-    assert prebuilt.find(files, True) is None
-    assert prebuilt.find(files[1:], True) is None, "other sources are another library"
+    assert prebuilt.find(made, files, True) is None
+    assert prebuilt.find(made, files[1:], True) is None, "other sources are another library"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")

@@ -45,7 +45,10 @@ def test_as_many_iterations_as_with_walls(compiled: str, shape: Shape, walls: fl
 
 @pytest.mark.parametrize("shape", [(1, 96, 100), (20, 21, 22)])
 def test_media_without_a_plan(compiled: str, shape: Shape) -> None:
-    """The coarsest solver has all of the grid, and the steps see round the rings what it gave."""
+    """The coarsest solver has all of the grid, and the steps see round the rings what it gave: 6 or 7 of them. With the
+    default in space, BoomerAMG's aggressive coarsening, 14 or 15, each of half the time (BOOMERAMG_ALONE): more than it
+    costs elsewhere, as here no two cells have the same coefficient.
+    """
     k = 10.0 ** (6.0 * np.random.default_rng(4).random(shape))
     for periodic in (X, Y, XY, XYZ):
         w, s = conductances(shape, periodic, 2.0, coefficient=k)
@@ -53,12 +56,11 @@ def test_media_without_a_plan(compiled: str, shape: Shape) -> None:
         b = right_hand_side(A)
         if not s.any():
             b.shift(-b.sum() / b.getSize())
-        for aggressive, most in [(0, 10), (1, 16)] if shape[0] > 1 else [(0, 10)]:  # in space the default is 1
-            options = {"pc_dcdm_net": "none", "pc_dcdm_coarse_pc_hypre_boomeramg_agg_nl": aggressive}
-            ksp, x = solve(A, b, ksp_rtol=1e-6, **options)
+        for options, most in (({"pc_dcdm_coarse_pc_hypre_boomeramg_agg_nl": 0}, 10), ({}, 16 if shape[0] > 1 else 10)):
+            ksp, x = solve(A, b, ksp_rtol=1e-6, pc_dcdm_net="none", **options)
             assert ksp.getPC().getPythonContext().layout.plan == ()
             assert ksp.getConvergedReason() > 0 and relative_residual(A, x, b) < 1e-6
-            assert ksp.getIterationNumber() <= most, (periodic, aggressive)
+            assert ksp.getIterationNumber() <= most, (periodic, options)
 
 
 @pytest.mark.parametrize("thin", [1, 2, 3, 4])

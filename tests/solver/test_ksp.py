@@ -294,6 +294,15 @@ def test_ends_where_rounding_keeps_the_residual_and_says_so(obstacle, operator, 
     assert relative_residual(A, x, b) < 1e-14
 
 
+def test_steps_that_gain_nothing_for_a_while_are_not_taken_for_rounding():
+    """A plain preconditioner at strong contrasts: the residual stays for many steps, far above rounding."""
+    k = np.exp(3.0 * np.random.default_rng(0).standard_normal((1, 30, 30)))
+    A = matrix(*conductances((1, 30, 30), coefficient=k))
+    b = right_hand_side(A)
+    ksp, x = solve(A, b, pc_type="jacobi", ksp_rtol=1e-11, ksp_max_it=1000)
+    assert ksp.getConvergedReason() == Reason.CONVERGED_RTOL and relative_residual(A, x, b) <= 1e-11
+
+
 def test_zero_right_hand_side_and_nan(capsys):
     A = poisson((3, 4, 5))
     b = A.createVecLeft()

@@ -129,7 +129,11 @@ class Stage:
         nz, ny, nx = (a + n + b for a, n, b in zip(self.low, shape, self.high, strict=True))
         z, y, x = (ring and n > 1 for ring, n in zip(rings, shape, strict=True))
         self.geometry = Geometry(
-            (nz, ny, nx), flat, (z, y, x), partial(zeros_for, team, threads), partial(room_for, team)
+            (nz, ny, nx),
+            flat,
+            (z, y, x),
+            partial(zeros_for, team, threads, small_do=True),
+            partial(room_for, team, small_do=True),
         )
         self.own = box_at(self.low, shape)
         x_, r, w = roles(flat)
@@ -253,16 +257,18 @@ class LevelWindow:
             c.parts, c.part = whole.parts, self._part.ctypes.data
 
 
-def room_for(team: Workers, size: int, dtype: type, sparse: bool = False) -> np.ndarray:
-    """As `Workers.room`, for what every cycle or step works on."""
-    return team.room(size, dtype, sparse) if team.ranks > 1 else aligned_empty(size, dtype)
+def room_for(team: Workers, size: int, dtype: type, sparse: bool = False, small_do: bool = False) -> np.ndarray:
+    """As `Workers.room`, for what every cycle works on."""
+    return team.room(size, dtype, sparse) if team.ranks > 1 else aligned_empty(size, dtype, small_do)
 
 
-def zeros_for(team: Workers, threads: int, size: int, dtype: type) -> np.ndarray:
-    """Zeros [size]; all threads write them where that is worth it."""
+def zeros_for(team: Workers, threads: int, size: int, dtype: type, small_do: bool = False) -> np.ndarray:
+    """Zeros [size], for what every cycle works on, or, ``small_do``, every step; all threads write them where that is
+    worth it.
+    """
     if team.ranks > 1 or size * np.dtype(dtype).itemsize < SHARED_OUT:
         return team.zeros(size, dtype)
-    return aligned_zeros(size, dtype, lambda a: kernels().dcdm_clear(address_of(a), a.nbytes, threads))
+    return aligned_zeros(size, dtype, lambda a: kernels().dcdm_clear(address_of(a), a.nbytes, threads), small_do)
 
 
 def _copied(values: ArrayLike, dtype: type, team: Workers) -> np.ndarray:

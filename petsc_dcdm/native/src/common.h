@@ -65,7 +65,7 @@ INLINE vf masked(vf v, vi mask) { return (vf)((vi)v & mask); }
 /* bfloat16 has the range of float and a relative precision of 2^-9: enough for numbers that only precondition. */
 INLINE vf load_half(const uint16_t *p) {
     vu u;
-#if defined(__AVX512F__) && defined(__x86_64__)
+#if defined(__AVX2__)
     /* compilers make five instructions of this one */
     typedef uint16_t unaligned __attribute__((vector_size(2 * VL), aligned(2), may_alias));
     __asm__("vpmovzxwd %1, %0" : "=v"(u) : "m"(*(const unaligned *)p));

@@ -8,11 +8,10 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from petsc_dcdm.backends.parts.levels import kernels
 from petsc_dcdm.backends.parts.solver import PartsSolver, finest_level
 from petsc_dcdm.grid.errors import raise_together
 from petsc_dcdm.grid.layout import CoarseOperator, Layout
-from petsc_dcdm.native.build import KernelsUnavailable
+from petsc_dcdm.native.build import have_kernels
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 
 MOST_GATHERED = 4_000_000
@@ -153,14 +152,9 @@ class PartsCoarseSolver:
 
 def serves(comm: PETSc.Comm, operator: CoarseOperator) -> bool:
     """Whether all ranks have the kernels, and room for it, and no side is coupled to the opposite one. Collective."""
-    try:
-        kernels()
-        missing = False
-    except KernelsUnavailable:
-        missing = True
     mpi = comm.tompi4py()
     large = mpi.Get_size() > 1 and prod(operator.global_shape) > MOST_GATHERED
-    return not mpi.allreduce(missing or large or _wraps(operator), op=MPI.LOR)
+    return not mpi.allreduce(not have_kernels() or large or _wraps(operator), op=MPI.LOR)
 
 
 def _counts_on_it(layout: Layout) -> bool:

@@ -10,7 +10,7 @@ from mpi4py import MPI
 
 from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
-from petsc_dcdm.native.build import KernelsUnavailable, library
+from petsc_dcdm.native.build import have_kernels
 from petsc_dcdm.stencil.entries.given import RowsOnGrid
 from petsc_dcdm.stencil.entries.report import SUM_ROUNDING, Problem, StencilError, StencilReport
 from petsc_dcdm.stencil.entries.rows import CsrRows
@@ -259,12 +259,7 @@ class NumpyRows:
 
 def row_reader(comm: MPI.Intracomm) -> type[CsrRows] | type[NumpyRows]:
     """Compiled code, unless a rank has none. Collective."""
-    try:
-        library()
-        compiled = True
-    except KernelsUnavailable:
-        compiled = False
-    return CsrRows if over_all(comm, compiled, op=MPI.LAND) else NumpyRows
+    return CsrRows if over_all(comm, have_kernels(), op=MPI.LAND) else NumpyRows
 
 
 def read(

@@ -125,6 +125,24 @@ def test_the_size_of_the_grid_from_the_cells(shape: tuple[int, int, int]) -> Non
         find_grid(pc_for(A), A, None)
 
 
+def test_couplings_that_come_later_may_show_another_size_of_the_grid() -> None:
+    """Cells without a size, no coupling along z at first: the planes lie side by side until the zeros get values."""
+    whole = poisson((6, 8, 10))
+    begin, column, values = whole.getValuesCSR()
+    row = np.repeat(np.arange(480), np.diff(begin))
+    A = PETSc.Mat().createAIJ(whole.getSize(), csr=(begin, column, np.where(abs(row - column) == 80, 0.0, values)))
+    A.compose("dcdm_cells", PETSc.IS().createGeneral(np.arange(480, dtype=PETSc.IntType)))
+    b = right_hand_side(A)
+    ksp, x = solve(A, b, ksp_rtol=1e-8)
+    assert ksp.getConvergedReason() > 0 and relative_residual(A, x, b) <= 1e-8
+    assert ksp.getPC().getPythonContext()._system.grid.shape == (1, 48, 10)
+    whole.copy(A, PETSc.Mat.Structure.SAME_NONZERO_PATTERN)
+    ksp.setTolerances(rtol=1e-8)
+    ksp.solve(b, x)
+    assert ksp.getConvergedReason() > 0 and relative_residual(whole, x, b) <= 1e-8
+    assert ksp.getPC().getPythonContext()._system.grid.shape == (6, 8, 10)
+
+
 def test_cells_from_a_file(tmp_path: Path) -> None:
     order = ORDERS["random"]()
     A, b = system(order)

@@ -12,7 +12,8 @@ from test_search import ORDERS, lattice
 from petsc_dcdm.grid.errors import GridError
 from petsc_dcdm.stencil.entries.given import RowsOnGrid
 from petsc_dcdm.stencil.entries.rows import CsrRows
-from petsc_dcdm.stencil.lattice.search import expand, search, told_by
+from petsc_dcdm.stencil.lattice.rings import Embedding
+from petsc_dcdm.stencil.lattice.search import _search, expand, search, told_by
 
 
 def matrix(edges: np.ndarray, rows: int) -> sp.csr_matrix:
@@ -97,6 +98,71 @@ def test_cells_are_those_of_a_graph_that_is_told_row_by_row(threads: int) -> Non
     assert found.shape == one_by_one.shape and (found.cells == one_by_one.cells).all() and found.guesses == 0
     z, y, x = np.unravel_index(found.cells, found.shape)
     assert (sum(abs(p[edges[:, 0]] - p[edges[:, 1]]) for p in (z, y, x)) == 1).all()
+
+
+def beside_each_other(found: Embedding, edges: np.ndarray) -> bool:
+    """Whether all rows have cells of their own, and coupled rows such that share a face."""
+    place = np.stack(np.unravel_index(found.cells, found.shape))
+    apart = np.abs(place[:, edges[:, 0]] - place[:, edges[:, 1]]).sum(axis=0)
+    return np.unique(found.cells).size == found.cells.size and bool((apart == 1).all())
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.tuples(st.sampled_from([1, 1, 2, 4]), st.integers(1, 6), st.integers(8, 30)),
+    st.floats(0.0, 0.2),
+    st.floats(0.0, 0.2),
+    st.floats(0.0, 0.9),
+    st.integers(1, 2),
+    st.integers(0, 2**32 - 1),
+)
+def test_rows_in_order_with_holes_and_thin_walls(
+    shape: tuple[int, int, int], holes: float, closed: float, thin: float, threads: int, seed: int
+) -> None:
+    """Strands run on where the rows that they lie above are lines apart; the upper half has fewer cells."""
+    rng = np.random.default_rng(seed)
+    active = rng.random(shape) >= holes
+    active[shape[0] // 2 + 1 :] &= rng.random(active[shape[0] // 2 + 1 :].shape) >= thin
+    edges = lattice(active)
+    across = edges[:, 1] == edges[:, 0] + 1
+    edges = edges[rng.random(len(edges)) >= np.where(across, closed, 0.1 * closed)]
+    if len(edges):
+        graph, entries, _, _ = told(matrix(edges, int(active.sum())), threads, False)
+        assert beside_each_other(search(graph, False, threads, entries), edges)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("lower", [(10, 10, 10), (1, 28, 1)])
+def test_a_strand_above_lines_that_hang_on_it_alone(lower: tuple[int, int, int], threads: int) -> None:
+    """One line over three that are not coupled to each other: where the couplings repeat, each is found all the same,
+    in one pass that need not be told row by row.
+    """
+    ends = np.cumsum(lower)
+    edges = lattice(np.ones((1, 2, 30), bool))
+    edges = edges[~np.isin(edges[:, 1], ends[:2]) | (edges[:, 1] != edges[:, 0] + 1)]
+    graph, entries, _, _ = told(matrix(edges, 60), threads, False)
+    swept = told_by(graph, entries)
+    found = _search(swept, threads)
+    assert swept.entries == entries < 60
+    assert found.shape == (1, 2, 30) and (found.cells == np.arange(60)).all()
+
+
+def test_parts_whose_lines_alternate() -> None:
+    """A thin wall through all planes: each line has rows of both parts."""
+    edges = lattice(np.ones((3, 8, 20), bool))
+    edges = edges[(edges[:, 0] % 20 != 8) | (edges[:, 1] != edges[:, 0] + 1)]
+    graph, entries, _, _ = told(matrix(edges, 480), 1, False)
+    swept = told_by(graph, entries)
+    found = _search(swept)
+    assert swept.entries == entries and found.components == 2 and beside_each_other(found, edges)
+
+
+def test_a_row_that_the_order_alone_would_put_into_a_cell_that_is_taken() -> None:
+    """Its one neighbour is below, but not coupled to the row beside it, so that it looks as if it came next."""
+    edges = lattice(np.ones((1, 3, 3), bool))
+    edges = np.append(edges[(edges != (5, 8)).any(axis=1)], [[5, 9]], axis=0)
+    graph, entries, _, _ = told(matrix(edges, 10), 1, False)
+    assert beside_each_other(search(graph, False, 1, entries), edges)
 
 
 def test_a_coupling_that_one_row_alone_has_is_noticed() -> None:

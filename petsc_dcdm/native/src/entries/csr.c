@@ -246,7 +246,7 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
                 regular = count(m, r + n, &at, common, SHORTEST) > 0 ? -1 : 0;
             }
             if (kinds && !regular && n < longest)
-                regular = is_known(m, kinds, r + n, i + n, inside) ? -1 : 0;
+                regular = find_known(m, kinds, r + n, i + n, inside) ? -1 : 0;
         }
         if (report->code != CSR_OK) return;
         int loose = 0;

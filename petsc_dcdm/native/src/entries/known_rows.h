@@ -63,10 +63,6 @@ INLINE const known_row *find_known(const csr_matrix *m, const known_row *kinds, 
     return odd ? NULL : kinds + slot;
 }
 
-static int is_known(const csr_matrix *m, const known_row *kinds, int64_t r, int64_t i, int inside) {
-    return find_known(m, kinds, r, i, inside) != NULL;
-}
-
 /* How many rows from r on, at most n and all on one grid line from cell i on, are of kinds that are kept: they are
  * written to the stencil and counted. Where full ones follow others there may be many: they are left to those who see
  * that sooner, but a few that these did not want. */

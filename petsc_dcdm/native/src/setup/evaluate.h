@@ -26,7 +26,11 @@ static void make_features(const dcdm_level *l, workspace *ws, int64_t k, int64_t
             memcpy(&scale, inverse + i, sizeof scale);
             memcpy(&s, f.c[6] + i, sizeof s);
             any |= (scale == 0) | (s != 0);
-            for (int a = 0; a < 7; a++) memcpy(&m[a], f.c[a] + i, sizeof m[a]), m[a] *= scale;
+            EACH(a, 7) {
+                v8 c; /* in a register: what goes to memory in two halves is waited for where it is read as one */
+                memcpy(&c, f.c[a] + i, sizeof c);
+                m[a] = c * scale;
+            }
             m[7] = (v8)((scale > 0) & (v8i)(1 + (v8){0}));
             transpose(m);
             put_features(to + FEATURE_SIZE * i, m);
@@ -230,9 +234,10 @@ static void collect_block(const dcdm_level *l, workspace *ws, int64_t j, int64_t
     for (int t = 0; t < ALIGN; t += 8)
         for (int first = 0; first < outputs; first += 8) {
             v8 m[8];
-            for (int c = 0; c < 8; c++) {
-                m[c] = (v8){0};
-                if (code[t + c] >= 0) memcpy(&m[c], ws->answer[code[t + c]] + first, sizeof m[c]);
+            EACH(c, 8) {
+                v8 answer = {0};
+                if (code[t + c] >= 0) memcpy(&answer, ws->answer[code[t + c]] + first, sizeof answer);
+                m[c] = answer;
             }
             transpose(m);
             for (int c = 0; c < 8; c++) memcpy(field[first + c] + t, &m[c], sizeof m[c]);

@@ -31,16 +31,16 @@ typedef int32_t v8i __attribute__((vector_size(32)));
 /* Row and column change places. */
 INLINE void transpose(v8 m[8]) {
     v8 t[8], u[8];
-    for (int i = 0; i < 8; i += 2) {
+    _Pragma("GCC unroll 4") for (int i = 0; i < 8; i += 2) {
         t[i] = SHUFFLE(m[i], m[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
         t[i + 1] = SHUFFLE(m[i], m[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
     }
-    for (int i = 0; i < 8; i += 4)
-        for (int h = 0; h < 2; h++) {
+    _Pragma("GCC unroll 2") for (int i = 0; i < 8; i += 4)
+        EACH(h, 2) {
             u[i + 2 * h] = SHUFFLE(t[i + h], t[i + h + 2], 0, 1, 8, 9, 4, 5, 12, 13);
             u[i + 2 * h + 1] = SHUFFLE(t[i + h], t[i + h + 2], 2, 3, 10, 11, 6, 7, 14, 15);
         }
-    for (int i = 0; i < 4; i++) {
+    EACH(i, 4) {
         m[i] = SHUFFLE(u[i], u[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
         m[i + 4] = SHUFFLE(u[i], u[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
     }

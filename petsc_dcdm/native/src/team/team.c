@@ -30,6 +30,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "team/busy.h"
+
 #define HIDDEN __attribute__((visibility("hidden")))
 
 enum {
@@ -37,10 +39,7 @@ enum {
     LOOPS = 4,            /* loops that one part may be ahead of another */
     A_COUNT = 20,         /* nanoseconds that one of GOMP_SPINCOUNT stands for; all times are in nanoseconds: */
     SPIN = 200000,        /* awake, unless the user says otherwise */
-    BUSY_SPIN = 2000,     /* the same where cores are taken: */
-    LOST = 1000000,       /* a thread that was kept from work for so long by others, */
-    OFTEN = 25000000,     /* twice within this time, */
-    BUSY = 100000000,     /* takes them to be taken for this long */
+    BUSY_SPIN = 2000,     /* the same where cores are taken */
 };
 
 /* A loop whose pieces go to whoever comes first. */
@@ -67,8 +66,6 @@ static pthread_mutex_t one_region = PTHREAD_MUTEX_INITIALIZER;
 static int workers;               /* that have been started */
 static long spin = -1;            /* -1: nobody has asked yet */
 static bool told;                 /* by the user */
-static _Atomic long lost_at, busy_until;
-static _Atomic long times_busy;
 static _Atomic int lock_of_all, lock_of_atomics;
 
 /* What the calling thread does. */
@@ -83,23 +80,6 @@ static void pause_a_moment(void) {
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
 #endif
-}
-
-static long time_of(clockid_t clock) {
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return t.tv_sec * 1000000000L + t.tv_nsec;
-}
-
-static long nanoseconds(void) { return time_of(CLOCK_MONOTONIC); }
-
-static bool is_busy(long time) { return time < atomic_load(&busy_until); }
-
-/* Somebody has kept a thread from work up to now. Once is no reason to change anything: systems have their own work. */
-static void note_lost(long time) {
-    if (time - atomic_exchange(&lost_at, time) > OFTEN) return;
-    if (!is_busy(time)) atomic_fetch_add(&times_busy, 1);
-    atomic_store(&busy_until, time + BUSY);
 }
 
 static long spin_of_user(void) {
@@ -126,14 +106,17 @@ static void wake(_Atomic uint32_t *word, int count) {
 static bool came(_Atomic uint32_t *word, uint32_t value) {
     if (atomic_load(word) != value) return true;
     if (!spin) return false;
-    const long start = nanoseconds(), limit = !told && is_busy(start) ? BUSY_SPIN : spin;
+    const long start = nanoseconds();
+    const bool busy = !told && is_busy(start);
+    const long limit = busy ? BUSY_SPIN : spin;
+    if (busy) note_turns(start); /* who sleeps soon has its core when it needs it, and loses little time */
     for (long before = start, time;; before = time) {
         for (int i = 0; i < 32; i++) {
             pause_a_moment();
             if (atomic_load_explicit(word, memory_order_acquire) != value) return true;
         }
         time = nanoseconds();
-        if (time - before > LOST) note_lost(time);
+        note_lost(time - before, time);
         if (time - start >= limit) return false;
     }
 }
@@ -143,8 +126,8 @@ static void run_part(int part, int parts) {
     mine.part = part, mine.parts = parts, mine.loops = mine.rested = 0;
     now.run(now.data);
     const long end = nanoseconds(), rested = mine.rested;
-    if (end - start > LOST && end - start - rested - (time_of(CLOCK_THREAD_CPUTIME_ID) - worked) > LOST)
-        note_lost(end);
+    if (end - start - rested > SUSPECT)
+        note_lost(end - start - rested - (time_of(CLOCK_THREAD_CPUTIME_ID) - worked), end);
 }
 
 /* Begins a part that nobody has begun of region `number`; its number, or -1 where there is none. */
