@@ -80,6 +80,9 @@ class ThreadRank:
     def Send_init(self, buffer: np.ndarray, dest: int) -> PersistentMessage:
         return PersistentMessage(self.threads.mail[self.number, dest], 0, buffer)
 
+    def Get_attr(self, key: int) -> None:
+        """Nothing is attached: these ranks share no memory that sums go through."""
+
     def Allreduce(self, values: np.ndarray, out: np.ndarray, op: Any) -> None:
         self.threads.reduced[self.number] = values
         self.threads.barrier.wait()

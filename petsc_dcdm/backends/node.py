@@ -13,12 +13,12 @@ from typing import Any
 
 from mpi4py import MPI
 
-from petsc_dcdm.backends.cpu.setup import steps_of
 from petsc_dcdm.grid.errors import OptionError, raise_together
 from petsc_dcdm.grid.reductions import over_all, reduce_by
 from petsc_dcdm.grid.shape import Shape
 from petsc_dcdm.native.build import library
 from petsc_dcdm.native.node_team import ONE_RANK, OWN_BOXES, SharedMemory, Sharing, Team, Workers
+from petsc_dcdm.network.multigrid_tensors import steps_of
 from petsc_dcdm.network.weights import ModelFile
 
 ATTEMPTS = 8
@@ -120,7 +120,7 @@ def is_worth_it(sharing: Sharing, shape: Shape, file: ModelFile) -> bool:
     planes of a box. Not collective.
     """
     planes = shape[0] if shape[0] > 1 else shape[1]
-    return 2 * planes >= (4 * steps_of(file) + 4) * sharing.threads * len(sharing.holders or ())
+    return 2 * planes >= (4 * steps_of(file.tensors) + 4) * sharing.threads * len(sharing.holders or ())
 
 
 def _make_team(node: MPI.Intracomm, threads: int) -> Team:

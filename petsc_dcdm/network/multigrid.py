@@ -19,6 +19,7 @@ from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape
 from petsc_dcdm.network import fields
 from petsc_dcdm.network.fields import Axes, Exchange, Operator, face_pair, high, low, pad_cells
 from petsc_dcdm.network.hierarchy import CoarseSolve, unset_coarse_solve
+from petsc_dcdm.network.multigrid_tensors import steps_of
 from petsc_dcdm.network.weights import ModelFile
 
 
@@ -154,7 +155,7 @@ def build(
     exchange: Exchange,
 ) -> tuple[list[Smoother], Operator, list[LevelInfo]]:
     """The smoothed levels, the coarsest operator, and what the levels are. Differentiable. Collective."""
-    steps = weights["log_c"].shape[0] - 4
+    steps = steps_of(weights)
     shape, offset = layout.shape, layout.offset
     global_shape = layout.global_shape
     smoothers: list[Smoother] = []

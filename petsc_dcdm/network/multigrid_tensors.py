@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from petsc_dcdm.network.weights import ModelFile, WeightsError
@@ -20,6 +23,11 @@ def shapes(steps: int, hidden: int) -> dict[str, tuple[int, ...]]:
         "out.bias": (fields,),
         "log_c": (fields,),
     }
+
+
+def steps_of(tensors: Mapping[str, Any]) -> int:
+    """Smoothing steps of a leg, from the tensors of a file."""
+    return int(tensors["log_c"].shape[0]) - 4
 
 
 def check(file: ModelFile) -> None:

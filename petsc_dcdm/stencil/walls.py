@@ -222,21 +222,20 @@ class _Faces:
         # no level has more coarse cells on all ranks than the finest one: what one rank has seen is enough then
         most = prod(-(-n // b) for n, b in zip(layout.global_shape, _block(axes), strict=True))
         weak = weak_face(axes, layout.global_shape)
-        counts = self.torn(axes, skinless_cells(layout.global_shape), int(limit * most), weak)
-        living, torn = layout.sum(counts.astype(float))
+        living, torn = layout.sum(self.torn(axes, skinless_cells(layout.global_shape), int(limit * most), weak))
         return float(torn / max(living, 1))
 
     def torn(self, axes: tuple[int, ...], skinless: int, enough: int = 2**62, weak: float = WEAK) -> np.ndarray:
-        """Living and torn coarse cells on this rank; bodies of up to ``skinless`` cells of a patch have no skin, faces
-        connect from ``weak`` on. Of more than ``enough`` torn ones not all need be counted.
+        """Living and torn coarse cells on this rank, float64 [2]; bodies of up to ``skinless`` cells of a patch have no
+        skin, faces connect from ``weak`` on. Of more than ``enough`` torn ones not all need be counted.
         """
         if self._library is None:
-            return np.array(count_torn(self.faces, _block(axes), skinless, weak))
+            return np.array(count_torn(self.faces, _block(axes), skinless, weak), float)
         counts = np.zeros(2, np.int64)
         grid = self._c_grid(axes, skinless)
         grid.enough, grid.weak = enough, weak
         self._team.do(self._library.dcdm_walls_torn, ctypes.byref(grid), self._threads, address_of(counts))
-        return counts
+        return counts.astype(float)
 
     def strong_cells(self, first: list[int], stride: list[int], threshold: float) -> np.ndarray:
         """:func:`petsc_dcdm.stencil.agreement.strong_cells` of these faces, which are not packed."""

@@ -22,6 +22,7 @@ from petsc_dcdm.network import multigrid, weights
 from petsc_dcdm.network.fields import no_exchange
 from petsc_dcdm.network.initial import HYPER, chebyshev_weights, initial_tensors
 from petsc_dcdm.network.multigrid import Smoother, apply_operator, spread_blocks, sum_blocks
+from petsc_dcdm.network.multigrid_tensors import steps_of
 from petsc_dcdm.stencil.plan import plan_coarsening
 from petsc_dcdm.studies.robustness import TOLERANCES, Row, measure, system_argument
 from petsc_dcdm.training import validation
@@ -78,7 +79,7 @@ def weights_file(name: str, folder: Path) -> str:
     if not path.is_file():
         begun = time.perf_counter()
         tensors = variants()[name]()
-        steps = tensors["log_c"].size - 4
+        steps = steps_of(tensors)
         weights.save(
             path, "multigrid", (2, 3), tensors,
             training_domain="ablation", seed=1, command="python -m petsc_dcdm.studies.ablation",

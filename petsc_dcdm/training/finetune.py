@@ -13,6 +13,7 @@ import numpy as np
 
 from petsc_dcdm.grid.layout import coarse_box
 from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.network.multigrid_tensors import steps_of
 from petsc_dcdm.training.domains import Rng, System, finish
 from petsc_dcdm.training.train import COARSE_LIMITS, MOST_DENSE, Settings, train_multigrid
 
@@ -83,5 +84,5 @@ def fine_tune(
     report: Callable[[int, float], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """The tensors of a weights file after training on pieces of ``systems``, from ``start`` on."""
-    fitted = replace(settings, smoothing=start["log_c"].size - 4, hidden=start["hidden.bias"].size)
+    fitted = replace(settings, smoothing=steps_of(start), hidden=start["hidden.bias"].size)
     return train_multigrid(fitted, report, start, pieces(systems))

@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 
 from petsc_dcdm.backends.cpu.band import BandFactors
-from petsc_dcdm.backends.cpu.levels import Box, plus, steps_of
+from petsc_dcdm.backends.cpu.levels import Box, plus
 from petsc_dcdm.backends.cpu.setup import CpuLevels
 from petsc_dcdm.grid.layout import Exchange, Layout, Reach
 from petsc_dcdm.grid.spans import recording, span
@@ -22,6 +22,7 @@ from petsc_dcdm.native.binding import ALIGN, Geometry, Level, Padded
 from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.network.hierarchy import CoarseSolve, unset_coarse_solve
+from petsc_dcdm.network.multigrid_tensors import steps_of
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
 
@@ -77,7 +78,7 @@ class CpuHierarchy:
         self._levels, self._work, self._memory = made.levels, made.work, made.memory
         self._halo, self._empty = made.halo, made.empty
         self.levels, self.coarse, self._coarse_box = made.infos, made.coarse, made.coarse_box
-        self._steps = steps_of(file)
+        self._steps = steps_of(file.tensors)
         self._layout = layout
         self._threads = threads
         self._visits = layout.visits if len(layout.plan) > 1 else 1

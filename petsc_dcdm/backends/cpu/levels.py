@@ -14,6 +14,7 @@ from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.binding import Geometry, Level, Network, Padded, kernels
 from petsc_dcdm.native.memory import address_of, aligned_empty, aligned_zeros
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
+from petsc_dcdm.network.multigrid_tensors import steps_of
 from petsc_dcdm.network.weights import ModelFile
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def pack_network(tensors: dict[str, np.ndarray], axes: Axes, global_shape: Shape
 
     The kernels go by roles (see common.h): x, then r and w, which are y and z, or z and y on a flat grid.
     """
-    steps = tensors["log_c"].shape[0] - 4
+    steps = steps_of(tensors)
     hidden = tensors["conv.bias"].shape[0]
     order_of_axes = roles(flat)
     channels = [c for axis in order_of_axes for c in (2 * axis, 2 * axis + 1)] + [6, 7]
@@ -308,11 +309,6 @@ def plus(margin: Shape, one: int) -> Shape:
     """A margin that is wider by `one` cells."""
     z, y, x = (n + one for n in margin)
     return (z, y, x)
-
-
-def steps_of(file: ModelFile) -> int:
-    """Smoothing steps of a leg."""
-    return int(file.tensors["log_c"].shape[0]) - 4
 
 
 def width_of(steps: int) -> int:

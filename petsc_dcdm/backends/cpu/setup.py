@@ -18,7 +18,6 @@ from petsc_dcdm.backends.cpu.levels import (
     plus,
     room_for,
     size_of,
-    steps_of,
     width_of,
     zeros_for,
 )
@@ -41,6 +40,7 @@ from petsc_dcdm.native.binding import (
 from petsc_dcdm.native.build import KernelsUnavailable
 from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
+from petsc_dcdm.network.multigrid_tensors import steps_of
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
 
@@ -87,7 +87,7 @@ class CpuLevels:
         team: Workers = ONE_RANK,
     ) -> None:
         self.kernels = kernels_for(file, half, layout)
-        self._steps = steps_of(file)
+        self._steps = steps_of(file.tensors)
         self._layout = layout
         self._threads, self._team = threads, team
         # Where one rank holds the whole grid there is nothing to exchange, on no rank.
@@ -222,7 +222,7 @@ def kernels_for(file: ModelFile, half: bool = True, layout: Layout | None = None
     Raises as `CpuHierarchy` does.
     """
     file.require_kind("multigrid")
-    steps, channels = steps_of(file), file.tensors["conv.bias"].shape[0]
+    steps, channels = steps_of(file.tensors), file.tensors["conv.bias"].shape[0]
     if steps > MAX_STEPS or channels > CHANNELS:
         raise KernelsUnavailable(
             f"{file.source}: the kernels serve up to {MAX_STEPS} smoothing steps and {CHANNELS} channels, and this "

@@ -23,6 +23,7 @@ from petsc_dcdm.backends.gpu.transfer import Staging, as_tensor
 from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.layout import CoarseOperator, Layout, LevelInfo, coarse_box
 from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.network.multigrid_tensors import steps_of
 from petsc_dcdm.network.weights import ModelFile
 from petsc_dcdm.stencil.packed import PackedStencil
 
@@ -70,7 +71,7 @@ class GpuLevels:
         blocks: Blocks,
     ) -> None:
         self._layout, self._device, self._blocks = layout, device, blocks
-        self.steps = int(file.tensors["log_c"].shape[0]) - 4
+        self.steps = steps_of(file.tensors)
         self.halo = not layout.sum(np.array([float(layout.shape == layout.global_shape)]))[0]
         self.levels: list[Level] = []
         self.infos: list[LevelInfo] = []
