@@ -30,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "team/busy.h"
+#include "busy.h"
 
 #define HIDDEN __attribute__((visibility("hidden")))
 
