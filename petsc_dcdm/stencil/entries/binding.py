@@ -105,7 +105,7 @@ def kernels() -> ctypes.CDLL:
     i64, i32, f64, p = ctypes.c_int64, ctypes.c_int, ctypes.c_double, ctypes.c_void_p
     m, out, report = map(ctypes.POINTER, (Matrix, Output, Report))
     signatures = {
-        "dcdm_csr_dirichlet": (None, [m, p, i64, i32]),
+        "dcdm_csr_dirichlet": (None, [m, p, i64, i64, i64, i32]),
         "dcdm_csr_penalties": (i64, [m, p, f64, i32]),
         "dcdm_csr_diagonals": (None, [m, p, i64, p, i32]),
         "dcdm_csr_fixed": (i64, [m, p, p, i32]),

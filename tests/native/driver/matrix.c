@@ -1,7 +1,7 @@
 /* An AIJ matrix of a system, and the kernels that read it. */
 #include "driver.h"
 
-void dcdm_csr_dirichlet(const csr_matrix *m, uint8_t *flags, int64_t longest, int threads);
+void dcdm_csr_dirichlet(const csr_matrix *m, uint8_t *flags, int64_t first, int64_t last, int64_t longest, int threads);
 double dcdm_csr_sign(const csr_matrix *m);
 double dcdm_csr_some_diagonal(const csr_matrix *m, int64_t step);
 int64_t dcdm_csr_fixed(const csr_matrix *m, int64_t *rows, double *diagonals, int threads);
@@ -132,7 +132,7 @@ void check_matrix(const grid_system *g, int threads, int wide) {
     csr_matrix m = make_matrix(g, wide);
     uint8_t *flags = zeros(m.rows, 1);
     int64_t *alone = zeros(m.rows, sizeof *alone), count = 0, offsets[4], columns[4];
-    dcdm_csr_dirichlet(&m, flags, 7, threads);
+    dcdm_csr_dirichlet(&m, flags, 0, m.rows, 7, threads);
     for (int64_t r = 0; r < m.rows; r++)
         if (flags[r]) alone[count++] = r;
     m.dirichlet = flags;

@@ -3,10 +3,12 @@
 
 #include "csr.h"
 
-/* Flags of the Dirichlet rows. Rows of more than `longest` entries are not lookups at: they are taken for coupled. */
-INLINE void dirichlet_rows(const csr_matrix *m, uint8_t *flags, int64_t longest, int threads, int wide) {
+/* Flags of the Dirichlet rows among those from `first` to `last`. Rows of more than `longest` entries are not looked
+ * at: they are taken for coupled. */
+INLINE void dirichlet_rows(const csr_matrix *m, uint8_t *flags, int64_t first, int64_t last, int64_t longest,
+                           int threads, int wide) {
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t r = 0; r < m->rows; r++) {
+    for (int64_t r = first; r < last; r++) {
         int64_t begin = get_index(m->indptr, r, wide), end = get_index(m->indptr, r + 1, wide);
         if (end - begin > longest) {
             flags[r] = 0;
@@ -20,9 +22,10 @@ INLINE void dirichlet_rows(const csr_matrix *m, uint8_t *flags, int64_t longest,
     }
 }
 
-void dcdm_csr_dirichlet(const csr_matrix *m, uint8_t *flags, int64_t longest, int threads) {
-    if (m->wide) dirichlet_rows(m, flags, longest, threads, 1);
-    else dirichlet_rows(m, flags, longest, threads, 0);
+void dcdm_csr_dirichlet(const csr_matrix *m, uint8_t *flags, int64_t first, int64_t last, int64_t longest,
+                        int threads) {
+    if (m->wide) dirichlet_rows(m, flags, first, last, longest, threads, 1);
+    else dirichlet_rows(m, flags, first, last, longest, threads, 0);
 }
 
 /* Sign of the first non-zero diagonal entry of a coupled row, 0 if there is none. */
