@@ -114,7 +114,7 @@ def kernels() -> ctypes.CDLL:
         "dcdm_csr_sign": (f64, [m]),
         "dcdm_csr_outside": (i64, [m, p, i64, i32]),
         "dcdm_csr_without_dirichlet": (i32, [m, p, i64, p, i32, p, p, p, i32]),
-        "dcdm_csr_without_ghosts": (None, [m, *[p] * 5, i32]),
+        "dcdm_csr_without_ghosts": (None, [m, p, i64, *[p] * 4, i32]),
         "dcdm_csr_offsets": (i64, [m, p, i64, i32]),
         "dcdm_lattice_rows": (i64, [m, p, ctypes.POINTER(i64), ctypes.POINTER(ctypes.c_uint64), i32]),
         "dcdm_csr_extract": (None, [m, out, report, i32]),

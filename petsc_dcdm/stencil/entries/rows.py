@@ -25,10 +25,13 @@ ANY = int(np.iinfo(np.int64).max)
 
 
 class Beside(NamedTuple):
-    """float64, x in the ghost columns; int64, the cells of own rows in the grid that those of the ghosts are of."""
+    """float64, x in the ghost columns; int64, the cells of own rows in the grid that those of the ghosts are of, or None
+    and the first of them: they follow each other.
+    """
 
     x: np.ndarray
-    cells: np.ndarray
+    cells: np.ndarray | None
+    first: int = 0
 
 
 class CsrRows:
@@ -173,7 +176,7 @@ class CsrRows:
         flagged, vectors, by_rows = (pointer(rows), rows.size), [*map(pointer, (x, b, to))], int(beside is not None)
         finite = c.dcdm_csr_without_dirichlet(self._c, *flagged, pointer(row_of), by_rows, *vectors, self._threads)
         if beside is not None:
-            more = pointer(beside.cells), pointer(beside.x)
+            more = pointer(beside.cells), beside.first, pointer(beside.x)
             c.dcdm_csr_without_ghosts(self._c, *more, *vectors, self._threads)
         return bool(finite)
 
