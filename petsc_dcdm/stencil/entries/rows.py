@@ -25,7 +25,7 @@ ANY = int(np.iinfo(np.int64).max)
 
 
 class Beside(NamedTuple):
-    """float64, x in the ghost columns; int64, the cells of own rows in the grid that those of the ghosts are of, or None
+    """float64, x in the ghost columns; int64, cells of own rows in the grid that those of the ghosts are of, or None
     and the first of them: they follow each other.
     """
 
