@@ -64,7 +64,8 @@ class PackedStencil:
         """With the conductances and values of s of all ranks, which must be the same on each before halos are filled.
 
         `all_c` and `all_values` are those of every rank; None where they can not be brought together. `s_index` is
-        renumbered in place, where this rank's cells are: ``own(s_index)`` is an index of these.
+        renumbered in place, where this rank's cells are: ``own(s_index)`` is an index of these, and perhaps of places
+        where it is 0.
         """
         known = [{c[axis] for c in all_c if c[axis]} for axis in range(3)]
         most = max(all_values, key=np.count_nonzero)
@@ -84,10 +85,10 @@ class PackedStencil:
         renumbered = np.where(self.s_value != 0, np.append(order, 0)[place] + 1, 0).astype(np.uint8)
         if (renumbered != np.arange(256))[self.s_value != 0].any():
             which = own(self.s_index)
-            numbers = self.s_index[which].flatten()
-            some = np.flatnonzero(numbers)  # most cells have no s
-            numbers[some] = renumbered[numbers[some]]
-            self.s_index[which] = numbers.reshape(self.s_index[which].shape)
+            numbers = np.ascontiguousarray(self.s_index[which])
+            kernels().dcdm_renumber(address_of(numbers), numbers.size, address_of(renumbered))
+            if not np.may_share_memory(numbers, self.s_index):
+                self.s_index[which] = numbers
         x, y, z = (max(k, default=0.0) for k in known)
         return PackedStencil(self.cells, self.s_index, (x, y, z), common)
 

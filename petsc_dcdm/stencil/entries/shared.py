@@ -27,9 +27,16 @@ def zeros_of(team: Workers, shape: tuple[int, ...], count: int, dtype: type) -> 
 
 
 def own_places(grid: Grid, whole: np.ndarray) -> Any:
-    """An index of the cells of this rank's rows in a padded array of the grid."""
+    """An index of the cells of this rank's rows in a padded array of the grid; with the halo of axes it has all of, so
+    that what planes have lies together.
+    """
     if grid.box is not None:
-        return tuple(slice(1 + first, 1 + first + n) for first, n in zip(*grid.box, strict=True))
+        whole = [n == all_ for n, all_ in zip(grid.box[1], grid.shape, strict=True)]
+        begin, size = grid.box
+        return tuple(
+            slice(None) if all(whole[axis:]) else slice(1 + begin[axis], 1 + begin[axis] + size[axis])
+            for axis in range(3)
+        )
     cells = grid.first + np.arange(grid.rows) if grid.cells is None else grid.cells
     return tuple(1 + i for i in np.unravel_index(cells, grid.shape))
 
