@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-Reduce = Callable[[np.ndarray, bool], "np.ndarray | None"]
-"""Sums (or, if the flag is set, maxima) of float64 values over all ranks, by other means than MPI; collective."""
+Reduce = Callable[[Any, bool], Any]
+"""Sums (or, if the flag is set, maxima) of a float, or an array of them, over all ranks, by other means than MPI, None
+for a long array; collective.
+"""
 
 
 def over_all(comm: MPI.Intracomm, value: Any, op: MPI.Op = MPI.SUM) -> Any:
@@ -32,20 +34,14 @@ def over_all(comm: MPI.Intracomm, value: Any, op: MPI.Op = MPI.SUM) -> Any:
 def _reduced(here: Reduce, value: Any, op: MPI.Op) -> Any:
     """The same by ``here``, or None where that is not as good: it has no integers."""
     if op == MPI.LOR:
-        return bool(_scalar(here, bool(value), True))
+        return bool(here(float(bool(value)), True))
     if op == MPI.LAND:
-        return not _scalar(here, not value, True)
+        return not here(float(not value), True)
     if isinstance(value, np.ndarray):
         return here(value, op == MPI.MAX) if value.dtype == np.float64 and op in (MPI.SUM, MPI.MAX) else None
     if type(value) is not float:
         return None
-    return -_scalar(here, -value, True) if op == MPI.MIN else _scalar(here, value, op == MPI.MAX)
-
-
-def _scalar(here: Reduce, value: float, largest: bool) -> float:
-    found = here(np.array([value], np.float64), largest)
-    assert found is not None
-    return float(found[0])
+    return -here(-value, True) if op == MPI.MIN else here(value, op == MPI.MAX)
 
 
 def reduce_by(comm: MPI.Intracomm, reduce: Reduce) -> None:

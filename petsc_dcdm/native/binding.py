@@ -181,10 +181,11 @@ def kernels(half: bool = True) -> ctypes.CDLL:
         "dcdm_clear": (None, [_pointer, _i64, i32]),
         "dcdm_total": (None, [_pointer, _i64, i32, _pointer]),
         "dcdm_conjugate": (i32, [_pointer, _pointer, i32, _i64, _pointer, _pointer]),
-        "dcdm_advance": (i32, [_pointer, f64, _pointer, _pointer, i32, *[_pointer] * 5]),
+        "dcdm_advance": (None, [_pointer, f64, _pointer, _pointer, i32, *[_pointer] * 5]),
         "dcdm_codes": (i32, [_pointer, _pointer, _pointer, _pointer, i32]),
         "dcdm_words": (None, [_pointer, _pointer, _i64, _i64, _pointer, i32]),
         "dcdm_packed_asymmetry": (_i64, [_pointer, *[_i64] * 3, i32]),
+        "dcdm_renumber": (None, [_pointer, _i64, _pointer]),
     }
     return declared(c, signatures)
 

@@ -294,13 +294,14 @@ class Team:
     def __init__(self, kernels: ctypes.CDLL, memory: SharedMemory, rank: int, threads: list[int]) -> None:
         self.memory, self._kernels, self._rank = memory, kernels, rank
         self.ranks, self.threads, self.leads = len(threads), sum(threads), rank == 0
-        kernels.dcdm_team_most_values.restype = kernels.dcdm_team_share.restype = ctypes.c_int64
-        self._most = int(kernels.dcdm_team_most_values())
-        kernels.dcdm_team_ahead.restype = ctypes.c_int64
-        self.ahead = int(kernels.dcdm_team_ahead())
+        block, i64, i32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+        kernels.dcdm_team_most_values.restype = kernels.dcdm_team_ahead.restype = i64
+        kernels.dcdm_team_share.restype, kernels.dcdm_team_share.argtypes = i64, [block, i32, i64]
+        kernels.dcdm_team_reduce.restype, kernels.dcdm_team_reduce.argtypes = None, [block, i32, block, i64, i32]
+        self._most, self.ahead = int(kernels.dcdm_team_most_values()), int(kernels.dcdm_team_ahead())
         self._block = ctypes.c_void_p(memory.address)
         self._values = np.zeros(self._most)
-        self._values_at = ctypes.c_void_p(self._values.ctypes.data)
+        self._values_at = self._values.ctypes.data
         numbers = (self.ranks, sum(threads[:rank]), threads[rank], self.threads)
         kernels.dcdm_team_enter(self._block, rank, *map(ctypes.c_int64, numbers))
 
@@ -328,7 +329,7 @@ class Team:
         return made if self.leads else make()
 
     def share(self, value: int) -> int:
-        return int(self._kernels.dcdm_team_share(self._block, self._rank, ctypes.c_int64(value)))
+        return int(self._kernels.dcdm_team_share(self._block, self._rank, value))
 
     def seen(self, array: np.ndarray) -> np.ndarray:
         address, size = self.share(array.ctypes.data), self.share(array.size)
@@ -337,13 +338,12 @@ class Team:
     def meet(self) -> None:
         self._kernels.dcdm_team_barrier(self._block)
 
-    def reduce(self, values: np.ndarray, largest: bool) -> np.ndarray | None:
-        """Sums or maxima over the ranks of the team, added up in their order; None for more than a few. Collective."""
-        if values.size > self._most:
+    def reduce(self, values: Any, largest: bool) -> Any:
+        """Sums or maxima of a float, or an array of them, over the ranks in their order; None for many. Collective."""
+        size = values.size if isinstance(values, np.ndarray) else 1
+        if size > self._most:
             return None
-        found = self._values[: values.size]
+        found = self._values[:size]
         found[:] = values
-        self._kernels.dcdm_team_reduce(
-            self._block, self._rank, self._values_at, ctypes.c_int64(values.size), int(largest)
-        )
-        return found.astype(values.dtype)
+        self._kernels.dcdm_team_reduce(self._block, self._rank, self._values_at, size, largest)
+        return found.astype(values.dtype) if isinstance(values, np.ndarray) else found.item()

@@ -36,7 +36,7 @@ from petsc_dcdm.stencil.entries.report import SUM_ROUNDING, MoreDirichlet, Probl
 from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.entries.shared import agree, own_places, zeros_of
 from petsc_dcdm.stencil.forms.row_scaling import RowFactors
-from petsc_dcdm.stencil.ghosts import Ghosts
+from petsc_dcdm.stencil.ghosts import Flags, Ghosts, SharedFlags
 from petsc_dcdm.stencil.local_csr import local_csr
 from petsc_dcdm.stencil.packed import PackedStencil
 
@@ -185,17 +185,17 @@ def extract(
         options: dict[str, Any] = {"sign": sign, "scale": scale, "rounding": ROUNDING}
         if box is not None:
             options["box"] = box
+        if comm.Get_size() > 1 and ghosts is None:
+            ghosts = Ghosts(A, rows.ghost_columns(), grid)
+        flags = Flags(rows, ghosts)
+        if shared and ghosts is not None and isinstance(rows, CsrRows):
+            flags = SharedFlags(rows, ghosts, first, A.getSize()[0], team)
+        make, own = partial(zeros_of, team, shape), partial(own_places, grid) if shared else lambda whole: ...
 
-        def couplings(**more: Any) -> Found:
-            if comm.Get_size() > 1:
-                nonlocal ghosts
-                ghosts = ghosts or Ghosts(A, rows.ghost_columns(), grid)
-                rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(rows.dirichlet))
+        def couplings(places: list[np.ndarray] | None = None, **more: Any) -> Found:
             try:
-                explain = partial(explain_row, grid=grid, first=first)
-                make = partial(zeros_of, team, shape)
-                own = partial(own_places, grid) if shared else lambda whole: ...
-                return _couplings(rows, comm, make, own, {**options, **more}, explain, factors is not None)
+                places, explain = places or make(2, np.uint8), partial(explain_row, grid=grid, first=first)
+                return _couplings(rows, comm, places, make, own, {**options, **more}, explain, factors is not None)
             except MatrixError:
                 if ghosts is not None and ghosts is not known:
                     ghosts.destroy()  # the traceback may live longer than MPI
@@ -204,21 +204,24 @@ def extract(
         found = None
         # Dirichlet rows mostly are short, or lie at the boundary: to look at all takes as long as a third of the rest.
         for longest in (1, 2 * grid.dimension, None) if kind is CsrRows else (None,):
-            rows.find_dirichlet(longest)
+            places = make(2, np.uint8)  # where ranks meet, before they have looked at anything
+            flags.find(longest)
             with suppress(MoreDirichlet):
-                found = couplings()
+                found = couplings(places)
                 break
         assert found is not None
         penalties = 0
         if over_all(comm, found[4].stiff > 0, op=MPI.LOR):
             penalties = over_all(comm, rows.find_penalties(over_all(comm, found[4].least_diagonal, op=MPI.MIN)))
-            found = couplings() if penalties else found
+            if penalties:
+                flags.tell()
+                found = couplings()
         sum_rounding = _sum_rounding(found[4], comm)
         found = found if sum_rounding is None else couplings(sum_rounding=sum_rounding)
         packed, w_low, w_high, s, report = found
         dirichlet, diagonal, empty = rows.fixed()
         if factors is not None:
-            diagonal *= factors.values[dirichlet]
+            diagonal = diagonal * factors.values[dirichlet]
     # A row that is all zero has no solution that any stencil could be asked about; a penalty's couplings are not read.
     inexact = report.inexact or empty.size or penalties
     counts = [n - dirichlet.size, report.extra, inexact, *report.wrapped]
@@ -229,9 +232,8 @@ def extract(
         scale *= factor
         scaled(kind, [*w_low, *(w_high or ()), s], factor, team, threads)
         packed = packed and packed.scaled(factor)
-    found_here = box, packed, w_low, w_high, s, dirichlet, diagonal, empty
     return RowStencil(
-        *found_here,
+        *(box, packed, w_low, w_high, s, dirichlet, diagonal, empty),
         mean_w=mean_w,
         scale=sign / scale,
         active=int(totals[6]),
@@ -307,6 +309,7 @@ Found = tuple[PackedStencil | None, list[np.ndarray], list[np.ndarray] | None, n
 def _couplings(
     rows: CsrRows | NumpyRows,
     comm: MPI.Intracomm,
+    places: list[np.ndarray],
     make: Callable[[int, type], list[np.ndarray]],
     own: Callable[[np.ndarray], Any],
     options: dict[str, Any],
@@ -314,14 +317,16 @@ def _couplings(
     both: bool,
 ) -> Found:
     """The stencil packed if all ranks can, else w_low, w_high if it matters or ``both`` are wanted, and s, in so many
-    arrays of zeros that ``make`` makes; ``own`` is where this rank's cells are in them. Collective; raises MatrixError
-    on all ranks alike, and MoreDirichlet.
+    arrays of zeros that ``make`` makes; ``own`` is where this rank's cells are in them. ``places``: two of bytes.
+    Collective; raises MatrixError on all ranks alike, and MoreDirichlet.
     """
 
     def together(read: Callable[[], Any]) -> Any:
         error, found, more = None, None, False
         try:
             found = read()
+            if found is not None:
+                rows.fixed()  # while others still read: what is wanted of them soon
         except MoreDirichlet:
             more = True
         except StencilError as problem:
@@ -332,7 +337,6 @@ def _couplings(
         return found
 
     compiled = rows if isinstance(rows, CsrRows) else None
-    places = make(2, np.uint8)
     found = together(lambda: compiled.extract_packed(**options, into=places) if compiled else None)
     packed = agree(found and found[0], comm, own)
     if packed is not None and found is not None:

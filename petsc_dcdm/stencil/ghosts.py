@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.reductions import over_all
+from petsc_dcdm.native.node_team import Workers
 from petsc_dcdm.stencil.discovery import Grid
+from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows
+from petsc_dcdm.stencil.entries.rows import CsrRows
 
 
 class Ghosts:
@@ -17,18 +22,23 @@ class Ghosts:
 
     def __init__(self, A: PETSc.Mat, columns: np.ndarray, grid: Grid) -> None:
         """Collective. ``columns``: int64, sorted."""
-        comm = A.getComm().tompi4py()
-        ranges = np.asarray(A.getOwnershipRanges(), np.int64)
-        owner = np.searchsorted(ranges, columns, side="right") - 1
-        self._sf = PETSc.SF().create(A.getComm())
-        remote = np.stack([owner, columns - ranges[owner]], axis=1).astype(PETSc.IntType)
-        self._sf.setGraph(grid.rows, None, remote)
+        self._comm, self._rows = A.getComm(), grid.rows
+        self._ranges = np.asarray(A.getOwnershipRanges(), np.int64)
         self.columns = self.cells = columns
         self.flags = np.zeros(0, np.uint8)
-        """Of Dirichlet rows, as they were fetched last."""
-        if over_all(comm, grid.cells is not None, op=MPI.LOR):
+        """Of Dirichlet rows, as they were told last."""
+        if over_all(self._comm.tompi4py(), grid.cells is not None, op=MPI.LOR):
             cells = np.arange(grid.first, grid.first + grid.rows) if grid.cells is None else grid.cells
             self.cells = self.fetch(cells)
+
+    @functools.cached_property
+    def _sf(self) -> PETSc.SF:
+        """Made when something is fetched: ranks that share memory may never ask for it. Collective."""
+        owner = np.searchsorted(self._ranges, self.columns, side="right") - 1
+        sf = PETSc.SF().create(self._comm)
+        remote = np.stack([owner, self.columns - self._ranges[owner]], axis=1).astype(PETSc.IntType)
+        sf.setGraph(self._rows, None, remote)
+        return sf
 
     def dirichlet(self, flags: np.ndarray) -> np.ndarray:
         """uint8: the flags of these columns from those of everybody's rows. Collective."""
@@ -43,6 +53,76 @@ class Ghosts:
         self._sf.bcastEnd(unit, values, found, MPI.REPLACE)
         return found
 
+    def asked_for(self) -> list[tuple[int, int]]:
+        """Which local rows other ranks have among these columns, and perhaps more: from and to, increasing. Collective.
+
+        Each rank tells where its columns before and after its own rows begin and end.
+        """
+        comm, columns = self._comm.tompi4py(), self.columns
+        first, last = (int(end) for end in self._ranges[comm.Get_rank() :][:2])
+        before = int(np.searchsorted(columns, first))
+        told = np.zeros((comm.Get_size(), 2, 2))
+        for side, part in zip(told[comm.Get_rank()], (columns[:before], columns[before:]), strict=True):
+            side[:] = (part[0], part[-1] + 1) if part.size else 0
+        ends = over_all(comm, told.ravel()).reshape(-1, 2).clip(first, last).astype(int) - first
+        found: list[tuple[int, int]] = []
+        for begin, end in sorted(ends[ends[:, 0] < ends[:, 1]].tolist()):
+            if found and begin <= found[-1][1]:
+                found[-1] = found[-1][0], max(found[-1][1], end)
+            else:
+                found.append((begin, end))
+        return found
+
     def destroy(self) -> None:
         """Collective."""
-        self._sf.destroy()
+        if "_sf" in self.__dict__:
+            self._sf.destroy()
+
+
+class Flags:
+    """The Dirichlet flags of this rank's rows, and what these know of their ghosts. All methods are collective."""
+
+    def __init__(self, rows: CsrRows | NumpyRows, ghosts: Ghosts | None) -> None:
+        """``ghosts``: None on one rank."""
+        self._rows, self._ghosts = rows, ghosts
+
+    def find(self, longest: int | None) -> None:
+        """See `CsrRows.find_dirichlet`."""
+        self._rows.find_dirichlet(longest)
+        self.tell()
+
+    def tell(self) -> None:
+        """The ghosts' flags, where those of rows have changed."""
+        if self._ghosts is not None:
+            ghosts = self._ghosts
+            self._rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.dirichlet(self._rows.dirichlet))
+
+
+class SharedFlags(Flags):
+    """The same for ranks that are one team: all rows' flags are in one array of its leader. Those that others ask for
+    are found first, so that a rank with little to look at does not wait for one that has more before it goes on.
+
+    A team must have met since the last of these was used, or the next may have its memory.
+    """
+
+    def __init__(self, rows: CsrRows, ghosts: Ghosts, first: int, size: int, team: Workers) -> None:
+        """``first`` of the rows among ``size``."""
+        super().__init__(rows, ghosts)
+        self._all = team.seen(team.room(size if team.leads else 0, np.uint8))
+        self._reader, self._there, self._team = rows, ghosts, team
+        self._asked = ghosts.asked_for()
+        if 2 * sum(end - begin for begin, end in self._asked) > rows.rows:
+            self._asked = [(0, rows.rows)]
+        rows.keep_dirichlet(self._all[first : first + rows.rows])
+
+    def find(self, longest: int | None) -> None:
+        for begin, end in self._asked:
+            self._reader.find_dirichlet(longest, begin, end)
+        self.tell()
+        if self._asked != [(0, self._reader.rows)]:
+            self._reader.find_dirichlet(longest)
+
+    def tell(self) -> None:
+        self._team.meet()
+        self._there.flags = self._all[self._there.columns]
+        self._reader.set_ghosts(self._there.columns, self._there.cells, self._there.flags)

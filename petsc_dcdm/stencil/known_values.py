@@ -34,8 +34,9 @@ def rows_without_dirichlet(grid: GridSystem, A: PETSc.Mat, x: PETSc.Vec, b: PETS
     assert ghosts is not None
     own, first = x.getArray(readonly=True), A.getOwnershipRange()[0]
     there = ghosts.fetch(own.view(np.int64)).view(np.float64)
-    cells = places.first + np.arange(places.rows) if places.cells is None else places.cells
-    shape, periodic = places.shape, places.periodic
+    cells, shape, periodic = places.cells, places.shape, places.periodic
+    if places.box is None and cells is None:
+        cells = places.first + np.arange(places.rows)
     if places.box is not None:  # which the rows fill in order: a grid of its own
         shape = places.box[1]
         z, y, x_ = (ring and n == whole for ring, n, whole in zip(periodic, shape, places.shape, strict=True))
@@ -50,5 +51,5 @@ def rows_without_dirichlet(grid: GridSystem, A: PETSc.Mat, x: PETSc.Vec, b: PETS
         rows = CsrRows(given, grid.threads)
         rows.set_ghosts(ghosts.columns, ghosts.cells, ghosts.flags)
         right = b.getArray(readonly=True)
-        finite = rows.without_dirichlet(grid.fixed.rows, own, right, out, Beside(there, cells))
+        finite = rows.without_dirichlet(grid.fixed.rows, own, right, out, Beside(there, cells, places.first))
     return bool(over_all(x.comm.tompi4py(), finite, op=MPI.LAND))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,8 @@ class PackedStencil:
         """With the conductances and values of s of all ranks, which must be the same on each before halos are filled.
 
         `all_c` and `all_values` are those of every rank; None where they can not be brought together. `s_index` is
-        renumbered in place, where this rank's cells are: ``own(s_index)`` is an index of these.
+        renumbered in place, where this rank's cells are: ``own(s_index)`` is an index of these, and perhaps of places
+        where it is 0.
         """
         known = [{c[axis] for c in all_c if c[axis]} for axis in range(3)]
         most = max(all_values, key=np.count_nonzero)
@@ -72,22 +74,20 @@ class PackedStencil:
             x, y, z = (max(k, default=0.0) for k in known)
             return PackedStencil(self.cells, self.s_index, (x, y, z), most)
         # In the order of a rank that has most of them: where others have the same nothing is renumbered.
-        lists = sorted((v[v != 0] for v in all_values), key=lambda v: -v.size)
-        _, first = np.unique(np.concatenate(lists), return_index=True)
-        values = np.concatenate(lists)[np.sort(first)]
-        if max(map(len, known)) > 1 or values.size > 255:
+        lists = sorted((v[v != 0].tolist() for v in all_values), key=len, reverse=True)
+        number = {value: 1 + i for i, value in enumerate(dict.fromkeys(chain(*lists)))}
+        if max(map(len, known)) > 1 or len(number) > 255:
             return None
         common = np.zeros(256)
-        common[1 : values.size + 1] = values
-        order = np.argsort(values)
-        place = np.searchsorted(values, self.s_value, sorter=order)
-        renumbered = np.where(self.s_value != 0, np.append(order, 0)[place] + 1, 0).astype(np.uint8)
-        if (renumbered != np.arange(256))[self.s_value != 0].any():
+        common[1 : len(number) + 1] = list(number)
+        places, renumbered = np.flatnonzero(self.s_value), np.zeros(256, np.uint8)
+        renumbered[places] = [number[value] for value in self.s_value[places].tolist()]
+        if (renumbered[places] != places).any():
             which = own(self.s_index)
-            numbers = self.s_index[which].flatten()
-            some = np.flatnonzero(numbers)  # most cells have no s
-            numbers[some] = renumbered[numbers[some]]
-            self.s_index[which] = numbers.reshape(self.s_index[which].shape)
+            numbers = np.ascontiguousarray(self.s_index[which])
+            kernels().dcdm_renumber(address_of(numbers), numbers.size, address_of(renumbered))
+            if not np.may_share_memory(numbers, self.s_index):
+                self.s_index[which] = numbers
         x, y, z = (max(k, default=0.0) for k in known)
         return PackedStencil(self.cells, self.s_index, (x, y, z), common)
 

@@ -65,9 +65,7 @@ class RowMap:
         boxed = team.ranks == comm.Get_size() > 1 and grid.box is not None
         if over_all(comm, boxed, op=MPI.LAND):  # every line of the rows is one of the leader's box
             assert grid.box is not None
-            row, cell, length = _lines_of(grid.box, grid.shape)
-            self._lines = np.stack([row, cell, length], axis=1)
-            self._own = _joined(self._lines)
+            self._lines, self._own = _in_whole(grid.box, grid.shape)
             return
         breaks = None if grid.cells is None or grid.box is not None else _breaks(grid.cells)
         if comm.Get_size() == 1 and breaks is not None and SHORT * (1 + breaks.size) > grid.rows and have_kernels():
@@ -256,9 +254,7 @@ def copy_rows(places: np.ndarray, source: np.ndarray, target: np.ndarray, thread
 
 def copy_runs(runs: np.ndarray, source: np.ndarray, target: np.ndarray, threads: int = 1, back: bool = False) -> None:
     """``target[to : to + n] = source[from : from + n]`` for all runs (from, to, n), int64 [runs, 3]; one dtype. With
-    ``back`` runs are (to, from, n).
-
-    In numpy where there is no compiler.
+    ``back`` runs are (to, from, n). In numpy where there is no compiler.
     """
     if source.dtype != target.dtype or not (source.flags.c_contiguous and target.flags.c_contiguous):
         raise ValueError(f"expected contiguous arrays of one type; got {source.dtype} and {target.dtype}")
@@ -308,6 +304,13 @@ def _lines_of(box: tuple[Shape, Shape], shape: Shape) -> tuple[np.ndarray, np.nd
     (z, y, x), (mz, my, mx) = box
     cell = ((np.arange(z, z + mz)[:, None] * ny + np.arange(y, y + my)) * nx + x).ravel()
     return mx * np.arange(cell.size), cell, np.full(cell.size, mx)
+
+
+@functools.lru_cache(4)
+def _in_whole(box: tuple[Shape, Shape], shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of rows that are a box of the grid to one that is all of it, by lines and joined; not to be written to."""
+    lines = np.stack(_lines_of(box, shape), axis=1)
+    return lines, _joined(lines)
 
 
 def _runs(grid: Grid, boxes: BoxPartition, breaks: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -146,9 +146,9 @@ def _torn_ahead(
     for halved in kept:
         shape, offset = coarse_box(shape, offset, halved)
         whole, _ = coarse_box(whole, (0, 0, 0), halved)
+    if (layout.alone or layout.one_team) and not any(layout.periodic):
+        return level.torn_share(axes, layout, whole=whole)  # the halo is 0 there
     everything = SerialLayout(whole, (), periodic=layout.periodic)
-    if layout.alone and not any(layout.periodic):
-        return level.torn_share(axes, everything)  # the halo is 0 there
     faces = np.zeros((3, *(n + 2 for n in whole)))
     own = tuple(slice(1 + first, 1 + first + n) for first, n in zip(offset, shape, strict=True))
     for axis, face in enumerate(level.faces):
@@ -215,14 +215,17 @@ class _Faces:
         self._grid: _Grid | None = None
         self._library: ctypes.CDLL | None = _kernels() if have_kernels() else None
 
-    def torn_share(self, axes: tuple[int, ...], layout: Layout, limit: float = 1.0) -> float:
+    def torn_share(
+        self, axes: tuple[int, ...], layout: Layout, limit: float = 1.0, whole: Shape | None = None
+    ) -> float:
         """Share of the living coarse cells that are torn if ``axes`` are coarsened; of more than ``limit`` only that it
-        is more. Collective.
+        is more. ``whole``: shape of a level that is coarser than that of the layout. Collective.
         """
+        whole = whole or layout.global_shape
         # no level has more coarse cells on all ranks than the finest one: what one rank has seen is enough then
-        most = prod(-(-n // b) for n, b in zip(layout.global_shape, _block(axes), strict=True))
-        weak = weak_face(axes, layout.global_shape)
-        living, torn = layout.sum(self.torn(axes, skinless_cells(layout.global_shape), int(limit * most), weak))
+        most = prod(-(-n // b) for n, b in zip(whole, _block(axes), strict=True))
+        weak = weak_face(axes, whole)
+        living, torn = layout.sum(self.torn(axes, skinless_cells(whole), int(limit * most), weak))
         return float(torn / max(living, 1))
 
     def torn(self, axes: tuple[int, ...], skinless: int, enough: int = 2**62, weak: float = WEAK) -> np.ndarray:

@@ -15,6 +15,11 @@ from petsc_dcdm.backends import node
 from petsc_dcdm.grid.errors import OptionError, raise_together
 from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.native.node_team import Team
+from petsc_dcdm.stencil.discovery import Grid
+from petsc_dcdm.stencil.entries.numpy_rows import read
+from petsc_dcdm.stencil.entries.rows import CsrRows
+from petsc_dcdm.stencil.ghosts import Ghosts, SharedFlags
+from petsc_dcdm.stencil.local_csr import local_csr
 
 RANKS = (2, 3, 4)
 TIMEOUT = 200
@@ -128,6 +133,42 @@ def test_small_reductions():
         with pytest.raises(OptionError, match="of rank 1"):
             raise_together(here, OptionError(f"of rank {rank}") if rank else None)
         here.Free()
+
+
+def test_flags_of_dirichlet_rows():
+    """Those of rows that others couple to are known to these, though they couple to nobody."""
+    shape, n = (12, 5, 6), 360
+    lone = np.random.default_rng(5).random(n) < 0.4
+    lone[n // 2 - 40 : n // 2 + 10] = True
+    team = node.choose_box("node", WORLD.Dup(), 1, lambda: True).team
+    for share in (None, uneven(n)):
+        A = PETSc.Mat().createAIJ(((share, n), (share, n)), nnz=7)
+        first, last = A.getOwnershipRange()
+        for row in range(first, last):
+            A.setValue(row, row, 7.0)
+            for other in row + np.array([-30, -6, -1, 1, 6, 30]):
+                if not lone[row] and 0 <= other < n:
+                    A.setValue(row, other, -1.0)
+        A.assemble()
+        with local_csr(A) as local:
+            rows = read(CsrRows, local, shape, first)
+            ghosts = Ghosts(A, rows.ghost_columns(), Grid(shape, None, first, last - first, "test"))
+            flags = SharedFlags(rows, ghosts, first, n, team)
+            asked, wanted = ghosts.asked_for(), np.unique(np.concatenate(WORLD.allgather(ghosts.columns)))
+            assert wanted.size
+            for row in wanted[(wanted >= first) & (wanted < last)] - first:
+                assert any(begin <= row < end for begin, end in asked)
+            for longest in (1, 12, None):
+                rows.dirichlet[:] = 1 - lone[first:last]
+                flags.find(longest)
+                assert np.array_equal(rows.dirichlet, lone[first:last])
+                assert np.array_equal(ghosts.flags, lone[ghosts.columns])
+                team.meet()
+            rows.dirichlet[:] = 1 - rows.dirichlet
+            flags.tell()
+            assert np.array_equal(ghosts.flags, ~lone[ghosts.columns])
+            team.meet()
+        ghosts.destroy()
 
 
 def test_voxels():

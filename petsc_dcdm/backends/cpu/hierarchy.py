@@ -242,12 +242,14 @@ class CpuHierarchy:
         return not self._halo and getattr(self.coarse_solve, "within_cycle", False) and not recording()
 
     def whole_cycle(self) -> tuple[int, ...] | None:
-        """What dcdm_cycle wants first on the only rank: addresses of levels, parents and workspaces, numbers of levels
-        and visits, and the address of the coarse solver's factors. None where ranks work together, or not all is in C.
-        Addresses are good until `coarse_solve` is another.
+        """What dcdm_cycle wants first on the rank that has the grid: addresses of levels, parents and workspaces,
+        numbers of levels and visits, and the address of the coarse solver's factors; nothing on those that work on it.
+        None on all where not all of a cycle is in C. Addresses are good until `coarse_solve` is another.
         """
-        if self._empty or self._count == 0 or self.team.ranks > 1 or not self._within_c():
+        if self._count == 0 or not self._within_c():
             return None
+        if self._empty:
+            return ()
         if self._whole is None or self._whole[0] is not self.coarse_solve:
             factors = self._coarse_factors()
             assert factors is not None

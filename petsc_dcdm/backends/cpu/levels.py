@@ -40,8 +40,10 @@ class PackedNetwork(NamedTuple):
     """Of dcdm_prepare."""
 
 
-_packed: WeakKeyDictionary[ModelFile, dict[tuple[Axes, bool, bool], PackedNetwork]] = WeakKeyDictionary()
-"""What has been made of files that are still in use."""
+_Packed = WeakKeyDictionary[ModelFile, dict[tuple[Axes, bool, bool], PackedNetwork]]
+
+_packed: WeakKeyDictionary[Workers, _Packed] = WeakKeyDictionary()
+"""What has been made of files that are still in use, where those who work with it read it."""
 
 
 def packed_network(
@@ -49,17 +51,15 @@ def packed_network(
 ) -> PackedNetwork:
     """`pack_network` of a file, once for all levels that are alike, where the team reads it."""
     key = axes, _everywhere(axes, global_shape), flat
-    known = _packed.setdefault(file, {})
+    known = _packed.setdefault(team, WeakKeyDictionary()).setdefault(file, {})
     if key not in known:
-        network, library = pack_network(file.tensors, axes, global_shape, flat), kernels()
-        prepared = aligned_empty(library.dcdm_prepared_bytes(), np.uint8)
+        library = kernels()
+        packed = np.frombuffer(memoryview(pack_network(file.tensors, axes, global_shape, flat)), np.uint8)
+        network = Network.from_buffer(_copied(packed, np.uint8, team).data)
+        prepared = room_for(team, library.dcdm_prepared_bytes(), np.uint8)
         library.dcdm_prepare(network, *(axis in axes for axis in roles(flat)), not flat, address_of(prepared))
         known[key] = PackedNetwork(network, prepared)
-    found = known[key]
-    if team.ranks == 1:
-        return found
-    network = Network.from_buffer(_copied(np.frombuffer(memoryview(found.network), np.uint8), np.uint8, team).data)
-    return PackedNetwork(network, _copied(found.prepared, np.uint8, team))
+    return known[key]
 
 
 def _everywhere(axes: Axes, global_shape: Shape) -> bool:

@@ -168,12 +168,15 @@ class DirectionLoop:
         self._betas, self._found, self._sum = np.zeros(MAX_HISTORY), np.zeros(5), np.zeros(4 + 2 * MAX_HISTORY)
         self._planes, self._found_at, self._sum_at = map(address_of, (self._work, self._found, self._sum))
         self._whole: tuple[int, ...] | None = None
+        self._c = Loop()
         # All ranks of one team read the sums of the leader, each of those of a kernel before it writes there again.
         self._read_here = layout.one_team and not level.halo
         self._parts = self._team.share(parts) if self._read_here else parts
-        room = self._team.zeros(self._team.ahead * self._parts * (4 + 2 * history), np.float64)
-        room = self._team.seen(room) if self._read_here else room
-        self._room = deque(room.reshape(self._team.ahead, -1))
+        # Of all that is found in one call as well, of whose parts the sums are apart.
+        rows, size = 1 + self._team.ahead, max(6, self._parts * (4 + 2 * history))
+        room = self._team.zeros(rows * size, np.float64)
+        self._apart, *sums = (self._team.seen(room) if self._read_here else room).reshape(rows, size)
+        self._room = deque(sums)
         self._sums = self._room[0]
 
     def boxes(self) -> list[np.ndarray]:
@@ -221,7 +224,10 @@ class DirectionLoop:
         in_place = not self._free
         following = self._before[0][0] if in_place else self._free[-1]
         whole = self._network.whole_cycle()
-        found = self._advance(whole, now, scale, following) if whole else self._in_parts(now, scale, following)
+        if whole is None:
+            found = self._in_parts(now, scale, following)
+        else:
+            found = self._advance(whole, now, scale, following)
         if len(found) == 3:
             return Step(norm, found[0], found[1])
         energy, slope, mean, square, exact = found
@@ -236,15 +242,15 @@ class DirectionLoop:
         return Step(sqrt(square), energy, slope)
 
     def _advance(self, whole: tuple[int, ...], now: int, scale: float, following: Padded) -> list[float]:
-        """All of a step in one call, on the only rank: energy, slope and mean of the direction, and unless there was
-        none the square of the norm and the energy found with the direction as it is kept.
+        """All of a step in one call, where one rank has the grid: energy, slope and mean of the direction, and unless
+        there was none the square of the norm and the energy found with the direction as it is kept.
         """
-        if whole is not self._whole:
+        if whole and whole is not self._whole:
             self._whole = whole
             operator, output = ctypes.addressof(self._operator.c), self._output.address
-            sums = address_of(self._sums)
-            self._c = Loop(*whole, self._level, operator, output, self._planes, sums, self._closed)
-        moved = self._kernels.dcdm_advance(
+            self._c = Loop(*whole, self._level, operator, output, self._planes, address_of(self._apart), self._closed)
+        self._team.do(
+            self._kernels.dcdm_advance,
             ctypes.addressof(self._c),
             scale,
             *self._lasts,
@@ -253,9 +259,9 @@ class DirectionLoop:
             self._x,
             now,
             self._r,
-            self._found_at,
+            self._next_sums(),
         )
-        found: list[float] = self._found.tolist()
+        *found, moved = self._sums[:6].tolist()
         return found if moved else found[:3]
 
     def _in_parts(self, now: int, scale: float, following: Padded) -> list[float]:

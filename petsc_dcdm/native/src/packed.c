@@ -1,4 +1,6 @@
-/* Both sides of the faces of a packed stencil, compared; see packed.h. */
+/* Both sides of the faces of a packed stencil, compared, and its numbers of values; see packed.h. */
+#include <string.h>
+
 #include "packed.h"
 #include "shared/node_team.h"
 
@@ -35,4 +37,15 @@ int64_t dcdm_packed_asymmetry(const uint8_t *cells, int64_t n_x, int64_t n_y, in
     comparison all = {cells, n_x, n_y, n_z, INT64_MAX, parts};
     dcdm_run(compare_part, &all, sizeof all, parts);
     return all.found == INT64_MAX ? -1 : all.found;
+}
+
+/* What `table` has for them in the place of n bytes, most of which are 0, as is what it has for 0. */
+void dcdm_renumber(uint8_t *at, int64_t n, const uint8_t *table) {
+    enum { AT_ONCE = 8 };
+    for (int64_t i = 0; i < n; i += AT_ONCE) {
+        const int64_t count = n - i < AT_ONCE ? n - i : AT_ONCE;
+        uint64_t eight = 0;
+        memcpy(&eight, at + i, (size_t)count);
+        for (int64_t q = i; eight && q < i + count; q++) at[q] = table[at[q]];
+    }
 }

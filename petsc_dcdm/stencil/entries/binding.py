@@ -105,7 +105,7 @@ def kernels() -> ctypes.CDLL:
     i64, i32, f64, p = ctypes.c_int64, ctypes.c_int, ctypes.c_double, ctypes.c_void_p
     m, out, report = map(ctypes.POINTER, (Matrix, Output, Report))
     signatures = {
-        "dcdm_csr_dirichlet": (None, [m, p, i64, i32]),
+        "dcdm_csr_dirichlet": (None, [m, p, i64, i64, i64, i32]),
         "dcdm_csr_penalties": (i64, [m, p, f64, i32]),
         "dcdm_csr_diagonals": (None, [m, p, i64, p, i32]),
         "dcdm_csr_fixed": (i64, [m, p, p, i32]),
@@ -114,7 +114,7 @@ def kernels() -> ctypes.CDLL:
         "dcdm_csr_sign": (f64, [m]),
         "dcdm_csr_outside": (i64, [m, p, i64, i32]),
         "dcdm_csr_without_dirichlet": (i32, [m, p, i64, p, i32, p, p, p, i32]),
-        "dcdm_csr_without_ghosts": (None, [m, *[p] * 5, i32]),
+        "dcdm_csr_without_ghosts": (None, [m, p, i64, *[p] * 4, i32]),
         "dcdm_csr_offsets": (i64, [m, p, i64, i32]),
         "dcdm_lattice_rows": (i64, [m, p, ctypes.POINTER(i64), ctypes.POINTER(ctypes.c_uint64), i32]),
         "dcdm_csr_extract": (None, [m, out, report, i32]),

@@ -25,10 +25,13 @@ ANY = int(np.iinfo(np.int64).max)
 
 
 class Beside(NamedTuple):
-    """float64, x in the ghost columns; int64, the cells of own rows in the grid that those of the ghosts are of."""
+    """float64, x in the ghost columns; int64, cells of own rows in the grid that those of the ghosts are of, or None
+    and the first of them: they follow each other.
+    """
 
     x: np.ndarray
-    cells: np.ndarray
+    cells: np.ndarray | None
+    first: int = 0
 
 
 class CsrRows:
@@ -58,6 +61,7 @@ class CsrRows:
         self.dirichlet = np.zeros(self.rows, np.uint8)
         self._assumed = False
         self._ghosts: tuple[np.ndarray, ...] = ()
+        self._fixed: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._c = Matrix(
             rows=self.rows,
             indptr=pointer(self._indptr),
@@ -83,21 +87,27 @@ class CsrRows:
             self._c.off_indptr, self._c.off_indices, self._c.off_values = map(pointer, block)
             self._c.ghost_column = pointer(self._other[3])
 
-    def find_dirichlet(self, longest: int | None = None) -> np.ndarray:
+    def find_dirichlet(self, longest: int | None = None, first: int = 0, last: int | None = None) -> np.ndarray:
         """uint8 [rows], 1 for rows whose off-diagonal entries are all zero or absent. Kept as `dirichlet`.
 
         longest: rows of more entries (of the first block) are not looked at but taken for coupled. Where `extract` or
-        `extract_packed` then find one that is not they raise MoreDirichlet.
+        `extract_packed` then find one that is not they raise MoreDirichlet. first, last: only local rows of these.
         """
         self._assumed = longest is not None
-        longest = ANY if longest is None else longest
-        self._library.dcdm_csr_dirichlet(self._c, self._c.dirichlet, longest, self._threads)
+        longest, last = ANY if longest is None else longest, self.rows if last is None else last
+        self._library.dcdm_csr_dirichlet(self._c, self._c.dirichlet, first, last, longest, self._threads)
+        self._fixed = None
         return self.dirichlet
+
+    def keep_dirichlet(self, flags: np.ndarray) -> None:
+        """uint8 [rows], C-contiguous, to be `dirichlet` from now on: before `find_dirichlet`."""
+        self.dirichlet, self._c.dirichlet = flags, pointer(flags)
 
     def find_penalties(self, least: float) -> int:
         """Adds to `dirichlet` the rows with an s beyond 1e6 times their couplings and a diagonal beyond 1e6 times
         `least`; returns how many these are.
         """
+        self._fixed = None
         return int(self._library.dcdm_csr_penalties(self._c, self._c.dirichlet, least, self._threads))
 
     def diagonals(self, rows: np.ndarray) -> np.ndarray:
@@ -108,12 +118,15 @@ class CsrRows:
 
     def fixed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The rows that `dirichlet` flags, int64 in order; their diagonal entries as from `diagonals`; those of the
-        rows where that is 0.
+        rows where that is 0. The same arrays until flags are found anew.
         """
+        if self._fixed is not None:
+            return self._fixed
         count = np.count_nonzero(self.dirichlet.view(bool))
         rows, found = np.empty(count, np.int64), np.empty(count)
         empty = self._library.dcdm_csr_fixed(self._c, pointer(rows), pointer(found), self._threads)
-        return rows, found, rows[found == 0.0] if empty else rows[:0]
+        self._fixed = rows, found, rows[found == 0.0] if empty else rows[:0]
+        return self._fixed
 
     def some_diagonal(self, step: int) -> float:
         """The size of the largest diagonal entry of one in ``step`` local rows; NaN does not count."""
@@ -163,7 +176,7 @@ class CsrRows:
         flagged, vectors, by_rows = (pointer(rows), rows.size), [*map(pointer, (x, b, to))], int(beside is not None)
         finite = c.dcdm_csr_without_dirichlet(self._c, *flagged, pointer(row_of), by_rows, *vectors, self._threads)
         if beside is not None:
-            more = pointer(beside.cells), pointer(beside.x)
+            more = pointer(beside.cells), beside.first, pointer(beside.x)
             c.dcdm_csr_without_ghosts(self._c, *more, *vectors, self._threads)
         return bool(finite)
 

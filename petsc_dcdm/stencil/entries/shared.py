@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.native.memory import CACHE_LINE
 from petsc_dcdm.native.node_team import Workers
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.packed import PackedStencil
+
+AT_ONCE = 64
+"""Values that ranks which share memory add up at once."""
 
 
 def zeros_of(team: Workers, shape: tuple[int, ...], count: int, dtype: type) -> list[np.ndarray]:
@@ -27,9 +31,15 @@ def zeros_of(team: Workers, shape: tuple[int, ...], count: int, dtype: type) -> 
 
 
 def own_places(grid: Grid, whole: np.ndarray) -> Any:
-    """An index of the cells of this rank's rows in a padded array of the grid."""
+    """An index of the cells of this rank's rows in a padded array of the grid; with the halo of axes it has all of, so
+    that what planes have lies together.
+    """
     if grid.box is not None:
-        return tuple(slice(1 + first, 1 + first + n) for first, n in zip(*grid.box, strict=True))
+        begin, size = grid.box
+        return tuple(
+            slice(1 + begin[axis], 1 + begin[axis] + size[axis]) if size[axis:] != grid.shape[axis:] else slice(None)
+            for axis in range(3)
+        )
     cells = grid.first + np.arange(grid.rows) if grid.cells is None else grid.cells
     return tuple(1 + i for i in np.unravel_index(cells, grid.shape))
 
@@ -40,9 +50,18 @@ def agree(packed: PackedStencil | None, comm: MPI.Intracomm, own: Callable[[np.n
     """
     if comm.Get_size() == 1:
         return packed
-    known = np.empty((comm.Get_size(), 4 + 256))
-    mine = np.zeros(known.shape[1]) if packed is None else np.concatenate(([1.0], packed.c, packed.s_value))
-    comm.Allgather(mine, known)
+    mine = np.zeros(4 + 256) if packed is None else np.concatenate(([1.0], packed.c, packed.s_value))
+    known, used = None, np.count_nonzero(mine[4:])
+    if (room := AT_ONCE // comm.Get_size()) > 5:  # most have few values: 1, c, the first of them, and how many they are
+        told = np.zeros((comm.Get_size(), room))
+        told[comm.Get_rank()] = *(mine[: room - 1]), used
+        told = over_all(comm, told.ravel()).reshape(told.shape)
+        if told[:, -1].max() < room - 5:
+            known = np.zeros((comm.Get_size(), mine.size))
+            known[:, : room - 1] = told[:, :-1]
+    if known is None:
+        known = np.empty((comm.Get_size(), mine.size))
+        comm.Allgather(mine, known)
     if packed is None or not known[:, 0].all():
         return None
-    return packed.agreed([tuple(row[1:4]) for row in known], list(known[:, 4:]), own)
+    return packed.agreed([tuple(row[1:4].tolist()) for row in known], list(known[:, 4:]), own)

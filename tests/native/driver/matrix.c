@@ -1,7 +1,7 @@
 /* An AIJ matrix of a system, and the kernels that read it. */
 #include "driver.h"
 
-void dcdm_csr_dirichlet(const csr_matrix *m, uint8_t *flags, int64_t longest, int threads);
+void dcdm_csr_dirichlet(const csr_matrix *m, uint8_t *flags, int64_t first, int64_t last, int64_t longest, int threads);
 double dcdm_csr_sign(const csr_matrix *m);
 double dcdm_csr_some_diagonal(const csr_matrix *m, int64_t step);
 int64_t dcdm_csr_fixed(const csr_matrix *m, int64_t *rows, double *diagonals, int threads);
@@ -12,8 +12,8 @@ int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t room, in
 void dcdm_csr_extract(const csr_matrix *m, csr_output *out, csr_report *report, int threads);
 int dcdm_csr_without_dirichlet(const csr_matrix *m, const int64_t *rows, int64_t count, const int64_t *row_of,
                                int by_rows, const double *x, const double *b, double *to, int threads);
-void dcdm_csr_without_ghosts(const csr_matrix *m, const int64_t *cell, const double *ghost_x, const double *x,
-                             const double *b, double *to, int threads);
+void dcdm_csr_without_ghosts(const csr_matrix *m, const int64_t *cell, int64_t first, const double *ghost_x,
+                             const double *x, const double *b, double *to, int threads);
 int64_t dcdm_packed_asymmetry(const uint8_t *cells, int64_t n_x, int64_t n_y, int64_t n_z, int threads);
 void dcdm_bounds(const void *w_x, const void *w_y, const void *w_z, const void *s, int is_double, int64_t n_z,
                  int64_t n_y, int64_t n_x, int64_t pitch_z, int64_t pitch_y, int64_t *found, int threads);
@@ -132,7 +132,7 @@ void check_matrix(const grid_system *g, int threads, int wide) {
     csr_matrix m = make_matrix(g, wide);
     uint8_t *flags = zeros(m.rows, 1);
     int64_t *alone = zeros(m.rows, sizeof *alone), count = 0, offsets[4], columns[4];
-    dcdm_csr_dirichlet(&m, flags, 7, threads);
+    dcdm_csr_dirichlet(&m, flags, 0, m.rows, 7, threads);
     for (int64_t r = 0; r < m.rows; r++)
         if (flags[r]) alone[count++] = r;
     m.dirichlet = flags;
@@ -159,7 +159,7 @@ void check_matrix(const grid_system *g, int threads, int wide) {
     for (int64_t r = 0; r < m.rows; r++) cell[r] = r;
     for (int by_rows = 0; by_rows < 2; by_rows++) {
         CHECK(dcdm_csr_without_dirichlet(&m, alone, count, by_rows ? cell : NULL, by_rows, x, b, to, threads));
-        dcdm_csr_without_ghosts(&m, cell, NULL, x, b, to, threads);
+        dcdm_csr_without_ghosts(&m, by_rows ? cell : NULL, 0, NULL, x, b, to, threads);
         for (int64_t r = 0; r < m.rows; r++) CHECK(to[r] == (flags[r] ? 0 : 3)); /* nothing couples to these rows */
     }
     free(cell);

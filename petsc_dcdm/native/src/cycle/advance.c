@@ -1,6 +1,6 @@
-/* A step of the deep conjugate direction method in one call, on a grid that is on one rank: what is small there is
- * over sooner than an interpreter has called its parts. Where ranks add up their sums in between it is taken in the
- * same parts. */
+/* A step of the deep conjugate direction method in one call, on a grid that one rank has, or those of a team: what is
+ * small there is over sooner than an interpreter has called its parts. Where ranks add up their sums in between it is
+ * taken in the same parts. */
 #include <math.h>
 
 #include "advance.h"
@@ -31,16 +31,18 @@ int dcdm_conjugate(const double *sums, const double *known, int before, int64_t 
 }
 
 /* Direction, orthogonalisation and line search from the residual `now`; arguments as those of the three kernels, found
- * as above, then r . r and d' . A d' after the step. Returns 0 where there is none; x and r are as they were then. */
-int dcdm_advance(const dcdm_loop *s, double scale, const double *const *p, const double *known, int before,
+ * as above, then r . r and d' . A d' after the step, and 1; 0 in place of that where there is none, and x and r are as
+ * they were. */
+void dcdm_advance(const dcdm_loop *s, double scale, const double *const *p, const double *known, int before,
                  double *next, double *x, const double *now, double *r, double *found) {
     double sums[4 + 2 * MAX_HISTORY], beta[MAX_HISTORY];
     dcdm_cycle(s->levels, s->parents, s->work, (int)s->count, (int)s->visits, s->coarse, now, scale, NULL, 1.0,
                s->direction);
     dcdm_dots(s->finest, s->a, s->direction, p, before, now, s->sums);
     dcdm_total(s->sums, s->finest->parts, 4 + 2 * before, sums);
-    if (!dcdm_conjugate(sums, known, before, s->closed, beta, found)) return 0;
+    const int moves = dcdm_conjugate(sums, known, before, s->closed, beta, found);
+    found[5] = moves;
+    if (!moves) return;
     dcdm_step(s->finest, s->a, next, s->direction, p, beta, before, found[1] / found[0], x, now, r, s->planes, s->sums);
     dcdm_total(s->sums, s->finest->parts, 2, found + 3);
-    return 1;
 }

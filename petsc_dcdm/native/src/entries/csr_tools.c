@@ -3,10 +3,12 @@
 
 #include "csr.h"
 
-/* Flags of the Dirichlet rows. Rows of more than `longest` entries are not lookups at: they are taken for coupled. */
-INLINE void dirichlet_rows(const csr_matrix *m, uint8_t *flags, int64_t longest, int threads, int wide) {
+/* Flags of the Dirichlet rows among those from `first` to `last`. Rows of more than `longest` entries are not looked
+ * at: they are taken for coupled. */
+INLINE void dirichlet_rows(const csr_matrix *m, uint8_t *flags, int64_t first, int64_t last, int64_t longest,
+                           int threads, int wide) {
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t r = 0; r < m->rows; r++) {
+    for (int64_t r = first; r < last; r++) {
         int64_t begin = get_index(m->indptr, r, wide), end = get_index(m->indptr, r + 1, wide);
         if (end - begin > longest) {
             flags[r] = 0;
@@ -20,9 +22,10 @@ INLINE void dirichlet_rows(const csr_matrix *m, uint8_t *flags, int64_t longest,
     }
 }
 
-void dcdm_csr_dirichlet(const csr_matrix *m, uint8_t *flags, int64_t longest, int threads) {
-    if (m->wide) dirichlet_rows(m, flags, longest, threads, 1);
-    else dirichlet_rows(m, flags, longest, threads, 0);
+void dcdm_csr_dirichlet(const csr_matrix *m, uint8_t *flags, int64_t first, int64_t last, int64_t longest,
+                        int threads) {
+    if (m->wide) dirichlet_rows(m, flags, first, last, longest, threads, 1);
+    else dirichlet_rows(m, flags, first, last, longest, threads, 0);
 }
 
 /* Sign of the first non-zero diagonal entry of a coupled row, 0 if there is none. */
@@ -256,39 +259,45 @@ INLINE void add_beside(beside *known, int *count, int64_t cell, double coupling,
     known[at] = (beside){cell, coupling, x};
 }
 
-/* The same in the rows that couple to Dirichlet rows of other ranks, from b on: all that Dirichlet rows add to them, in
- * the order of the cells, as one rank takes it off. Everything is in the order of the rows; `cell`: of each in the
- * whole grid; ghost_x: x in the ghost columns. */
-void dcdm_csr_without_ghosts(const csr_matrix *m, const int64_t *cell, const double *ghost_x, const double *x,
-                             const double *b, double *to, int threads) {
+/* The same in row r, if it couples to Dirichlet rows of other ranks; see below. */
+INLINE void without_ghosts(const csr_matrix *m, int64_t r, const int64_t *cell, int64_t first, const double *ghost_x,
+                           const double *x, const double *b, double *to, int wide) {
+    beside known[6];
+    int count = 0, foreign = 0;
+    for (int64_t e = get_index(m->indptr, r, wide); e < get_index(m->indptr, r + 1, wide); e++) {
+        const int64_t other = get_index(m->indices, e, wide) - m->shift, here = other >= 0 && other < m->rows;
+        if (here && m->dirichlet[other])
+            add_beside(known, &count, cell ? cell[other] : first + other, m->values[e], x[other]);
+        const int64_t ghost = here ? -1 : find_ghost(m, other + m->first_column);
+        if (ghost < 0 || !m->ghost_dirichlet[ghost]) continue;
+        foreign = 1;
+        add_beside(known, &count, m->ghost_cell[ghost], m->values[e], ghost_x[ghost]);
+    }
+    const int64_t end = m->off_indptr ? get_index(m->off_indptr, r + 1, wide) : 0;
+    for (int64_t e = end ? get_index(m->off_indptr, r, wide) : 0; e < end; e++) {
+        const int64_t ghost = get_index(m->off_indices, e, wide);
+        if (!m->ghost_dirichlet[ghost]) continue;
+        foreign = 1;
+        add_beside(known, &count, m->ghost_cell[ghost], m->off_values[e], ghost_x[ghost]);
+    }
+    double left = b[r];
+    for (int q = 0; q < count; q++) left -= known[q].coupling * known[q].x;
+    if (foreign) to[r] = left;
+}
+
+/* In the rows that couple to Dirichlet rows of other ranks, from b on: all that Dirichlet rows add to them, in the
+ * order of the cells, as one rank takes it off. Everything is in the order of the rows; `cell`: of each in the whole
+ * grid, NULL where they follow each other from `first` on; ghost_x: x in the ghost columns. */
+void dcdm_csr_without_ghosts(const csr_matrix *m, const int64_t *cell, int64_t first, const double *ghost_x,
+                             const double *x, const double *b, double *to, int threads) {
+    enum { AT_ONCE = 64 }; /* rows, most of which have no ghosts */
     const int wide = (int)m->wide;
+    const void *off = m->off_indptr;
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t r = 0; r < m->rows; r++) {
-        if (m->dirichlet[r]) continue;
-        if (m->off_indptr && get_index(m->off_indptr, r, wide) == get_index(m->off_indptr, r + 1, wide)) continue;
-        beside known[6];
-        int count = 0, foreign = 0;
-        for (int64_t e = get_index(m->indptr, r, wide); e < get_index(m->indptr, r + 1, wide); e++) {
-            const int64_t other = get_index(m->indices, e, wide) - m->shift;
-            if (other >= 0 && other < m->rows) {
-                if (m->dirichlet[other]) add_beside(known, &count, cell[other], m->values[e], x[other]);
-                continue;
-            }
-            const int64_t ghost = find_ghost(m, other + m->first_column);
-            if (ghost < 0 || !m->ghost_dirichlet[ghost]) continue;
-            foreign = 1;
-            add_beside(known, &count, m->ghost_cell[ghost], m->values[e], ghost_x[ghost]);
-        }
-        if (m->off_indptr)
-            for (int64_t e = get_index(m->off_indptr, r, wide); e < get_index(m->off_indptr, r + 1, wide); e++) {
-                const int64_t ghost = get_index(m->off_indices, e, wide);
-                if (!m->ghost_dirichlet[ghost]) continue;
-                foreign = 1;
-                add_beside(known, &count, m->ghost_cell[ghost], m->off_values[e], ghost_x[ghost]);
-            }
-        if (!foreign) continue;
-        double left = b[r];
-        for (int q = 0; q < count; q++) left -= known[q].coupling * known[q].x;
-        to[r] = left;
+    for (int64_t a = 0; a < m->rows; a += AT_ONCE) {
+        const int64_t z = a + AT_ONCE < m->rows ? a + AT_ONCE : m->rows;
+        if (off && get_index(off, a, wide) == get_index(off, z, wide)) continue;
+        for (int64_t r = a; r < z; r++)
+            if (!m->dirichlet[r]) without_ghosts(m, r, cell, first, ghost_x, x, b, to, wide);
     }
 }
