@@ -146,8 +146,8 @@ def _used_often(piece: _Piece) -> bool:
 
 def aligned_empty(size: int, dtype: type, small_do: bool = False) -> np.ndarray:
     """An array [size] that starts at a cache line and may hold anything. Large ones take memory only where they are
-    written to. ``small_do``: for what is not worked on time and again small pages do where huge ones are not at hand;
-    to see that the first of these is taken.
+    written to. ``small_do``: for what not every cycle works on small pages do where huge ones are not at hand; to see
+    that the first of these is taken.
     """
     return _aligned(size, dtype, small_do)
 

@@ -264,8 +264,8 @@ def room_for(team: Workers, size: int, dtype: type, sparse: bool = False, small_
 
 
 def zeros_for(team: Workers, threads: int, size: int, dtype: type, small_do: bool = False) -> np.ndarray:
-    """Zeros [size], for what every cycle works on, or, ``small_do``, every step; all threads write them where that is
-    worth it.
+    """Zeros [size], for what every cycle works on, or with ``small_do`` every step; all threads write them where
+    that is worth it.
     """
     if team.ranks > 1 or size * np.dtype(dtype).itemsize < SHARED_OUT:
         return team.zeros(size, dtype)
