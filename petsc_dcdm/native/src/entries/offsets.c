@@ -39,8 +39,8 @@ INLINE int follow(const csr_matrix *m, int64_t r, int64_t rows, int wide) {
     return !odd;
 }
 
-/* Whether row r has no distance but the first three that are known. Without a branch for each entry, as most rows beside
- * Dirichlet rows are so, no two alike. */
+/* Whether row r has no distance but the first three that are known. Without a branch for each entry, as most rows
+ * beside Dirichlet rows are so, no two alike. */
 INLINE int has_known(const csr_matrix *m, int64_t r, const int64_t *offsets, int64_t known, int wide) {
     enum { LONGEST = 8 };
     const int64_t e = get_index(m->indptr, r, wide), width = get_index(m->indptr, r + 1, wide) - e;
