@@ -89,6 +89,7 @@ class Convergence:
         self._rtol, self._atol, self._divtol, self._max_it = ksp.getTolerances()
         self._floor = _Floor()
         self._below = self._left = 0.0
+        self._grown: float | None = None  # how much further than usual norms may grow, once PETSc's test has been told
         self.reference = 0.0
         """What tolerances are relative to."""
 
@@ -107,27 +108,36 @@ class Convergence:
         """
         whole = float(self._system.b.norm())
         left, given, guessed = (first, first, False) if left is None or given is None else (left, given, True)
-        self._left, self.reference = left, left
+        self.reference = left
         if guessed and _counts_from_first(self._ksp):
             self.reference = given = first
         elif self._system.fixed.anywhere and self._ksp.getNormType() != PETSc.KSP.NormType.NATURAL:
             self.reference = min(left, whole) if left else whole
         self.reference = self.reference or first
-        reachable = min(self._rtol * left, 32 * EPS * left)  # of all of b it may be less than rounding
-        self._below = max(self._rtol * self.reference, self._atol, reachable)
+        self._measure_with(left)
         weights = self._system.weights
         as_petsc_has_it = self._below == max(self._rtol * given, self._atol) and first <= given and weights is None
-        if as_petsc_has_it or not isfinite(self._below):
-            yield
-            return
         grown = max(self.reference, first) / (given or first or 1.0)
         if weights is not None:  # what a step lessens is the energy, in which rows of large factors count little
             grown *= weights.factors.spread
-        self._ksp.setTolerances(0.0, self._below, self._divtol * grown, self._max_it)
+        if not as_petsc_has_it and isfinite(self._below):
+            self._tell_petsc(grown)
         try:
             yield
         finally:
-            self._ksp.setTolerances(self._rtol, self._atol, self._divtol, self._max_it)
+            if self._grown is not None:
+                self._ksp.setTolerances(self._rtol, self._atol, self._divtol, self._max_it)
+
+    def _tell_petsc(self, grown: float) -> None:
+        """PETSc's test is to stop at the norm of this class, and to let norms grow so many times as far."""
+        self._grown = grown * (1.0 if self._grown is None else self._grown)
+        self._ksp.setTolerances(0.0, self._below, self._divtol * self._grown, self._max_it)
+
+    def _measure_with(self, left: float) -> None:
+        """Sets the norm that is to be reached, where that of what is left of the right-hand side is this."""
+        self._left = left
+        reachable = min(self._rtol * left, 32 * EPS * left)  # of all of b it may be less than rounding
+        self._below = max(self._rtol * self.reference, self._atol, reachable)
 
     def check(self, its: int, exact: bool) -> bool:
         """Report iteration ``its``; True when the solve is over. ``exact``: r is b - A x, not its recurrence.
@@ -154,6 +164,8 @@ class Convergence:
         if not isfinite(norm):
             ksp.monitor(its, norm)
             what = "the residual became" if its else "the right-hand side or the initial guess has"
+            if ksp.getNormType() == PETSc.KSP.NormType.NATURAL and isfinite(self._system.b.norm()):
+                what = "the natural norm became"
             return self.stop(Reason.DIVERGED_NANORINF, f"{what} NaN or Inf")
         ksp.setResidualNorm(norm)
         reason = self._reason(ksp.callConvergenceTest(its, norm), norm)
@@ -184,9 +196,20 @@ class Convergence:
         # Asked last: the diagonal of a large matrix takes as long as half a step.
         return norm > ROUNDINGS * rounding(self._ksp, self._system.b, self._system.x)
 
-    def go_on_with(self, steps: Steps) -> None:
-        """Other steps from the same x."""
+    def go_on_with(self, steps: Steps, left: float | None = None) -> None:
+        """Other steps from the same x. ``left``, where they have another norm: that of what is left of the right-hand
+        side once the fixed rows are solved.
+        """
         self._steps = steps
+        if left is None or not self._left or not isfinite(left):
+            return
+        self.reference *= left / self._left
+        self._measure_with(left)
+        self._best, self._first, self._waited, self._floor = np.inf, 0.0, 0, _Floor()
+        if self._own_test:
+            now = steps.norm()
+            self._tell_petsc(max(1.0, left / (now or left)))
+            self._ksp.callConvergenceTest(0, now)  # else it goes by what it has found at the first step
 
     def _is_to_be_true(self, norm: float) -> bool:
         """Whether a test that is told of this norm has to be told of that of b - A x instead."""

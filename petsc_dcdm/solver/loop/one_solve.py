@@ -128,6 +128,8 @@ class OneSolve:
             self._steps = self._on_vectors(closed)
             self._steps.start(nonzero=True)
             ended.go_on_with(self._steps)
+        if self._ksp.getNormType() == PETSc.KSP.NormType.NATURAL:  # which is now that of the other preconditioner
+            ended.go_on_with(self._steps, self._left())
         return True
 
     # The steps -----------------------------------------------------------------------------------------------------

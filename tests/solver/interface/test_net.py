@@ -117,6 +117,35 @@ def test_it_is_in_the_view_and_remembered_for_the_pattern(bad_weights, tmp_path)
     assert net_of(ksp).pc is None and ksp.getIterationNumber() < 8
 
 
+@pytest.mark.parametrize("guess", [False, True])
+def test_natural_norms_are_those_of_the_net(bad_weights, guess):
+    """What the tolerance is relative to as well."""
+    A, b = system()
+    bad = bad_weights["random"]
+    ksp, x = solve(A, b, ksp_norm_type="natural", ksp_rtol=1e-6, pc_dcdm_net="jacobi", pc_dcdm_model=bad)
+    assert net_of(ksp).pc is not None
+    if guess:
+        ksp.getPC().getPythonContext().set(model=str(bad))  # which is caught once more
+        x.set(1.0)
+        ksp.setInitialGuessNonzero(True)
+        ksp.solve(b, x)
+    r, z = b.duplicate(), b.duplicate()
+    A.mult(x, r)
+    r.aypx(-1.0, b)
+    norms = []
+    for v in (r, b):
+        ksp.getPC().apply(v, z)
+        norms.append(np.sqrt(v.dot(z)))
+    assert ksp.getConvergedReason() > 0 and norms[0] <= 1.01e-6 * norms[1]
+    assert ksp.getTolerances()[0] == 1e-6
+
+
+def test_natural_norms_beyond_single_precision_are_no_fault_of_the_right_hand_side(bad_weights, capfd):
+    ksp, _ = solve(*system(), ksp_norm_type="natural", pc_dcdm_model=bad_weights["large"])
+    assert ksp.getConvergedReason() == PETSc.KSP.ConvergedReason.DIVERGED_NANORINF
+    assert "the natural norm became NaN or Inf" in capfd.readouterr().err
+
+
 def negative_with_odd_rows():
     """A negative definite matrix with an empty row and Dirichlet rows of positive diagonal that others couple to."""
     A, b = system(sign=-1.0)
