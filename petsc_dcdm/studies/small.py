@@ -3,8 +3,8 @@
 ``python -m petsc_dcdm.studies.small mixed 32 [--flat] [--fluid-only] [--solver NAME ...] [--beside N]`` prints set-up
 and solve in ms, medians, for matrices of the family whose geometry changes from one to the next: with a new KSP each
 time, with the same one (where sizes allow), with the same pattern and other values, and with the same matrix. Several
-solvers run one after the other in the same process. ``--beside``: beside so many processes that use a core each. Under
-mpirun the rivals run as in a comparison.
+solvers run one after the other in the same process. ``--beside``: beside so many processes that use a core each, on the
+host of the first rank. Under mpirun the rivals run as in a comparison.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     problems = [build(spec) for spec in specs]
     same_size = len({problem.A.getSize() for problem in problems}) == 1
     with ExitStack() as busy:
-        for _ in range(asked.beside):
+        for _ in range(asked.beside if PETSc.COMM_WORLD.rank == 0 else 0):
             busy.callback(subprocess.Popen([sys.executable, "-c", "while True: pass"]).kill)
         for way in ("new", "changed" if same_size else "", "values", "same"):
             for number, solver in enumerate(asked.solver if way else ()):

@@ -79,7 +79,8 @@ class Stage:
         self.kept = self.image = np.empty(0, np.float32)
         self.part = np.empty(0, np.int32)
         self.child_first = self.child = self.part
-        k.dcdm_parts_pack(c, self.place.ctypes.data, ctypes.addressof(self.c), threads)
+        stage = self.c  # which has to live as long as the call
+        k.dcdm_parts_pack(c, self.place.ctypes.data, ctypes.addressof(stage), threads)
 
     @property
     def unknown(self) -> np.ndarray:
