@@ -39,12 +39,12 @@ INLINE int follow(const csr_matrix *m, int64_t r, int64_t rows, int wide) {
     return !odd;
 }
 
-/* Whether row r has no distance but the first three that are known. Without a branch for each entry, as most rows
- * beside Dirichlet rows are so, no two alike. */
-INLINE int has_known(const csr_matrix *m, int64_t r, const int64_t *offsets, int64_t known, int wide) {
+/* Whether row r has no distance but the first three of `offsets`, which are -1 until they are known. Without a branch
+ * for each entry, as most rows beside Dirichlet rows are so, no two alike. */
+INLINE int has_known(const csr_matrix *m, int64_t r, const int64_t *offsets, int wide) {
     enum { LONGEST = 8 };
     const int64_t e = get_index(m->indptr, r, wide), width = get_index(m->indptr, r + 1, wide) - e;
-    if (known < 3 || width > LONGEST || e + LONGEST > get_index(m->indptr, m->rows, wide)) return 0;
+    if (width > LONGEST || e + LONGEST > get_index(m->indptr, m->rows, wide)) return 0;
     if (m->off_indptr && get_index(m->off_indptr, r + 1, wide) != get_index(m->off_indptr, r, wide)) return 0;
     const int64_t first = offsets[0], second = offsets[1], third = offsets[2], row = r + m->shift;
     int64_t other = 0;
@@ -65,7 +65,7 @@ INLINE int64_t offsets_of(const csr_matrix *m, int64_t r, int64_t end, int64_t *
         while (r >= next && r + TOGETHER <= end && follow(m, r, TOGETHER, wide)) r += TOGETHER, next = r;
         if (r == end) break;
         if (r >= next) next = r + TOGETHER / 2;
-        if (has_known(m, r, offsets, known, wide)) continue;
+        if (has_known(m, r, offsets, wide)) continue;
         for (int64_t e = get_index(m->indptr, r, wide); e < get_index(m->indptr, r + 1, wide); e++)
             if (m->values[e] != 0) known = add_offset(offsets, known, get_index(m->indices, e, wide) - m->shift - r);
         if (m->off_indptr)
@@ -84,7 +84,7 @@ int64_t dcdm_csr_offsets(const csr_matrix *m, int64_t *offsets, int64_t capacity
     int64_t count = 0;
 #pragma omp parallel num_threads(threads)
     {
-        int64_t mine[MOST_OFFSETS], known = 0;
+        int64_t mine[MOST_OFFSETS] = {-1, -1, -1}, known = 0;
 #pragma omp for schedule(static)
         for (int64_t block = 0; block < m->rows; block += AT_ONCE) {
             const int64_t end = block + AT_ONCE < m->rows ? block + AT_ONCE : m->rows;
