@@ -127,9 +127,8 @@ class OneSolve:
         if not isinstance(self._steps, VectorSteps):  # whose last directions are as good as ever
             self._steps = self._on_vectors(closed)
             self._steps.start(nonzero=True)
-            ended.go_on_with(self._steps)
-        if self._ksp.getNormType() == PETSc.KSP.NormType.NATURAL:  # which is now that of the other preconditioner
-            ended.go_on_with(self._steps, self._left())
+        natural = self._ksp.getNormType() == PETSc.KSP.NormType.NATURAL  # which is that of the other preconditioner now
+        ended.go_on_with(self._steps, self._left() if natural else None)
         return True
 
     # The steps -----------------------------------------------------------------------------------------------------
