@@ -105,11 +105,14 @@ class SharedFlags(Flags):
     A team must have met since the last of these was used, or the next may have its memory.
     """
 
+    _rows: CsrRows
+    _ghosts: Ghosts
+
     def __init__(self, rows: CsrRows, ghosts: Ghosts, first: int, size: int, team: Workers) -> None:
         """``first`` of the rows among ``size``."""
         super().__init__(rows, ghosts)
         self._all = team.seen(team.room(size if team.leads else 0, np.uint8))
-        self._reader, self._there, self._team = rows, ghosts, team
+        self._team = team
         self._asked = ghosts.asked_for()
         if 2 * sum(end - begin for begin, end in self._asked) > rows.rows:
             self._asked = [(0, rows.rows)]
@@ -117,12 +120,12 @@ class SharedFlags(Flags):
 
     def find(self, longest: int | None) -> None:
         for begin, end in self._asked:
-            self._reader.find_dirichlet(longest, begin, end)
+            self._rows.find_dirichlet(longest, begin, end)
         self.tell()
-        if self._asked != [(0, self._reader.rows)]:
-            self._reader.find_dirichlet(longest)
+        if self._asked != [(0, self._rows.rows)]:
+            self._rows.find_dirichlet(longest)
 
     def tell(self) -> None:
         self._team.meet()
-        self._there.flags = self._all[self._there.columns]
-        self._reader.set_ghosts(self._there.columns, self._there.cells, self._there.flags)
+        self._ghosts.flags = self._all[self._ghosts.columns]
+        self._rows.set_ghosts(self._ghosts.columns, self._ghosts.cells, self._ghosts.flags)
