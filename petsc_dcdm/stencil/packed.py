@@ -56,40 +56,42 @@ class PackedStencil:
         """The same stencil with the arrays of cells brought elsewhere by `move`."""
         return PackedStencil(move(self.cells), move(self.s_index), self.c, self.s_value)
 
+    def values(self) -> list[float]:
+        """The values of s that are in use: those of the numbers from 1 on."""
+        used = np.flatnonzero(self.s_value)
+        values: list[float] = self.s_value[1 : used[-1] + 1].tolist() if used.size else []
+        return values
+
     def agreed(
         self,
         all_c: Sequence[Sequence[float]],
-        all_values: Sequence[np.ndarray],
+        all_values: Sequence[Sequence[float]],
         own: Callable[[np.ndarray], Any] = lambda whole: ...,
     ) -> PackedStencil | None:
         """With the conductances and values of s of all ranks, which must be the same on each before halos are filled.
 
-        `all_c` and `all_values` are those of every rank; None where they can not be brought together. `s_index` is
-        renumbered in place, where this rank's cells are: ``own(s_index)`` is an index of these, and perhaps of places
-        where it is 0.
+        `all_c` and `all_values`, by :meth:`values`, are those of every rank; None where they can not be brought
+        together. `s_index` is renumbered in place, where this rank's cells are: ``own(s_index)`` is an index of these,
+        and perhaps of places where it is 0.
         """
         known = [{c[axis] for c in all_c if c[axis]} for axis in range(3)]
-        most = max(all_values, key=np.count_nonzero)
-        if max(map(len, known)) <= 1 and all(((v == most) | (v == 0)).all() for v in all_values):
-            x, y, z = (max(k, default=0.0) for k in known)
-            return PackedStencil(self.cells, self.s_index, (x, y, z), most)
         # In the order of a rank that has most of them: where others have the same nothing is renumbered.
-        lists = sorted((v[v != 0].tolist() for v in all_values), key=len, reverse=True)
-        number = {value: 1 + i for i, value in enumerate(dict.fromkeys(chain(*lists)))}
-        if max(map(len, known)) > 1 or len(number) > 255:
+        common = list(dict.fromkeys(chain(*sorted(all_values, key=len, reverse=True))))
+        if max(map(len, known)) > 1 or len(common) > 255:
             return None
-        common = np.zeros(256)
-        common[1 : len(number) + 1] = list(number)
-        places, renumbered = np.flatnonzero(self.s_value), np.zeros(256, np.uint8)
-        renumbered[places] = [number[value] for value in self.s_value[places].tolist()]
-        if (renumbered[places] != places).any():
+        mine, s_value = self.values(), np.zeros(256)
+        s_value[1 : len(common) + 1] = common
+        if mine != common[: len(mine)]:
+            number = {value: 1 + i for i, value in enumerate(common)}
+            renumbered = np.zeros(256, np.uint8)
+            renumbered[1 : len(mine) + 1] = [number[value] for value in mine]
             which = own(self.s_index)
             numbers = np.ascontiguousarray(self.s_index[which])
             kernels().dcdm_renumber(address_of(numbers), numbers.size, address_of(renumbered))
             if not np.may_share_memory(numbers, self.s_index):
                 self.s_index[which] = numbers
         x, y, z = (max(k, default=0.0) for k in known)
-        return PackedStencil(self.cells, self.s_index, (x, y, z), common)
+        return PackedStencil(self.cells, self.s_index, (x, y, z), s_value)
 
     def asymmetry(self, threads: int = 1, team: Workers = ONE_RANK) -> tuple[int, Shape, bool] | None:
         """The first face that only one of its cells couples through: axis, the cell (z, y, x) below it in the box, and

@@ -279,35 +279,6 @@ def test_dirichlet_rows_that_keep_their_entries(hidden: list[int], threads: int,
     assert np.array_equal(one[3], two[3]) and np.array_equal(one[4], two[4]) and two[4][hidden].all()
 
 
-@pytest.mark.parametrize("lone", [0.0, 0.2])
-def test_parts_of_a_matrix_with_ghost_columns(lone: float) -> None:
-    """Two halves read apart say what the whole says; their checksums cancel."""
-    shape = (6, 5, 40)
-    rng = np.random.default_rng(3)
-    w, s, present, fixed = random_system(shape, rng, 0.2, lone)
-    m = assemble(w, s, present, fixed)
-    cells = np.flatnonzero(present)
-    whole = csr_rows(m.indptr, m.indices, m.data, shape, cells=cells)
-    flags = whole.find_dirichlet()
-    total = np.zeros((4, cells.size))
-    whole.extract(list(total[:3]), total[3])
-    symmetry = 0
-    half = cells.size // 2
-    for first, last in ((0, half), (half, cells.size)):
-        part = m[first:last]
-        own = cells[first:last]
-        rows = csr_rows(part.indptr, part.indices, part.data, shape, first_column=first, cells=own)
-        assert np.array_equal(rows.find_dirichlet(), flags[first:last])
-        ghosts = rows.ghost_columns()
-        outside = part.indices[(part.indices < first) | (part.indices >= last)]
-        assert np.array_equal(ghosts, np.unique(outside))
-        rows.set_ghosts(ghosts, cells[ghosts], flags[ghosts])
-        found = np.zeros((4, last - first))
-        symmetry += rows.extract(list(found[:3]), found[3]).symmetry
-        assert np.array_equal(found, total[:, first:last])
-    assert symmetry % 2**64 == 0
-
-
 def test_offsets() -> None:
     m = poisson((3, 4, 40))
     assert csr_rows(m.indptr, m.indices, m.data, (1, 1, 480)).offsets().tolist() == [1, 40, 160]

@@ -18,6 +18,9 @@ from petsc_dcdm.stencil.packed import PackedStencil
 AT_ONCE = 64
 """Values that ranks which share memory add up at once."""
 
+FEW = 5
+"""What a rank tells of its packed stencil beside the values of s."""
+
 
 def zeros_of(team: Workers, shape: tuple[int, ...], count: int, dtype: type) -> list[np.ndarray]:
     """So many arrays of this shape, of the team that reads into them, one behind the other: what they leave is one
@@ -50,18 +53,19 @@ def agree(packed: PackedStencil | None, comm: MPI.Intracomm, own: Callable[[np.n
     """
     if comm.Get_size() == 1:
         return packed
-    mine = np.zeros(4 + 256) if packed is None else np.concatenate(([1.0], packed.c, packed.s_value))
-    known, used = None, np.count_nonzero(mine[4:])
-    if (room := AT_ONCE // comm.Get_size()) > 5:  # most have few values: 1, c, the first of them, and how many they are
-        told = np.zeros((comm.Get_size(), room))
-        told[comm.Get_rank()] = *(mine[: room - 1]), used
-        told = over_all(comm, told.ravel()).reshape(told.shape)
-        if told[:, -1].max() < room - 5:
-            known = np.zeros((comm.Get_size(), mine.size))
-            known[:, : room - 1] = told[:, :-1]
-    if known is None:
+    mine = np.zeros(FEW + 255)  # 1, c, how many values of s, and these
+    if packed is not None:
+        values = packed.values()
+        mine[: FEW + len(values)] = 1.0, *packed.c, len(values), *values
+    known, room = None, AT_ONCE // comm.Get_size()
+    if room > FEW:  # most have few values
+        known = np.zeros((comm.Get_size(), room))
+        known[comm.Get_rank()] = mine[:room]
+        known = over_all(comm, known.ravel()).reshape(known.shape)
+    if known is None or known[:, FEW - 1].max() > room - FEW:
         known = np.empty((comm.Get_size(), mine.size))
         comm.Allgather(mine, known)
-    if packed is None or not known[:, 0].all():
+    rows = known.tolist()
+    if packed is None or not all(row[0] for row in rows):
         return None
-    return packed.agreed([tuple(row[1:4].tolist()) for row in known], list(known[:, 4:]), own)
+    return packed.agreed([row[1:4] for row in rows], [row[FEW : FEW + int(row[FEW - 1])] for row in rows], own)

@@ -10,7 +10,8 @@ enum { KINDS = 128, WIDEST = 7 };
 
 typedef struct {
     int64_t width; /* 0: there is none */
-    int64_t offset[WIDEST]; /* of the columns, from the row */
+    int64_t ghosts; /* entries in the columns of other ranks, which come last */
+    int64_t offset[WIDEST]; /* of the columns, from the row: so many cells */
     uint64_t bits[WIDEST];  /* of the values */
     int sides;              /* bits of those on which it is coupled */
     double w[3], small_sum; /* the latter as csr_report counts them */
@@ -31,22 +32,30 @@ static void forget_rows(seen_rows *seen) {
 /* Entries of a row that has all neighbours. Such rows mostly come in blocks. */
 INLINE int64_t full_width(const csr_matrix *m) { return m->nz > 1 ? 7 : 5; }
 
-/* What a row says, and where a kind like it is kept; -1 for rows that are not: those that couple to Dirichlet rows or
- * to rows elsewhere. */
+/* What a row says, and where a kind like it is kept; -1 for rows that are not: those that couple to Dirichlet rows, or
+ * to rows elsewhere which are in no block of their own. */
 INLINE int look_at(const csr_matrix *m, int64_t r, int wide, known_row *row) {
-    const int64_t e = get_index(m->indptr, r, wide), width = get_index(m->indptr, r + 1, wide) - e;
+    const int64_t e = get_index(m->indptr, r, wide), own = get_index(m->indptr, r + 1, wide) - e;
+    const int64_t off = m->off_indptr ? get_index(m->off_indptr, r, wide) : 0;
+    const int64_t ghosts = m->off_indptr ? get_index(m->off_indptr, r + 1, wide) - off : 0, width = own + ghosts;
     if (width < 2 || width > full_width(m)) return -1;
-    if (m->off_indptr && get_index(m->off_indptr, r + 1, wide) != get_index(m->off_indptr, r, wide)) return -1;
-    uint64_t hash = (uint64_t)width;
+    uint64_t hash = (uint64_t)(width + (ghosts << 3));
     uint8_t lone = 0;
-    for (int64_t q = 0; q < width; q++) {
+    for (int64_t q = 0; q < own; q++) {
         const int64_t local = get_index(m->indices, e + q, wide) - m->shift;
         if (local < 0 || local >= m->rows) return -1;
         lone |= m->dirichlet[local];
         row->offset[q] = local - r, row->bits[q] = bits_at(m->values, e + q);
         hash += (row->bits[q] ^ (uint64_t)row->offset[q] << 20) * (FACE + 2 * (uint64_t)q);
     }
-    row->width = width;
+    for (int64_t q = own; q < width; q++) {
+        const int64_t ghost = get_index(m->off_indices, off + q - own, wide);
+        lone |= m->ghost_dirichlet[ghost];
+        row->offset[q] = m->ghost_cell[ghost] - (m->first_cell + r);
+        row->bits[q] = bits_at(m->off_values, off + q - own);
+        hash += (row->bits[q] ^ (uint64_t)row->offset[q] << 20) * (FACE + 2 * (uint64_t)q);
+    }
+    row->width = width, row->ghosts = ghosts;
     return lone ? -1 : (int)((hash ^ hash >> 32) * FACE >> 40) % KINDS;
 }
 
@@ -73,7 +82,7 @@ static int64_t write_known(const csr_matrix *m, csr_output *out, csr_report *rep
     for (; t < n; t++) {
         const known_row *known = find_known(m, seen->kinds, r + t, i + t, inside);
         if (!known) break;
-        const int full = known->width == full_width(m);
+        const int full = known->width == full_width(m) && !known->ghosts;
         if (full && (seen->common.entry < 0 || t >= SHORTEST || (t && !before))) break;
         before = full;
         out->cells[to + t] = known->cell;
@@ -94,7 +103,7 @@ INLINE void keep_known(const csr_matrix *m, known_row *kinds, const row_place *a
     double total = 0;
     for (int64_t q = 0; q < row.width; q++) {
         const int64_t length = row.offset[q] < 0 ? -row.offset[q] : row.offset[q];
-        if (!length || m->values[get_index(m->indptr, r, (int)m->wide) + q] == 0) continue;
+        if (!length || row.bits[q] << 1 == 0) continue; /* a zero of either sign */
         int axis = 0;
         while (axis < 3 && length != at->step[axis]) axis++;
         if (axis == 3 || m->ring[axis]) return;
