@@ -171,7 +171,7 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
     block_reader *read = m->wide ? read_block_wide : nz == 1 ? read_block_2d : read_block_3d;
     common_counter *count = m->wide ? count_common_wide : nz == 1 ? count_common_2d : count_common_3d;
     common_row *const common = &seen->common;
-    known_row *const kinds = out->cells && !m->cell ? seen->kinds : NULL;
+    known_row *const kinds = out->cells ? seen->kinds : NULL;
     row_run run;
     double s[RUN];
     s_values known = {.count = 0};

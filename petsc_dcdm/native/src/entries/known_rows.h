@@ -1,5 +1,5 @@
 /* Rows beside walls, which say what few others said before them: one of each kind is kept, with what was made of it.
- * For packed stencils of rows that are the cells in order. Included by csr.c. */
+ * For packed stencils. Included by csr.c. */
 #ifndef DCDM_KNOWN_ROWS_H
 #define DCDM_KNOWN_ROWS_H
 
@@ -11,7 +11,7 @@ enum { KINDS = 128, WIDEST = 7 };
 typedef struct {
     int64_t width; /* 0: there is none */
     int64_t ghosts; /* entries in the columns of other ranks, which come last */
-    int64_t offset[WIDEST]; /* of the columns, from the row: so many cells */
+    int64_t offset[WIDEST]; /* of the columns' cells from that of the row */
     uint64_t bits[WIDEST];  /* of the values */
     int sides;              /* bits of those on which it is coupled */
     double w[3], small_sum; /* the latter as csr_report counts them */
@@ -32,6 +32,8 @@ static void forget_rows(seen_rows *seen) {
 /* Entries of a row that has all neighbours. Such rows mostly come in blocks. */
 INLINE int64_t full_width(const csr_matrix *m) { return m->nz > 1 ? 7 : 5; }
 
+INLINE int64_t cell_of(const csr_matrix *m, int64_t r) { return m->cell ? m->cell[r] : m->first_cell + r; }
+
 /* What a row says, and where a kind like it is kept; -1 for rows that are not: those that couple to Dirichlet rows, or
  * to rows elsewhere which are in no block of their own. */
 INLINE int look_at(const csr_matrix *m, int64_t r, int wide, known_row *row) {
@@ -39,19 +41,20 @@ INLINE int look_at(const csr_matrix *m, int64_t r, int wide, known_row *row) {
     const int64_t off = m->off_indptr ? get_index(m->off_indptr, r, wide) : 0;
     const int64_t ghosts = m->off_indptr ? get_index(m->off_indptr, r + 1, wide) - off : 0, width = own + ghosts;
     if (width < 2 || width > full_width(m)) return -1;
+    const int64_t cell = cell_of(m, r);
     uint64_t hash = (uint64_t)(width + (ghosts << 3));
     uint8_t lone = 0;
     for (int64_t q = 0; q < own; q++) {
         const int64_t local = get_index(m->indices, e + q, wide) - m->shift;
         if (local < 0 || local >= m->rows) return -1;
         lone |= m->dirichlet[local];
-        row->offset[q] = local - r, row->bits[q] = bits_at(m->values, e + q);
+        row->offset[q] = cell_of(m, local) - cell, row->bits[q] = bits_at(m->values, e + q);
         hash += (row->bits[q] ^ (uint64_t)row->offset[q] << 20) * (FACE + 2 * (uint64_t)q);
     }
     for (int64_t q = own; q < width; q++) {
         const int64_t ghost = get_index(m->off_indices, off + q - own, wide);
         lone |= m->ghost_dirichlet[ghost];
-        row->offset[q] = m->ghost_cell[ghost] - (m->first_cell + r);
+        row->offset[q] = m->ghost_cell[ghost] - cell;
         row->bits[q] = bits_at(m->off_values, off + q - own);
         hash += (row->bits[q] ^ (uint64_t)row->offset[q] << 20) * (FACE + 2 * (uint64_t)q);
     }
@@ -79,7 +82,7 @@ static int64_t write_known(const csr_matrix *m, csr_output *out, csr_report *rep
                            int64_t to, int64_t i, int64_t n, int inside) {
     int64_t t = 0;
     int before = 0;
-    for (; t < n; t++) {
+    for (; t < n && (!m->cell || m->cell[r + t] == m->cell[r] + t); t++) {
         const known_row *known = find_known(m, seen->kinds, r + t, i + t, inside);
         if (!known) break;
         const int full = known->width == full_width(m) && !known->ghosts;
