@@ -8,7 +8,6 @@ one rank, values move one by one. Ranks that share a box each copy their own row
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from functools import partial
 from math import prod
@@ -22,21 +21,16 @@ from petsc_dcdm.grid.faces import interior
 from petsc_dcdm.grid.layout import Plan
 from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.grid.shape import Periodic, Shape
-from petsc_dcdm.native.build import KernelsUnavailable, have_kernels, library
+from petsc_dcdm.native.build import have_kernels
 from petsc_dcdm.native.node_team import ONE_RANK, Team, Workers
 from petsc_dcdm.stencil.discovery import Grid
+from petsc_dcdm.stencil.entries.runs import SHORT, breaks_of, copy_rows, copy_runs, joined, lines_of_cells
 
 TAG = 6
 """Of the messages here; those of halos are lower."""
 
-PIECE = 1 << 14
-"""Values that are copied at once."""
-
 SAMPLE = 1 << 14
 """Cells for each box of which one is looked at where boxes are to have as many rows as each other."""
-
-SHORT = 3
-"""Mean length of runs up to which one rank moves values one by one."""
 
 
 class RowMap:
@@ -67,7 +61,16 @@ class RowMap:
             assert grid.box is not None
             self._lines, self._own = _in_whole(grid.box, grid.shape)
             return
-        breaks = None if grid.cells is None or grid.box is not None else _breaks(grid.cells)
+        found = None
+        if comm.Get_size() in (1, team.ranks) and grid.box is None and grid.cells is not None:
+            found = lines_of_cells(grid.cells, grid.shape[2])
+        if over_all(comm, found is not None, op=MPI.LAND):  # all rows are in the leader's box, which is the grid
+            assert found is not None
+            self._lines, self._own = found
+            in_order = alone and grid.rows == prod(self.shape)
+            self._in_place = in_order and bool((self._lines[:, 0] == self._lines[:, 1]).all())
+            return
+        breaks = None if grid.cells is None or grid.box is not None else breaks_of(grid.cells)
         if comm.Get_size() == 1 and breaks is not None and SHORT * (1 + breaks.size) > grid.rows and have_kernels():
             self._places = grid.cells
             return
@@ -80,7 +83,7 @@ class RowMap:
         self._in_place = bool(everywhere[1])
         if not self._in_place:
             self._lines = np.stack([row[here], place[here], length[here]], axis=1)
-            self._own = _joined(self._lines)
+            self._own = joined(self._lines)
         if everywhere[0]:
             return
         away = np.flatnonzero(~here)
@@ -188,21 +191,6 @@ class RowMap:
         self._team.meet()
 
 
-def _joined(runs: np.ndarray) -> np.ndarray:
-    """Runs (from, to, n), those that go on where the one before ends as one, but in pieces for threads to share."""
-    if not runs.size:
-        return runs
-    piece = (np.cumsum(runs[:, 2]) - runs[:, 2]) // PIECE
-    goes_on = (runs[1:, :2] == runs[:-1, :2] + runs[:-1, 2:]).all(axis=1) & (piece[1:] == piece[:-1])
-    first = np.flatnonzero(np.concatenate(([True], ~goes_on)))
-    return np.column_stack([runs[first, :2], np.add.reduceat(runs[:, 2], first)])
-
-
-def _breaks(cells: np.ndarray) -> np.ndarray:
-    """The rows whose cells do not follow those of the rows before them, but for the first row."""
-    return 1 + np.flatnonzero(cells[1:] - cells[:-1] != 1)
-
-
 _partition = functools.lru_cache(partition)
 """The same for the same arguments: a system often is on the grid of the one before."""
 
@@ -235,46 +223,6 @@ def _some_cells(grid: Grid, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     cell = grid.first + row if grid.cells is None else grid.cells[row]
     _, ny, nx = grid.shape
     return cell // (ny * nx), cell // nx % ny, cell % nx
-
-
-def copy_rows(places: np.ndarray, source: np.ndarray, target: np.ndarray, threads: int = 1, back: bool = False) -> None:
-    """``target[places] = source``, or with ``back`` ``target = source[places]``; places int64, arrays of one dtype.
-    Raises KernelsUnavailable.
-    """
-    if source.dtype != target.dtype or not (source.flags.c_contiguous and target.flags.c_contiguous):
-        raise ValueError(f"expected contiguous arrays of one type; got {source.dtype} and {target.dtype}")
-    library().dcdm_copy_rows(
-        ctypes.c_int64(places.size),
-        *(ctypes.c_void_p(a.ctypes.data) for a in (places, source, target)),
-        ctypes.c_int64(source.itemsize),
-        int(back),
-        threads,
-    )
-
-
-def copy_runs(runs: np.ndarray, source: np.ndarray, target: np.ndarray, threads: int = 1, back: bool = False) -> None:
-    """``target[to : to + n] = source[from : from + n]`` for all runs (from, to, n), int64 [runs, 3]; one dtype. With
-    ``back`` runs are (to, from, n). In numpy where there is no compiler.
-    """
-    if source.dtype != target.dtype or not (source.flags.c_contiguous and target.flags.c_contiguous):
-        raise ValueError(f"expected contiguous arrays of one type; got {source.dtype} and {target.dtype}")
-    if not runs.size:
-        return
-    runs = np.ascontiguousarray(runs, np.int64)
-    try:
-        c = library()
-    except KernelsUnavailable:
-        within = np.arange(int(runs[:, 2].sum())) - np.repeat(np.cumsum(runs[:, 2]) - runs[:, 2], runs[:, 2])
-        source_at, target_at = (np.repeat(runs[:, int(side)], runs[:, 2]) + within for side in (back, not back))
-        target[target_at] = source[source_at]
-        return
-    c.dcdm_copy_runs(
-        ctypes.c_int64(runs.shape[0]),
-        *(ctypes.c_void_p(a.ctypes.data) for a in (runs, source, target)),
-        ctypes.c_int64(source.itemsize),
-        int(back),
-        threads,
-    )
 
 
 class _Messages:
@@ -310,7 +258,7 @@ def _lines_of(box: tuple[Shape, Shape], shape: Shape) -> tuple[np.ndarray, np.nd
 def _in_whole(box: tuple[Shape, Shape], shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     """Runs of rows that are a box of the grid to one that is all of it, by lines and joined; not to be written to."""
     lines = np.stack(_lines_of(box, shape), axis=1)
-    return lines, _joined(lines)
+    return lines, joined(lines)
 
 
 def _runs(grid: Grid, boxes: BoxPartition, breaks: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

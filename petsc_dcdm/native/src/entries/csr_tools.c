@@ -141,6 +141,27 @@ int64_t dcdm_csr_outside(const csr_matrix *m, int64_t *columns, int64_t capacity
     return count;
 }
 
+/* The runs (row, cell, length) that rows are on grid lines of nx cells, to `lines`; to `joined` the same, those that go
+ * on from line to line as one, but only with lines that begin in the same `piece` rows. Returns how many lines there
+ * are, and how many are left in `joins`; -1 where there are more than `capacity`. */
+int64_t dcdm_lines_of_cells(int64_t rows, const int64_t *cell, int64_t nx, int64_t piece, int64_t capacity,
+                            int64_t (*lines)[3], int64_t (*joined)[3], int64_t *joins) {
+    int64_t count = 0, last = -1, before = 0;
+    for (int64_t r = 0, next; r < rows; r = next) {
+        const int64_t end = nx - cell[r] % nx < rows - r ? r + nx - cell[r] % nx : rows;
+        for (next = r + 1; next < end && cell[next] == cell[next - 1] + 1;) next++;
+        if (count == capacity) return -1;
+        const int64_t line[3] = {r, cell[r], next - r};
+        memcpy(lines[count++], line, sizeof line);
+        if (last >= 0 && joined[last][1] + joined[last][2] == cell[r] && r / piece == before / piece)
+            joined[last][2] += next - r;
+        else memcpy(joined[++last], line, sizeof line);
+        before = r;
+    }
+    *joins = last + 1;
+    return count;
+}
+
 /* Runs (from, to, length) of elements of `item` bytes; (to, from, length) if `back`. */
 void dcdm_copy_runs(int64_t count, const int64_t (*run)[3], const char *from, char *to, int64_t item, int back,
                     int threads) {
