@@ -199,7 +199,7 @@ class GridSteps:
         """``grid`` and ``loop`` are the preconditioner's, of ``A``; ``r`` is to hold the residual."""
         self._A, self._grid, self._loop, self._system, self._r = A, grid, loop, system, r
         self._rows = grid.rows
-        self.far = loop.on_device or grid.shares
+        self.far = loop.on_device or grid.rows.copies
         self._x = system.x
         self._norm = self._scaled_norm = 0.0
 
