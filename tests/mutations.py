@@ -243,6 +243,20 @@ FAULTS = (
         "reach = self._steps - 1\n",
         "backends/test_cpu_hierarchy.py",
     ),
+    Fault(
+        "a row is known again beside another rank's Dirichlet row",
+        "native/src/entries/known_rows.h",
+        "lone |= m->ghost_dirichlet[ghost];",
+        "lone |= 0 * m->ghost_dirichlet[ghost];",
+        "stencil/test_parts_of_rows.py",
+    ),
+    Fault(
+        "rows that are known again go on where the cells do not",
+        "native/src/entries/known_rows.h",
+        "t < n && (!m->cell || m->cell[r + t] == m->cell[r] + t)",
+        "t < n",
+        "stencil/test_parts_of_rows.py",
+    ),
 )
 
 
