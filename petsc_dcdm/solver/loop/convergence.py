@@ -94,24 +94,25 @@ class Convergence:
         """What tolerances are relative to."""
 
     @contextmanager
-    def tolerances(self, first: float, left: float | None, given: float | None) -> Iterator[None]:
+    def tolerances(self, first: float, whole: float, left: float | None, given: float | None) -> Iterator[None]:
         """For the length of the solve: tolerances that PETSc's test measures with as this class does. With a guess:
 
         Parameters
         ----------
         first
             norm of the first residual
+        whole
+            that of b, which counts where there are fixed rows
         left
             that of the right-hand side once the fixed rows are solved; ``first`` without a guess (None)
         given
             that of all of it, which PETSc's test takes tolerances relative to; ``first`` without a guess (None)
         """
-        whole = float(self._system.b.norm())
         left, given, guessed = (first, first, False) if left is None or given is None else (left, given, True)
         self.reference = left
         if guessed and _counts_from_first(self._ksp):
             self.reference = given = first
-        elif self._system.fixed.anywhere and self._ksp.getNormType() != PETSc.KSP.NormType.NATURAL:
+        elif self._system.fixed.anywhere:
             self.reference = min(left, whole) if left else whole
         self.reference = self.reference or first
         self._measure_with(left)

@@ -67,9 +67,10 @@ class OneSolve:
         ended = Convergence(ksp, steps, system, not self._has_entries, self._closed_regions)
         left = self._left() if guessed else None
         given = self._norm(ksp.getRhs()) if guessed else None
+        whole = self._norm(system.b) if system.fixed.anywhere else 0.0
         steps.start(guessed or some_fixed or closed is Closed.NEARLY)
         try:
-            with ended.tolerances(steps.norm(), left, given):
+            with ended.tolerances(steps.norm(), whole, left, given):
                 if system.fixed.anywhere:
                     self.measured = (
                         "    rows that their own diagonals decide were solved before the loop: norms are of the "
