@@ -182,7 +182,7 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
             r += single;
             continue;
         }
-        const int64_t cell = m->cell ? m->cell[r] : m->first_cell + r;
+        const int64_t cell = cell_of(m, r);
         if (cell < 0 || cell >= cells) {
             report_error(report, CSR_OUTSIDE, r, cell, 0);
             return;

@@ -96,6 +96,9 @@ INLINE int64_t output_at(const csr_output *out, int64_t r, int64_t i, int64_t j,
     return out->origin + z * out->pitch_z + y * out->pitch_y + x;
 }
 
+/* Global cell number of a local row. */
+static inline int64_t cell_of(const csr_matrix *m, int64_t r) { return m->cell ? m->cell[r] : m->first_cell + r; }
+
 static inline int64_t find_ghost(const csr_matrix *m, int64_t column) {
     int64_t low = 0, high = m->ghosts;
     while (low < high) {

@@ -48,7 +48,7 @@ INLINE void read_coupling(const csr_matrix *m, int64_t r, const row_place *at, r
         report_error(report, CSR_OUTSIDE, r, column, v);
         return;
     }
-    const int64_t there = local < 0 ? m->ghost_cell[ghost] : m->cell ? m->cell[local] : m->first_cell + local;
+    const int64_t there = local < 0 ? m->ghost_cell[ghost] : cell_of(m, local);
     const int lone = local < 0 ? m->ghost_dirichlet[ghost] : m->dirichlet[local];
     const int64_t distance = there - at->cell;
     const int high = distance > 0;

@@ -32,8 +32,6 @@ static void forget_rows(seen_rows *seen) {
 /* Entries of a row that has all neighbours. Such rows mostly come in blocks. */
 INLINE int64_t full_width(const csr_matrix *m) { return m->nz > 1 ? 7 : 5; }
 
-INLINE int64_t cell_of(const csr_matrix *m, int64_t r) { return m->cell ? m->cell[r] : m->first_cell + r; }
-
 /* What a row says, and where a kind like it is kept; -1 for rows that are not: those that couple to Dirichlet rows, or
  * to rows elsewhere which are in no block of their own. */
 INLINE int look_at(const csr_matrix *m, int64_t r, int wide, known_row *row) {

@@ -61,7 +61,7 @@ INLINE void add_entry(const csr_matrix *m, int64_t r, int64_t cell, neighbourhoo
         report_error(report, CSR_OUTSIDE, r, column, value);
         return;
     }
-    const int64_t there = local < 0 ? m->ghost_cell[ghost] : m->cell ? m->cell[local] : m->first_cell + local;
+    const int64_t there = local < 0 ? m->ghost_cell[ghost] : cell_of(m, local);
     const int place = find_place(around, there - cell);
     if (place < 0) {
         report_error(report, CSR_NOT_NEIGHBOUR, r, column, value);
@@ -146,7 +146,7 @@ static int64_t list_places(const csr_matrix *m, int64_t r, int64_t cell, neighbo
     for (int64_t q = 0; q < width; q++) {
         const int64_t local = get_index(m->indices, e + q, wide) - m->shift;
         if (local < 0 || local >= m->rows) return 0;
-        const int place = find_place(around, (m->cell ? m->cell[local] : m->first_cell + local) - cell);
+        const int place = find_place(around, cell_of(m, local) - cell);
         if (place < 0) return 0;
         places[q] = (int8_t)place;
     }
@@ -245,7 +245,7 @@ static void sum_rows(const csr_matrix *m, target *into, csr_report *report, int6
     alike_reader *read = m->wide ? read_alike_wide : read_alike_narrow;
     int8_t places[PLACES];
     for (int64_t r = begin_row; r < end_row && report->code == CSR_OK;) {
-        const int64_t cell = m->cell ? m->cell[r] : m->first_cell + r;
+        const int64_t cell = cell_of(m, r);
         if (cell < 0 || cell >= cells) {
             report_error(report, CSR_OUTSIDE, r, cell, 0);
             return;
