@@ -170,7 +170,7 @@ def judge(which: str, solver: Solver, A: PETSc.Mat, system: System, b: np.ndarra
     if once and case.norm == "preconditioned" and "precondition" not in said:
         broken.append("b: the preconditioned norm is not taken, and nothing is said")
     limit = case.norm == "none" and reason == PETSc.KSP.ConvergedReason.CONVERGED_ITS
-    if reason > 0 and not limit:
+    if reason > 0 and not limit and T.null_space is not None:
         _judge_claim(verdict, solver, A, system, T, start, x)
     clearly = T.inconsistent > 1e-9 and T.inconsistent > 10 * case.rtol and case.norm == "" and case.atol == 1e-50
     if clearly and T.null_space is not None and (reason > 0 or "no solution" not in said):

@@ -31,10 +31,12 @@ def free_of(vectors: list[np.ndarray], b: np.ndarray) -> np.ndarray:
 
 
 def is_null_space(A: sp.csr_matrix, vectors: list[np.ndarray]) -> bool | None:
-    """|A n| <= 1e-8 |D| max |n| in every row, however small its diagonal; None where it is too close to call."""
+    """|A n| <= 1e-8 |D| max |n| in every row, however small its diagonal; None where it is too close to call: a claim
+    then has no one right-hand side to be judged by.
+    """
     D = np.maximum(abs(A.diagonal()), 1e-300)
     ratio = max(float((abs(A @ v) / D).max() / max(abs(v).max(), 1e-300)) for v in vectors)
-    return None if 1e-9 < ratio < 1e-7 else ratio <= 1e-8
+    return None if 5e-9 < ratio < 2e-8 else ratio <= 1e-8
 
 
 @dataclass
