@@ -34,11 +34,11 @@ from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows, read, row_reader
 from petsc_dcdm.stencil.entries.report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
 from petsc_dcdm.stencil.entries.rows import CsrRows
-from petsc_dcdm.stencil.entries.shared import agree, own_places, zeros_of
+from petsc_dcdm.stencil.entries.shared import agree, renumber_own, zeros_of
 from petsc_dcdm.stencil.forms.row_scaling import RowFactors
 from petsc_dcdm.stencil.ghosts import Flags, Ghosts, SharedFlags
 from petsc_dcdm.stencil.local_csr import local_csr
-from petsc_dcdm.stencil.packed import PackedStencil
+from petsc_dcdm.stencil.packed import PackedStencil, Renumber, renumber_all
 
 ROUNDING = 1e-9
 """Relative to the diagonal: entries and row sums of the wrong sign that are smaller are taken for rounding of the
@@ -190,12 +190,12 @@ def extract(
         flags = Flags(rows, ghosts)
         if shared and ghosts is not None and isinstance(rows, CsrRows):
             flags = SharedFlags(rows, ghosts, first, A.getSize()[0], team)
-        make, own = partial(zeros_of, team, shape), partial(own_places, grid) if shared else lambda whole: ...
+        make, renumber = partial(zeros_of, team, shape), partial(renumber_own, grid) if shared else renumber_all
 
         def couplings(places: list[np.ndarray] | None = None, **more: Any) -> Found:
             try:
                 places, explain = places or make(2, np.uint8), partial(explain_row, grid=grid, first=first)
-                return _couplings(rows, comm, places, make, own, {**options, **more}, explain, factors is not None)
+                return _couplings(rows, comm, places, make, renumber, {**options, **more}, explain, factors is not None)
             except MatrixError:
                 if ghosts is not None and ghosts is not known:
                     ghosts.destroy()  # the traceback may live longer than MPI
@@ -311,13 +311,13 @@ def _couplings(
     comm: MPI.Intracomm,
     places: list[np.ndarray],
     make: Callable[[int, type], list[np.ndarray]],
-    own: Callable[[np.ndarray], Any],
+    renumber: Renumber,
     options: dict[str, Any],
     explain: Callable[[StencilError], MatrixError],
     both: bool,
 ) -> Found:
     """The stencil packed if all ranks can, else w_low, w_high if it matters or ``both`` are wanted, and s, in so many
-    arrays of zeros that ``make`` makes; ``own`` is where this rank's cells are in them. ``places``: two of bytes.
+    arrays of zeros that ``make`` makes; ``renumber`` those of this rank's cells. ``places``: two of bytes.
     Collective; raises MatrixError on all ranks alike, and MoreDirichlet.
     """
 
@@ -338,7 +338,7 @@ def _couplings(
 
     compiled = rows if isinstance(rows, CsrRows) else None
     found = together(lambda: compiled.extract_packed(**options, into=places) if compiled else None)
-    packed = agree(found and found[0], comm, own)
+    packed = agree(found and found[0], comm, renumber)
     if packed is not None and found is not None:
         return packed, [], None, np.zeros(0), found[1]
     *w_low, s = make(4, np.float64)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,14 @@ from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 
 HAS_S = 64
+
+Renumber = Callable[[np.ndarray, np.ndarray], None]
+"""``renumber(s_index, table)``: what the table, uint8 [256], has for them in the place of the numbers; 0 for 0."""
+
+
+def renumber_all(s_index: np.ndarray, table: np.ndarray) -> None:
+    """Of a contiguous array, in place."""
+    kernels().dcdm_renumber(address_of(s_index), s_index.size, address_of(table))
 
 
 @dataclass
@@ -66,13 +73,12 @@ class PackedStencil:
         self,
         all_c: Sequence[Sequence[float]],
         all_values: Sequence[Sequence[float]],
-        own: Callable[[np.ndarray], Any] = lambda whole: ...,
+        renumber: Renumber = renumber_all,
     ) -> PackedStencil | None:
         """With the conductances and values of s of all ranks, which must be the same on each before halos are filled.
 
         `all_c` and `all_values`, by :meth:`values`, are those of every rank; None where they can not be brought
-        together. `s_index` is renumbered in place, where this rank's cells are: ``own(s_index)`` is an index of these,
-        and perhaps of places where it is 0.
+        together. `s_index` is renumbered in place, by a `renumber` that does so where this rank's cells are.
         """
         known = [{c[axis] for c in all_c if c[axis]} for axis in range(3)]
         # In the order of a rank that has most of them: where others have the same nothing is renumbered.
@@ -83,13 +89,9 @@ class PackedStencil:
         s_value[1 : len(common) + 1] = common
         if mine != common[: len(mine)]:
             number = {value: 1 + i for i, value in enumerate(common)}
-            renumbered = np.zeros(256, np.uint8)
-            renumbered[1 : len(mine) + 1] = [number[value] for value in mine]
-            which = own(self.s_index)
-            numbers = np.ascontiguousarray(self.s_index[which])
-            kernels().dcdm_renumber(address_of(numbers), numbers.size, address_of(renumbered))
-            if not np.may_share_memory(numbers, self.s_index):
-                self.s_index[which] = numbers
+            table = np.zeros(256, np.uint8)
+            table[1 : len(mine) + 1] = [number[value] for value in mine]
+            renumber(self.s_index, table)
         x, y, z = (max(k, default=0.0) for k in known)
         return PackedStencil(self.cells, self.s_index, (x, y, z), s_value)
 

@@ -1,4 +1,4 @@
-/* Both sides of the faces of a packed stencil, compared, and its numbers of values; see packed.h. */
+/* Both sides of the faces of a packed stencil, compared, and its numbers of values, changed; see packed.h. */
 #include <string.h>
 
 #include "packed.h"
@@ -47,5 +47,16 @@ void dcdm_renumber(uint8_t *at, int64_t n, const uint8_t *table) {
         uint64_t eight = 0;
         memcpy(&eight, at + i, (size_t)count);
         for (int64_t q = i; eight && q < i + count; q++) at[q] = table[at[q]];
+    }
+}
+
+/* The same at the cells of rows only, in a padded array of n_x n_y ... cells: those of `cell`, or all from `first` on. */
+void dcdm_renumber_rows(uint8_t *padded, int64_t n_x, int64_t n_y, int64_t rows, const int64_t *cell, int64_t first,
+                        const uint8_t *table) {
+    for (int64_t r = 0, count; r < rows; r += count) {
+        const int64_t c = cell ? cell[r] : first + r, line = c / n_x, x = c % n_x;
+        const int64_t most = rows - r < n_x - x ? rows - r : n_x - x;
+        for (count = 1; count < most && (!cell || cell[r + count] == c + count); count++) {}
+        dcdm_renumber(padded + ((line / n_y + 1) * (n_y + 2) + line % n_y + 1) * (n_x + 2) + x + 1, count, table);
     }
 }

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
-from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
 from petsc_dcdm.grid.reductions import over_all
-from petsc_dcdm.native.memory import CACHE_LINE
+from petsc_dcdm.native.binding import kernels
+from petsc_dcdm.native.memory import CACHE_LINE, address_of
 from petsc_dcdm.native.node_team import Workers
 from petsc_dcdm.stencil.discovery import Grid
-from petsc_dcdm.stencil.packed import PackedStencil
+from petsc_dcdm.stencil.packed import PackedStencil, Renumber, renumber_all
 
 AT_ONCE = 64
 """Values that ranks which share memory add up at once."""
@@ -33,23 +32,31 @@ def zeros_of(team: Workers, shape: tuple[int, ...], count: int, dtype: type) -> 
     return [whole[i * pitch :][:size].reshape(shape) for i in range(count)]
 
 
-def own_places(grid: Grid, whole: np.ndarray) -> Any:
-    """An index of the cells of this rank's rows in a padded array of the grid; with the halo of axes it has all of, so
-    that what planes have lies together.
-    """
-    if grid.box is not None:
-        begin, size = grid.box
-        return tuple(
+def renumber_own(grid: Grid, s_index: np.ndarray, table: np.ndarray) -> None:
+    """A `Renumber` of the cells of this rank's rows in a padded array of the grid."""
+    if grid.box is None:
+        cells = None if grid.cells is None else np.ascontiguousarray(grid.cells, np.int64)
+        _, ny, nx = grid.shape
+        where = nx, ny, grid.rows, 0 if cells is None else address_of(cells), grid.first
+        kernels().dcdm_renumber_rows(address_of(s_index), *where, address_of(table))
+        return
+    begin, size = grid.box
+    # With the halo, where it is 0, of axes that the box has all of: what planes have lies together.
+    own = s_index[
+        tuple(
             slice(1 + begin[axis], 1 + begin[axis] + size[axis]) if size[axis:] != grid.shape[axis:] else slice(None)
             for axis in range(3)
         )
-    cells = grid.first + np.arange(grid.rows) if grid.cells is None else grid.cells
-    return tuple(1 + i for i in np.unravel_index(cells, grid.shape))
+    ]
+    numbers = np.ascontiguousarray(own)
+    renumber_all(numbers, table)
+    if numbers is not own:
+        own[...] = numbers
 
 
-def agree(packed: PackedStencil | None, comm: MPI.Intracomm, own: Callable[[np.ndarray], Any]) -> PackedStencil | None:
-    """The packed stencil in terms that all ranks share, None if one has none; ``own`` as in `PackedStencil.agreed`.
-    Collective.
+def agree(packed: PackedStencil | None, comm: MPI.Intracomm, renumber: Renumber) -> PackedStencil | None:
+    """The packed stencil in terms that all ranks share, None if one has none; ``renumber`` as in
+    `PackedStencil.agreed`. Collective.
     """
     if comm.Get_size() == 1:
         return packed
@@ -68,4 +75,4 @@ def agree(packed: PackedStencil | None, comm: MPI.Intracomm, own: Callable[[np.n
     rows = known.tolist()
     if packed is None or not all(row[0] for row in rows):
         return None
-    return packed.agreed([row[1:4] for row in rows], [row[FEW : FEW + int(row[FEW - 1])] for row in rows], own)
+    return packed.agreed([row[1:4] for row in rows], [row[FEW : FEW + int(row[FEW - 1])] for row in rows], renumber)
