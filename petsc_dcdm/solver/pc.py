@@ -19,7 +19,7 @@ from petsc_dcdm.backends.choice import kernels_serve, load_weights, make_backend
 from petsc_dcdm.backends.devices import choose_device, mpi_reads_gpus
 from petsc_dcdm.backends.node import NodeBoxes
 from petsc_dcdm.grid.errors import UnsupportedSystem
-from petsc_dcdm.grid.reductions import over_all
+from petsc_dcdm.grid.reductions import duplicates, over_all
 from petsc_dcdm.grid.spans import record_with, span
 from petsc_dcdm.native.build import take_notice
 from petsc_dcdm.native.identity import identity, object_at, pattern_identity
@@ -131,9 +131,6 @@ class PC(Answers):
             return
         forget(pc)
         self.reset(pc)
-        for comm in (self._comm, self._alarm):
-            if self._alarm is not None and comm is not None and not MPI.Is_finalized():
-                comm.Free()
         self._comm = self._alarm = None
         self._boxes.forget()
 
@@ -162,7 +159,7 @@ class PC(Answers):
         if self._comm is None:
             comm = pc.getComm().tompi4py()
             # One rank sends nothing, and has nobody to tell.
-            self._comm, self._alarm = (comm.Dup(), comm.Dup()) if comm.Get_size() > 1 else (comm, None)
+            self._comm, self._alarm = duplicates(comm) if comm.Get_size() > 1 else (comm, None)
         try:
             with self.together():
                 matrix = as_aij(P)

@@ -59,14 +59,18 @@ class Ghosts:
         Each rank tells where its columns before and after its own rows begin and end.
         """
         comm, columns = self._comm.tompi4py(), self.columns
-        first, last = (int(end) for end in self._ranges[comm.Get_rank() :][:2])
-        before = int(np.searchsorted(columns, first))
-        told = np.zeros((comm.Get_size(), 2, 2))
-        for side, part in zip(told[comm.Get_rank()], (columns[:before], columns[before:]), strict=True):
-            side[:] = (part[0], part[-1] + 1) if part.size else 0
-        ends = over_all(comm, told.ravel()).reshape(-1, 2).clip(first, last).astype(int) - first
+        rank, size = comm.Get_rank(), comm.Get_size()
+        first, last = (int(end) for end in self._ranges[rank : rank + 2])
+        before = int(columns.searchsorted(first))
+        told = np.zeros((size, 4))
+        if before:
+            told[rank, :2] = columns[0], columns[before - 1] + 1
+        if before < columns.size:
+            told[rank, 2:] = columns[before], columns[-1] + 1
+        ends = over_all(comm, told.ravel()).reshape(-1, 2).tolist()
+        asked = [(max(int(begin), first) - first, min(int(end), last) - first) for begin, end in ends]
         found: list[tuple[int, int]] = []
-        for begin, end in sorted(ends[ends[:, 0] < ends[:, 1]].tolist()):
+        for begin, end in sorted((begin, end) for begin, end in asked if begin < end):
             if found and begin <= found[-1][1]:
                 found[-1] = found[-1][0], max(found[-1][1], end)
             else:

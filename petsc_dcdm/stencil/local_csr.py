@@ -122,13 +122,16 @@ def local_csr(A: PETSc.Mat, blocks: bool = True) -> AbstractContextManager[Local
 def all_zero(A: PETSc.Mat) -> bool:
     """Whether a matrix has no entry but zeros on any rank; False for kinds whose entries are not read. Collective.
 
-    The first entry that is not zero ends the search.
+    The first entry that is not zero ends the search, as a rule in the first row.
     """
     if "aij" not in A.getType() or "baij" in A.getType():
         return False
-    with local_csr(A) as local:
-        blocks = local.values, *(local.other[2:3] if local.other else ())
-        found = any(map(_some, blocks))
+    first, end = A.getOwnershipRange()
+    found = first < end and any(A.getRow(first)[1].tolist())
+    if not found:
+        with local_csr(A) as local:
+            blocks = local.values, *(local.other[2:3] if local.other else ())
+            found = any(map(_some, blocks))
     return not over_all(A.getComm().tompi4py(), found, op=MPI.LOR)
 
 

@@ -65,8 +65,9 @@ class PackedStencil:
 
     def values(self) -> list[float]:
         """The values of s that are in use: those of the numbers from 1 on."""
-        used = np.flatnonzero(self.s_value)
-        values: list[float] = self.s_value[1 : used[-1] + 1].tolist() if used.size else []
+        values: list[float] = self.s_value[1:].tolist()
+        while values and not values[-1]:
+            values.pop()
         return values
 
     def agreed(

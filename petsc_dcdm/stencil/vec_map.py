@@ -55,7 +55,7 @@ class RowMap:
         if self._in_place:
             return
         self._own = self._lines = np.zeros((0, 3), np.int64)
-        self._sends, self._receives = (_Messages(np.zeros((0, 3), np.int64), np.zeros(comm.Get_size(), int)),) * 2
+        self._sends, self._receives = (_no_messages(comm.Get_size()),) * 2
         boxed = team.ranks == comm.Get_size() > 1 and grid.box is not None
         if over_all(comm, boxed, op=MPI.LAND):  # every line of the rows is one of the leader's box
             assert grid.box is not None
@@ -244,6 +244,11 @@ class _Messages:
 
     def copy(self) -> _Messages:
         return _Messages(self.runs.copy(), self._counts)
+
+
+@functools.lru_cache(1)
+def _no_messages(ranks: int) -> _Messages:
+    return _Messages(np.zeros((0, 2), np.int64), np.zeros(ranks, int))
 
 
 def _lines_of(box: tuple[Shape, Shape], shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

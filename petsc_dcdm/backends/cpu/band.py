@@ -10,7 +10,8 @@ import numpy as np
 from petsc_dcdm.grid.layout import CoarseOperator
 from petsc_dcdm.native.binding import declared
 from petsc_dcdm.native.build import library
-from petsc_dcdm.native.memory import address_of, aligned_empty
+from petsc_dcdm.native.memory import address_of
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.native.structures import mirrors
 
 MOST_WORK = 3e7
@@ -55,15 +56,15 @@ def _kernels() -> ctypes.CDLL:
 
 class BandFactors:
     """L L' of an operator of which this rank has all, diagonals raised by the part ``shift`` of them. Two ``threads``
-    work from either end, and give the same numbers as one.
+    work from either end, and give the same numbers as one; of a ``team`` that this rank leads, while it does.
 
     `unknowns` are its active cells, `width` is how far the numbers of neighbours lie apart. Not collective. Raises
     KernelsUnavailable.
     """
 
-    def __init__(self, operator: CoarseOperator, shift: float, threads: int = 1) -> None:
-        self._c = _kernels()
-        self.shape, self._shift, self._threads = operator.shape, shift, threads
+    def __init__(self, operator: CoarseOperator, shift: float, threads: int = 1, team: Workers = ONE_RANK) -> None:
+        self._c, self._team = _kernels(), team
+        self.shape, self._shift, self._threads = operator.shape, shift, team.threads or threads
         self._set(operator)
 
     def _set(self, operator: CoarseOperator) -> None:
@@ -91,10 +92,9 @@ class BandFactors:
         """Make the factors. False where a pivot is not positive: the operator is not positive definite."""
         self._back = self._c.dcdm_band_back(self.unknowns, self.width)
         rows = self.unknowns + (self.width if self._back else 0)  # those of the middle come from both ends
-        self._lower = aligned_empty(rows * (self.width + 1), np.float64)
-        self._inverse, self._vector = np.empty(rows), np.empty(rows + 2 * self.width)
-        self.band = self.banded(self.cells)
-        column, number = np.empty(max(4 * self.width, 1)), self._number_at
+        sizes = rows * (self.width + 1), rows, rows + 2 * self.width, max(4 * self.width, 1)
+        self._lower, self._inverse, self._vector, column = (self._team.room(size, np.float64) for size in sizes)
+        self.band, number = self.banded(self.cells), self._number_at
         return not self._c.dcdm_band_factor(self._grid, number, self.band, self._shift, address_of(column))
 
     def update(self, operator: CoarseOperator) -> bool:
@@ -105,7 +105,7 @@ class BandFactors:
     def places(self, origin: int, pitch_y: int, pitch_z: int) -> np.ndarray:
         """int32: where the unknowns are in arrays of these pitches whose element ``origin`` is the first cell."""
         _, ny, nx = self.shape
-        place = np.empty(self.unknowns, np.int32)
+        place = self._team.room(self.unknowns, np.int32)
         numbers = self.unknowns, nx, ny, origin, pitch_y, pitch_z
         self._c.dcdm_band_places(address_of(self.cells), *numbers, address_of(place))
         return place

@@ -14,6 +14,7 @@ from petsc_dcdm.backends.cpu.band import BandFactors
 from petsc_dcdm.grid.layout import CoarseOperator, Layout
 from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.native.build import KernelsUnavailable
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.solver.coarse.shift import shift_of
 
 
@@ -36,8 +37,9 @@ class BandCoarseSolver:
         limit: int = sys.maxsize,
         prefix: str = "",
         comm: MPI.Intracomm = MPI.COMM_SELF,
+        team: Workers = ONE_RANK,
     ) -> None:
-        self.factors, self._limit, self._prefix, self._comm = factors, limit, prefix, comm
+        self.factors, self._limit, self._prefix, self._comm, self._team = factors, limit, prefix, comm, team
         self._out = np.zeros(() if factors is None else factors.shape, np.float32)
 
     @property
@@ -49,11 +51,12 @@ class BandCoarseSolver:
         """Factor other values on a grid of the same shape; False where it is another, or this does not serve it.
         Collective.
         """
-        return bool(over_all(self._comm, self._update(operator, layout), op=MPI.LAND))
+        served = self._team.do(self._update, operator, layout)
+        return bool(over_all(self._comm, served is None or served, op=MPI.LAND))
 
     def _update(self, operator: CoarseOperator, layout: Layout) -> bool:
         if self.factors is None:
-            return 0 in operator.shape
+            return False
         if operator.shape != self.factors.shape or any(layout.periodic):
             return False
         self._out[...] = 0.0
@@ -81,18 +84,20 @@ class BandCoarseSolver:
 
 
 def band_coarse_solver(
-    operator: CoarseOperator, limit: int, prefix: str, comm: MPI.Intracomm, threads: int
+    operator: CoarseOperator, limit: int, prefix: str, comm: MPI.Intracomm, threads: int, team: Workers
 ) -> BandCoarseSolver | None:
-    """The solver for an operator that is no ring and that one rank of ``comm`` has all of, where others have nothing;
-    None where it does not serve, nor of more than ``limit`` unknowns. ``prefix`` of options that put another in its
-    place; ``threads`` of this rank, which count where it is the only one. Collective.
+    """The solver for an operator that is no ring and that one rank of ``comm`` has all of, the one that leads the
+    ``team`` of all; None where it does not serve, nor of more than ``limit`` unknowns. ``prefix`` of options that put
+    another in its place; ``threads`` of this rank, which count where it is the only one. Collective.
     """
-    factors, serves = None, True
-    if operator.shape == operator.global_shape:
+
+    def make() -> BandFactors | None:
         try:
-            factors = BandFactors(operator, shift_of(operator), threads if comm.Get_size() == 1 else 1)
-            serves = factors.unknowns <= limit and factors.cheap and factors.factor()
+            factors = BandFactors(operator, shift_of(operator), threads, team)
         except KernelsUnavailable:
-            serves = False
-    serves = bool(over_all(comm, serves, op=MPI.LAND))
-    return BandCoarseSolver(factors, limit, prefix, comm) if serves else None
+            return None
+        return factors if factors.unknowns <= limit and factors.cheap and factors.factor() else None
+
+    factors: BandFactors | None = team.do(make)
+    serves = bool(over_all(comm, factors is not None or not team.leads, op=MPI.LAND))
+    return BandCoarseSolver(factors, limit, prefix, comm, team) if serves else None

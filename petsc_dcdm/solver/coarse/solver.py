@@ -238,7 +238,7 @@ def coarse_solver(wanted: Coarsest) -> CoarseSolver:
     wish = any(PETSc.Options(prefix).hasName(name) for name in ("pc_type", "ksp_type"))
     ours = not (any(layout.periodic) or wish)  # which know of no neighbour round a ring
     if ours and cells <= SPARSE * DIRECT_LIMIT and over_all(mpi, float(team.leads)) == 1:
-        band = band_coarse_solver(operator, DIRECT_LIMIT, prefix, mpi, threads)
+        band = band_coarse_solver(operator, DIRECT_LIMIT, prefix, mpi, threads, team)
         if band is not None:
             return band
     if ours and cells > DIRECT_LIMIT and parts.serves(comm, operator):

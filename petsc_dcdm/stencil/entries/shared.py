@@ -64,15 +64,16 @@ def agree(packed: PackedStencil | None, comm: MPI.Intracomm, renumber: Renumber)
     if packed is not None:
         values = packed.values()
         mine[: FEW + len(values)] = 1.0, *packed.c, len(values), *values
-    known, room = None, AT_ONCE // comm.Get_size()
+    rows: list[list[float]] = []
+    room = AT_ONCE // comm.Get_size()
     if room > FEW:  # most have few values
         known = np.zeros((comm.Get_size(), room))
         known[comm.Get_rank()] = mine[:room]
-        known = over_all(comm, known.ravel()).reshape(known.shape)
-    if known is None or known[:, FEW - 1].max() > room - FEW:
+        rows = over_all(comm, known.ravel()).reshape(known.shape).tolist()
+    if not rows or max(row[FEW - 1] for row in rows) > room - FEW:
         known = np.empty((comm.Get_size(), mine.size))
         comm.Allgather(mine, known)
-    rows = known.tolist()
+        rows = known.tolist()
     if packed is None or not all(row[0] for row in rows):
         return None
     return packed.agreed([row[1:4] for row in rows], [row[FEW : FEW + int(row[FEW - 1])] for row in rows], renumber)
