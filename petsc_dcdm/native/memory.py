@@ -68,6 +68,19 @@ def address_of(array: np.ndarray) -> int:
 _Byte = ctypes.c_char
 
 
+def memory_at(address: int, length: int, writable: bool = False) -> memoryview:
+    """So many bytes there, which are to outlive it. A ctypes array would be a type of its own for every length, which
+    takes its time to make.
+    """
+    view: memoryview = _view(address, length, _WRITE if writable else _READ)
+    return view
+
+
+_view = ctypes.pythonapi.PyMemoryView_FromMemory
+_view.restype, _view.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int]
+_READ, _WRITE = 0x100, 0x200  # PyBUF_READ, PyBUF_WRITE
+
+
 class _Lease:
     """A piece for one array and its views: when the last of them goes it is kept or given back."""
 

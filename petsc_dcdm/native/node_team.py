@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from petsc_dcdm.native.memory import CACHE_LINE, HUGE_PAGE, LARGE, aligned_empty, aligned_zeros
+from petsc_dcdm.native.memory import CACHE_LINE, HUGE_PAGE, LARGE, address_of, aligned_empty, aligned_zeros, memory_at
 from petsc_dcdm.native.pages import SmallPages
 
 
@@ -168,7 +168,7 @@ class SharedMemory:
         """
         fresh = self._zeros.end
         array = self._array(self._zeros, size, dtype, False)
-        begin = array.ctypes.data
+        begin = address_of(array)
         used = min(array.nbytes, self.address + fresh - begin)
         if used > 0:
             self._kernels.dcdm_team_clear(ctypes.c_void_p(self.address), ctypes.c_void_p(begin), ctypes.c_int64(used))
@@ -208,10 +208,11 @@ class SharedMemory:
     def at(self, address: int, size: int, dtype: np.dtype) -> np.ndarray:
         """What another rank has made there, [size]. Raises ValueError if that lies elsewhere."""
         length = size * dtype.itemsize
+        if not size:
+            return np.zeros(0, dtype)
         if not self.address <= address <= self.address + self.size - length:
             raise ValueError("an array is not in the memory that ranks share")
-        memory = (ctypes.c_uint8 * length).from_address(address)
-        found: np.ndarray = np.frombuffer(memoryview(memory), dtype)
+        found: np.ndarray = np.frombuffer(memory_at(address, length, writable=True), dtype)
         return found
 
 
@@ -301,7 +302,7 @@ class Team:
         self._most, self.ahead = int(kernels.dcdm_team_most_values()), int(kernels.dcdm_team_ahead())
         self._block = ctypes.c_void_p(memory.address)
         self._values = np.zeros(self._most)
-        self._values_at = self._values.ctypes.data
+        self._values_at = address_of(self._values)
         numbers = (self.ranks, sum(threads[:rank]), threads[rank], self.threads)
         kernels.dcdm_team_enter(self._block, rank, *map(ctypes.c_int64, numbers))
 
@@ -312,7 +313,7 @@ class Team:
         return self.memory.room(size, dtype, sparse) if self.leads else np.zeros(size, dtype)
 
     def has(self, array: np.ndarray) -> bool:
-        return 0 <= array.ctypes.data - self.memory.address < self.memory.size
+        return 0 <= address_of(array) - self.memory.address < self.memory.size
 
     def do(self, kernel: Callable[..., Any] | None, *arguments: Any) -> Any:
         if not self.leads:
@@ -332,7 +333,7 @@ class Team:
         return int(self._kernels.dcdm_team_share(self._block, self._rank, value))
 
     def seen(self, array: np.ndarray) -> np.ndarray:
-        address, size = self.share(array.ctypes.data), self.share(array.size)
+        address, size = self.share(address_of(array)), self.share(array.size)
         return array.reshape(-1) if self.leads else self.memory.at(address, size, array.dtype)
 
     def meet(self) -> None:

@@ -18,6 +18,7 @@ from petsc4py import PETSc
 
 from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.native.binding import declared
+from petsc_dcdm.native.memory import memory_at
 from petsc_dcdm.native.petsc_library import petsc_library
 
 INTEGER, FLOAT = np.dtype(PETSc.IntType), np.dtype(np.float64)
@@ -41,16 +42,10 @@ class LocalRows(NamedTuple):
     other: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
 
 
-_memory = ctypes.pythonapi.PyMemoryView_FromMemory
-"""A view of memory. A ctypes array would be a type of its own for every size, which takes its time to make."""
-_memory.restype, _memory.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int]
-_READ = 0x100  # PyBUF_READ
-
-
 def _view(pointer: ctypes.c_void_p, size: int, dtype: np.dtype) -> np.ndarray:
     if not size:
         return np.zeros(0, dtype)
-    view: np.ndarray = np.frombuffer(_memory(pointer, size * dtype.itemsize, _READ), dtype)
+    view: np.ndarray = np.frombuffer(memory_at(pointer.value or 0, size * dtype.itemsize), dtype)
     return view
 
 

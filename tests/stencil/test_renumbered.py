@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries.shared import renumber_own
 
-SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 30))
+SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 90))
 
 
 @settings(max_examples=80, deadline=None)

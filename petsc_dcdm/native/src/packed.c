@@ -39,24 +39,40 @@ int64_t dcdm_packed_asymmetry(const uint8_t *cells, int64_t n_x, int64_t n_y, in
     return all.found == INT64_MAX ? -1 : all.found;
 }
 
-/* What `table` has for them in the place of n bytes, most of which are 0, as is what it has for 0. */
-void dcdm_renumber(uint8_t *at, int64_t n, const uint8_t *table) {
-    enum { AT_ONCE = 8 };
-    for (int64_t i = 0; i < n; i += AT_ONCE) {
-        const int64_t count = n - i < AT_ONCE ? n - i : AT_ONCE;
-        uint64_t eight = 0;
-        memcpy(&eight, at + i, (size_t)count);
-        for (int64_t q = i; eight && q < i + count; q++) at[q] = table[at[q]];
-    }
+enum { BLOCK = 32, FEW = 8 };
+typedef uint8_t numbers __attribute__((vector_size(BLOCK)));
+typedef uint8_t near_numbers __attribute__((vector_size(BLOCK), aligned(1), may_alias));
+
+/* The largest number that the table has another one for. */
+static int last_of(const uint8_t *table) {
+    int last = 255;
+    while (last && !table[last]) last--;
+    return last;
 }
+
+/* What `table` has for the numbers 0 .. last in the place of n bytes; where these are few, for a block at once. */
+static void renumber(uint8_t *at, int64_t n, const uint8_t *table, int last) {
+    int64_t i = 0;
+    for (; last <= FEW && i + BLOCK <= n; i += BLOCK) {
+        const numbers old = *(near_numbers *)(at + i);
+        numbers found = {0};
+        for (int v = 1; v <= last; v++) found |= (numbers)(old == (uint8_t)v) & table[v];
+        *(near_numbers *)(at + i) = found;
+    }
+    for (; i < n; i++) at[i] = table[at[i]];
+}
+
+/* What `table`, which has 0 for 0, has for them in the place of n bytes. */
+void dcdm_renumber(uint8_t *at, int64_t n, const uint8_t *table) { renumber(at, n, table, last_of(table)); }
 
 /* The same at the cells of rows only, in a padded array of n_x n_y ... cells: those of `cell`, or all from `first` on. */
 void dcdm_renumber_rows(uint8_t *padded, int64_t n_x, int64_t n_y, int64_t rows, const int64_t *cell, int64_t first,
                         const uint8_t *table) {
+    const int last = last_of(table);
     for (int64_t r = 0, count; r < rows; r += count) {
         const int64_t c = cell ? cell[r] : first + r, line = c / n_x, x = c % n_x;
         const int64_t most = rows - r < n_x - x ? rows - r : n_x - x;
         for (count = 1; count < most && (!cell || cell[r + count] == c + count); count++) {}
-        dcdm_renumber(padded + ((line / n_y + 1) * (n_y + 2) + line % n_y + 1) * (n_x + 2) + x + 1, count, table);
+        renumber(padded + ((line / n_y + 1) * (n_y + 2) + line % n_y + 1) * (n_x + 2) + x + 1, count, table, last);
     }
 }
