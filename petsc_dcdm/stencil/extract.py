@@ -174,7 +174,7 @@ def extract(
         if box is not None:
             options["box"] = box
         if comm.Get_size() > 1 and ghosts is None:
-            ghosts = Ghosts(A, rows.ghost_columns(), grid)
+            ghosts = Ghosts(A, rows.ghost_columns(), grid, team)
         flags = Flags(rows, ghosts)
         if shared and ghosts is not None and isinstance(rows, CsrRows):
             flags = SharedFlags(rows, ghosts, first, A.getSize()[0], team)

@@ -9,7 +9,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.reductions import over_all
-from petsc_dcdm.native.node_team import Workers
+from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows
 from petsc_dcdm.stencil.entries.rows import CsrRows
@@ -20,8 +20,8 @@ class Ghosts:
     Dirichlet rows. It depends on the pattern of the matrix only.
     """
 
-    def __init__(self, A: PETSc.Mat, columns: np.ndarray, grid: Grid) -> None:
-        """Collective. ``columns``: int64, sorted."""
+    def __init__(self, A: PETSc.Mat, columns: np.ndarray, grid: Grid, team: Workers = ONE_RANK) -> None:
+        """Collective. ``columns``: int64, sorted. Where all ranks are of a ``team`` its memory serves for cells."""
         self._comm, self._rows = A.getComm(), grid.rows
         self._ranges = np.asarray(A.getOwnershipRanges(), np.int64)
         self.columns = self.cells = columns
@@ -29,7 +29,7 @@ class Ghosts:
         """Of Dirichlet rows, as they were told last."""
         if over_all(self._comm.tompi4py(), grid.cells is not None, op=MPI.LOR):
             cells = np.arange(grid.first, grid.first + grid.rows) if grid.cells is None else grid.cells
-            self.cells = self.fetch(cells)
+            self.cells = self.fetch(cells) if team.ranks < self._ranges.size - 1 else self._by_team(cells, team)
 
     @functools.cached_property
     def _sf(self) -> PETSc.SF:
@@ -53,8 +53,21 @@ class Ghosts:
         self._sf.bcastEnd(unit, values, found, MPI.REPLACE)
         return found
 
+    def _by_team(self, values: np.ndarray, team: Workers) -> np.ndarray:
+        """int64: as `fetch`. Collective."""
+        size, first = int(self._ranges[-1]), int(self._ranges[self._comm.getRank()])
+        everybody = team.seen(team.room(size if team.leads else 0, np.int64, sparse=True))
+        for begin, end in self.asked_for:
+            everybody[first + begin : first + end] = values[begin:end]
+        team.meet()
+        found: np.ndarray = everybody[self.columns]
+        team.meet()
+        return found
+
+    @functools.cached_property
     def asked_for(self) -> list[tuple[int, int]]:
-        """Which local rows other ranks have among these columns, and perhaps more: from and to, increasing. Collective.
+        """Which local rows other ranks have among these columns, and perhaps more: from and to, increasing. Collective
+        when it is asked for first.
 
         Each rank tells where its columns before and after its own rows begin and end.
         """
@@ -117,7 +130,7 @@ class SharedFlags(Flags):
         super().__init__(rows, ghosts)
         self._all = team.seen(team.room(size if team.leads else 0, np.uint8))
         self._team = team
-        self._asked = ghosts.asked_for()
+        self._asked = ghosts.asked_for
         if 2 * sum(end - begin for begin, end in self._asked) > rows.rows:
             self._asked = [(0, rows.rows)]
         rows.keep_dirichlet(self._all[first : first + rows.rows])

@@ -14,7 +14,7 @@ import petsc_dcdm.solver.pc as pc_module
 from petsc_dcdm.backends import node
 from petsc_dcdm.grid.errors import OptionError, raise_together
 from petsc_dcdm.grid.reductions import over_all
-from petsc_dcdm.native.node_team import Team
+from petsc_dcdm.native.node_team import ONE_RANK, Team
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries.numpy_rows import read
 from petsc_dcdm.stencil.entries.rows import CsrRows
@@ -154,8 +154,12 @@ def test_flags_of_dirichlet_rows():
             rows = read(CsrRows, local, shape, first)
             ghosts = Ghosts(A, rows.ghost_columns(), Grid(shape, None, first, last - first, "test"))
             flags = SharedFlags(rows, ghosts, first, n, team)
-            asked, wanted = ghosts.asked_for(), np.unique(np.concatenate(WORLD.allgather(ghosts.columns)))
+            asked, wanted = ghosts.asked_for, np.unique(np.concatenate(WORLD.allgather(ghosts.columns)))
             assert wanted.size
+            for how, numbers in zip((ONE_RANK, team), 3 * np.arange(2 * n).reshape(2, n), strict=True):
+                numbered = Ghosts(A, ghosts.columns, Grid(shape, numbers[first:last], 0, last - first, "test"), how)
+                assert np.array_equal(numbered.cells, numbers[ghosts.columns])
+                numbered.destroy()
             for row in wanted[(wanted >= first) & (wanted < last)] - first:
                 assert any(begin <= row < end for begin, end in asked)
             for longest in (1, 12, None):
