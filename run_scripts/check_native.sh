@@ -121,7 +121,7 @@ fi
 
 export XDG_CACHE_HOME=$scratch PYTHONPATH=$PWD:$PWD/tests${PYTHONPATH:+:$PYTHONPATH}
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg
-tests=(tests/stencil/test_{entries,vec_map,walls,extract}.py tests/backends/test_{loop,cpu_hierarchy,cpu_half,cpu_rings,parts}.py)
+tests=(tests/stencil/test_{entries,vec_map,walls,extract,renumbered}.py tests/backends/test_{loop,cpu_hierarchy,cpu_half,cpu_rings,parts}.py)
 if [ $quick = no ]; then
     for target in "${targets[@]}"; do
         [ "$target" != -march=native ] || continue # those of the test suite
@@ -152,5 +152,5 @@ name="from petsc_dcdm.native.build import library; print(library()._name)"
 library=$(LD_PRELOAD=$runtime .venv/bin/python -c "$name")
 "$compiler" $sanitizers -std=gnu11 -Ipetsc_dcdm/native/src -march=native "$(openmp_of "$compiler")" \
     tests/native/driver/*.c "$library" -Wl,-rpath,"$(dirname "$library")" -lm -o "$scratch/memory"
-LD_PRELOAD=$runtime "$scratch/memory" >/dev/null
+LD_PRELOAD=$runtime "$scratch/memory" $([ $quick = no ] || echo 1) >/dev/null # one thread
 say "nothing for AddressSanitizer and UndefinedBehaviorSanitizer in the driver"

@@ -95,7 +95,10 @@ class BandFactors:
         sizes = rows * (self.width + 1), rows, rows + 2 * self.width, max(4 * self.width, 1)
         self._lower, self._inverse, self._vector, column = (self._team.room(size, np.float64) for size in sizes)
         self.band, number = self.banded(self.cells), self._number_at
-        return not self._c.dcdm_band_factor(self._grid, number, self.band, self._shift, address_of(column))
+        definite = not self._c.dcdm_band_factor(self._grid, number, self.band, self._shift, address_of(column))
+        if self._team.ranks > 1:
+            self.band.threads = 1  # that solve without the team
+        return definite
 
     def update(self, operator: CoarseOperator) -> bool:
         """The same for an operator of the same shape; False as from `factor`, or where that is not `cheap`."""

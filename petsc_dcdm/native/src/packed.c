@@ -65,7 +65,7 @@ static void renumber(uint8_t *at, int64_t n, const uint8_t *table, int last) {
 /* What `table`, which has 0 for 0, has for them in the place of n bytes. */
 void dcdm_renumber(uint8_t *at, int64_t n, const uint8_t *table) { renumber(at, n, table, last_of(table)); }
 
-/* The same at the cells of rows only, in a padded array of n_x n_y ... cells: those of `cell`, or all from `first` on. */
+/* The same at the cells of rows only, in a padded array of n_x n_y ... cells: those of `cell`, or from `first` on. */
 void dcdm_renumber_rows(uint8_t *padded, int64_t n_x, int64_t n_y, int64_t rows, const int64_t *cell, int64_t first,
                         const uint8_t *table) {
     const int last = last_of(table);
