@@ -14,7 +14,8 @@ INLINE void dirichlet_rows(const csr_matrix *m, uint8_t *flags, int64_t first, i
             flags[r] = 0;
             continue;
         }
-        if (end == begin + 1 && !m->off_indptr && get_index(m->indices, begin, wide) == r + m->shift) {
+        const int lone = !m->off_indptr || get_index(m->off_indptr, r, wide) == get_index(m->off_indptr, r + 1, wide);
+        if (end == begin + 1 && lone && get_index(m->indices, begin, wide) == r + m->shift) {
             flags[r] = 1; /* whatever its value, which need not be fetched */
             continue;
         }
