@@ -257,6 +257,20 @@ FAULTS = (
         "t < n",
         "stencil/test_parts_of_rows.py",
     ),
+    Fault(
+        "numbers of s are changed beyond a line of own cells",
+        "native/src/packed.c",
+        "(!cell || cell[r + count] == c + count)",
+        "(!cell || cell[r + count] >= c + count)",
+        "stencil/test_renumbered.py",
+    ),
+    Fault(
+        "a rank of a team does not tell the cell of its last row that others ask for",
+        "stencil/ghosts.py",
+        "values[begin:end]",
+        "[*values[begin : end - 1], 0]",
+        "test_mpi.py::test_file[node-2]",
+    ),
 )
 
 
