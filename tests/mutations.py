@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Fault(NamedTuple):
-    """``old`` occurs once in the file ``where`` of the package and becomes ``new``; ``tests`` are pytest's words."""
+    """``old`` occurs once in the file ``where`` of the package and becomes ``new``; ``tests`` are files below
+    ``tests/``, or tests in them as pytest names these.
+    """
 
     what: str
     where: str
