@@ -42,8 +42,8 @@ if [ "$(uname -m)" = x86_64 ]; then
     grep -qw avx2 /proc/cpuinfo && targets+=(-march=x86-64-v3)
     grep -qw avx512vl /proc/cpuinfo && targets+=(-march=x86-64-v4)
 fi
-# the best plain one differs from it by a few instructions
-[ $quick = no ] || [ ${#targets[@]} -lt 2 ] || unset 'targets[-1]'
+# the best plain one differs from it by a few instructions: the one before that
+[ $quick = no ] || [ ${#targets[@]} -lt 2 ] || targets=("${targets[@]: -2:1}")
 targets+=(-march=native)
 
 # psabi: no vector is passed to another library; pass-failed: clang leaves some loops alone that gcc vectorises
