@@ -59,6 +59,6 @@ def raise_together(comm: MPI.Intracomm, error: Exception | None) -> None:
     if first == size:
         return
     kind, message = comm.bcast((type(error), str(error)) if comm.Get_rank() == first else None, root=first)
-    if error is not None and comm.Get_rank() == first:
-        raise error
+    # A new one there as well: frames that hold what they raise wait for Python's collector, and vectors in them would
+    # be left for all ranks to destroy on one of them only, at which PetscFinalize hangs.
     raise kind(message)

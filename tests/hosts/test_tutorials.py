@@ -135,3 +135,10 @@ def test_refused_with_a_sentence(tutorial: Build, case: str, ranks: int) -> None
     assert "Linear solve converged" not in output, output
     told = [line for line in output.splitlines() if "petsc_dcdm" in line and any(w in line for w in words)]
     assert told, output
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_program_whose_matrices_are_refused_ends(tutorial: Build, ranks: int) -> None:
+    """ex9 has two systems in turn, one of them never symmetric; what is left of refusals is the same on all ranks."""
+    output = run(ranks, tutorial("ex9.c"), *PLUGIN, "-pc_dcdm_fallback", "bjacobi")
+    assert output.count("Norm of error") >= 2 and "instead (-pc_dcdm_fallback): the matrix is not symmetric" in output

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -133,6 +136,25 @@ def test_small_reductions():
         with pytest.raises(OptionError, match="of rank 1"):
             raise_together(here, OptionError(f"of rank {rank}") if rank else None)
         here.Free()
+
+
+def test_nothing_is_held_by_an_error_of_one_rank():
+    """What the frames that it has left behind hold goes on all ranks at once."""
+    held = []
+
+    def fail():
+        array = np.zeros(1)
+        held.append(weakref.ref(array))
+        error = OptionError("of rank 0") if WORLD.rank == 0 else None
+        raise_together(WORLD, error)
+
+    gc.disable()
+    try:
+        with suppress(OptionError):
+            fail()
+        assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_flags_of_dirichlet_rows():
