@@ -24,8 +24,8 @@ from petsc_dcdm.native.petsc_library import petsc_library
 INTEGER, FLOAT = np.dtype(PETSc.IntType), np.dtype(np.float64)
 PetscInt = ctypes.c_int64 if INTEGER.itemsize == 8 else ctypes.c_int32
 
-LOOK, MORE = 32, 4096
-"""Entries that are looked at together, at first and later; numpy looks at all that it is given."""
+TOGETHER = 4096
+"""Entries that are looked at together; numpy looks at all that it is given."""
 
 
 class LocalRows(NamedTuple):
@@ -131,7 +131,5 @@ def all_zero(A: PETSc.Mat) -> bool:
 
 
 def _some(values: np.ndarray) -> bool:
-    """Whether one is not zero. As a rule the first ones tell, and no array is made for them."""
-    if any(values[:LOOK].tolist()):
-        return True
-    return any((values[at : at + MORE] != 0.0).any() for at in range(LOOK, values.size, MORE))
+    """Whether one is not zero."""
+    return any((values[at : at + TOGETHER] != 0.0).any() for at in range(0, values.size, TOGETHER))

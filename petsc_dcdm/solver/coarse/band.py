@@ -55,8 +55,8 @@ class BandCoarseSolver:
         return bool(over_all(self._comm, served is None or served, op=MPI.LAND))
 
     def _update(self, operator: CoarseOperator, layout: Layout) -> bool:
-        if self.factors is None:
-            return False
+        """On the rank that has the factors."""
+        assert self.factors is not None
         if operator.shape != self.factors.shape or any(layout.periodic):
             return False
         self._out[...] = 0.0
