@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -71,12 +72,16 @@ class Directions(Hierarchy, Protocol[Residual, Direction]):
 class Step(NamedTuple):
     """What one step found: |r| after it, d . A d of the direction taken, and r . d before it.
 
-    Where ``energy`` or ``slope`` is 0 or not finite no step was taken.
+    Where ``energy`` or ``slope`` is 0 or not finite no step was taken, and r is where it was.
     """
 
     norm: float
     energy: float
     slope: float
+
+    @property
+    def taken(self) -> bool:
+        return isfinite(self.energy) and isfinite(self.slope) and self.energy != 0 and self.slope != 0
 
 
 class DeviceArray(Protocol):
@@ -103,9 +108,10 @@ class Loop(Protocol):
     def exact(self) -> bool:
         """Whether `residual` is to be had, and as good as with the matrix."""
 
-    def boxes(self) -> Sequence[np.ndarray]:
-        """Room for x, which is 0, r and the first r, float64, for callers whose vectors lie otherwise: the same arrays
-        every time.
+    def boxes(self, filled: bool = False) -> Sequence[np.ndarray]:
+        """Room for x, r and the first r, float64, for callers whose vectors lie otherwise: the same arrays every time.
+        x is 0 where nothing is active, whatever has been written to it since the last call. ``filled``, the same at
+        every call: callers write to the first r, and to x where it is a guess, from end to end.
         """
 
     def spare_box(self) -> np.ndarray:
@@ -116,7 +122,8 @@ class Loop(Protocol):
 
         Steps change x and r, float64, in place or in copies on a device, and read ``first`` once; where nothing is
         active r is perhaps not written to. The loop may keep addresses only: the arrays are to live until the next
-        start, or the last step, and ``first`` is not to change. Without a ``guess`` x is 0 already.
+        start, or the last step, and ``first`` is not to change. Without a ``guess`` x counts as 0
+        and may be anything where something is active; it is 0 elsewhere.
         """
 
     def step(self, norm: float) -> Step:

@@ -44,7 +44,7 @@ class RowMap:
         """
         rank = comm.Get_rank()
         own = boxes.box(rank)
-        self.shape = own[1]
+        self.shape, self.cells = own[1], prod(grid.shape)
         self._team, leader = team, team.share(rank)
         self._whole = self.shape if leader == rank else boxes.box(leader)[1]
         self._rows, self._threads, self._comm = grid.rows, threads, comm

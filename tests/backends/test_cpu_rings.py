@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from thread_ranks import in_threads
 
 from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
-from petsc_dcdm.backends.cpu.loop import BoxOperator, DirectionLoop
+from petsc_dcdm.backends.cpu.loop import DirectionLoop
+from petsc_dcdm.backends.cpu.operator import BoxOperator
 from petsc_dcdm.grid.faces import interior, padded
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.layout import Layout, Plan, SerialLayout

@@ -12,7 +12,7 @@ import pytest
 from grid_operators import system, weights
 
 from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
-from petsc_dcdm.backends.cpu.loop import BoxOperator
+from petsc_dcdm.backends.cpu.operator import BoxOperator
 from petsc_dcdm.grid.faces import padded
 from petsc_dcdm.grid.layout import SerialLayout
 from petsc_dcdm.native import memory

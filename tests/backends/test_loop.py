@@ -10,7 +10,8 @@ from grid_operators import damping, diagonal, packed, padded, system, weights
 from thread_ranks import in_threads
 
 from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
-from petsc_dcdm.backends.cpu.loop import BoxOperator, DirectionLoop
+from petsc_dcdm.backends.cpu.loop import DirectionLoop
+from petsc_dcdm.backends.cpu.operator import BoxOperator
 from petsc_dcdm.grid.halo import BoxLayout
 from petsc_dcdm.grid.layout import Plan, SerialLayout
 from petsc_dcdm.grid.shape import Shape
@@ -124,6 +125,47 @@ def test_residual_is_that_of_the_matrix(shape: Shape, plan: Plan, varying: bool)
         norm = loop.residual(b)
         assert np.abs(r - right)[active].max() < 1e-14 * np.abs(right).max() and np.isin(r[~active], (0.0, 7.0)).all()
         assert np.isclose(norm, np.sqrt((right[active] ** 2).sum()), rtol=1e-13)
+
+
+@pytest.mark.parametrize("varying", [False, True])
+def test_arrays_that_callers_fill_hold_anything_before(varying: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps from 0 do not read x, and what they never write to, beyond walls, is 0 whatever a guess was there."""
+    shape, plan = (24, 9, 37), ((0, 1, 2),)
+    layout = SerialLayout(shape, plan)
+    beyond = np.zeros(shape, bool)
+    beyond[:5] = beyond[:, 4] = beyond[-3:] = beyond[12:14, :, 16:] = beyond[..., -12:] = True
+    w, s = system(shape, 7, 0.1, varying)
+    for axis, a in enumerate(w):
+        a[beyond | np.roll(beyond, 1, 2 - axis)] = 0.0
+    s = np.where(beyond, 0.0, s)
+    s = s + 0.01 * (diagonal(w, s) > 0)
+    active = diagonal(w, s) > 0
+    network = CpuHierarchy(weights(2), w, s, layout, 2)
+    operator = box_operator(network, w, s, layout, varying)
+    network.coarse_solve, operator.exact = damping(network.coarse), True
+    loop = DirectionLoop(network, operator, layout, 2)
+    monkeypatch.setattr("petsc_dcdm.native.node_team.aligned_empty", lambda n, *_, **__: np.full(n, np.nan))
+    rng = np.random.default_rng(5)
+    b = rng.standard_normal(shape) * active
+    for guess in (False, True, False):
+        x, r, first = loop.boxes(filled=True)
+        assert not x[beyond].any() and (guess or not r[:4].any())
+        first[...] = b
+        if guess:
+            x[...] = rng.standard_normal(shape)
+        loop.start(x, r, first, guess)
+        norm = loop.residual(first) if guess else float(np.sqrt((b * b).sum()))
+        for _ in range(3):
+            norm = loop.step(norm).norm
+        left = b + 3.0 * matrix(w, s, np.where(active, x, 0.0))
+        assert np.abs(left - r)[active].max() < 1e-13 * np.abs(x).max() and not r[~active].any()
+        assert guess or not x[~active].any()
+    loop.start(x, r, first, guess=False)
+    assert loop.residual(first) == np.sqrt((b * b).sum()) and not x.any()
+    loop.start(x, r, first, guess=False)
+    x[...] = 1.0
+    loop.store()
+    assert not x.any()
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from petsc_dcdm.backends.base import Problem
 from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
-from petsc_dcdm.backends.cpu.loop import BoxOperator
+from petsc_dcdm.backends.cpu.operator import BoxOperator
 from petsc_dcdm.native.build import about
 from petsc_dcdm.native.team import waiting_text
 from petsc_dcdm.network.weights import ModelFile

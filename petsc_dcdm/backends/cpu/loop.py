@@ -8,113 +8,21 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
-from collections.abc import Sequence
 from math import prod, sqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from petsc_dcdm.backends.base import Step
 from petsc_dcdm.backends.cpu.hierarchy import CpuHierarchy
-from petsc_dcdm.backends.cpu.levels import roles
 from petsc_dcdm.grid.layout import Layout
 from petsc_dcdm.grid.scaling import power_of_two
 from petsc_dcdm.grid.spans import span
-from petsc_dcdm.native.binding import ALIGN, FEW_EXTRA, MAX_HISTORY, Loop, Operator, Padded, kernels
+from petsc_dcdm.native.binding import ALIGN, MAX_HISTORY, Loop, Padded, kernels
 from petsc_dcdm.native.memory import address_of
-from petsc_dcdm.stencil.packed import PackedStencil
 
-BLOCK = 8
-
-
-class BoxOperator:
-    """A matrix on this rank's box: `factor` times the operator with low-face conductances w and extra diagonal s.
-
-    Parameters
-    ----------
-    network
-        the hierarchy that was set up on this operator; its finest level's layout and active cells are used.
-    w, s
-        a `PackedStencil` and None: one byte a cell. Or float64 arrays (nz + 2, ny + 2, nx + 2), C-contiguous, the
-        box with a halo of one cell, which is filled here for w: 32 bytes a cell, kept by reference unless they have
-        few values and two bytes a cell tell which (operator.h).
-    factor
-        negative for a negative definite matrix.
-    exact
-        whether this is the matrix to rounding, so that true residuals may be taken with it; else it is near
-        enough for steps only.
-    closed
-        number of active cells of all ranks if constants on them are a null space of the matrix, else 0.
-
-    Collective. See `petsc_dcdm.backends.base.Operator`.
-    """
-
-    max_history = MAX_HISTORY
-
-    def __init__(
-        self,
-        network: CpuHierarchy,
-        w: Sequence[np.ndarray] | PackedStencil,
-        s: np.ndarray | None,
-        layout: Layout,
-        factor: float = 1.0,
-        threads: int = 1,
-        exact: bool = False,
-        closed: int = 0,
-    ) -> None:
-        self.c = Operator(factor=factor)
-        self.exact, self.closed = exact, closed
-        self._layout = layout
-        self._network, self.threads = network, threads
-        shape = tuple(n + 2 for n in layout.shape)
-        flat = network.geometry.flat
-        pitches = (shape[1] * shape[2], shape[2], 1)
-        self._pitch_r, self._pitch_w = shape[2], shape[2] if flat else shape[1] * shape[2]
-        self._origin = sum((b.start + 1) * pitch for b, pitch in zip(network.box, pitches, strict=True))
-        if isinstance(w, PackedStencil):
-            self._use_packed(w, flat)
-        else:
-            assert s is not None
-            for a in (*w, s):
-                if a.dtype != np.float64 or a.shape != shape or not a.flags.c_contiguous:
-                    raise ValueError(f"expected contiguous float64 arrays {shape}; got {a.dtype} {a.shape}")
-            if layout.shape != layout.global_shape or any(layout.periodic):
-                for a in w:
-                    layout.exchange(a)
-            self._use_arrays([*w, s], flat)
-
-    def _use_packed(self, packed: PackedStencil, flat: bool) -> None:
-        level = self._network.finest
-        team = self._network.team
-        words = team.room(level.n_w * level.n_r * -(-level.n_x // BLOCK), np.uint64)
-        cells, address = address_of(packed.cells) + self._origin, address_of(words)
-        make = None if 0 in self._layout.shape else kernels().dcdm_words
-        team.do(make, ctypes.addressof(level), cells, self._pitch_w, self._pitch_r, address, self.threads)
-        for i, axis in enumerate(roles(flat)):
-            self.c.c[i] = packed.c[axis]
-        self.c.packed, self.c.words = 1, address
-        self.c.s_index, self.c.s_value = address_of(packed.s_index), address_of(packed.s_value)
-        self.c.s_pitch_r, self.c.s_pitch_w, self.c.s_origin = self._pitch_r, self._pitch_w, self._origin
-        self._kept = [words, packed.s_index, packed.s_value]
-
-    def _use_arrays(self, arrays: list[np.ndarray], flat: bool) -> None:
-        x, r, w = roles(flat)
-        self.c.w_x, self.c.w_r, self.c.w_w, self.c.s = (address_of(arrays[i]) for i in (x, r, w, 3))
-        self.c.pitch_r, self.c.pitch_w, self.c.origin = self._pitch_r, self._pitch_w, self._origin
-        codes, values = self._coded(arrays[3].size)
-        self._kept = [codes, values] if self.c.codes else arrays
-
-    def _coded(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """What stands for the arrays, which have so many elements each, in C from now on: if they have few values."""
-        level, team = self._network.finest, self._network.team
-        codes, values = team.room(size, np.uint16), team.room(FEW_EXTRA, np.float64)
-        make = None if 0 in self._layout.shape else kernels().dcdm_codes
-        places = address_of(codes), address_of(values)
-        team.do(make, ctypes.addressof(level), ctypes.addressof(self.c), *places, self.threads)
-        return codes, values
-
-    def loop(self, history: int) -> DirectionLoop:
-        """Its steps; ValueError for a history of more than `max_history` directions. Collective."""
-        return DirectionLoop(self._network, self, self._layout, history)
+if TYPE_CHECKING:
+    from petsc_dcdm.backends.cpu.operator import BoxOperator
 
 
 class DirectionLoop:
@@ -155,6 +63,7 @@ class DirectionLoop:
         made = self._team.together(lambda: [geometry.zeros(), *geometry.several(kept, np.float64, zeros=whole)])
         self._output, *self._free = made
         self._boxes: list[np.ndarray] = []
+        self._written = False  # whether others have written to the x among them, perhaps where nothing is active
         self._spare_box: np.ndarray | None = None
         self._history, self._closed = history, operator.closed
         self._before: deque[tuple[Padded, float, float]] = deque()  # a direction, its energy, its mean if closed
@@ -171,6 +80,7 @@ class DirectionLoop:
         self._c = Loop()
         # All ranks of one team read the sums of the leader, each of those of a kernel before it writes there again.
         self._read_here = layout.one_team and not level.halo
+        self._one_box = (layout.alone or layout.one_team) and not level.halo
         self._parts = self._team.share(parts) if self._read_here else parts
         # Of all that is found in one call as well, of whose parts the sums are apart.
         rows, size = 1 + self._team.ahead, max(6, self._parts * (4 + 2 * history))
@@ -179,19 +89,20 @@ class DirectionLoop:
         self._room = deque(sums)
         self._sums = self._room[0]
 
-    def boxes(self) -> list[np.ndarray]:
-        """Room for x, which is 0, r and the first r on this rank's box where the caller has none.
+    def boxes(self, filled: bool = False) -> list[np.ndarray]:
+        """Room for x, r and the first r on this rank's box where the caller has none, the same arrays every time.
 
-        The same arrays every time; where nothing is active they stay 0.
+        0 where nothing is active. ``filled``: callers write to the first r, and to x where it is a guess, everywhere.
         """
-        shape = self._layout.shape
-        if self._boxes:
-            x = self._boxes[0]
-            self._team.do(kernels().dcdm_clear, address_of(x), x.nbytes, self._threads)
-        else:
-            size = prod(shape)
-            made = self._team.together(lambda: [self._team.zeros(size, np.float64) for _ in range(3)])
+        lean, stale = filled and self._one_box, self._boxes[: int(self._written)]
+        if not self._boxes:
+            make, shape = self._team.room if lean else self._team.zeros, self._layout.shape
+            made = self._team.together(lambda: [make(prod(shape), np.float64) for _ in range(3)])
             self._boxes = [box.reshape(shape) for box in made]
+            stale = self._boxes[: 2 * int(lean)]
+        for box in stale:
+            self._clear(box, lean)
+        self._written = False
         return self._boxes
 
     def spare_box(self) -> np.ndarray:
@@ -203,12 +114,13 @@ class DirectionLoop:
     def start(self, x: np.ndarray, r: np.ndarray, first: np.ndarray | None = None, guess: bool = True) -> None:
         """Begin with another x and its residual, r or ``first``; float64 C-contiguous (nz, ny, nx) of the box.
 
-        Only their addresses are kept. x is what it is, with or without a ``guess``.
+        Without a ``guess`` x counts as 0, and is not read before it is written to.
         """
         while self._before:
             self._free.append(self._before.popleft()[0])
         address = self._network.address
-        self._x, self._r = address(x), address(r)
+        self._x, self._r, self._x_box = address(x), address(r), x
+        self._from_zero, self._written = not guess, self._written or guess
         self._now = self._r if first is None else address(first)
 
     def step(self, norm: float) -> Step:
@@ -218,20 +130,20 @@ class DirectionLoop:
         """
         # A power of two: the length of a direction is of no account, and r is only to be within single precision. The
         # sum behind a norm may have another order where ranks are more, and nothing else is to depend on it.
-        scale, now = power_of_two(norm), self._now
+        scale, vectors = power_of_two(norm), (self._from_zero, self._x, self._now, self._r)
         for i, (p, energy, mean) in enumerate(self._before):
             self._pointers[i], self._known[2 * i], self._known[2 * i + 1] = p.address, energy, mean
         in_place = not self._free
         following = self._before[0][0] if in_place else self._free[-1]
         whole = self._network.whole_cycle()
         if whole is None:
-            found = self._in_parts(now, scale, following)
+            found = self._in_parts(scale, following, vectors)
         else:
-            found = self._advance(whole, now, scale, following)
+            found = self._advance(whole, scale, following, vectors)
         if len(found) == 3:
             return Step(norm, found[0], found[1])
         energy, slope, mean, square, exact = found
-        self._now = self._r
+        self._from_zero, self._now = False, self._r
         if not in_place:
             self._free.pop()
         self._before.append((following, exact, mean))
@@ -241,7 +153,9 @@ class DirectionLoop:
                 self._free.append(oldest)
         return Step(sqrt(square), energy, slope)
 
-    def _advance(self, whole: tuple[int, ...], now: int, scale: float, following: Padded) -> list[float]:
+    def _advance(
+        self, whole: tuple[int, ...], scale: float, following: Padded, vectors: tuple[int, ...]
+    ) -> list[float]:
         """All of a step in one call, where one rank has the grid: energy, slope and mean of the direction, and unless
         there was none the square of the norm and the energy found with the direction as it is kept.
         """
@@ -256,17 +170,16 @@ class DirectionLoop:
             *self._lasts,
             len(self._before),
             following.address,
-            self._x,
-            now,
-            self._r,
+            *vectors,
             self._next_sums(),
         )
         *found, moved = self._sums[:6].tolist()
         return found if moved else found[:3]
 
-    def _in_parts(self, now: int, scale: float, following: Padded) -> list[float]:
+    def _in_parts(self, scale: float, following: Padded, vectors: tuple[int, ...]) -> list[float]:
         """The same where ranks talk in between."""
         d, k, count = self._output, self._kernels, len(self._before)
+        _, _, now, _ = vectors
         self._network.direction(now, d, scale)
         with span("orthogonalisation", self._flops * (1 + count)):
             level, operator = self._level, ctypes.addressof(self._operator.c)
@@ -288,9 +201,7 @@ class DirectionLoop:
                 betas,
                 count,
                 slope / energy,
-                self._x,
-                now,
-                self._r,
+                *vectors,
                 self._planes,
                 self._next_sums(),
             )
@@ -305,6 +216,7 @@ class DirectionLoop:
 
     def residual(self, b: np.ndarray) -> float:
         """``r = b - A x`` wherever anything is active; returns its norm there. b as r in :meth:`start`."""
+        self.store()
         self._now = self._r
         sums = self._next_sums()
         self._team.do(
@@ -320,12 +232,25 @@ class DirectionLoop:
         return sqrt(self._total(1)[0])
 
     def store(self, residual: bool = False) -> None:
-        """x and, from the first step on, r are in their arrays already."""
+        """r is in its array from the first step on, and so is x; before it, x is made what it counts for."""
+        if self._from_zero:
+            self._clear(self._x_box)
+            self._from_zero = False
 
     def load(self, residual: bool) -> None:
         """x and r are where they were."""
+        self._written = True
         if residual:
             self._now = self._r
+
+    def _clear(self, box: np.ndarray, outside: bool = False) -> None:
+        """Zeros in an array of this rank's box, only where steps never write if ``outside``."""
+        if outside:
+            begin, first = address_of(box), self._network.address(box)
+            places = begin, (first - begin) // box.itemsize, box.size
+            self._team.do(self._kernels.dcdm_clear_outside, self._level, *places)
+        else:
+            self._team.do(self._kernels.dcdm_clear, address_of(box), box.nbytes, self._threads)
 
     def _next_sums(self) -> int:
         """Where the next kernel puts the sums of its parts."""

@@ -213,13 +213,16 @@ class GpuLoop:
 
     # The interface ---------------------------------------------------------------------------------------------------
 
-    def boxes(self) -> Sequence[np.ndarray]:
-        """Room on the host for x, which is 0, r and the first r, where the caller has none; the same every time."""
+    def boxes(self, filled: bool = False) -> Sequence[np.ndarray]:
+        """Room on the host for x, r and the first r, where the caller has none; the same every time.
+
+        x is 0, unless it is ``filled`` anyway: by the caller if there is a guess, and by `store`.
+        """
         shape = self._layout.shape
-        if self._boxes:
-            self._boxes[0][...] = 0.0
-        else:
+        if not self._boxes:
             self._boxes = [np.zeros(prod(shape)).reshape(shape) for _ in range(3)]
+        elif not filled:
+            self._boxes[0][...] = 0.0
         return self._boxes
 
     def spare_box(self) -> np.ndarray:
@@ -255,9 +258,8 @@ class GpuLoop:
             self._fresh, self._network.user = False, self
         self._step.run()
         after, energy, slope = self._reported()
-        if not np.isfinite(energy) or not np.isfinite(slope) or energy == 0 or slope == 0:
-            return Step(norm, energy, slope)
-        return Step(after, energy, slope)
+        found = Step(norm, energy, slope)
+        return found._replace(norm=after) if found.taken else found
 
     def _reported(self) -> tuple[float, float, float]:
         """What the last sequence has found; waits for its end."""

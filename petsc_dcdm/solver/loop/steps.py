@@ -228,7 +228,8 @@ class GridSteps:
         self._x_box: Any
         self._r_box: Any
         if self._rows.copies:
-            self._x_box, self._r_box, spare = self._loop.boxes()
+            filled = self._x.getSize() == self._rows.cells
+            self._x_box, self._r_box, spare = self._loop.boxes(filled)
             if nonzero:
                 self._rows.to_box(self._x, self._x_box)
             first: Any = self._rows.to_box(source, spare)
@@ -286,7 +287,8 @@ class GridSteps:
             self._norm = found.norm
         else:
             found = self._loop.step(self._scaled_norm)
-            self._scaled_norm, self._norm = found.norm, self._grid.norm_of_scaled(self._r_box)
+            if found.taken:
+                self._scaled_norm, self._norm = found.norm, self._grid.norm_of_scaled(self._r_box)
         self._loose, self._stored = self._system.null_space is not None, False
         self._touched()
         return Outcome(found.energy, found.slope)

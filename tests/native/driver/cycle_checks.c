@@ -15,8 +15,8 @@ void dcdm_up(const dcdm_level *levels, const dcdm_level *parents, float *const *
 void dcdm_dots(const dcdm_level *l, const dcdm_operator *a, const float *d, const double *const *p, int history,
                const double *r, double *out);
 void dcdm_step(const dcdm_level *l, const dcdm_operator *a, double *next, const float *d, const double *const *p,
-               const double *beta, int history, double alpha, double *x, const double *r, double *to, double *work,
-               double *out);
+               const double *beta, int history, double alpha, int from_zero, double *x, const double *r, double *to,
+               double *work, double *out);
 void dcdm_residual(const dcdm_level *l, const dcdm_operator *a, const double *x, const double *b, double *r,
                    double *work, double *out);
 void dcdm_words(const dcdm_level *l, const uint8_t *cells, int64_t pitch_w, int64_t pitch_r, uint64_t *words,
@@ -182,7 +182,7 @@ void check_cycle(const grid_system *g, int threads, const char *name, float *exp
             slope -= beta[h] * sum_of(out, l->parts, count, 5 + 2 * h);
         }
         CHECK(e > 0 && slope > 0);
-        dcdm_step(l, &a, p[step % 2], d, before, beta, history, slope / e, x, r, r, work, out);
+        dcdm_step(l, &a, p[step % 2], d, before, beta, history, slope / e, step == 0, x, r, r, work, out);
         norm = sqrt(sum_of(out, l->parts, 2, 0)), energy[step % 2] = sum_of(out, l->parts, 2, 1);
         if (name) printf("%-12s %d  %.6e  %.6e\n", name, step, slope / e, norm / first);
     }

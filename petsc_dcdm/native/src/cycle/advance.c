@@ -34,7 +34,7 @@ int dcdm_conjugate(const double *sums, const double *known, int before, int64_t 
  * as above, then r . r and d' . A d' after the step, and 1; 0 in place of that where there is none, and x and r are as
  * they were. */
 void dcdm_advance(const dcdm_loop *s, double scale, const double *const *p, const double *known, int before,
-                 double *next, double *x, const double *now, double *r, double *found) {
+                 double *next, int from_zero, double *x, const double *now, double *r, double *found) {
     double sums[4 + 2 * MAX_HISTORY], beta[MAX_HISTORY];
     dcdm_cycle(s->levels, s->parents, s->work, (int)s->count, (int)s->visits, s->coarse, now, scale, NULL, 1.0,
                s->direction);
@@ -43,6 +43,7 @@ void dcdm_advance(const dcdm_loop *s, double scale, const double *const *p, cons
     const int moves = dcdm_conjugate(sums, known, before, s->closed, beta, found);
     found[5] = moves;
     if (!moves) return;
-    dcdm_step(s->finest, s->a, next, s->direction, p, beta, before, found[1] / found[0], x, now, r, s->planes, s->sums);
+    dcdm_step(s->finest, s->a, next, s->direction, p, beta, before, found[1] / found[0], from_zero, x, now, r,
+              s->planes, s->sums);
     dcdm_total(s->sums, s->finest->parts, 2, found + 3);
 }

@@ -26,7 +26,7 @@ void dcdm_cycle(const dcdm_level *levels, const dcdm_level *parents, float *cons
 void dcdm_dots(const dcdm_level *l, const dcdm_operator *a, const float *d, const double *const *p, int history,
                const double *r, double *out);
 void dcdm_step(const dcdm_level *l, const dcdm_operator *a, double *next, const float *d, const double *const *p,
-               const double *beta, int history, double alpha, double *x, const double *r, double *to, double *work,
-               double *out);
+               const double *beta, int history, double alpha, int from_zero, double *x, const double *r, double *to,
+               double *work, double *out);
 
 #endif

@@ -10,6 +10,8 @@
  *
  * and, for the end, the residual from x itself.
  */
+#include <string.h>
+
 #include "advance.h"
 #include "apply.h"
 #include "shared/node_team.h"
@@ -73,7 +75,7 @@ typedef struct {
     const float *d;
     const double *p[MAX_HISTORY], *r;
     double beta[MAX_HISTORY], alpha, *next, *x, *to, *work, *out;
-    int history;
+    int history, from_zero;
 } sweep;
 
 INLINE void dots_planes(const sweep *s, int part, int coded) {
@@ -141,11 +143,12 @@ INLINE own_planes planes_of(const dcdm_level *l) {
 }
 
 INLINE void step_at(const dcdm_level *l, const dcdm_operator *a, int coded, const double_rows *d, double alpha,
-                    double *x, const double *r, double *to, int64_t k, int64_t j, int64_t i, int64_t n, vd *sum) {
+                    int zero, double *x, const double *r, double *to, int64_t k, int64_t j, int64_t i, int64_t n,
+                    vd *sum) {
     const vd q = apply_double(a, coded, l, d, k, j, i, n), y = load_double(d->c + i);
     const vd residual = load_some(r + i, n) - alpha * q;
     store_some(to + i, residual, n);
-    store_some(x + i, load_some(x + i, n) + alpha * y, n);
+    store_some(x + i, zero ? alpha * y : load_some(x + i, n) + alpha * y, n);
     sum[0] += residual * residual;
     sum[1] += y * q;
 }
@@ -168,6 +171,7 @@ INLINE void step_planes(const sweep *s, int part, int coded) {
     const own_planes own = planes_of(l);
     const int parts = (int)l->parts;
     const int64_t begin = l->part[part], end = l->part[part + 1];
+    const int zero = s->from_zero;
     const double alpha = s->alpha, *r = s->r; /* not to be read again after each store */
     double *x = s->x, *to = s->to;
     double *below = s->work + 3 * part * own.slot + own.first, *above = below + own.slot;
@@ -188,7 +192,8 @@ INLINE void step_planes(const sweep *s, int part, int coded) {
             const int32_t *range = l->range + 2 * (k * l->n_r + j);
             const double_rows near = double_rows_at(l, plane[1], plane[0], plane[2], j);
             const int64_t o = k * l->full_w + j * l->full_r;
-            EACH_VECTOR(range, step_at(l, &s->a, coded, &near, alpha, x + o, r + o, to + o, k, j, i, n, sum));
+            EACH_VECTOR(range,
+                        step_at(l, &s->a, coded, &near, alpha, zero, x + o, r + o, to + o, k, j, i, n, sum));
         }
     }
     s->out[2 * part] = total(sum[0]), s->out[2 * part + 1] = total(sum[1]);
@@ -197,13 +202,13 @@ INLINE void step_planes(const sweep *s, int part, int coded) {
 EACH_KIND(step_part, step_planes)
 
 /* d' = d - sum beta p to `next`, which may be one of the p;  x += alpha d', to = r - alpha A d' at active cells (`to`
- * may be r); out[part] = r . r of the new one, d' . A d'. Halos of d and p valid, those of `next` are valid
- * afterwards. `work`: three planes for each part, zero before the first call. */
+ * may be r); out[part] = r . r of the new one, d' . A d'. `from_zero`: x counts as 0 and is not read. Halos of d and p
+ * valid, those of `next` are valid afterwards. `work`: three planes for each part, zero before the first call. */
 void dcdm_step(const dcdm_level *l, const dcdm_operator *a, double *next, const float *d, const double *const *p,
-               const double *beta, int history, double alpha, double *x, const double *r, double *to, double *work,
-               double *out) {
+               const double *beta, int history, double alpha, int from_zero, double *x, const double *r, double *to,
+               double *work, double *out) {
     sweep s = {.l = *l, .a = *a, .d = d, .r = r, .alpha = alpha, .next = next, .x = x, .to = to, .work = work,
-               .out = out, .history = history};
+               .out = out, .history = history, .from_zero = from_zero};
     for (int h = 0; h < history; h++) s.p[h] = p[h], s.beta[h] = beta[h];
     dcdm_run(edges_part, &s, sizeof s, (int)l->parts);
     dcdm_run(step_part, &s, sizeof s, (int)l->parts);
@@ -252,4 +257,34 @@ void dcdm_residual(const dcdm_level *l, const dcdm_operator *a, const double *x,
                    double *work, double *out) {
     sweep s = {.l = *l, .a = *a, .r = b, .to = r, .work = work, .out = out, .x = (double *)x};
     dcdm_run(residual_part, &s, sizeof s, (int)l->parts);
+}
+
+/* An array of a box of the grid, of which element `begin` is the first cell of the level. */
+typedef struct {
+    dcdm_level l;
+    double *a;
+    int64_t begin, size;
+} boxed;
+
+static void outside_part(void *arguments, int part) {
+    const boxed *b = arguments;
+    const dcdm_level *l = &b->l;
+    const int64_t first = l->part[part], last = l->part[part + 1];
+    int64_t at = part > 0 ? b->begin + first * l->full_w : 0;
+    for (int64_t k = first; k < last; k++)
+        for (int64_t j = 0; j < l->n_r; j++) {
+            const int32_t *range = l->range + 2 * (k * l->n_r + j);
+            const int64_t row = b->begin + k * l->full_w + j * l->full_r;
+            if (range[0] >= range[1]) continue;
+            memset(b->a + at, 0, (size_t)(row + range[0] - at) * sizeof *b->a);
+            at = row + least(range[1], l->n_x);
+        }
+    const int64_t stop = part + 1 < l->parts ? b->begin + last * l->full_w : b->size;
+    memset(b->a + at, 0, (size_t)(stop - at) * sizeof *b->a);
+}
+
+/* Zeros where steps never write, outside of the parts of rows with active cells, on a grid that is on one rank. */
+void dcdm_clear_outside(const dcdm_level *l, double *a, int64_t begin, int64_t size) {
+    boxed b = {*l, a, begin, size};
+    dcdm_run(outside_part, &b, sizeof b, (int)l->parts);
 }
