@@ -183,15 +183,13 @@ class SharedMemory:
         """Bytes that have been in use at one time or another."""
         return self._zeros.end + self._rooms.end - self._rooms.begin
 
-    def _array(
-        self, pieces: _Pieces, size: int, dtype: type, sparse: bool, others: _Pieces | None = None
-    ) -> np.ndarray:
-        """Of these pieces, or the others where only these have one that is free."""
+    def _array(self, pieces: _Pieces, size: int, dtype: type, sparse: bool, more: _Pieces | None = None) -> np.ndarray:
+        """Of these pieces, or of more where only these have one that is free."""
         wanted = max(size * np.dtype(dtype).itemsize, 1)
         unit = HUGE_PAGE if wanted >= LARGE else CACHE_LINE
         length = -(-wanted // unit) * unit
-        if others and not pieces.have(length, unit) and others.have(length, unit):
-            pieces = others
+        if more and not pieces.have(length, unit) and more.have(length, unit):
+            pieces = more
         fresh = pieces.end
         held = _Held(self, pieces, pieces.take(length, unit), length)
         if held.begin < fresh and not (sparse and wanted >= LARGE):
@@ -295,10 +293,11 @@ class Team:
     def __init__(self, kernels: ctypes.CDLL, memory: SharedMemory, rank: int, threads: list[int]) -> None:
         self.memory, self._kernels, self._rank = memory, kernels, rank
         self.ranks, self.threads, self.leads = len(threads), sum(threads), rank == 0
-        block, i64, i32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+        block, i64, i32, f64 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_double
         kernels.dcdm_team_most_values.restype = kernels.dcdm_team_ahead.restype = i64
         kernels.dcdm_team_share.restype, kernels.dcdm_team_share.argtypes = i64, [block, i32, i64]
         kernels.dcdm_team_reduce.restype, kernels.dcdm_team_reduce.argtypes = None, [block, i32, block, i64, i32]
+        kernels.dcdm_team_reduce_one.restype, kernels.dcdm_team_reduce_one.argtypes = f64, [block, i32, f64, i32]
         self._most, self.ahead = int(kernels.dcdm_team_most_values()), int(kernels.dcdm_team_ahead())
         self._block = ctypes.c_void_p(memory.address)
         self._values = np.zeros(self._most)
@@ -341,10 +340,11 @@ class Team:
 
     def reduce(self, values: Any, largest: bool) -> Any:
         """Sums or maxima of a float, or an array of them, over the ranks in their order; None for many. Collective."""
-        size = values.size if isinstance(values, np.ndarray) else 1
-        if size > self._most:
+        if not isinstance(values, np.ndarray):
+            return self._kernels.dcdm_team_reduce_one(self._block, self._rank, values, largest)
+        if values.size > self._most:
             return None
-        found = self._values[:size]
+        found = self._values[: values.size]
         found[:] = values
-        self._kernels.dcdm_team_reduce(self._block, self._rank, self._values_at, size, largest)
-        return found.astype(values.dtype) if isinstance(values, np.ndarray) else found.item()
+        self._kernels.dcdm_team_reduce(self._block, self._rank, self._values_at, values.size, largest)
+        return found.astype(values.dtype)

@@ -65,9 +65,8 @@ class PackedStencil:
 
     def values(self) -> list[float]:
         """The values of s that are in use: those of the numbers from 1 on."""
-        values: list[float] = self.s_value[1:].tolist()
-        while values and not values[-1]:
-            values.pop()
+        last = int(self.s_value.nonzero()[0].max(initial=0))
+        values: list[float] = self.s_value[1 : last + 1].tolist()
         return values
 
     def agreed(

@@ -132,6 +132,7 @@ def test_talk(memory):
         sums = [team.reduce(np.array([1.0 + rank, 0.1 * n]), False) for n in range(200)]
         most = team.reduce(np.array([float(rank), -rank, np.nan if rank == 1 else 0.0]), True)
         many = team.reduce(np.zeros(1000), False)
+        assert (team.reduce(1.0 + rank, False), team.reduce(-1.0 - rank, True)) == (6.0, -1.0)
         return told, sums, most, many
 
     for told, sums, most, many in in_threads(memory, [1, 1, 1], work):

@@ -185,6 +185,12 @@ void dcdm_team_reduce(dcdm_team *t, int rank, double *values, int64_t n, int lar
     }
 }
 
+/* The same of one value. */
+double dcdm_team_reduce_one(dcdm_team *t, int rank, double value, int largest) {
+    dcdm_team_reduce(t, rank, &value, 1, largest);
+    return value;
+}
+
 /* Bytes of the block of a team. */
 int64_t dcdm_team_bytes(void) { return sizeof(dcdm_team); }
 
