@@ -78,8 +78,9 @@ compare() {
         END { exit bad || !NR }'
 }
 
-# Builds for every processor, and what they find.
-number=0
+# Builds for every processor, and what they find with so many threads at most.
+number=0 threads=3
+[ $quick = no ] || threads=2
 for each in "${compilers[@]}"; do
     openmp=$(openmp_of "$each")
     built=
@@ -88,7 +89,7 @@ for each in "${compilers[@]}"; do
             [ $quick = no ] || [ $half = 1 ] || continue
             name=build$((number += 1))
             build $name "$each" "$target" -DHALF=$half "$openmp"
-            OMP_WAIT_POLICY=passive "$scratch/$name/driver" >"$scratch/$name/numbers"
+            OMP_WAIT_POLICY=passive "$scratch/$name/driver" "$threads" >"$scratch/$name/numbers"
             # float coefficients find other numbers than bfloat16
             [ $half = 0 ] || compare $name || { say "other numbers from $each $target than from the first" >&2; exit 1; }
             built+=" ${target#-march=}"

@@ -22,13 +22,18 @@ RUNNER = ROOT / "tests" / "mpi" / "runner.py"
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """For a program under test: one thread, this venv first in PATH, no PETSc options of the caller's."""
+    """For a program under test: one thread, this venv first in PATH, no PETSc options of the caller's.
+
+    Open MPI looks for no networks, which takes it a quarter of a second, and ranks that wait let others have their core.
+    """
     env = dict(os.environ)
     for name in ("PETSC_OPTIONS", "PYTHONSTARTUP", "TRITON_INTERPRET"):
         env.pop(name, None)
     env.update(
         OMPI_ALLOW_RUN_AS_ROOT="1",
         OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+        OMPI_MCA_pml="ob1",
+        OMPI_MCA_mpi_yield_when_idle="1",
         OMP_NUM_THREADS="1",
         OPENBLAS_NUM_THREADS="1",
         MPLBACKEND="Agg",
