@@ -24,7 +24,7 @@ RUNNER = ROOT / "tests" / "mpi" / "runner.py"
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """For a program under test: one thread, this venv first in PATH, no PETSc options of the caller's.
 
-    Open MPI looks for no networks, which takes it a quarter of a second, and ranks that wait let others have their core.
+    Open MPI looks for no networks, which takes a quarter of a second, and ranks that wait let others have their core.
     """
     env = dict(os.environ)
     for name in ("PETSC_OPTIONS", "PYTHONSTARTUP", "TRITON_INTERPRET"):
