@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -166,6 +167,11 @@ def test_arrays_that_callers_fill_hold_anything_before(varying: bool, monkeypatc
     x[...] = 1.0
     loop.store()
     assert not x.any()
+    theirs = np.ones(shape)
+    kept = weakref.ref(theirs)
+    loop.start(theirs, r, first)
+    del theirs
+    assert kept() is None, "a vector of the caller's would live as long as the loop"
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -57,6 +57,8 @@ class CpuHierarchy:
     coarse_solve
         to be set before `apply`: float32 right-hand side (nz, ny, nx) of this rank's coarsest box -> solution. If it
         has a ``serve``, ranks of a team that do not lead call that meanwhile.
+    first_cell
+        which cell of this rank's box is the first one of the part that the finest level covers.
 
     Collective. Raises `WeightsError` for weights of another kind and `KernelsUnavailable` where the kernels can not
     be compiled, or the network is wider or the box larger than they are made for.
@@ -85,7 +87,7 @@ class CpuHierarchy:
         self._flops = self._count_flops()
         _, ny, nx = layout.shape
         z, y, x = (part.start for part in self._box)
-        self._begin = ((z * ny + y) * nx + x) * np.dtype(np.float64).itemsize
+        self.first_cell = (z * ny + y) * nx + x
         self._coarse_r = team.zeros(prod(made.coarse.shape), np.float32).reshape(made.coarse.shape)
         self.coarse_solve: CoarseSolve = unset_coarse_solve
         self._factors: tuple[CoarseSolve, ctypes.Structure] | None = None
@@ -195,7 +197,7 @@ class CpuHierarchy:
 
     def address(self, a: np.ndarray) -> int:
         """Where the part of the grid that the finest level covers begins in a float64 array of this rank's box."""
-        return address_of(a) + self._begin
+        return address_of(a) + self.first_cell * np.dtype(np.float64).itemsize
 
     @property
     def steps_on_grid(self) -> bool:

@@ -101,7 +101,7 @@ class DirectionLoop:
             self._boxes = [box.reshape(shape) for box in made]
             stale = self._boxes[: 2 * int(lean)]
         for box in stale:
-            self._clear(box, lean)
+            self._clear(address_of(box), lean)
         self._written = False
         return self._boxes
 
@@ -114,12 +114,12 @@ class DirectionLoop:
     def start(self, x: np.ndarray, r: np.ndarray, first: np.ndarray | None = None, guess: bool = True) -> None:
         """Begin with another x and its residual, r or ``first``; float64 C-contiguous (nz, ny, nx) of the box.
 
-        Without a ``guess`` x counts as 0, and is not read before it is written to.
+        Only their addresses are kept. Without a ``guess`` x counts as 0, and is not read before it is written to.
         """
         while self._before:
             self._free.append(self._before.popleft()[0])
         address = self._network.address
-        self._x, self._r, self._x_box = address(x), address(r), x
+        self._x, self._r, self._all_x = address(x), address(r), address_of(x)
         self._from_zero, self._written = not guess, self._written or guess
         self._now = self._r if first is None else address(first)
 
@@ -234,7 +234,7 @@ class DirectionLoop:
     def store(self, residual: bool = False) -> None:
         """r is in its array from the first step on, and so is x; before it, x is made what it counts for."""
         if self._from_zero:
-            self._clear(self._x_box)
+            self._clear(self._all_x)
             self._from_zero = False
 
     def load(self, residual: bool) -> None:
@@ -243,14 +243,13 @@ class DirectionLoop:
         if residual:
             self._now = self._r
 
-    def _clear(self, box: np.ndarray, outside: bool = False) -> None:
-        """Zeros in an array of this rank's box, only where steps never write if ``outside``."""
+    def _clear(self, box: int, outside: bool = False) -> None:
+        """Zeros in an array of this rank's box that begins there, only where steps never write if ``outside``."""
+        size, k = prod(self._layout.shape), self._kernels
         if outside:
-            begin, first = address_of(box), self._network.address(box)
-            places = begin, (first - begin) // box.itemsize, box.size
-            self._team.do(self._kernels.dcdm_clear_outside, self._level, *places)
+            self._team.do(k.dcdm_clear_outside, self._level, box, self._network.first_cell, size)
         else:
-            self._team.do(self._kernels.dcdm_clear, address_of(box), box.nbytes, self._threads)
+            self._team.do(k.dcdm_clear, box, size * np.dtype(np.float64).itemsize, self._threads)
 
     def _next_sums(self) -> int:
         """Where the next kernel puts the sums of its parts."""
