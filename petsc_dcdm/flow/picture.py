@@ -148,6 +148,9 @@ def write_gif(path: str | Path, pictures: list[np.ndarray], seconds: float) -> N
     """An animated file that shows each picture for the same part of so many seconds and begins again."""
     from PIL import Image
 
-    frames = [Image.fromarray(p).quantize(128, dither=Image.Dither.NONE) for p in pictures]
+    frames: list[Image.Image] = []
+    for before, picture in zip([None, *pictures], pictures, strict=False):
+        same = before is not None and np.array_equal(before, picture)
+        frames.append(frames[-1] if same else Image.fromarray(picture).quantize(128, dither=Image.Dither.NONE))
     each = max(20, round(1000 * seconds / max(len(frames), 1)))
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=each, loop=0, optimize=False)
