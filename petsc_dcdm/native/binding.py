@@ -187,6 +187,7 @@ def kernels(half: bool = True) -> ctypes.CDLL:
         "dcdm_words": (None, [_pointer, _pointer, _i64, _i64, _pointer, i32]),
         "dcdm_packed_asymmetry": (_i64, [_pointer, *[_i64] * 3, i32]),
         "dcdm_renumber": (None, [_pointer, _i64, _pointer]),
+        "dcdm_renumber_box": (None, [_pointer, *[_i64] * 5, _pointer]),
         "dcdm_renumber_rows": (None, [_pointer, _i64, _i64, _i64, _pointer, _i64, _pointer]),
     }
     return declared(c, signatures)

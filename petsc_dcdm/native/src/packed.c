@@ -50,7 +50,8 @@ static int last_of(const uint8_t *table) {
     return last;
 }
 
-/* What `table` has for the numbers 0 .. last in the place of n bytes; where these are few, for a block at once. */
+/* What `table` has for the numbers 0 .. last, 0 for 0, in the place of n bytes; where these are few, for a block at
+ * once. */
 static void renumber(uint8_t *at, int64_t n, const uint8_t *table, int last) {
     int64_t i = 0;
     for (; last <= FEW && i + BLOCK <= n; i += BLOCK) {
@@ -59,11 +60,23 @@ static void renumber(uint8_t *at, int64_t n, const uint8_t *table, int last) {
         for (int v = 1; v <= last; v++) found |= (numbers)(old == (uint8_t)v) & table[v];
         *(near_numbers *)(at + i) = found;
     }
+    for (uint64_t eight; i + (int64_t)sizeof eight <= n; i += sizeof eight) {
+        memcpy(&eight, at + i, sizeof eight);
+        for (int t = 0; eight && t < (int)sizeof eight; t++) at[i + t] = table[at[i + t]];
+    }
     for (; i < n; i++) at[i] = table[at[i]];
 }
 
 /* What `table`, which has 0 for 0, has for them in the place of n bytes. */
 void dcdm_renumber(uint8_t *at, int64_t n, const uint8_t *table) { renumber(at, n, table, last_of(table)); }
+
+/* The same in n_z planes of n_y lines of n_x bytes, the first of them at `first`. */
+void dcdm_renumber_box(uint8_t *first, int64_t n_x, int64_t n_y, int64_t n_z, int64_t pitch_y, int64_t pitch_z,
+                       const uint8_t *table) {
+    const int last = last_of(table);
+    for (int64_t line = 0; line < n_y * n_z; line++)
+        renumber(first + line / n_y * pitch_z + line % n_y * pitch_y, n_x, table, last);
+}
 
 /* The same at the cells of rows only, in a padded array of n_x n_y ... cells: those of `cell`, or from `first` on. */
 void dcdm_renumber_rows(uint8_t *padded, int64_t n_x, int64_t n_y, int64_t rows, const int64_t *cell, int64_t first,

@@ -71,7 +71,7 @@ class CsrRows:
             first_column=given.first_column,
             shift=given.first_column if other is None else 0,
             cell=pointer(self._cells),
-            ascending=int(self._cells is not None and bool((self._cells[1:] > self._cells[:-1]).all())),
+            ascending=int(self._cells is not None and (given.ascending or _increase(self._cells))),
             first_cell=given.first_cell,
             dirichlet=pointer(self.dirichlet),
             nx=shape[2],
@@ -335,6 +335,10 @@ class CsrRows:
             _axes(report.wrapped),
             report.symmetry,
         )
+
+
+def _increase(cells: np.ndarray) -> bool:
+    return bool((cells[1:] > cells[:-1]).all())
 
 
 def _axes(bits: int) -> tuple[bool, bool, bool]:

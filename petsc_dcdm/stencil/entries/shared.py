@@ -12,7 +12,7 @@ from petsc_dcdm.native.binding import kernels
 from petsc_dcdm.native.memory import CACHE_LINE, address_of
 from petsc_dcdm.native.node_team import Workers
 from petsc_dcdm.stencil.discovery import Grid
-from petsc_dcdm.stencil.packed import PackedStencil, Renumber, renumber_all
+from petsc_dcdm.stencil.packed import PackedStencil, Renumber
 
 AT_ONCE = 64
 """Values that ranks which share memory add up at once."""
@@ -34,24 +34,15 @@ def zeros_of(team: Workers, shape: tuple[int, ...], count: int, dtype: type) -> 
 
 def renumber_own(grid: Grid, s_index: np.ndarray, table: np.ndarray) -> None:
     """A `Renumber` of the cells of this rank's rows in a padded array of the grid."""
+    _, ny, nx = grid.shape
     if grid.box is None:
         cells = None if grid.cells is None else np.ascontiguousarray(grid.cells, np.int64)
-        _, ny, nx = grid.shape
         where = nx, ny, grid.rows, 0 if cells is None else address_of(cells), grid.first
         kernels().dcdm_renumber_rows(address_of(s_index), *where, address_of(table))
         return
-    begin, size = grid.box
-    # With the halo, where it is 0, of axes that the box has all of: what planes have lies together.
-    own = s_index[
-        tuple(
-            slice(1 + begin[axis], 1 + begin[axis] + size[axis]) if size[axis:] != grid.shape[axis:] else slice(None)
-            for axis in range(3)
-        )
-    ]
-    numbers = np.ascontiguousarray(own)
-    renumber_all(numbers, table)
-    if numbers is not own:
-        own[...] = numbers
+    (z, y, x), size = grid.box
+    first = address_of(s_index) + ((z + 1) * (ny + 2) + y + 1) * (nx + 2) + x + 1
+    kernels().dcdm_renumber_box(first, *size[::-1], nx + 2, (ny + 2) * (nx + 2), address_of(table))
 
 
 def agree(packed: PackedStencil | None, comm: MPI.Intracomm, renumber: Renumber) -> PackedStencil | None:
