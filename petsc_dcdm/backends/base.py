@@ -81,6 +81,7 @@ class Step(NamedTuple):
 
     @property
     def taken(self) -> bool:
+        """Whether a step was taken."""
         return isfinite(self.energy) and isfinite(self.slope) and self.energy != 0 and self.slope != 0
 
 
