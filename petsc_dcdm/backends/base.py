@@ -123,8 +123,8 @@ class Loop(Protocol):
 
         Steps change x and r, float64, in place or in copies on a device, and read ``first`` once; where nothing is
         active r is perhaps not written to. The loop may keep addresses only: the arrays are to live until the next
-        start, or the last step, and ``first`` is not to change. Without a ``guess`` x counts as 0
-        and may be anything where something is active; it is 0 elsewhere.
+        start, or the last step, and ``first`` is not to change. Without a ``guess`` x counts as 0 and may be anything
+        where something is active; it is 0 elsewhere.
         """
 
     def step(self, norm: float) -> Step:

@@ -8,10 +8,10 @@ to be others than the grid's, `other_grids` has what else the rows may be.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from itertools import accumulate
 from math import prod
 from typing import Any
@@ -93,7 +93,7 @@ def _is_dmda(dm: Any) -> bool:
     return bool(dm) and dm.getType() == PETSc.DM.Type.DA
 
 
-@functools.lru_cache(1)
+@lru_cache(1)
 def _cells_of(box: tuple[Shape, Shape], shape: Shape) -> np.ndarray:
     """int64: the cells of a box of the grid, increasing; not to be written to. Kept: as a rule the next grid's, too."""
     z, y, x = np.ix_(*(np.arange(first, first + n) for first, n in zip(*box, strict=True)))
@@ -267,11 +267,11 @@ def find_grid(
     dm = next((d for d in (pc.getDM(), A.getDM()) if _is_dmda(d)), None)
     if dm is not None:
         try:
-            grid = _on_all_ranks(comm, functools.partial(_from_dmda, dm, A))
+            grid = _on_all_ranks(comm, partial(_from_dmda, dm, A))
         except OtherDmda as problem:  # SNES solves for the rows that no bound holds, with the DMDA of all
             misfit = problem
     if grid is None:
-        grid = _on_all_ranks(comm, functools.partial(_told, A, shape, cells))
+        grid = _on_all_ranks(comm, partial(_told, A, shape, cells))
     try:
         if grid is None and shape is None:
             grid = _from_offsets(A, comm)

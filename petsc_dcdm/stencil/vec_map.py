@@ -44,7 +44,8 @@ class RowMap:
         """
         rank = comm.Get_rank()
         own = boxes.box(rank)
-        self.shape, self.cells = own[1], prod(grid.shape)
+        self.shape = own[1]
+        self.cells = prod(grid.shape)  # of the grid: where rows are as many they fill every box
         self._team, leader = team, team.share(rank)
         self._whole = self.shape if leader == rank else boxes.box(leader)[1]
         self._rows, self._threads, self._comm = grid.rows, threads, comm

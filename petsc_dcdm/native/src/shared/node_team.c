@@ -201,10 +201,7 @@ int64_t dcdm_team_most_ranks(void) { return MAX_RANKS; }
 /* One rank enters itself into a block of zeros; the leader is rank 0. */
 void dcdm_team_enter(dcdm_team *t, int rank, int64_t ranks, int64_t first, int64_t threads, int64_t all) {
     t->rank[rank].first = first, t->rank[rank].threads = threads, t->rank[rank].process = getpid();
-#ifdef __linux__
-    CPU_ZERO(&t->rank[rank].cores);
-    sched_getaffinity(0, sizeof t->rank[rank].cores, &t->rank[rank].cores);
-#endif
+    note_cores(t);
     if (rank) return;
     t->ranks = ranks, t->threads = all;
 }

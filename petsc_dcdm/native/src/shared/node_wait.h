@@ -33,7 +33,7 @@
  * look at whether the others live. */
 enum { SPINS = 1000, BETWEEN = 50, PATIENCE = 1000000, TAKEN = 400000, SLEEP = 200000000 };
 enum { LINE = 64, MAX_RANKS = 1024, MAX_VALUES = 64, FEWEST = 8, MOST = 512 };
-enum { MOST_PARTS = 1 << 13, MEETS = 1 << 16, FORGET = 1 << 20, AHEAD = 16 };
+enum { CORES = 16, MOST_PARTS = 1 << 13, MEETS = 1 << 16, FORGET = 1 << 20, AHEAD = 16 };
 
 /* What is waited for. */
 typedef _Atomic uint32_t counter;
@@ -42,9 +42,6 @@ typedef struct {
     _Alignas(LINE) int64_t first, threads, process; /* its parts, and which process it is */
     uint32_t seen, turn; /* number of the last command that it has taken; of values it has told or asked for */
     counter section;     /* that it serves in, counted from 1 */
-#ifdef __linux__
-    cpu_set_t cores; /* that it may use */
-#endif
 } team_rank;
 
 typedef struct dcdm_team {
@@ -59,6 +56,7 @@ typedef struct dcdm_team {
     _Alignas(LINE) counter meetings;
     _Alignas(LINE) counter asleep; /* ranks that sleep, for whatever */
     _Alignas(LINE) int64_t ranks, threads;
+    _Atomic uint64_t cores[CORES]; /* a bit for each that any of the ranks may use */
     int64_t shared[2]; /* of this turn and the last one: who is ahead of others is so by less than a barrier */
     team_rank rank[MAX_RANKS];
     counter begun[MOST_PARTS]; /* the last command of which somebody has begun this part */
@@ -111,16 +109,23 @@ static void sleep_on(dcdm_team *t, counter *what, uint32_t value) {
  * be where that happens again: often means often. */
 static _Thread_local int crowded, more = FEWEST;
 
-/* Whether the ranks have a core for each of their threads. */
-static int have_cores(const dcdm_team *t) {
+/* Notes the cores that the calling rank may use. */
+static void note_cores(dcdm_team *t) {
 #ifdef __linux__
-    cpu_set_t all = t->rank[0].cores;
-    for (int64_t k = 1; k < t->ranks; k++) CPU_OR(&all, &all, &t->rank[k].cores);
-    return CPU_COUNT(&all) >= t->threads;
+    uint64_t own[CORES] = {0};
+    if (sched_getaffinity(0, sizeof own, (cpu_set_t *)own)) return;
+    for (int w = 0; w < CORES; w++) atomic_fetch_or(&t->cores[w], own[w]);
 #else
     (void)t;
-    return 0;
 #endif
+}
+
+/* Whether the ranks are known to have a core for each of their threads. */
+static int have_cores(const dcdm_team *t) {
+    int64_t found = 0;
+    for (int w = 0; w < CORES; w++)
+        found += __builtin_popcountll(atomic_load_explicit(&t->cores[w], memory_order_relaxed));
+    return found >= t->threads;
 }
 
 /* Waits until *what is `value`, or if `other` until it is not. */
