@@ -126,6 +126,17 @@ INLINE void fetch_ahead(const csr_matrix *m, int64_t r) {
     }
 }
 
+/* Entries that come so many after these `count` from e on are asked for: the processor looks ahead by itself, but not
+ * beyond a page of 4 KiB, and the matrix lies in such. */
+enum { ENTRIES_AHEAD = 512 };
+INLINE void fetch_entries(const csr_matrix *m, int64_t e, int64_t count, int wide) {
+    const int64_t size = wide ? 8 : 4;
+    const char *values = (const char *)(m->values + e + ENTRIES_AHEAD);
+    const char *indices = (const char *)m->indices + size * (e + ENTRIES_AHEAD);
+    for (int64_t at = 0; at < 8 * count; at += 64) __builtin_prefetch(values + at);
+    for (int64_t at = 0; at < size * count; at += 64) __builtin_prefetch(indices + at);
+}
+
 /* Whether n local rows from `local` on have the cells from `cell` on, one after the other. */
 INLINE int consecutive(const csr_matrix *m, int64_t local, int64_t cell, int64_t n) {
     uint64_t odd = (uint64_t)(m->cell[local] ^ cell) | (uint64_t)(m->cell[local + n - 1] ^ (cell + n - 1));
@@ -143,6 +154,7 @@ INLINE int read_block(const csr_matrix *m, int64_t r, const row_place *at, row_r
     const int *place = places[width == 7];
     const int64_t e = get_index(m->indptr, r, wide);
     int64_t base[7], odd = 0;
+    fetch_entries(m, e, (int64_t)width * n, wide);
     for (int t = 0; t < n; t++) odd |= (get_index(m->indptr, r + t + 1, wide) - e) ^ (width * (t + 1));
     if (m->off_indptr) odd |= get_index(m->off_indptr, r + n, wide) - get_index(m->off_indptr, r, wide);
     if (odd) return 0;
@@ -212,6 +224,7 @@ INLINE int repeats(const csr_matrix *m, int64_t r, const row_place *at, const do
     const double *value = m->values + e;
     uint64_t odd = 0;
     uint8_t lone = 0;
+    fetch_entries(m, e, width * step, wide);
     for (int64_t q = 0; q < width; q++) odd |= bits_at(value, q) ^ bits_at(known, q);
     for (int64_t q = width; q < width * step; q++) odd |= bits_at(value, q) ^ bits_at(value, q - width);
     for (int f = 0; f < width; f++) {
