@@ -216,7 +216,9 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
                 count_small(report, common->small_sum, same);
             }
             int64_t rows = uncoupled + same; /* cells are 0 before */
-            if (kinds && !rows) rows = write_known(m, out, report, seen, r, to, i, longest, inside);
+            if (kinds && !uncoupled && rows < longest)
+                rows += write_known(m, out, report, seen, r + rows, cell + rows, to + rows, i + rows, longest - rows,
+                                    inside);
             r += rows;
             if (rows) continue;
         }

@@ -77,10 +77,10 @@ INLINE const known_row *find_known(const csr_matrix *m, const known_row *kinds, 
  * written to the stencil and counted. Where full ones follow others there may be many: they are left to those who see
  * that sooner, but a few that these did not want. */
 static int64_t write_known(const csr_matrix *m, csr_output *out, csr_report *report, const seen_rows *seen, int64_t r,
-                           int64_t to, int64_t i, int64_t n, int inside) {
+                           int64_t cell, int64_t to, int64_t i, int64_t n, int inside) {
     int64_t t = 0;
     int before = 0;
-    for (; t < n && (!m->cell || m->cell[r + t] == m->cell[r] + t); t++) {
+    for (; t < n && (!m->cell || m->cell[r + t] == cell + t); t++) {
         const known_row *known = find_known(m, seen->kinds, r + t, i + t, inside);
         if (!known) break;
         const int full = known->width == full_width(m) && !known->ghosts;
