@@ -20,6 +20,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.boxes import Cuts
 from petsc_dcdm.grid.errors import BrokenMatrix, GridError, MatrixError, raise_together
 from petsc_dcdm.grid.shape import NOT_PERIODIC, Periodic, Shape, size_text
 from petsc_dcdm.stencil.entries.numpy_rows import read, row_reader
@@ -63,7 +64,7 @@ class Grid:
     first: int
     rows: int
     source: str
-    edges: tuple[tuple[int, ...], ...] | None = None
+    edges: Cuts | None = None
     box: tuple[Shape, Shape] | None = None
     periodic: Periodic = NOT_PERIODIC
 
@@ -129,11 +130,11 @@ def _from_dmda(dm: PETSc.DMDA, A: PETSc.Mat) -> Grid:
     kinds = (*dm.getBoundaryType(), None, None)[:3]
     z, y, x = (kind == PETSc.DM.BoundaryType.PERIODIC for kind in kinds[::-1])
     ranges = (*dm.getOwnershipRanges(), [1], [1])[:3]
-    edges = tuple(tuple(accumulate(map(int, lengths), initial=0)) for lengths in ranges[::-1])
+    along_z, along_y, along_x = (tuple(accumulate(map(int, lengths), initial=0)) for lengths in ranges[::-1])
     periodic, cells, box = (z, y, x), None, ((z0, y0, x0), (mz, my, mx))
     if _whole_planes(shape, first, last - first) != box:
         cells = _cells_of(box, shape)
-    return Grid(shape, cells, first, last - first, "DMDA", edges, box, periodic)
+    return Grid(shape, cells, first, last - first, "DMDA", (along_z, along_y, along_x), box, periodic)
 
 
 def _count_cells(cells: np.ndarray, A: PETSc.Mat) -> GridError | None:

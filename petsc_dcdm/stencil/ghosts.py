@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import functools
+from math import prod
 
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from petsc_dcdm.grid.boxes import BoxPartition
 from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows
 from petsc_dcdm.stencil.entries.rows import CsrRows
+
+ROWS, BY_EDGES, BY_OWNERS = 0.0, 1.0, 2.0
+"""What tells the cells of columns: they are numbered as the columns are; the edges of all ranks' boxes; their owners."""
 
 
 class Ghosts:
@@ -27,9 +32,35 @@ class Ghosts:
         self.columns = self.cells = columns
         self.flags = np.zeros(0, np.uint8)
         """Of Dirichlet rows, as they were told last."""
-        if over_all(self._comm.tompi4py(), grid.cells is not None, op=MPI.LOR):
+        how = over_all(self._comm.tompi4py(), self._numbering(grid), op=MPI.MAX)
+        if how == BY_EDGES:
+            self.cells = self._by_edges(grid)
+        elif how == BY_OWNERS:
             cells = np.arange(grid.first, grid.first + grid.rows) if grid.cells is None else grid.cells
             self.cells = self.fetch(cells) if team.ranks < self._ranges.size - 1 else self._by_team(cells, team)
+
+    def _numbering(self, grid: Grid) -> float:
+        """How the cells of this rank's rows are known to the others: as ROWS, BY_EDGES or BY_OWNERS."""
+        if grid.edges is None:
+            return ROWS if grid.cells is None else BY_OWNERS
+        boxes = BoxPartition(grid.shape, grid.edges)
+        if prod(boxes.procs) < self._ranges.size - 1 or boxes.box(self._comm.getRank()) != grid.box:
+            return BY_OWNERS  # the DMDA's ranks are in another order
+        return ROWS if grid.cells is None else BY_EDGES
+
+    def _by_edges(self, grid: Grid) -> np.ndarray:
+        """int64: the cells of these columns, rows of their owners' boxes in order."""
+        assert grid.edges is not None
+        (_, ny, nx), boxes = grid.shape, BoxPartition(grid.shape, grid.edges)
+        cells = np.empty(self.columns.size, np.int64)
+        ends = self.columns.searchsorted(self._ranges)
+        for rank in np.flatnonzero(ends[1:] > ends[:-1]).tolist():
+            (z, y, x), (_, my, mx) = boxes.box(rank)
+            part = slice(ends[rank], ends[rank + 1])
+            row = self.columns[part] - self._ranges[rank]
+            line = row // mx
+            cells[part] = row + line * (nx - mx) + line // my * ((ny - my) * nx) + ((z * ny + y) * nx + x)
+        return cells
 
     @functools.cached_property
     def _sf(self) -> PETSc.SF:
