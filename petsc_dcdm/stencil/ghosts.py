@@ -17,7 +17,7 @@ from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows
 from petsc_dcdm.stencil.entries.rows import CsrRows
 
 ROWS, BY_EDGES, BY_OWNERS = 0.0, 1.0, 2.0
-"""What tells the cells of columns: they are numbered as the columns are; the edges of all ranks' boxes; their owners."""
+"""What tells the cells of columns: they are numbered as the columns; the edges of all ranks' boxes; their owners."""
 
 
 class Ghosts:

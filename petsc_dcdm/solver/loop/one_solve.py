@@ -160,7 +160,7 @@ class OneSolve:
             if not isinstance(offer, str):
                 grid, loop = offer
                 if grid.factors is None or not loop.on_device:
-                    return GridSteps(self._A, grid, loop, self._system, self._vectors(1)[0])
+                    return GridSteps(self._A, grid, loop, self._system, self._vectors)
                 offer = "rows were scaled, and the steps on this device know the residual of the symmetric matrix only"
             why = offer
         if self._settings.operator == "stencil":

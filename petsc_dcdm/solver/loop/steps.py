@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
 from typing import Any, NamedTuple, Protocol
 
@@ -195,13 +196,20 @@ class GridSteps:
     residual D^-1 r, whose norm it needs; that of r, which is tested, is taken beside it.
     """
 
-    def __init__(self, A: PETSc.Mat, grid: GridSystem, loop: Loop, system: System, r: PETSc.Vec) -> None:
-        """``grid`` and ``loop`` are the preconditioner's, of ``A``; ``r`` is to hold the residual."""
-        self._A, self._grid, self._loop, self._system, self._r = A, grid, loop, system, r
+    def __init__(
+        self, A: PETSc.Mat, grid: GridSystem, loop: Loop, system: System, vectors: Callable[[int], list[PETSc.Vec]]
+    ) -> None:
+        """``grid`` and ``loop`` are the preconditioner's, of ``A``; ``vectors`` gives so many work vectors."""
+        self._A, self._grid, self._loop, self._system, self._vectors = A, grid, loop, system, vectors
         self._rows = grid.rows
         self.far = loop.on_device or grid.rows.copies
         self._x = system.x
         self._norm = self._scaled_norm = 0.0
+
+    @cached_property
+    def _r(self) -> PETSc.Vec:
+        """Made when it is wanted: where the loop has a copy, few solves look at it. Collective."""
+        return self._vectors(1)[0]
 
     def start(self, nonzero: bool) -> None:
         # What the first step takes the residual from; it leaves the next one in its box.
@@ -247,7 +255,7 @@ class GridSteps:
         if nonzero and self._exact:
             self.true_residual()
             self._norm = self._norm if finite else np.nan
-        if not isfinite(self._norm):
+        if not self._rows.copies and not isfinite(self._norm):
             self._r.set(0.0)  # its memory serves the next solve, too, which writes to active cells only
 
     def _residual(self) -> None:
