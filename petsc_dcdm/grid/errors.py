@@ -45,19 +45,23 @@ class OptionError(ValueError):
     """An option has a value that cannot be used; the message names the option, the value and what is allowed."""
 
 
-def raise_together(comm: MPI.Intracomm, error: Exception | None) -> None:
+def raise_together(comm: MPI.Intracomm, error: Exception | None, before: type[Exception] | None = None) -> None:
     """Raise on every rank the error of the lowest rank that has one. Collective; one small reduction when all is well.
 
-    The type is kept if it takes a single message, which those of this package do.
+    The type is kept if it takes a single message, which those of this package do. One of the type ``before``, which
+    takes none, goes before all others.
     """
     size = comm.Get_size()
     if size == 1:
         if error is not None:
             raise error
         return
-    first = int(over_all(comm, float(comm.Get_rank() if error is not None else size), op=MPI.MIN))
+    rank = -1 if before and isinstance(error, before) else comm.Get_rank() if error is not None else size
+    first = int(over_all(comm, float(rank), op=MPI.MIN))
     if first == size:
         return
+    if before and first < 0:
+        raise before
     kind, message = comm.bcast((type(error), str(error)) if comm.Get_rank() == first else None, root=first)
     # A new one there as well: frames that hold what they raise wait for Python's collector, and vectors in them would
     # be left for all ranks to destroy on one of them only, at which PetscFinalize hangs.

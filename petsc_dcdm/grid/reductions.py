@@ -31,6 +31,23 @@ def over_all(comm: MPI.Intracomm, value: Any, op: MPI.Op = MPI.SUM) -> Any:
     return found
 
 
+def of_all(comm: MPI.Intracomm, values: np.ndarray) -> np.ndarray:
+    """float64 [ranks, n]: the n values of every rank. Collective."""
+    size = comm.Get_size()
+    if size == 1:
+        return values[np.newaxis]
+    here: Any = comm.Get_attr(_here())
+    if here is not None:
+        known = np.zeros((size, values.size))
+        known[comm.Get_rank()] = values
+        found = here(known.ravel(), False)
+        if found is not None:
+            return np.asarray(found).reshape(known.shape)
+    known = np.empty((size, values.size))
+    comm.Allgather(np.ascontiguousarray(values, np.float64), known)
+    return known
+
+
 def _reduced(here: Reduce, value: Any, op: MPI.Op) -> Any:
     """The same by ``here``, or None where that is not as good: it has no integers."""
     if op == MPI.LOR:

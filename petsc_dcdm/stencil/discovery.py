@@ -163,7 +163,7 @@ def _from_cells(cells: np.ndarray, shape: Shape, A: PETSc.Mat) -> Grid:
 
 
 def _refuse(A: PETSc.Mat) -> MatrixError | None:
-    """What can be told without looking at the entries."""
+    """What can be told without looking at the entries, the same on all ranks."""
     rows, columns = A.getSize()
     if rows != columns:
         return BrokenMatrix(f"the matrix is {rows} x {columns}; petsc_dcdm solves square systems")
@@ -263,7 +263,8 @@ def find_grid(
     that cannot be read.
     """
     comm = A.getComm().tompi4py()
-    raise_together(comm, _refuse(A))
+    if (refusal := _refuse(A)) is not None:
+        raise refusal
     grid, misfit = None, None
     dm = next((d for d in (pc.getDM(), A.getDM()) if _is_dmda(d)), None)
     if dm is not None:

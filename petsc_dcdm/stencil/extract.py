@@ -30,7 +30,7 @@ from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows, read, row_reader
 from petsc_dcdm.stencil.entries.report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
 from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.entries.scales import range_factor, scaled, sign_and_scale
-from petsc_dcdm.stencil.entries.shared import agree, renumber_own, zeros_of
+from petsc_dcdm.stencil.entries.shared import Told, agree, renumber_own, zeros_of
 from petsc_dcdm.stencil.forms.row_scaling import RowFactors
 from petsc_dcdm.stencil.ghosts import Flags, Ghosts, SharedFlags
 from petsc_dcdm.stencil.local_csr import local_csr
@@ -161,7 +161,7 @@ def extract(
     kind = row_reader(comm)
     shared = team.ranks == comm.Get_size() > 1
     box = ((0, 0, 0), grid.shape) if shared or comm.Get_size() == 1 else grid.box
-    if not over_all(comm, kind is CsrRows and box is not None, op=MPI.LAND):
+    if kind is not CsrRows or not over_all(comm, box is not None, op=MPI.LAND):
         box = None
     if not shared or box is None:
         shared, team = False, ONE_RANK
@@ -198,58 +198,50 @@ def extract(
                 found = couplings(places)
                 break
         assert found is not None
+        told = Told(comm, rows, found[4])
         penalties = 0
-        if over_all(comm, found[4].stiff > 0, op=MPI.LOR):
-            penalties = over_all(comm, rows.find_penalties(over_all(comm, found[4].least_diagonal, op=MPI.MIN)))
+        if told.stiff:
+            penalties = over_all(comm, rows.find_penalties(told.least_diagonal))
             if penalties:
                 flags.tell()
                 found = couplings()
-        sum_rounding = _sum_rounding(found[4], comm)
-        found = found if sum_rounding is None else couplings(sum_rounding=sum_rounding)
-        packed, w_low, w_high, s, report = found
+                told = Told(comm, rows, found[4])
+        sum_rounding = _sum_rounding(told)
+        if sum_rounding is not None:
+            found = couplings(sum_rounding=sum_rounding)
+            told = Told(comm, rows, found[4])
+        packed, w_low, w_high, s, _ = found
         dirichlet, diagonal, empty = rows.fixed()
         if factors is not None:
             diagonal = diagonal * factors.values[dirichlet]
-    # A row that is all zero has no solution that any stencil could be asked about; a penalty's couplings are not read.
-    inexact = report.inexact or empty.size or penalties
-    counts = [n - dirichlet.size, report.extra, inexact, *report.wrapped]
-    totals = over_all(comm, np.array([*report.w_sum, *report.w_count, *counts], dtype=float)).tolist()
-    mean_w = tuple(total / count if count else 0.0 for total, count in zip(totals[:3], totals[3:6], strict=True))
-    largest, least, most_sum = _extremes(report, comm)
-    if (factor := range_factor(least, largest, scale)) != 1.0:
+    if (factor := range_factor(told.least_diagonal, told.max_diagonal, scale)) != 1.0:
         scale *= factor
         scaled(kind, [*w_low, *(w_high or ()), s], factor, team, threads)
         packed = packed and packed.scaled(factor)
     return RowStencil(
         *(box, packed, w_low, w_high, s, dirichlet, diagonal, empty),
-        mean_w=mean_w,
+        mean_w=told.mean_w,
         scale=sign / scale,
-        active=int(totals[6]),
-        extra=int(totals[7]),
-        nearly_closed=bool(totals[7] > 0 and most_sum <= NEARLY_CLOSED),
+        active=told.coupled,
+        extra=told.extra,
+        nearly_closed=told.extra > 0 and told.most_sum <= NEARLY_CLOSED,
         penalties=penalties,
         ghosts=ghosts,
-        periodic=(bool(totals[11]), bool(totals[10]), bool(totals[9])),
-        exact=not totals[8] and w_high is None,
+        periodic=told.periodic,
+        # A row that is all zero has no solution that any stencil could be asked about; those of a penalty are not read.
+        exact=not (told.inexact or told.empty or penalties) and w_high is None,
         shared=shared,
     )
 
 
-def _extremes(report: StencilReport, comm: MPI.Intracomm) -> tuple[float, float, float]:
-    """Of all coupled rows: the largest and the smallest diagonal, the largest row sum over its diagonal. Collective."""
-    own = np.array([report.max_diagonal, -report.least_diagonal, report.row_sums[1]])
-    ends = over_all(comm, own, op=MPI.MAX)
-    return float(ends[0]), float(-ends[1]), float(ends[2])
-
-
-def _sum_rounding(report: StencilReport, comm: MPI.Intracomm) -> float | None:
+def _sum_rounding(told: Told) -> float | None:
     """Up to where row sums are to be taken for zero, if the first reading, up to the rounding of a sum, was not right:
-    all of them are noise, or none is, for constants are no null space where every row has a positive sum. Collective.
+    all of them are noise, or none is, for constants are no null space where every row has a positive sum.
     """
-    negative, positive = over_all(comm, np.array(report.small_sums))
+    negative, positive = told.small_sums
     if positive > 0 and -negative >= NOISE * positive:
         return ROUNDING
-    return 0.0 if 0 < over_all(comm, report.row_sums[0], op=MPI.MIN) <= SUM_ROUNDING else None
+    return 0.0 if 0 < told.least_sum <= SUM_ROUNDING else None
 
 
 Found = tuple[PackedStencil | None, list[np.ndarray], list[np.ndarray] | None, np.ndarray, StencilReport]
@@ -271,18 +263,17 @@ def _couplings(
     """
 
     def together(read: Callable[[], Any]) -> Any:
-        error, found, more = None, None, False
+        error: Exception | None = None
+        found = None
         try:
             found = read()
             if found is not None:
                 rows.fixed()  # while others still read: what is wanted of them soon
-        except MoreDirichlet:
-            more = True
+        except MoreDirichlet as unseen:
+            error = unseen
         except StencilError as problem:
             error = explain(problem)
-        if over_all(comm, more, op=MPI.LOR):
-            raise MoreDirichlet
-        raise_together(comm, error)
+        raise_together(comm, error, before=MoreDirichlet)
         return found
 
     compiled = rows if isinstance(rows, CsrRows) else None

@@ -10,7 +10,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from petsc_dcdm.grid.boxes import BoxPartition
-from petsc_dcdm.grid.reductions import over_all
+from petsc_dcdm.grid.reductions import of_all, over_all
 from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows
@@ -103,15 +103,15 @@ class Ghosts:
         Each rank tells where its columns before and after its own rows begin and end.
         """
         comm, columns = self._comm.tompi4py(), self.columns
-        rank, size = comm.Get_rank(), comm.Get_size()
+        rank = comm.Get_rank()
         first, last = (int(end) for end in self._ranges[rank : rank + 2])
         before = int(columns.searchsorted(first))
-        told = np.zeros((size, 4))
+        told = np.zeros(4)
         if before:
-            told[rank, :2] = columns[0], columns[before - 1] + 1
+            told[:2] = columns[0], columns[before - 1] + 1
         if before < columns.size:
-            told[rank, 2:] = columns[before], columns[-1] + 1
-        ends = over_all(comm, told.ravel()).reshape(-1, 2).tolist()
+            told[2:] = columns[before], columns[-1] + 1
+        ends = of_all(comm, told).reshape(-1, 2).tolist()
         asked = [(max(int(begin), first) - first, min(int(end), last) - first) for begin, end in ends]
         found: list[tuple[int, int]] = []
         for begin, end in sorted((begin, end) for begin, end in asked if begin < end):

@@ -80,6 +80,8 @@ class PackedStencil:
         `all_c` and `all_values`, by :meth:`values`, are those of every rank; None where they can not be brought
         together. `s_index` is renumbered in place, by a `renumber` that does so where this rank's cells are.
         """
+        if all(c == all_c[0] for c in all_c) and all(values == all_values[0] for values in all_values):
+            return self
         known = [{c[axis] for c in all_c if c[axis]} for axis in range(3)]
         # In the order of a rank that has most of them: where others have the same nothing is renumbered.
         common = list(dict.fromkeys(chain(*sorted(all_values, key=len, reverse=True))))

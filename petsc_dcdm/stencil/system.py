@@ -268,7 +268,7 @@ def _read(
     same = previous is not None and previous.layout.boxes == boxes and previous.team is team
     rows = previous.rows if previous is not None and same else RowMap(grid, boxes, comm, threads, team)
     own = layout.offset, layout.shape
-    on_box = over_all(comm, stencil.box == own and team.ranks == 1, op=MPI.LAND)
+    on_box = not layout.one_team and over_all(comm, stencil.box == own and team.ranks == 1, op=MPI.LAND)
 
     def on_own_box(values: np.ndarray) -> np.ndarray:
         """What is in the order of the rows, or on their box, on this rank's padded box. Collective."""

@@ -51,14 +51,15 @@ class RowMap:
         self._rows, self._threads, self._comm = grid.rows, threads, comm
         self._buffer = np.zeros(0)
         alone = team.ranks == 1
-        self._in_place = bool(over_all(comm, own == grid.box and alone, op=MPI.LAND))
+        kinds = own == grid.box and alone, grid.box is not None and team.ranks == comm.Get_size() > 1
+        lacking = over_all(comm, np.array([not kind for kind in kinds], float), op=MPI.MAX)
+        self._in_place, boxed = (not lacks for lacks in lacking.tolist())
         self._places = None
         if self._in_place:
             return
         self._own = self._lines = np.zeros((0, 3), np.int64)
         self._sends, self._receives = (_no_messages(comm.Get_size()),) * 2
-        boxed = team.ranks == comm.Get_size() > 1 and grid.box is not None
-        if over_all(comm, boxed, op=MPI.LAND):  # every line of the rows is one of the leader's box
+        if boxed:  # every line of the rows is one of the leader's box
             assert grid.box is not None
             self._lines, self._own = _in_whole(grid.box, grid.shape)
             return

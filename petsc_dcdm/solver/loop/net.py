@@ -74,6 +74,8 @@ class Net:
 
     def knows(self, pattern: tuple[int | None, ...], comm: MPI.Intracomm) -> bool:
         """Whether the network was too slow for a matrix of this ``pattern``. Collective."""
+        if self._pattern is None:
+            return False
         return bool(over_all(comm, pattern == self._pattern and None not in pattern, op=MPI.LAND))
 
     def set_up(self, pc: PETSc.PC, kind: str, system: GridSystem) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from mpi4py import MPI
 
 from petsc_dcdm.grid.errors import MatrixError
-from petsc_dcdm.grid.reductions import over_all
+from petsc_dcdm.grid.reductions import of_all
 from petsc_dcdm.grid.scaling import power_of_two
 from petsc_dcdm.native.binding import declared
 from petsc_dcdm.native.build import library
@@ -31,9 +31,8 @@ def sign_and_scale(rows: CsrRows | NumpyRows, comm: MPI.Intracomm) -> tuple[floa
 
     Collective. The scale only has to be of the right size: a few diagonals will do, the rest is settled by the largest.
     """
-    known = np.zeros((comm.Get_size(), 2))
-    known[comm.Get_rank()] = rows.first_sign(), rows.some_diagonal(max(1, rows.rows // FEW))
-    known = over_all(comm, known.ravel()).reshape(-1, 2).tolist()
+    own = rows.first_sign(), rows.some_diagonal(max(1, rows.rows // FEW))
+    known = of_all(comm, np.array(own)).tolist()
     largest = max(size for _, size in known)
     scale = power_of_two(largest) if 0 < largest < np.inf else 1.0
     return next((s for s, _ in known if s), 1.0), scale

@@ -7,18 +7,22 @@ from math import prod
 import numpy as np
 from mpi4py import MPI
 
-from petsc_dcdm.grid.reductions import over_all
+from petsc_dcdm.grid.reductions import of_all
+from petsc_dcdm.grid.shape import Periodic
 from petsc_dcdm.native.binding import kernels
 from petsc_dcdm.native.memory import CACHE_LINE, address_of
 from petsc_dcdm.native.node_team import Workers
 from petsc_dcdm.stencil.discovery import Grid
+from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows
+from petsc_dcdm.stencil.entries.report import StencilReport
+from petsc_dcdm.stencil.entries.rows import CsrRows
 from petsc_dcdm.stencil.packed import PackedStencil, Renumber
 
-AT_ONCE = 64
-"""Values that ranks which share memory add up at once."""
+HEAD = 5
+"""How many numbers a rank tells of its packed stencil before the values of s."""
 
-FEW = 5
-"""What a rank tells of its packed stencil beside the values of s."""
+FEW = 7
+"""Values of s that they tell at once: few have more."""
 
 
 def zeros_of(team: Workers, shape: tuple[int, ...], count: int, dtype: type) -> list[np.ndarray]:
@@ -51,20 +55,49 @@ def agree(packed: PackedStencil | None, comm: MPI.Intracomm, renumber: Renumber)
     """
     if comm.Get_size() == 1:
         return packed
-    mine = np.zeros(FEW + 255)  # 1, c, how many values of s, and these
+    mine = np.zeros(HEAD + 255)  # 1, c, how many values of s, and these
     if packed is not None:
         values = packed.values()
-        mine[: FEW + len(values)] = 1.0, *packed.c, len(values), *values
-    rows: list[list[float]] = []
-    room = AT_ONCE // comm.Get_size()
-    if room > FEW:  # most have few values
-        known = np.zeros((comm.Get_size(), room))
-        known[comm.Get_rank()] = mine[:room]
-        rows = over_all(comm, known.ravel()).reshape(known.shape).tolist()
-    if not rows or max(row[FEW - 1] for row in rows) > room - FEW:
-        known = np.empty((comm.Get_size(), mine.size))
-        comm.Allgather(mine, known)
-        rows = known.tolist()
+        mine[: HEAD + len(values)] = 1.0, *packed.c, len(values), *values
+    rows = of_all(comm, mine[: HEAD + FEW]).tolist()
+    if max(row[HEAD - 1] for row in rows) > FEW:
+        rows = of_all(comm, mine).tolist()
     if packed is None or not all(row[0] for row in rows):
         return None
-    return packed.agreed([row[1:4] for row in rows], [row[FEW : FEW + int(row[FEW - 1])] for row in rows], renumber)
+    return packed.agreed([row[1:4] for row in rows], [row[HEAD : HEAD + int(row[HEAD - 1])] for row in rows], renumber)
+
+
+class Told:
+    """What the reports of all ranks come to.
+
+    Attributes
+    ----------
+    coupled, extra, empty
+        counts of rows: those that are coupled, those that have an s, those that are all zero
+    stiff, inexact
+        whether there are any such rows, as in `StencilReport`
+    least_diagonal, max_diagonal
+        of coupled rows
+    least_sum, most_sum
+        row sums of coupled rows, relative to their diagonals
+    small_sums
+        of those that are small, the sums of the negative and the positive ones
+    mean_w
+        mean conductance along x, y, z over the faces that conduct, 0 where there is none
+    periodic
+        the axes (z, y, x) along which rows couple round the ends of grid lines
+    """
+
+    def __init__(self, comm: MPI.Intracomm, rows: CsrRows | NumpyRows, report: StencilReport) -> None:
+        """Collective."""
+        dirichlet, _, empty = rows.fixed()
+        counts = rows.rows - dirichlet.size, report.extra, empty.size, report.stiff, report.inexact, *report.wrapped
+        sums = *counts, *report.small_sums, *report.w_sum, *report.w_count
+        ends = report.max_diagonal, -report.least_diagonal, report.row_sums[1], -report.row_sums[0]
+        told = of_all(comm, np.array([*sums, *ends], dtype=float))
+        total, most = told[:, : len(sums)].sum(axis=0).tolist(), told[:, len(sums) :].max(axis=0).tolist()
+        self.coupled, self.extra, self.empty, self.stiff, self.inexact = map(int, total[:5])
+        self.periodic: Periodic = (bool(total[7]), bool(total[6]), bool(total[5]))
+        self.small_sums = total[8:10]
+        self.mean_w = tuple(w / n if n else 0.0 for w, n in zip(total[10:13], total[13:16], strict=True))
+        self.max_diagonal, self.least_diagonal, self.most_sum, self.least_sum = most[0], -most[1], most[2], -most[3]
