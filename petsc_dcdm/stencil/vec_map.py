@@ -22,6 +22,7 @@ from petsc_dcdm.grid.layout import Plan
 from petsc_dcdm.grid.reductions import over_all
 from petsc_dcdm.grid.shape import Periodic, Shape
 from petsc_dcdm.native.build import have_kernels
+from petsc_dcdm.native.memory import address_of
 from petsc_dcdm.native.node_team import ONE_RANK, Team, Workers
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries.runs import SHORT, breaks_of, copy_rows, copy_runs, joined, lines_of_cells
@@ -162,7 +163,7 @@ class RowMap:
         team = self._team
         if not isinstance(team, Team):
             return box.reshape(-1)
-        address = team.share(box.ctypes.data)
+        address = team.share(address_of(box))
         size = prod(n + more for n in self._whole)
         return team.memory.at(address, size, box.dtype)
 

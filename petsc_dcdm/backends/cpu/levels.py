@@ -209,7 +209,7 @@ class Stage:
                 continue
             turn, place = np.divmod(np.arange(length) + offset[i] - low, n)
             self._places.append(_copied(place + (n + 1) * turn + low - offset[i], np.int32, self._team))
-            setattr(c, f"place_{name}", self._places[-1].ctypes.data)
+            setattr(c, f"place_{name}", address_of(self._places[-1]))
 
     def own_by_role(self) -> tuple[slice, slice, slice]:
         """The box along w, r and x."""
@@ -250,12 +250,12 @@ class LevelWindow:
         clipped[..., 1] = -(-clipped[..., 1] // unit) * unit
         clipped[active[..., 0] >= active[..., 1]] = 0
         self._range[own_w.start - w : own_w.stop - w, own_r.start - r : own_r.stop - r] = clipped
-        c.range = self._range.ctypes.data
+        c.range = address_of(self._range)
         work = (clipped[..., 1] - clipped[..., 0]).sum(axis=1)
         c.w_begin, c.w_end = (v + own_w.start - w for v in _filled(work, 1))
         if whole.part:
             self._part = _copied(stage.part - w, np.int64, team)
-            c.parts, c.part = whole.parts, self._part.ctypes.data
+            c.parts, c.part = whole.parts, address_of(self._part)
 
 
 def room_for(team: Workers, size: int, dtype: type, sparse: bool = False, small_do: bool = False) -> np.ndarray:

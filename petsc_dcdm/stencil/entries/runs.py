@@ -56,7 +56,7 @@ def copy_rows(places: np.ndarray, source: np.ndarray, target: np.ndarray, thread
         raise ValueError(f"expected contiguous arrays of one type; got {source.dtype} and {target.dtype}")
     library().dcdm_copy_rows(
         ctypes.c_int64(places.size),
-        *(ctypes.c_void_p(a.ctypes.data) for a in (places, source, target)),
+        *(ctypes.c_void_p(address_of(a)) for a in (places, source, target)),
         ctypes.c_int64(source.itemsize),
         int(back),
         threads,
@@ -81,7 +81,7 @@ def copy_runs(runs: np.ndarray, source: np.ndarray, target: np.ndarray, threads:
         return
     c.dcdm_copy_runs(
         ctypes.c_int64(runs.shape[0]),
-        *(ctypes.c_void_p(a.ctypes.data) for a in (runs, source, target)),
+        *(ctypes.c_void_p(address_of(a)) for a in (runs, source, target)),
         ctypes.c_int64(source.itemsize),
         int(back),
         threads,

@@ -70,7 +70,7 @@ def weighted_square(weight: np.ndarray, v: np.ndarray, threads: int) -> float:
     """The sum of (weight v)^2 where weight is not 0; float64, C-contiguous, of one shape."""
     sums = np.zeros(threads)
     library().dcdm_weighted_squares(
-        ctypes.c_int64(v.size), *(ctypes.c_void_p(a.ctypes.data) for a in (weight, v, sums)), threads
+        ctypes.c_int64(v.size), *(ctypes.c_void_p(address_of(a)) for a in (weight, v, sums)), threads
     )
     return float(sums.sum())
 
@@ -128,9 +128,9 @@ def _divided(indptr: np.ndarray, values: np.ndarray, d: np.ndarray, threads: int
     out = aligned_zeros(values.size, np.float64)
     c.dcdm_divide_rows(
         ctypes.c_int64(d.size),
-        *(ctypes.c_void_p(a.ctypes.data) for a in (indptr, values)),
+        *(ctypes.c_void_p(address_of(a)) for a in (indptr, values)),
         int(indptr.dtype == np.int64),
-        *(ctypes.c_void_p(a.ctypes.data) for a in (d, out)),
+        *(ctypes.c_void_p(address_of(a)) for a in (d, out)),
         threads,
     )
     return out
@@ -158,7 +158,7 @@ class _Rows:
         if c is None:
             return self._components_in_numpy()
         d, label, count, exponents = (np.empty(self.rows, kind) for kind in (float, np.int64, np.int64, float))
-        arrays = (ctypes.c_void_p(a.ctypes.data) for a in (d, label, count, exponents))
+        arrays = (ctypes.c_void_p(address_of(a)) for a in (d, label, count, exponents))
         found = int(c.dcdm_row_factors(*self.arguments, *arrays))
         return d, label, count[:found].astype(float), exponents[:found]
 
