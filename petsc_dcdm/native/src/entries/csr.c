@@ -218,7 +218,7 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
             int64_t rows = uncoupled + same; /* cells are 0 before */
             if (kinds && !uncoupled && rows < longest)
                 rows += write_known(m, out, report, seen, r + rows, cell + rows, to + rows, i + rows, longest - rows,
-                                    inside);
+                                    inside, same > 0);
             r += rows;
             if (rows) continue;
         }
