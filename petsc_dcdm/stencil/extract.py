@@ -168,7 +168,8 @@ def extract(
     shape = (n,) if box is None else tuple(size + 2 for size in box[1])
     with local_csr(A, kind is CsrRows) as local:
         given = local if factors is None else factors.divided(local, threads)
-        rows = read(kind, given, grid.shape, first, grid.cells, threads, grid.periodic, grid.box is not None)
+        line = grid.box[1][2] if grid.box else 0
+        rows = read(kind, given, grid.shape, first, grid.cells, threads, grid.periodic, line)
         sign, scale = sign_and_scale(rows, comm)
         options: dict[str, Any] = {"sign": sign, "scale": scale, "rounding": ROUNDING}
         if box is not None:

@@ -31,6 +31,7 @@ class Matrix(ctypes.Structure):
         ("off_values", ctypes.c_void_p),
         ("cell", ctypes.c_void_p),
         ("ascending", ctypes.c_int64),
+        ("line", ctypes.c_int64),
         ("first_cell", ctypes.c_int64),
         ("ghosts", ctypes.c_int64),
         ("ghost_column", ctypes.c_void_p),

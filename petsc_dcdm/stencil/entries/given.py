@@ -31,8 +31,8 @@ class RowsOnGrid(NamedTuple):
         where the matrix is in two blocks, that of the other ranks' columns: (indptr, indices, values,
         columns); its indices point into the int64 global `columns`, those of the first block are local
         rows
-    ascending
-        whether `cells` are known to increase; else it is looked at
+    line
+        how many rows a line of the box has that they are, in the order of its cells; 0: of none as far as is known
     """
 
     indptr: np.ndarray
@@ -44,4 +44,4 @@ class RowsOnGrid(NamedTuple):
     first_cell: int = 0
     periodic: Periodic = NOT_PERIODIC
     other: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
-    ascending: bool = False
+    line: int = 0

@@ -270,8 +270,8 @@ def read(
     cells: np.ndarray | None = None,
     threads: int = 1,
     periodic: Periodic = NOT_PERIODIC,
-    ascending: bool = False,
+    line: int = 0,
 ) -> CsrRows | NumpyRows:
     """The reader of the local rows of a matrix, from row ``first`` on; without ``cells`` that is the first cell."""
     arrays = local.indptr, local.indices, local.values
-    return kind(RowsOnGrid(*arrays, shape, first, cells, first, periodic, local.other, ascending), threads)
+    return kind(RowsOnGrid(*arrays, shape, first, cells, first, periodic, local.other, line), threads)

@@ -191,7 +191,8 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
         at.inside[2] = j > 0, at.inside[3] = j + 1 < ny, at.inside[4] = k > 0, at.inside[5] = k + 1 < nz;
         int inside = 0; /* as bits, along y and z */
         for (int side = 2; side < 6; side++) inside |= at.inside[side] << side;
-        int64_t longest = nx - i;
+        const int64_t left = m->line ? m->line - r % m->line : nx - i; /* rows of the line */
+        int64_t longest = left;
         int64_t to = output_at(out, r, i, j, k, &longest);
         if (to < 0) {
             report_error(report, CSR_OUTSIDE, r, cell, 0);
@@ -205,7 +206,7 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
             if (!uncoupled && common->entry >= 0) {
                 at.cell = cell;
                 at.inside[0] = i > 0, at.inside[1] = 1;
-                same = count(m, r, &at, common, i + longest < nx ? longest : longest - 1);
+                same = count(m, r, &at, common, longest < left ? longest : longest - 1);
             }
             if (same) {
                 memset(out->cells + to, common->cell, (size_t)same);
@@ -227,7 +228,7 @@ static void extract_rows(const csr_matrix *m, csr_output *out, csr_report *repor
             at.cell = cell + n;
             at.inside[0] = i + n > 0, at.inside[1] = 1;
             /* the last of a line is no inner cell */
-            const int64_t in_line = i + longest < nx ? longest - n : longest - n - 1;
+            const int64_t in_line = longest < left ? longest - n : longest - n - 1;
             int block = in_line < BLOCK ? (int)in_line : BLOCK;
             while (block >= SHORTEST && !read(m, r + n, &at, &run, n, block)) block /= 4;
             if (block >= SHORTEST) {

@@ -264,6 +264,10 @@ INLINE int64_t count_common(const csr_matrix *m, int64_t r, const row_place *at,
         if (n > m->rows - base[f]) n = m->rows - base[f];
         if (base[f] < 0 || n < SHORTEST) return 0;
     }
+    if (m->line) { /* the same two lines on: cells of the highest neighbours are looked at for the first time */
+        __builtin_prefetch(m->cell + base[width - 1] + 2 * m->line);
+        __builtin_prefetch(m->cell + base[width - 1] + 2 * m->line + n - 1);
+    }
     int64_t t = 0;
     for (int64_t step = 16 * SHORTEST; t < n;) {
         while (step > SHORTEST && t + step > n) step /= 2;
