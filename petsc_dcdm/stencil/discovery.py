@@ -51,7 +51,7 @@ class Grid:
     source
         how the grid was found, for the view.
     edges
-        of the DMDA the rows belong to, None elsewhere: a hint for the split into boxes.
+        of the boxes of the DMDA the rows belong to, in the order of the matrix's ranks; None elsewhere.
     box
         offset and shape of the part of the grid that this rank's rows are, x fastest; None if they are no box.
     periodic
@@ -134,7 +134,9 @@ def _from_dmda(dm: PETSc.DMDA, A: PETSc.Mat) -> Grid:
     periodic, cells, box = (z, y, x), None, ((z0, y0, x0), (mz, my, mx))
     if _whole_planes(shape, first, last - first) != box:
         cells = _cells_of(box, shape)
-    return Grid(shape, cells, first, last - first, "DMDA", (along_z, along_y, along_x), box, periodic)
+    alike = MPI.Comm.Compare(dm.comm.tompi4py(), A.comm.tompi4py()) in (MPI.IDENT, MPI.CONGRUENT)
+    edges = (along_z, along_y, along_x) if alike else None
+    return Grid(shape, cells, first, last - first, "DMDA", edges, box, periodic)
 
 
 def _count_cells(cells: np.ndarray, A: PETSc.Mat) -> GridError | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from math import prod
 
 import numpy as np
 from mpi4py import MPI
@@ -15,9 +14,6 @@ from petsc_dcdm.native.node_team import ONE_RANK, Workers
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries.numpy_rows import NumpyRows
 from petsc_dcdm.stencil.entries.rows import CsrRows
-
-ROWS, BY_EDGES, BY_OWNERS = 0.0, 1.0, 2.0
-"""What tells the cells of columns: they are numbered as the columns; the edges of all ranks' boxes; their owners."""
 
 
 class Ghosts:
@@ -32,26 +28,17 @@ class Ghosts:
         self.columns = self.cells = columns
         self.flags = np.zeros(0, np.uint8)
         """Of Dirichlet rows, as they were told last."""
-        how = over_all(self._comm.tompi4py(), self._numbering(grid), op=MPI.MAX)
-        if how == BY_EDGES:
-            self.cells = self._by_edges(grid)
-        elif how == BY_OWNERS:
+        if grid.edges is not None:
+            self.cells = self._by_edges(grid, BoxPartition(grid.shape, grid.edges))
+        elif over_all(self._comm.tompi4py(), grid.cells is not None, op=MPI.LOR):
             cells = np.arange(grid.first, grid.first + grid.rows) if grid.cells is None else grid.cells
             self.cells = self.fetch(cells) if team.ranks < self._ranges.size - 1 else self._by_team(cells, team)
 
-    def _numbering(self, grid: Grid) -> float:
-        """How the cells of this rank's rows are known to the others: as ROWS, BY_EDGES or BY_OWNERS."""
-        if grid.edges is None:
-            return ROWS if grid.cells is None else BY_OWNERS
-        boxes = BoxPartition(grid.shape, grid.edges)
-        if prod(boxes.procs) < self._ranges.size - 1 or boxes.box(self._comm.getRank()) != grid.box:
-            return BY_OWNERS  # the DMDA's ranks are in another order
-        return ROWS if grid.cells is None else BY_EDGES
-
-    def _by_edges(self, grid: Grid) -> np.ndarray:
+    def _by_edges(self, grid: Grid, boxes: BoxPartition) -> np.ndarray:
         """int64: the cells of these columns, rows of their owners' boxes in order."""
-        assert grid.edges is not None
-        (_, ny, nx), boxes = grid.shape, BoxPartition(grid.shape, grid.edges)
+        (nz, ny, nx), (_, py, px) = grid.shape, boxes.procs
+        if px == 1 and (py == 1 or nz == 1):  # whole planes, or lines
+            return self.columns
         cells = np.empty(self.columns.size, np.int64)
         ends = self.columns.searchsorted(self._ranges)
         for rank in np.flatnonzero(ends[1:] > ends[:-1]).tolist():
