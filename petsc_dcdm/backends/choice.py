@@ -66,12 +66,11 @@ def _keep(key: Any, file: ModelFile) -> None:
     _read[key] = file
 
 
-def kernels_serve(file: ModelFile, comm: MPI.Intracomm, compiled: str) -> bool:
-    """Whether there are compiled kernels for this network on all ranks, and ``-pc_dcdm_compile`` lets them work.
-    Collective.
+def kernels_serve(file: ModelFile, compiled: str) -> bool:
+    """Whether there are compiled kernels for this network on this rank, and ``-pc_dcdm_compile`` lets them work. Not
+    collective.
     """
-    missing = compiled == "off" or file.kind not in COMPILED or _missing_kernels(file) is not None
-    return not over_all(comm, missing, op=MPI.LOR)
+    return compiled != "off" and file.kind in COMPILED and _missing_kernels(file) is None
 
 
 def make_backend(

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mpi4py import MPI
 
 from petsc_dcdm.grid.errors import OptionError, raise_together
@@ -45,19 +46,20 @@ def choose_box(wish: str, comm: MPI.Intracomm, threads: int, possible: Callable[
     threads
         of this rank
     possible
-        whether compiled kernels are to do the work; else each rank has a box of its own, as on a processor or a file
-        system where memory can not be shared. The same on all ranks.
+        whether compiled kernels are to do the work here; where they do not on any rank each has a box of its own, as
+        on a processor or a file system where memory can not be shared.
 
     Raises OptionError on all ranks where ``wish`` is ``node`` and that can not be.
     """
     if wish == "rank" or comm.Get_size() == 1:
         return OWN_BOXES
-    problem = None if possible() else "compiled kernels on CPUs are not what does the work"
-    sharing = OWN_BOXES
-    if problem is None:
-        kept: Any = comm.Get_attr(_kept())
-        here = kept is not None and kept[0] == threads
-        if not over_all(comm, here, op=MPI.LAND):
+    kept: Any = comm.Get_attr(_kept())
+    lacking = np.array([not possible(), kept is None or kept[0] != threads], float)
+    impossible, new = over_all(comm, lacking, op=MPI.MAX).tolist()
+    if impossible:
+        sharing, problem = OWN_BOXES, "compiled kernels on CPUs are not what does the work"
+    else:
+        if new:
             kept = threads, *_share(comm, threads)
             comm.Set_attr(_kept(), kept)
             if isinstance(kept[1].team, Team) and kept[1].team.ranks == comm.Get_size():

@@ -203,7 +203,7 @@ class PC(Answers):
         device, holders = choose_device(device_wanted(settings.device, P), comm)
         sharing = Sharing(ONE_RANK, holders, False)
         if holders is None and not caught:
-            users, possible = pc.getComm().tompi4py(), partial(kernels_serve, file, comm, settings.compile)
+            users, possible = pc.getComm().tompi4py(), partial(kernels_serve, file, settings.compile)
             sharing = self._boxes.on_grid(settings.box, users, threads, possible, grid.shape, file)
         with span("extraction"):
             system = self._system = build_system(
