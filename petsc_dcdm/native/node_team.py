@@ -61,9 +61,9 @@ class Workers(Protocol):
     def share(self, value: int) -> int:
         """What the leader has of it. Collective on the team."""
 
-    def seen(self, array: np.ndarray) -> np.ndarray:
-        """The leader's array, C-contiguous and of the team's memory, as one-dimensional on all ranks, each of which
-        gives one of its type. It lives as long as the leader's. Collective on the team.
+    def seen(self, array: np.ndarray, size: int) -> np.ndarray:
+        """The leader's array [size], of the team's memory, on all ranks, each of which gives one of its type. It lives
+        as long as the leader's. Collective on the team.
         """
 
     def meet(self) -> None:
@@ -96,8 +96,8 @@ class OneRank:
     def share(self, value: int) -> int:
         return value
 
-    def seen(self, array: np.ndarray) -> np.ndarray:
-        return array.reshape(-1)
+    def seen(self, array: np.ndarray, size: int) -> np.ndarray:
+        return array
 
     def meet(self) -> None:
         return
@@ -331,9 +331,9 @@ class Team:
     def share(self, value: int) -> int:
         return int(self._kernels.dcdm_team_share(self._block, self._rank, value))
 
-    def seen(self, array: np.ndarray) -> np.ndarray:
-        address, size = self.share(address_of(array)), self.share(array.size)
-        return array.reshape(-1) if self.leads else self.memory.at(address, size, array.dtype)
+    def seen(self, array: np.ndarray, size: int) -> np.ndarray:
+        address = self.share(address_of(array))
+        return array if self.leads else self.memory.at(address, size, array.dtype)
 
     def meet(self) -> None:
         self._kernels.dcdm_team_barrier(self._block)

@@ -74,7 +74,7 @@ class Ghosts:
     def _by_team(self, values: np.ndarray, team: Workers) -> np.ndarray:
         """int64: as `fetch`. Collective."""
         size, first = int(self._ranges[-1]), int(self._ranges[self._comm.getRank()])
-        everybody = team.seen(team.room(size if team.leads else 0, np.int64, sparse=True))
+        everybody = team.seen(team.room(size if team.leads else 0, np.int64, sparse=True), size)
         for begin, end in self.asked_for:
             everybody[first + begin : first + end] = values[begin:end]
         team.meet()
@@ -146,7 +146,7 @@ class SharedFlags(Flags):
     def __init__(self, rows: CsrRows, ghosts: Ghosts, first: int, size: int, team: Workers) -> None:
         """``first`` of the rows among ``size``."""
         super().__init__(rows, ghosts)
-        self._all = team.seen(team.room(size if team.leads else 0, np.uint8))
+        self._all = team.seen(team.room(size if team.leads else 0, np.uint8), size)
         self._team = team
         self._asked = ghosts.asked_for
         if 2 * sum(end - begin for begin, end in self._asked) > rows.rows:

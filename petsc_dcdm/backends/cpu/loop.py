@@ -85,7 +85,7 @@ class DirectionLoop:
         # Of all that is found in one call as well, of whose parts the sums are apart.
         rows, size = 1 + self._team.ahead, max(6, self._parts * (4 + 2 * history))
         room = self._team.zeros(rows * size, np.float64)
-        self._apart, *sums = (self._team.seen(room) if self._read_here else room).reshape(rows, size)
+        self._apart, *sums = (self._team.seen(room, rows * size) if self._read_here else room).reshape(rows, size)
         self._room = deque(sums)
         self._sums = self._room[0]
 

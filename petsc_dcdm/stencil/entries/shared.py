@@ -32,7 +32,7 @@ def zeros_of(team: Workers, shape: tuple[int, ...], count: int, dtype: type) -> 
     size, line = prod(shape), CACHE_LINE // np.dtype(dtype).itemsize
     pitch = -(-size // line) * line
     (made,) = team.together(lambda: [team.zeros(count * pitch if team.leads else 0, dtype)])
-    whole = team.seen(made)
+    whole = team.seen(made, count * pitch)
     return [whole[i * pitch :][:size].reshape(shape) for i in range(count)]
 
 
