@@ -188,18 +188,15 @@ class SharedMemory:
         wanted = max(size * np.dtype(dtype).itemsize, 1)
         unit = HUGE_PAGE if wanted >= LARGE else CACHE_LINE
         length = -(-wanted // unit) * unit
-        if more and not pieces.have(length, unit) and more.have(length, unit):
-            pieces = more
+        free = pieces.find(length, unit)
+        if free < 0 and more and (other := more.find(length, unit)) >= 0:
+            pieces, free = more, other
         fresh = pieces.end
-        held = _Held(self, pieces, pieces.take(length, unit), length)
+        held = _Held(self, pieces, pieces.take(length, unit, free), length)
         if held.begin < fresh and not (sparse and wanted >= LARGE):
             self._pages.use_again(held.begin // HUGE_PAGE, -(-(held.begin + length) // HUGE_PAGE))
-        held.__array_interface__ = {
-            "version": 3,
-            "data": (self.address + held.begin, False),
-            "shape": (size,),
-            "typestr": np.dtype(dtype).str,
-        }
+        data = self.address + held.begin, False
+        held.__array_interface__ = {"version": 3, "data": data, "shape": (size,), "typestr": np.dtype(dtype).str}
         array: np.ndarray = np.asarray(held)
         return array
 
@@ -240,18 +237,20 @@ class _Pieces:
         self._limit = limit
         self._free: list[tuple[int, int]] = []
 
-    def have(self, length: int, unit: int) -> bool:
-        """Whether so many are free that have been in use."""
-        return any(-(-begin // unit) * unit + length <= begin + free for begin, free in self._free)
-
-    def take(self, length: int, unit: int) -> int:
-        """Where so many begin at a multiple of ``unit``."""
+    def find(self, length: int, unit: int) -> int:
+        """The number of a piece in which so many are free that have been in use, from a multiple of ``unit`` on; -1."""
         for i, (begin, free) in enumerate(self._free):
-            start = -(-begin // unit) * unit
-            if start + length > begin + free:
-                continue
-            pieces = [(begin, start - begin), (start + length, begin + free - start - length)]
-            self._free[i : i + 1] = [piece for piece in pieces if piece[1]]
+            if length <= free - -begin % unit:
+                return i
+        return -1
+
+    def take(self, length: int, unit: int, free: int) -> int:
+        """Where so many begin at a multiple of ``unit``: in the piece ``free``, as found, or in none."""
+        if free >= 0:
+            begin, size = self._free[free]
+            start = begin + -begin % unit
+            pieces = [(begin, start - begin), (start + length, begin + size - start - length)]
+            self._free[free : free + 1] = [piece for piece in pieces if piece[1]]
             return start
         start = -(-self.end // unit) * unit
         if start + length > self._limit:
