@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from petsc_dcdm.grid.shape import Shape
+from petsc_dcdm.native.memory import aligned_empty
 from petsc_dcdm.stencil.entries.binding import Matrix, Output, Report, kernels, pointer, set_box
 from petsc_dcdm.stencil.entries.given import RowsOnGrid
 from petsc_dcdm.stencil.entries.report import SUM_ROUNDING, MoreDirichlet, Problem, StencilError, StencilReport
@@ -124,7 +125,7 @@ class CsrRows:
         if self._fixed is not None:
             return self._fixed
         count = np.count_nonzero(self.dirichlet.view(bool))
-        rows, found = np.empty(count, np.int64), np.empty(count)
+        rows, found = aligned_empty(count, np.int64), aligned_empty(count, np.float64)
         empty = self._library.dcdm_csr_fixed(self._c, pointer(rows), pointer(found), self._threads)
         self._fixed = rows, found, rows[found == 0.0] if empty else rows[:0]
         return self._fixed

@@ -89,21 +89,38 @@ void dcdm_csr_diagonals(const csr_matrix *m, const int64_t *rows, int64_t count,
     }
 }
 
+/* The next flagged row from r on, or `last`. */
+INLINE int64_t next_flagged(const uint8_t *flags, int64_t r, int64_t last) {
+    for (uint64_t eight; r + (int64_t)sizeof eight <= last; r += (int64_t)sizeof eight) {
+        memcpy(&eight, flags + r, sizeof eight);
+        if (eight) break;
+    }
+    while (r < last && !flags[r]) r++;
+    return r;
+}
+
 /* The flagged rows in order, which the caller has counted, and their diagonals; returns how many of these are 0. */
 int64_t dcdm_csr_fixed(const csr_matrix *m, int64_t *rows, double *diagonals, int threads) {
-    enum { AT_ONCE = 8 };
-    int64_t count = 0, empty = 0, r = 0;
-    for (; r + AT_ONCE <= m->rows; r += AT_ONCE) {
-        uint64_t flags;
-        memcpy(&flags, m->dirichlet + r, sizeof flags);
-        if (!flags) continue;
-        for (int64_t t = r; t < r + AT_ONCE; t++)
-            if (m->dirichlet[t]) rows[count++] = t;
+    enum { MOST = 64 };
+    const int parts = m->rows < FEW ? 1 : threads < MOST ? threads : MOST, wide = (int)m->wide;
+    int64_t first[MOST + 1] = {0}, empty = 0;
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        int64_t count = 0;
+        for (int64_t r = m->rows * part / parts; r < m->rows * (part + 1) / parts; r++) count += m->dirichlet[r] != 0;
+        first[part + 1] = count;
     }
-    for (; r < m->rows; r++)
-        if (m->dirichlet[r]) rows[count++] = r;
-    dcdm_csr_diagonals(m, rows, count, diagonals, threads);
-    for (int64_t q = 0; q < count; q++) empty += diagonals[q] == 0;
+    for (int part = 0; part < parts; part++) first[part + 1] += first[part];
+#pragma omp parallel for num_threads(parts) schedule(static, 1) reduction(+ : empty)
+    for (int part = 0; part < parts; part++) {
+        const int64_t last = m->rows * (part + 1) / parts;
+        int64_t q = first[part];
+        for (int64_t r = next_flagged(m->dirichlet, m->rows * part / parts, last); r < last; q++) {
+            rows[q] = r, diagonals[q] = diagonal_of(m, r, wide);
+            empty += diagonals[q] == 0;
+            r = r + 1 < last && m->dirichlet[r + 1] ? r + 1 : next_flagged(m->dirichlet, r + 1, last);
+        }
+    }
     return empty;
 }
 
