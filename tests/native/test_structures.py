@@ -55,10 +55,10 @@ def shortened(fields: Fields) -> Fields:
     [
         (exchanged, "field rows of csr_matrix is 8 bytes at 0 in C and 8 bytes at 8 in Python"),
         (narrowed, "field rounding of csr_matrix is 8 bytes at 216 in C and 4 bytes at 216 in Python"),
-        (shortened, "field sum_rounding of csr_matrix is 8 bytes at 216 in C and missing in Python"),
+        (shortened, "field sum_rounding of csr_matrix is 8 bytes at 224 in C and missing in Python"),
         (
             lambda fields: [*fields, ("more", ctypes.c_int64)],
-            "field more of csr_matrix is missing in C and 8 bytes at 224",
+            "field more of csr_matrix is missing in C and 8 bytes at 232",
         ),
     ],
 )
