@@ -63,7 +63,7 @@ def choose_box(wish: str, comm: MPI.Intracomm, threads: int, possible: Callable[
             kept = threads, *_share(comm, threads)
             comm.Set_attr(_kept(), kept)
             if isinstance(kept[1].team, Team) and kept[1].team.ranks == comm.Get_size():
-                reduce_by(comm, kept[1].team.reduce)
+                reduce_by(comm, kept[1].team)
         _, sharing, problem = kept
     if problem and wish == "node":
         raise_together(comm, OptionError(f"-pc_dcdm_box node: {problem}; use auto or rank"))

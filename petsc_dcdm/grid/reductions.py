@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from mpi4py import MPI
 
-Reduce = Callable[[Any, bool], Any]
-"""Sums (or, if the flag is set, maxima) of a float, or an array of them, over all ranks, by other means than MPI, None
-for a long array; collective.
-"""
+
+class Reducer(Protocol):
+    """Ranks that have other means than MPI. Collective."""
+
+    def reduce(self, value: float, largest: bool) -> float:
+        """The sum over the ranks in their order, or the largest."""
+
+    def gather(self, values: np.ndarray) -> np.ndarray | None:
+        """float64 [ranks, n] of float64 [n], C-contiguous; None for many."""
 
 
 def over_all(comm: MPI.Intracomm, value: Any, op: MPI.Op = MPI.SUM) -> Any:
@@ -32,43 +36,43 @@ def over_all(comm: MPI.Intracomm, value: Any, op: MPI.Op = MPI.SUM) -> Any:
 
 
 def of_all(comm: MPI.Intracomm, values: np.ndarray) -> np.ndarray:
-    """float64 [ranks, n]: the n values of every rank. Collective."""
+    """float64 [ranks, n]: the float64 [n], C-contiguous, of every rank. Collective."""
     size = comm.Get_size()
     if size == 1:
         return values[np.newaxis]
     here: Any = comm.Get_attr(_here())
-    if here is not None:
-        known = np.zeros((size, values.size))
-        known[comm.Get_rank()] = values
-        found = here(known.ravel(), False)
-        if found is not None:
-            return np.asarray(found).reshape(known.shape)
+    if here is not None and (found := here.gather(values)) is not None:
+        return found
     known = np.empty((size, values.size))
-    comm.Allgather(np.ascontiguousarray(values, np.float64), known)
+    comm.Allgather(values, known)
     return known
 
 
-def _reduced(here: Reduce, value: Any, op: MPI.Op) -> Any:
+def _reduced(here: Reducer, value: Any, op: MPI.Op) -> Any:
     """The same by ``here``, or None where that is not as good: it has no integers."""
     if op == MPI.LOR:
-        return bool(here(float(bool(value)), True))
+        return bool(here.reduce(float(bool(value)), True))
     if op == MPI.LAND:
-        return not here(float(not value), True)
+        return not here.reduce(float(not value), True)
     if isinstance(value, np.ndarray):
-        return here(value, op == MPI.MAX) if value.dtype == np.float64 and op in (MPI.SUM, MPI.MAX) else None
+        if value.dtype != np.float64 or value.ndim != 1 or op not in (MPI.SUM, MPI.MAX):
+            return None
+        found = here.gather(np.ascontiguousarray(value))
+        return None if found is None else found.max(axis=0) if op == MPI.MAX else found.sum(axis=0)
     if type(value) is not float:
         return None
-    return -here(-value, True) if op == MPI.MIN else here(value, op == MPI.MAX)
+    return -here.reduce(-value, True) if op == MPI.MIN else here.reduce(value, op == MPI.MAX)
 
 
-def reduce_by(comm: MPI.Intracomm, reduce: Reduce) -> None:
-    """`over_all` on this communicator and its `duplicates` goes by ``reduce`` from now on, where that is as good.
+def reduce_by(comm: MPI.Intracomm, here: Reducer) -> None:
+    """`over_all` and `of_all` on this communicator and its `duplicates` go by ``here`` from now on, where that is as
+    good.
 
     For ranks that share memory: there it takes a tenth of the time, and none of them holds a core that another program
     wants while it waits. Collective.
     """
     for each in (comm, *duplicates(comm)):
-        each.Set_attr(_here(), reduce)
+        each.Set_attr(_here(), here)
 
 
 def duplicates(comm: MPI.Intracomm) -> tuple[MPI.Intracomm, MPI.Intracomm]:
@@ -91,4 +95,4 @@ def _duplicates() -> int:
 
 @functools.cache
 def _here() -> int:
-    return MPI.Comm.Create_keyval(copy_fn=lambda comm, key, reduce: reduce)
+    return MPI.Comm.Create_keyval(copy_fn=lambda comm, key, here: here)

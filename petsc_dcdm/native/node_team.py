@@ -295,12 +295,10 @@ class Team:
         block, i64, i32, f64 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_double
         kernels.dcdm_team_most_values.restype = kernels.dcdm_team_ahead.restype = i64
         kernels.dcdm_team_share.restype, kernels.dcdm_team_share.argtypes = i64, [block, i32, i64]
-        kernels.dcdm_team_reduce.restype, kernels.dcdm_team_reduce.argtypes = None, [block, i32, block, i64, i32]
-        kernels.dcdm_team_reduce_one.restype, kernels.dcdm_team_reduce_one.argtypes = f64, [block, i32, f64, i32]
+        kernels.dcdm_team_reduce.restype, kernels.dcdm_team_reduce.argtypes = f64, [block, i32, f64, i32]
+        kernels.dcdm_team_gather.restype, kernels.dcdm_team_gather.argtypes = None, [block, i32, block, i64, block]
         self._most, self.ahead = int(kernels.dcdm_team_most_values()), int(kernels.dcdm_team_ahead())
         self._block = ctypes.c_void_p(memory.address)
-        self._values = np.zeros(self._most)
-        self._values_at = address_of(self._values)
         numbers = (self.ranks, sum(threads[:rank]), threads[rank], self.threads)
         kernels.dcdm_team_enter(self._block, rank, *map(ctypes.c_int64, numbers))
 
@@ -337,13 +335,16 @@ class Team:
     def meet(self) -> None:
         self._kernels.dcdm_team_barrier(self._block)
 
-    def reduce(self, values: Any, largest: bool) -> Any:
-        """Sums or maxima of a float, or an array of them, over the ranks in their order; None for many. Collective."""
-        if not isinstance(values, np.ndarray):
-            return self._kernels.dcdm_team_reduce_one(self._block, self._rank, values, largest)
+    def reduce(self, value: float, largest: bool) -> float:
+        """The sum over the ranks in their order, or the largest. Collective."""
+        found: float = self._kernels.dcdm_team_reduce(self._block, self._rank, value, largest)
+        return found
+
+    def gather(self, values: np.ndarray) -> np.ndarray | None:
+        """float64 [ranks, n] of float64 [n], C-contiguous; None for many. Collective."""
         if values.size > self._most:
             return None
-        found = self._values[: values.size]
-        found[:] = values
-        self._kernels.dcdm_team_reduce(self._block, self._rank, self._values_at, values.size, largest)
-        return found.astype(values.dtype)
+        found = np.empty((self.ranks, values.size))
+        place, room = address_of(values), address_of(found)
+        self._kernels.dcdm_team_gather(self._block, self._rank, place, values.size, room)
+        return found

@@ -264,7 +264,7 @@ def _read(
     layout = BoxLayout(comm, boxes, plan)
     if isinstance(team, Team) and team.ranks == comm.Get_size():
         layout.one_team = True
-        reduce_by(comm, team.reduce)
+        reduce_by(comm, team)
     same = previous is not None and previous.layout.boxes == boxes and previous.team is team
     rows = previous.rows if previous is not None and same else RowMap(grid, boxes, comm, threads, team)
     own = layout.offset, layout.shape

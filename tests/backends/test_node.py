@@ -129,16 +129,16 @@ def in_threads(memory, threads, work):
 def test_talk(memory):
     def work(team, rank):
         told = [team.share(10 * n + rank) for n in range(200)]
-        sums = [team.reduce(np.array([1.0 + rank, 0.1 * n]), False) for n in range(200)]
-        most = team.reduce(np.array([float(rank), -rank, np.nan if rank == 1 else 0.0]), True)
-        many = team.reduce(np.zeros(1000), False)
+        rows = [team.gather(np.array([1.0 + rank, 0.1 * n])) for n in range(200)]
+        sums = [team.reduce(0.1 * n + rank, False) for n in range(200)]
         assert (team.reduce(1.0 + rank, False), team.reduce(-1.0 - rank, True)) == (6.0, -1.0)
-        return told, sums, most, many
+        assert np.isnan(team.reduce(np.nan if rank == 1 else 0.0, True))
+        return told, rows, sums, team.gather(np.zeros(1000))
 
-    for told, sums, most, many in in_threads(memory, [1, 1, 1], work):
+    for told, rows, sums, many in in_threads(memory, [1, 1, 1], work):
         assert told == [10 * n for n in range(200)]
-        assert all(np.array_equal(s, [6.0, 0.1 * n + 0.1 * n + 0.1 * n]) for n, s in enumerate(sums))
-        assert np.array_equal(most, [2.0, 0.0, np.nan], equal_nan=True) and many is None
+        assert all(np.array_equal(row, [[1.0, 0.1 * n], [2.0, 0.1 * n], [3.0, 0.1 * n]]) for n, row in enumerate(rows))
+        assert sums == [0.1 * n + (0.1 * n + 1) + (0.1 * n + 2) for n in range(200)] and many is None
 
 
 def test_nobody_waits_for_a_rank_that_is_late(memory):

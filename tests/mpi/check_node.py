@@ -16,7 +16,7 @@ from systems import conductances, matrix, random_solids, relative_residual, solv
 import petsc_dcdm.solver.pc as pc_module
 from petsc_dcdm.backends import node
 from petsc_dcdm.grid.errors import OptionError, raise_together
-from petsc_dcdm.grid.reductions import over_all
+from petsc_dcdm.grid.reductions import of_all, over_all
 from petsc_dcdm.native.node_team import ONE_RANK, Team
 from petsc_dcdm.stencil.discovery import Grid
 from petsc_dcdm.stencil.entries.numpy_rows import read
@@ -133,6 +133,8 @@ def test_small_reductions():
         assert np.allclose(over_all(here, both), [0.05 * size * (size + 1), -size * (size - 1) / 2])
         assert np.array_equal(over_all(here, np.array([2**60 + rank]), op=MPI.MAX), [2**60 + size - 1])
         assert np.allclose(over_all(here, np.full(1000, value)), 0.05 * size * (size + 1))
+        for n in (3, 1000):
+            assert np.array_equal(of_all(here, np.full(n, value)), np.tile(0.1 * np.arange(1, size + 1), (n, 1)).T)
         with pytest.raises(OptionError, match="of rank 1"):
             raise_together(here, OptionError(f"of rank {rank}") if rank else None)
         here.Free()

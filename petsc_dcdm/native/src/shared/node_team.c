@@ -173,22 +173,22 @@ int64_t dcdm_team_share(dcdm_team *t, int rank, int64_t value) {
 
 static double larger(double a, double b) { return b > a || b != b ? b : a; }
 
-/* n values (at most MAX_VALUES), summed over the ranks in their order, or the largest. */
-void dcdm_team_reduce(dcdm_team *t, int rank, double *values, int64_t n, int largest) {
+/* A value, summed over the ranks in their order, or the largest. */
+double dcdm_team_reduce(dcdm_team *t, int rank, double value, int largest) {
+    double(*all)[MAX_VALUES] = t->values[t->rank[rank].turn++ & 1];
+    all[rank][0] = value;
+    dcdm_team_barrier(t);
+    double found = all[0][0];
+    for (int64_t k = 1; k < t->ranks; k++) found = !largest ? found + all[k][0] : larger(found, all[k][0]);
+    return found;
+}
+
+/* to[k][0..n) = the n values (at most MAX_VALUES) of rank k. */
+void dcdm_team_gather(dcdm_team *t, int rank, const double *values, int64_t n, double *to) {
     double(*all)[MAX_VALUES] = t->values[t->rank[rank].turn++ & 1];
     memcpy(all[rank], values, (size_t)n * sizeof *values);
     dcdm_team_barrier(t);
-    for (int64_t i = 0; i < n; i++) {
-        double found = all[0][i];
-        for (int64_t k = 1; k < t->ranks; k++) found = !largest ? found + all[k][i] : larger(found, all[k][i]);
-        values[i] = found;
-    }
-}
-
-/* The same of one value. */
-double dcdm_team_reduce_one(dcdm_team *t, int rank, double value, int largest) {
-    dcdm_team_reduce(t, rank, &value, 1, largest);
-    return value;
+    for (int64_t k = 0; k < t->ranks; k++) memcpy(to + k * n, all[k], (size_t)n * sizeof *to);
 }
 
 /* Bytes of the block of a team. */

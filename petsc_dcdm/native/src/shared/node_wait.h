@@ -32,7 +32,7 @@
 /* A spin is some 30 nanoseconds; all other times are in nanoseconds. A sleep of a fifth of a second is followed by a
  * look at whether the others live. */
 enum { SPINS = 1000, BETWEEN = 50, PATIENCE = 1000000, TAKEN = 400000, SLEEP = 200000000 };
-enum { LINE = 64, MAX_RANKS = 1024, MAX_VALUES = 256, FEWEST = 8, MOST = 512 };
+enum { LINE = 64, MAX_RANKS = 1024, MAX_VALUES = 64, FEWEST = 8, MOST = 512 };
 enum { CORES = 16, MOST_PARTS = 1 << 13, MEETS = 1 << 16, FORGET = 1 << 20, AHEAD = 16 };
 
 /* What is waited for. */
