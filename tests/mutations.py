@@ -255,7 +255,7 @@ FAULTS = (
     Fault(
         "rows that are known again go on where the cells do not",
         "native/src/entries/known_rows.h",
-        "t < n && (!m->cell || m->cell[r + t] == m->cell[r] + t)",
+        "t < n && (!m->cell || m->cell[r + t] == cell + t)",
         "t < n",
         "stencil/test_parts_of_rows.py",
     ),

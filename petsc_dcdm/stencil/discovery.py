@@ -164,16 +164,15 @@ def _from_cells(cells: np.ndarray, shape: Shape, A: PETSc.Mat) -> Grid:
     return Grid(shape, cells, first, cells.size, CELLS)
 
 
-def _refuse(A: PETSc.Mat) -> MatrixError | None:
-    """What can be told without looking at the entries, the same on all ranks."""
+def _require_scalar(A: PETSc.Mat) -> None:
+    """Raises MatrixError for what is seen without looking at the entries, the same on all ranks."""
     rows, columns = A.getSize()
     if rows != columns:
-        return BrokenMatrix(f"the matrix is {rows} x {columns}; petsc_dcdm solves square systems")
+        raise BrokenMatrix(f"the matrix is {rows} x {columns}; petsc_dcdm solves square systems")
     if A.getBlockSize() > 1:
-        return MatrixError(
+        raise MatrixError(
             f"the matrix has block size {A.getBlockSize()}; petsc_dcdm solves scalar systems, with one unknown per cell"
         )
-    return None
 
 
 def _from_offsets(A: PETSc.Mat, comm: MPI.Intracomm) -> Grid | None:
@@ -265,8 +264,7 @@ def find_grid(
     that cannot be read.
     """
     comm = A.getComm().tompi4py()
-    if (refusal := _refuse(A)) is not None:
-        raise refusal
+    _require_scalar(A)
     grid, misfit = None, None
     dm = next((d for d in (pc.getDM(), A.getDM()) if _is_dmda(d)), None)
     if dm is not None:

@@ -270,8 +270,8 @@ def _couplings(
             found = read()
             if found is not None:
                 rows.fixed()  # while others still read: what is wanted of them soon
-        except MoreDirichlet as unseen:
-            error = unseen
+        except MoreDirichlet:
+            error = MoreDirichlet()  # not what was raised: that would hold its frame, which holds it
         except StencilError as problem:
             error = explain(problem)
         raise_together(comm, error, before=MoreDirichlet)

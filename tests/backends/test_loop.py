@@ -312,7 +312,7 @@ def test_boxes_take_the_steps_of_one(shape: Shape, plan: Plan, edges: Any, varyi
             assert stencil is not None
             everyones[at[0].start, at[1].start, at[2].start] = stencil
             box.sum(np.zeros(1))
-            stencil = stencil.agreed([e.c for e in everyones.values()], [e.s_value for e in everyones.values()])
+            stencil = stencil.agreed([e.c for e in everyones.values()], [e.values() for e in everyones.values()])
             assert stencil is not None
             outs = [np.empty(box.shape), np.empty(box.shape)]
             for network, out in zip((parts[0], CpuHierarchy(weights(2), stencil, None, box, 1)), outs, strict=True):
