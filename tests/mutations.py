@@ -253,6 +253,20 @@ FAULTS = (
         "stencil/test_parts_of_rows.py",
     ),
     Fault(
+        "a row like that of the line before is known beside another rank's Dirichlet row",
+        "native/src/entries/known_rows.h",
+        "odd |= m->ghost_dirichlet[ghost] | (uint64_t)",
+        "odd |= (uint64_t)",
+        "stencil/test_parts_of_rows.py",
+    ),
+    Fault(
+        "a row like that of the line before is known beside a Dirichlet row",
+        "native/src/entries/known_rows.h",
+        "odd |= m->dirichlet[local] | (uint64_t)",
+        "odd |= (uint64_t)",
+        "stencil/test_parts_of_rows.py",
+    ),
+    Fault(
         "rows that are known again go on where the cells do not",
         "native/src/entries/known_rows.h",
         "t < n && (!m->cell || m->cell[r + t] == cell + t)",
