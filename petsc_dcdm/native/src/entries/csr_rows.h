@@ -126,15 +126,19 @@ INLINE void fetch_ahead(const csr_matrix *m, int64_t r) {
     }
 }
 
+/* Asks for so many bytes from `begin` on behind p, whether they are there or not. */
+INLINE void fetch(const void *p, int64_t begin, int64_t bytes) {
+    const uintptr_t first = (uintptr_t)p + (uintptr_t)begin;
+    for (uintptr_t at = first; at < first + (uintptr_t)bytes; at += 64) __builtin_prefetch((const void *)at);
+}
+
 /* Entries that come so many after these `count` from e on are asked for: the processor looks ahead by itself, but not
  * beyond a page of 4 KiB, and the matrix lies in such. */
 enum { ENTRIES_AHEAD = 512 };
 INLINE void fetch_entries(const csr_matrix *m, int64_t e, int64_t count, int wide) {
     const int64_t size = wide ? 8 : 4;
-    const char *values = (const char *)(m->values + e + ENTRIES_AHEAD);
-    const char *indices = (const char *)m->indices + size * (e + ENTRIES_AHEAD);
-    for (int64_t at = 0; at < 8 * count; at += 64) __builtin_prefetch(values + at);
-    for (int64_t at = 0; at < size * count; at += 64) __builtin_prefetch(indices + at);
+    fetch(m->values, 8 * (e + ENTRIES_AHEAD), 8 * count);
+    fetch(m->indices, size * (e + ENTRIES_AHEAD), size * count);
 }
 
 /* Whether n local rows from `local` on have the cells from `cell` on, one after the other. */
@@ -265,8 +269,8 @@ INLINE int64_t count_common(const csr_matrix *m, int64_t r, const row_place *at,
         if (base[f] < 0 || n < SHORTEST) return 0;
     }
     if (m->line) { /* the same two lines on: cells of the highest neighbours are looked at for the first time */
-        __builtin_prefetch(m->cell + base[width - 1] + 2 * m->line);
-        __builtin_prefetch(m->cell + base[width - 1] + 2 * m->line + n - 1);
+        fetch(m->cell, 8 * (base[width - 1] + 2 * m->line), 1);
+        fetch(m->cell, 8 * (base[width - 1] + 2 * m->line + n - 1), 1);
     }
     int64_t t = 0;
     for (int64_t step = 16 * SHORTEST; t < n;) {
