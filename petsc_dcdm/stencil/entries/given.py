@@ -32,7 +32,7 @@ class RowsOnGrid(NamedTuple):
         columns); its indices point into the int64 global `columns`, those of the first block are local
         rows
     line
-        how many rows a line of the box has that they are, in the order of its cells; 0: of none as far as is known
+        how many rows make a line, where all are the cells of a box of the grid, in order; 0 if that is not known
     """
 
     indptr: np.ndarray

@@ -33,7 +33,7 @@ typedef struct {
     const double *off_values;
     const int64_t *cell;     /* global cell number of each local row, or NULL: first_cell + row */
     int64_t ascending;       /* the numbers in `cell` are */
-    int64_t line;            /* rows of a line of the box that they are, in order; 0: of none as far as is known */
+    int64_t line;            /* rows that make a line, where all are the cells of a box of the grid; 0: not known */
     int64_t first_cell;
     int64_t ghosts;          /* the other columns, sorted: global column, cell number, Dirichlet flag */
     const int64_t *ghost_column, *ghost_cell;
