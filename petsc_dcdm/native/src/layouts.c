@@ -60,9 +60,9 @@ static const field_layout layouts[] = {
 #define OF csr_matrix
     WHOLE, FIELD(rows), FIELD(indptr), FIELD(indices), FIELD(values), FIELD(wide), FIELD(first_column), FIELD(shift),
     FIELD(off_indptr), FIELD(off_indices), FIELD(off_values), FIELD(cell), FIELD(ascending), FIELD(line),
-    FIELD(first_cell),
-    FIELD(ghosts), FIELD(ghost_column), FIELD(ghost_cell), FIELD(ghost_dirichlet), FIELD(dirichlet), FIELD(nx),
-    FIELD(ny), FIELD(nz), FIELD(ring), FIELD(sign), FIELD(scale), FIELD(rounding), FIELD(sum_rounding),
+    FIELD(first_cell), FIELD(ghosts), FIELD(ghost_column), FIELD(ghost_cell), FIELD(ghost_dirichlet),
+    FIELD(dirichlet), FIELD(nx), FIELD(ny), FIELD(nz), FIELD(ring), FIELD(sign), FIELD(scale), FIELD(rounding),
+    FIELD(sum_rounding),
 #undef OF
 #define OF csr_output
     WHOLE, FIELD(w_low), FIELD(w_high), FIELD(s), FIELD(diagonal), FIELD(single), FIELD(pitch_y), FIELD(pitch_z),

@@ -95,11 +95,8 @@ INLINE int says(const csr_matrix *m, int64_t r, int wide, const known_row *known
 INLINE const known_row *find_known(const csr_matrix *m, const known_row *kinds, int64_t r, int64_t i, int inside) {
     known_row row;
     const int slot = look_at(m, r, (int)m->wide, &row);
-    if (slot < 0 || kinds[slot].width != row.width || kinds[slot].sides & ~sides_of(m, i, inside)) return NULL;
-    uint64_t odd = 0;
-    for (int64_t q = 0; q < row.width; q++)
-        odd |= (uint64_t)(row.offset[q] ^ kinds[slot].offset[q]) | (row.bits[q] ^ kinds[slot].bits[q]);
-    return odd ? NULL : kinds + slot;
+    if (slot < 0 || kinds[slot].sides & ~sides_of(m, i, inside)) return NULL;
+    return says(m, r, (int)m->wide, kinds + slot) ? kinds + slot : NULL;
 }
 
 /* How many rows from r on, at most n and all on one grid line from cell i on, are of kinds that are kept: they are
